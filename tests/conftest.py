@@ -1,15 +1,15 @@
-"""Fixtures for every test. Databases are real; each test gets its own, gone afterwards.
+"""Fixtures for all tests. Databases are real; each test has its own, which is deleted afterwards.
 
 `postgres_url` (session)      a PostgreSQL server: MONITOR_TEST_POSTGRES_URL, or a private one (see postgres.py), which
                               the workers of a parallel session (`pytest -n auto`) share
 `new_postgres`                call it for the URL of one more empty PostgreSQL database; `new_postgres(migrated=True)`
-`database_kind`               "sqlite", then "postgresql": whatever asks for one of the following runs on both
+`database_kind`               "sqlite", then "postgresql": a test that uses one of the following runs on both
 `database_url`                an EMPTY database of that kind (the SQLite file does not exist yet)
 `store_url`                   a database of that kind with the newest schema
-`engine`                      connected to `store_url`, disposed at the end
+`engine`                      an engine for `store_url`, disposed at the end
 `world`                       an end-to-end World of that kind (see world.py); `small_world`: only on SQLite
-`sandbox`                     a simulated data engine on loopback, which knows nothing yet
-`here`                        the command called in this process, for what needs no process of its own
+`sandbox`                     a simulated data engine on loopback, without items
+`here`                        calls the command in this process, for tests that need no separate process
 `synclog_kind`, `synclog_url` likewise an empty database for the user's sync log (the SQLite file exists)
 """
 
@@ -53,13 +53,13 @@ POSTGRES = pytest.StashKey[str]()
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which may be switched off
 def pytest_xdist_auto_num_workers(config):
-    """One worker more than there are processors, because many tests wait; each collects all tests, so not too many."""
+    """One worker more than processors, because many tests wait. Not more, because each worker collects all tests."""
     return min(len(os.sched_getaffinity(0)) + 1, 12)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """Who hands out the tests keeps the server: it serves all workers, and ends even where one of them crashes."""
+    """The controller owns the server for all workers, so that it ends even if a worker crashes."""
     if os.environ.get("MONITOR_TEST_POSTGRES_URL"):
         return
     if POSTGRES not in node.config.stash:
@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_authorities(tmp_path_factory):
-    """One authority that certifies nobody: the system's hundreds would be read for every client, for loopback."""
+    """One unused authority: otherwise every client would read the system's hundreds, although tests use loopback."""
     bundle = tmp_path_factory.mktemp("authorities") / "authority.pem"
     trustme.CA().cert_pem.write_to_path(bundle)
     with pytest.MonkeyPatch.context() as patch:
@@ -96,7 +96,7 @@ def _few_authorities(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was():
-    """Whoever configures logging to a captured stream leaves nothing of it to the next test."""
+    """Resets logging after each test, because a test may configure it for a captured stream."""
     handlers = list(logging.getLogger().handlers)
     yield
     logging.getLogger().handlers[:] = handlers
@@ -106,17 +106,17 @@ def _logging_as_it_was():
     for name in ("uvicorn.access", "uvicorn.error", "uvicorn.asgi"):  # uvicorn changes them for the whole process
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.NOTSET)
-    log._redactor = Redactor()  # or every test's secrets stay to be looked for, and each new one costs more
+    log._redactor = Redactor()  # otherwise masking would look for the secrets of all tests and become slow
 
 
 @pytest.fixture
 def here(capsys, monkeypatch):
-    """Calls the command in this process, for what needs no process of its own."""
+    """Calls the command in this process, for tests that need no separate process."""
     for name in [name for name in os.environ if name.startswith(("MONITOR_", "GLOO_"))]:
         monkeypatch.delenv(name)
 
     def call(world, *arguments):
-        capsys.readouterr()  # what the test itself printed before
+        capsys.readouterr()  # drop earlier output of the test
         code = main([*arguments, "--config", str(world.config_path)])
         out, err = capsys.readouterr()
         return SimpleNamespace(returncode=code, stdout=out, stderr=err)
@@ -134,13 +134,13 @@ def postgres_url(request):
 
 @pytest.fixture(scope="session")
 def _postgres(postgres_url):
-    """A connection that makes databases, and the server's URL."""
+    """A connection that creates databases, and the server's URL."""
     with psycopg.connect(postgres_url, autocommit=True) as conn:
         yield conn, make_url(postgres_url)
 
 
 def _strategy(conn):
-    """Copying files, not logging every page of them: quick where the checkpoints that it needs wait for no disk."""
+    """Copies template files instead of logging every page: fast if checkpoints need not wait for a disk."""
     quick = conn.info.server_version >= 150000 and conn.execute("SHOW fsync").fetchone() == ("off",)
     return "STRATEGY file_copy" if quick else ""
 
@@ -225,7 +225,7 @@ def synclog_url(request, synclog_kind, tmp_path):
 
 @pytest.fixture(scope="session")
 def _sandboxes():
-    """Sandboxes that serve and are at rest."""
+    """Running sandboxes without connections."""
     idle = []
     yield idle
     for serving in idle:
@@ -234,7 +234,7 @@ def _sandboxes():
 
 @pytest.fixture
 def sandbox(_sandboxes):
-    """As good as new. One that a test stopped, or left with somebody still connected, is not used again."""
+    """A reset sandbox. One that a test stopped or left with open connections is not reused."""
     serving = _sandboxes.pop() if _sandboxes else Sandbox()
     serving.reset()
     serving.start()
@@ -246,7 +246,7 @@ def sandbox(_sandboxes):
 
 
 def at_rest(serving, *, within_s=0.2):
-    """Whether it serves and nobody is connected any more: then nothing can still be counted."""
+    """Whether it serves without connections: then no late request can be counted."""
     ends_s = time.monotonic() + within_s
     while serving._state.connections and time.monotonic() < ends_s:
         time.sleep(0.001)

@@ -39,7 +39,7 @@ GLOO = provider_for("gloo", ProviderSettings(target="t", base_url="https://gloo.
 
 @pytest.fixture
 def configured(tmp_path):
-    """A configuration with some settings of its own; `target` changes its only target."""
+    """A configuration with these settings; `target` changes its only target."""
 
     file = tmp_path / "monitor.toml"
     file.touch()
@@ -61,7 +61,7 @@ def configured(tmp_path):
 
 @pytest.fixture
 def app(configured):
-    """An App on a database of its own."""
+    """An App with its own database."""
     engines = []
 
     def app(**settings):
@@ -193,7 +193,7 @@ def test_a_job_has_the_settings_of_its_target(app):
 
 
 ROUTES = [
-    ("without channels the log is told", [], [], ("log",)),
+    ("without channels the log is used", [], [], ("log",)),
     ("without routes every channel", ["a", "b"], [], ("a", "b")),
     ("a route", ["a", "b"], [{"match": {"team": "credentials"}, "channels": ["b"]}], ("b",)),
     ("one that does not match", ["a"], [{"match": {"team": "operations"}, "channels": ["a"]}], ("log",)),

@@ -1,4 +1,4 @@
-"""Channels as configured: which one each type makes, that it reaches a receiver, and what its settings are called."""
+"""Configured channels: the class of each type, a delivery by each, and fingerprints of settings."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Many targets behind one key that is revoked: one message per channel, and one at the end, for real."""
+"""Many targets with one revoked key: one opening and one resolution per channel, end to end."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ channels = ["pipeline"]
 
 
 class Fleet:
-    """Targets at one engine with one client, two documents in each one's built-in log, and three receivers."""
+    """Targets at one engine with one client, each with two documents in a built-in log; and three receivers."""
 
     def __init__(self, world, receivers, *, count):
         self.world, self.sandbox, self.receivers = world, world.sandbox, receivers
@@ -84,25 +84,25 @@ class Fleet:
         return "".join([head, *targets, *channels, ROUTES])
 
     def check(self):
-        """The command in a process of its own, over all targets; its exit code, and how many messages it sent."""
+        """Checks all targets in a separate process; returns the exit code and the number of sent messages."""
         done = self.world.cli("check", "--json")
         said = json.loads(done.stdout)
         assert len(said["targets"]) == len(self.names)
         return done.returncode, said["messages"]["sent"]
 
     def received(self, name):
-        """What a receiver got: of each message its kind, its title, and the targets that it is about."""
+        """The messages of a receiver: kind, title and targets of each."""
         bodies = [body for _, _, body in self.receivers[name].got]
         return [(body["kind"], body["title"], sorted(part["target"] for part in body["parts"])) for body in bodies]
 
     async def run(self, name):
-        """One run of the daemon's over a target; its messages wait for others like them."""
+        """One run of the daemon for a target; its messages wait for the group wait."""
         (target,) = [target for target in self.world.app.config.targets if target.name == name]
         job = self.app.job(target, scheduled=True)
         return await Run(job, interrupt=asyncio.Event(), progress=NoProgress())()
 
     def run_all_a_second_apart(self):
-        """All targets, with a delivery after each run, as the daemon has them; gives back how many were sent."""
+        """Runs all targets with a delivery after each run, like the daemon; returns the number of sent messages."""
 
         async def run_all():
             sent = 0

@@ -1,4 +1,4 @@
-"""What an origin and a credential are called: the same for targets that share them, no help to who wants the key."""
+"""Throttle keys: equal for targets that share origin and credential, and useless for guessing the credential."""
 
 import hashlib
 import re

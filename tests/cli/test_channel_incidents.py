@@ -1,4 +1,4 @@
-"""A channel that fails, as commands show it: its incident stands where a target's would."""
+"""A failing channel in the output of commands: its incident is shown like one of a target."""
 
 import json
 
@@ -10,7 +10,7 @@ CHANNEL = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 
 @pytest.fixture
 def failing(here, small_world):
-    """One failed item, and the one channel that would tell of it is refused."""
+    """One failed item, and the only channel refuses its notification."""
     with Receiver((401, {}, b"")) as receiver:
         small_world.configure(more=CHANNEL.format(receiver.url))
         small_world.track(1, "FAILED")

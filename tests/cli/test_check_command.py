@@ -1,4 +1,4 @@
-"""`check` as people and cron call it: in a process of its own."""
+"""`check` in its own process, as people and cron call it."""
 
 import contextlib
 import json
@@ -235,7 +235,7 @@ def test_two_simultaneous_processes_make_one_run(world):
     world.sandbox.add_fault(**SLOW)
     first = world.start("check")
     until_asked(world, 1)
-    second = world.cli("check")  # while the first has most of its 18 s before it
+    second = world.cli("check")  # while the first still has most of its 18 s to run
     assert second.returncode == 5
     world.sandbox.clear_faults()
     out, err = first.communicate(timeout=120)
@@ -289,7 +289,7 @@ def test_no_reachable_channel_is_code_4_and_the_message_stays_due(here, small_wo
 
 
 def interrupted(world, sign):
-    """A run of 200 items that meets a signal in the middle; its process, what it printed, and how long it took."""
+    """A run of 200 items with a signal in the middle; returns exit code, output and the time until the end."""
     world.configure(check="concurrency = 2")
     world.track(200)
     world.sandbox.add_fault(**{**SLOW, "delay_s": 0.1})

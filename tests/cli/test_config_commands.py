@@ -28,8 +28,8 @@ def test_check_builds_the_provider_of_every_target(small_world, here, tmp_path, 
     checked = here(small_world, "config", "check")
 
     assert (checked.returncode, checked.stdout) == (2, "")
-    told = checked.stderr.splitlines()
-    assert [line.startswith("error: targets.") and "acme-monitor" in line for line in told] == [True, True]
+    errors = checked.stderr.splitlines()
+    assert [line.startswith("error: targets.") and "acme-monitor" in line for line in errors] == [True, True]
 
 
 def test_check_reports_services_that_apprise_does_not_know(small_world, here):

@@ -10,8 +10,8 @@ from support.receiver import Receiver
 from monitor.cli import main
 
 
-def told(done, world):
-    """What is well or a problem, each on one line with single spaces. A container has warnings of its own."""
+def checked_lines(done, world):
+    """Lines that are fine or problems, with single spaces. Warnings are omitted, since they depend on the machine."""
     text = re.sub(r"\n {17}(?! )", " ", done.stdout).replace(str(world.folder), "…")
     lines = [" ".join(line.split()) for line in text.replace(world.sandbox.url[7:], "HOST").splitlines()]
     return [re.sub(r"\(\d{4}\)", "(N)", line) for line in lines if line.startswith(("✓", "✗", "target"))]
@@ -23,7 +23,7 @@ def test_a_healthy_setup_is_printed_with_ticks(here, small_world):
     small_world.config_path.chmod(0o600)
     done = here(small_world, "doctor", "--log-level", "error")
     assert (done.returncode, done.stderr) == (0, "")
-    assert told(done, small_world) == [
+    assert checked_lines(done, small_world) == [
         "✓ configuration …/monitor.toml: 1 target, 0 channels.",
         "✓ database …/monitor.db is readable and writable; its schema is current (N).",
         "✓ secret files 1 file, readable only by its owner.",
@@ -57,7 +57,7 @@ def test_a_configuration_that_can_t_be_read_ends_with_code_2_and_every_problem(h
     done = here(small_world, "doctor")
     assert done.returncode == 2
     assert done.stdout.count("✗ configuration") == 3
-    assert '✗ configuration targets.gloo.publisherid is not a known key; did you mean "publisher_id"?' in told(
+    assert '✗ configuration targets.gloo.publisherid is not a known key; did you mean "publisher_id"?' in checked_lines(
         done, small_world
     )
     assert "- all else       not tried: there is no configuration." in done.stdout
@@ -118,7 +118,7 @@ def test_an_ascii_terminal_gets_ascii_marks(small_world, monkeypatch):
 
 
 def talkative(here, world):
-    """Everything that doctor can say, as text and as JSON, with the log wide open."""
+    """All output of doctor, as text and as JSON, at the most verbose log level."""
     done = [here(world, "doctor", "--send-test", "--log-level", "debug", *more) for more in ((), ("--json",))]
     assert "request_finished" in done[0].stderr, "the log is wide open"
     return done[0], "".join(each.stdout + each.stderr for each in done)

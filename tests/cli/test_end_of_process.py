@@ -1,4 +1,4 @@
-"""How the process of a command ends: with the command's own exit code, whatever its libraries are still at."""
+"""A process ends with the command's exit code, even if threads of libraries are still working."""
 
 import socket
 from concurrent.futures import ThreadPoolExecutor

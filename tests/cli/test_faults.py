@@ -1,6 +1,6 @@
-"""Real faults, met by the real command: one clear sentence, the right exit code, nothing half-written.
+"""Real faults and the real command: one clear sentence, the right exit code, nothing half-written.
 
-Where a process matters (signals, locks, rights, a kill) it has one of its own.
+Tests of signals, locks, rights and kills use a separate process.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ FROM runs r LEFT JOIN snapshots s ON s.run_id = r.id ORDER BY r.id
 
 
 def sentences(done):
-    """What stderr says to people, beside the log."""
+    """The sentences on stderr, without log events."""
     assert "Traceback" not in done.stderr
     return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
 
 
 def expect_one_sentence(done, code, *parts):
-    """The command ended with this code and told one sentence that names all of this."""
-    (told,) = sentences(done)
+    """The command ended with this code and one sentence that contains all of this."""
+    (sentence,) = sentences(done)
     assert done.returncode == code
-    assert [part for part in parts if part not in told] == [], told
+    assert [part for part in parts if part not in sentence] == [], sentence
 
 
 DROP_AND_RUN = """
@@ -51,13 +51,13 @@ os.execv(sys.executable, [sys.executable, "-m", "monitor", *sys.argv[1:]])
 
 
 def without_root_s_rights(world, *arguments):
-    """The command, which minds permissions even when the tests run as root."""
+    """Runs the command without root's rights, so that permissions apply even if the tests run as root."""
     command = [sys.executable, "-c", DROP_AND_RUN, *arguments, "--config", str(world.config_path)]
     return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=world.folder, check=False)
 
 
 def half_written(world):
-    """Runs that are still open, snapshots whose states do not add up, leases that somebody holds."""
+    """Open runs, snapshots whose states do not add up, and held leases."""
     odd = [row for row in world.rows(WHOLE) if row["status"] == "running" or row["total"] != row["sum"]]
     return odd + world.rows("SELECT holder FROM leases WHERE holder IS NOT NULL")
 
@@ -138,7 +138,7 @@ def test_a_sync_log_locked_by_a_writer(small_world):
 
 
 def test_a_database_locked_by_another_process(small_world):
-    """Two commands meet the lock: one begins, one is in mid-run and gets a signal, which it heeds all the same."""
+    """Two commands wait for the lock: one at its start, one during its run; the latter gets a signal and ends."""
     small_world.configure(check="concurrency = 1")
     small_world.track(60)
     small_world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)

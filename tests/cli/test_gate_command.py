@@ -1,4 +1,4 @@
-"""`gate`: answered from the database alone, at once or as soon as it opens."""
+"""`gate`: the answer comes from the database alone, at once or when the gate opens."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ from monitor.runs import store as runs
 
 
 def ran(world, *, ago=timedelta(seconds=5), status=RunStatus.COMPLETE, reason=None, target="gloo"):
-    """A run that ended so."""
+    """Stores a run that ended like this."""
     ended = datetime.now(UTC) - ago
     with writing(world.app.engine) as conn:
         begun = {"target": target, "environment": "test", "run_key": None, "epoch": 1}
@@ -48,9 +48,9 @@ def test_it_is_open_after_a_healthy_run(world, here):
     at = ran(world)
     said = here(world, "gate", "gloo", "--json")
     assert said.returncode == 0
-    told = json.loads(said.stdout)
-    assert told["text"].startswith("proceed: ")
-    assert {**told, "text": ""} == {
+    result = json.loads(said.stdout)
+    assert result["text"].startswith("proceed: ")
+    assert {**result, "text": ""} == {
         "target": "gloo", "proceed": True, "reason": "clear", "cause": None, "incident_id": None, "since": None,
         "last_run_at": at.isoformat(), "text": "", "incidents": [],
     }  # fmt: skip
@@ -64,9 +64,9 @@ def test_an_incident_closes_it_until_it_is_resolved(world, here, state):
     said = here(world, "gate", "gloo")
     assert (said.returncode, said.stdout.count("\n")) == (75, 1)
     assert f"(incident {number}): the API is failing or can't be reached" in said.stdout
-    told = json.loads(here(world, "gate", "gloo", "--json").stdout)
-    assert (told["proceed"], told["reason"], told["cause"]) == (False, "incident", "outage")
-    assert [each["incident_id"] for each in told["incidents"]] == [number]
+    result = json.loads(here(world, "gate", "gloo", "--json").stdout)
+    assert (result["proceed"], result["reason"], result["cause"]) == (False, "incident", "outage")
+    assert [each["incident_id"] for each in result["incidents"]] == [number]
     resolve(world)
     assert here(world, "gate", "gloo").returncode == 0
 

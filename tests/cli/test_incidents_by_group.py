@@ -1,4 +1,4 @@
-"""A rule by group from the configuration to what people read."""
+"""A rule by group, from the configuration to the output."""
 
 import json
 

@@ -46,8 +46,8 @@ def test_three_filled_in_lines_make_a_valid_configuration(command, tmp_path, pro
     missing = before.stderr.splitlines()
     assert len(missing) == len(FILLED_IN[provider])
     for name in FILLED_IN[provider]:
-        told = f"needs the variable {name}, which is empty: give it a value in the environment or in .env"
-        assert any(line.endswith(told) for line in missing), name
+        expected = f"needs the variable {name}, which is empty: give it a value in the environment or in .env"
+        assert any(line.endswith(expected) for line in missing), name
         assert name in made.stdout
     assert (after.returncode, after.stderr) == (0, "")
     assert f"{tmp_path / 'monitor.toml'}: no problems found" in after.stdout
@@ -141,7 +141,7 @@ def test_an_unknown_provider_has_no_template(command, tmp_path):
 
 @pytest.mark.parametrize("provider", FILLED_IN)
 def test_commented_out_settings_are_valid(command, tmp_path, provider):
-    """Each line that looks like a setting may be uncommented, one of several of the same key at a time."""
+    """Uncomments each line that looks like a setting, one of several with the same key at a time."""
     command("init", "--provider", provider)
     fill_in(tmp_path / ".env", FILLED_IN[provider])
     lines = (tmp_path / "monitor.toml").read_text().splitlines()
@@ -210,8 +210,8 @@ WRONG_ADDRESSES = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "told"), WRONG_ADDRESSES.values(), ids=WRONG_ADDRESSES)
-def test_a_wrong_address_writes_nothing(command, tmp_path, arguments, told):
+@pytest.mark.parametrize(("arguments", "expected"), WRONG_ADDRESSES.values(), ids=WRONG_ADDRESSES)
+def test_a_wrong_address_writes_nothing(command, tmp_path, arguments, expected):
     made = command("init", *arguments)
-    assert (made.returncode, made.stderr.startswith(told)) == (2, True)
+    assert (made.returncode, made.stderr.startswith(expected)) == (2, True)
     assert list(tmp_path.iterdir()) == []

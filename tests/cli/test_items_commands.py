@@ -1,4 +1,4 @@
-"""`items …`: the built-in sync log from import to removal, and what is asked about single items."""
+"""`items …`: the built-in sync log from import to removal, and queries about single items."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def piped(monkeypatch):
-    """What the next command reads from standard input."""
+    """Sets the standard input of the next command."""
     return lambda content: monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content.encode())))
 
 
@@ -241,7 +241,7 @@ def test_ids_that_are_not_in_the_log_are_listed(here, built_in):
 
 @pytest.fixture
 def troubled(small_world):
-    """Four items, of which one failed, as a run has left them: one open incident."""
+    """Four items after a run; one failed, so one incident is open."""
     small_world.clock.now = datetime.now(UTC) - timedelta(minutes=5)
     small_world.items = small_world.track(3) + small_world.track(1, status="FAILED")
     small_world.run()
@@ -358,10 +358,10 @@ def test_a_usage_error_of_list_is_code_2(here, small_world):
 
 def test_the_complete_history_of_an_item_is_shown(here, troubled):
     failed = troubled.items[-1]
-    told = here(troubled, "items", "show", failed).stdout
-    assert told.startswith(f"Item {failed} of gloo\n  state         failed\n")
-    assert "incident      1 (`ingestion-monitor incidents show 1`)" in told
-    assert "→ failed (run 1)" in told
+    shown = here(troubled, "items", "show", failed).stdout
+    assert shown.startswith(f"Item {failed} of gloo\n  state         failed\n")
+    assert "incident      1 (`ingestion-monitor incidents show 1`)" in shown
+    assert "→ failed (run 1)" in shown
     value = json.loads(here(troubled, "items", "show", failed, "--target", "gloo", "--json").stdout)
     assert (value["item_id"], value["state"], value["incident_id"], value["stage"]) == (failed, "failed", 1, "FAILED")
 

@@ -1,4 +1,4 @@
-"""A command does not import what it does not use: start-up time is most of the cost of a `check` from cron."""
+"""A command imports only what it uses, because start-up is most of the time of a `check` from cron."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def loaded(world, *arguments):
     )
     assert ended.returncode == 0, ended.stderr
     code, *modules = json.loads(listing.read_text())
-    assert code in {0, 75}, ended.stderr  # 75: for `gate` the last run is too long ago
+    assert code in {0, 75}, ended.stderr  # 75: `gate` is closed because the last run is too old
     return set(modules)
 
 

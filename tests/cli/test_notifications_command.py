@@ -1,4 +1,4 @@
-"""`notifications list|dead|retry`, on a world whose receiver refuses, comes back, or is gone."""
+"""`notifications list|dead|retry`, with a receiver that refuses, recovers or is unreachable."""
 
 import json
 
@@ -10,7 +10,7 @@ HOOK = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 
 @pytest.fixture
 def suspended(small_world):
-    """A world with an opening that its receiver refuses with 404, and the receiver."""
+    """A world with an opening that its receiver refuses with 404; and the receiver."""
     with Receiver((404, {}, b"")) as receiver:
         small_world.configure(more=HOOK.format(receiver.url))
         small_world.track(1, "FAILED")

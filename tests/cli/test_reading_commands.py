@@ -1,4 +1,4 @@
-"""`history`, `incidents`, `notify`, `config check` and `db`: commands that ask nothing of the API."""
+"""`history`, `incidents`, `notify`, `config check` and `db`: commands that send nothing to the API."""
 
 import json
 import sqlite3
@@ -23,7 +23,7 @@ def sql(world, statement):
 
 @pytest.fixture
 def troubled(small_world):
-    """Three runs, of which the last two failed, with a failed item and a revoked client: two open incidents."""
+    """Three runs with a failed item; the client was revoked for the last two, so two incidents are open."""
     small_world.clock.now = datetime.now(UTC) - timedelta(minutes=5)
     item_id, *_ = small_world.track(4)
     small_world.sandbox.set_status(item_id, "FAILED")

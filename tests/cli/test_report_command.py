@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def watching(small_world):
-    """A target with a day of runs: an item failed after the second, another is stuck, a third completed on its way."""
+    """A target with a day of runs: one item failed after the second run, one is stuck, one completed in between."""
     world = small_world
     world.clock.now = datetime.now(UTC) - timedelta(hours=9)
     failing, *_ = world.track(3)
@@ -37,7 +37,7 @@ def watching(small_world):
 
 
 def changes(here, world, *arguments):
-    """What a report in JSON says of the target's changes."""
+    """The target's changes in a JSON report."""
     done = here(world, "report", "--format", "json", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     (target,) = json.loads(done.stdout)["targets"]

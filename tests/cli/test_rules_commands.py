@@ -58,7 +58,7 @@ WHOLE = BASE + TWO + CHANNELS + RULES + ROUTES
 
 @pytest.fixture
 def rules(tmp_path, capsys, monkeypatch):
-    """Calls `rules …` on a configuration; what it printed, once it has ended as it should."""
+    """Calls `rules …` on a configuration; checks the exit code and returns the output."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, toml=WHOLE, code=0):
@@ -179,7 +179,7 @@ SAID = [
      "  rule      at once; severity: warning, team: pipeline, one incident per group\n"),
     ("a channel", ["--cause", "channel_failing", "-t", "channel:mail"],
      "opens     as soon as the channel rejects a message, or is unreachable for"),
-    ("a channel is not told of itself", ["--cause", "channel_failing", "-t", "channel:mail"],
+    ("a channel is not notified of itself", ["--cause", "channel_failing", "-t", "channel:mail"],
      "Notified: log (never the failing channel itself)"),
     ("what is about an item", ["--status", "404", "-t", "gloo-prod"],
      "  ingestion-monitor rules test --cause items_missing --target gloo-prod\n"),
@@ -198,7 +198,7 @@ def test_the_only_target_is_the_default(rules):
     assert rules("test", "--status", "503", toml=BASE).startswith("503 on gloo-prod\n")
 
 
-TOLD = [
+NOTIFIED = [
     ("no route and no channel", BASE, "Routes:\n  none, and no channel: the log is used\nNotified: log\n"),
     ("no route", BASE + CHANNELS, "Routes:\n  none: all channels are notified\nNotified: oncall, mail\n"),
     ("a route, but no channel", BASE + '[[routes]]\nchannels = ["log"]\n',
@@ -210,7 +210,7 @@ TOLD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("toml", "says"), [t[1:] for t in TOLD], ids=[t[0] for t in TOLD])
+@pytest.mark.parametrize(("toml", "says"), [t[1:] for t in NOTIFIED], ids=[t[0] for t in NOTIFIED])
 def test_simulate_names_the_notified_channels(rules, toml, says):
     environment = ["--environment", "stage"] if "environment" in toml else []
     assert says in rules("test", "--cause", "outage", *environment, toml=toml)

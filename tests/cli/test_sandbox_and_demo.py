@@ -1,4 +1,4 @@
-"""`sandbox` and `demo`, and the last resort of a command that should end."""
+"""`sandbox` and `demo`, and the hard end of a command that hangs."""
 
 import re
 import signal
@@ -24,10 +24,10 @@ def start(*arguments, **options):
 
 def test_the_sandbox_prints_address_and_credentials_serves_and_ends_on_sigterm():
     running = start("sandbox", "--port", "0")
-    told = "".join(running.stdout.readline() for _ in range(11))
-    (url,) = re.findall(r"http://127\.0\.0\.1:\d+(?= until)", told)
+    printed = "".join(running.stdout.readline() for _ in range(11))
+    (url,) = re.findall(r"http://127\.0\.0\.1:\d+(?= until)", printed)
     for line in ("GLOO_CLIENT_ID=sandbox-client", "GLOO_CLIENT_SECRET=sandbox-secret", "API key: sandbox-key"):
-        assert line in told
+        assert line in printed
     assert httpx.get(f"{url}/engine/v2/items/x", trust_env=False).status_code == 401
     assert httpx.get(f"{url}/_sandbox/stats", trust_env=False).json()["requests"]
     running.terminate()
@@ -44,9 +44,9 @@ def test_the_sandbox_applies_its_options_and_plays_its_scenario(tmp_path):
     )
     faults = ("--fault", "503:count=1", "--fault", "html502:count=1", "--rate", "3/h", "--retry-after")
     running = start("sandbox", "--port", "0", "--items", "3", *faults, "--scenario", str(night))
-    told = [running.stdout.readline().rstrip() for _ in range(15)]
-    (url,) = re.findall(r"http://127\.0\.0\.1:\d+(?= until)", told[0])
-    assert told[11:] == ["", "A short night.", "     0s  make count 2", "   50ms  the key is revoked"]
+    printed = [running.stdout.readline().rstrip() for _ in range(15)]
+    (url,) = re.findall(r"http://127\.0\.0\.1:\d+(?= until)", printed[0])
+    assert printed[11:] == ["", "A short night.", "     0s  make count 2", "   50ms  the key is revoked"]
     with httpx.Client(base_url=url, headers={"Authorization": "Bearer sandbox-key"}, trust_env=False) as client:
         assert client.get("/_sandbox/stats").json()["items"] == 5
         statuses = [client.get("/engine/v2/items/x").status_code for _ in range(3)]

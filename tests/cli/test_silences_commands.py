@@ -1,4 +1,4 @@
-"""`silences …`, `incidents ack|resolve|explain`, and how every other command shows what they did."""
+"""`silences …`, `incidents ack|resolve|explain`, and their effect in the output of other commands."""
 
 import getpass
 import json
@@ -17,7 +17,7 @@ ME = getpass.getuser()
 
 @pytest.fixture
 def troubled(small_world):
-    """Three runs of which the last two failed, and a failed item: incidents 1 (items_failed) and 2 (unauthorized)."""
+    """Three runs; a failed item, and a revoked client in the last two: #1 items_failed and #2 unauthorized."""
     small_world.clock.now = datetime.now(UTC) - timedelta(minutes=5)
     item_id, *_ = small_world.track(4)
     small_world.sandbox.set_status(item_id, "FAILED")
@@ -205,7 +205,7 @@ def test_doctor_warns_of_a_silence_that_matches_everything(here, small_world):
 
 
 def test_a_night_is_explained_run_by_run(here, small_world):
-    """A key that is revoked and restored, acknowledged in between, with one message that waits."""
+    """A key is revoked and restored, the incident is acknowledged in between, and one message is pending."""
     with Receiver() as receiver:
         small_world.configure(more=CHANNEL.format(receiver.url))
         small_world.track(4)
@@ -223,7 +223,7 @@ def test_a_night_is_explained_run_by_run(here, small_world):
     lines = said.splitlines()
     assert max(len(line) for line in lines) <= 80
     assert lines[0] == "Incident 1: gloo: the API rejects the credentials"
-    told = " ".join(said.split())
+    text = " ".join(said.split())
     for part in (
         "rule opens with evidence in 2 of the last 2 runs (if fewer than 2 are",
         "2026-03-01 (UTC)",
@@ -238,7 +238,7 @@ def test_a_night_is_explained_run_by_run(here, small_world):
         "RESOLVED: enough runs without evidence [2 runs without evidence in a row, 2",
         "acknowledged: acknowledged by ana: rotating → oncall: acknowledged, waiting",
     ):
-        assert part in told
+        assert part in text
     as_json = json.loads(ok(here(small_world, "incidents", "explain", "1", "--json")))
     assert as_json["rule"] == as_json["rule_at_opening"]
     assert [entry["run_id"] for entry in as_json["timeline"]] == [*range(3, 17), None]

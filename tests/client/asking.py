@@ -1,4 +1,4 @@
-"""A request that carries credentials."""
+"""A request with credentials."""
 
 from monitor.model.http import Request
 

@@ -1,4 +1,4 @@
-"""Both wires, for the tests of the contract that they share."""
+"""Both transports, for tests of their common contract."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ def transport_type(request):
 
 @pytest.fixture
 def send(transport_type):
-    """Sends one request over a wire of its own."""
+    """Sends one request over a new transport."""
 
     async def send(base_url="", request=None, *, connection=None, timeout_s=5.0, **kwargs):
         transport = transport_type(base_url=base_url, connection=connection)
@@ -30,7 +30,7 @@ def send(transport_type):
 
 @pytest.fixture
 def answer_of(send):
-    """What comes of a request to a server that behaves so; nothing that was begun for it goes on afterwards."""
+    """The result of a request to a server with this behaviour; checks that no task is left afterwards."""
 
     async def answer_of(behave, request=None, *, greet=None, **kwargs):
         before = asyncio.all_tasks()

@@ -1,4 +1,4 @@
-"""A loopback server over raw sockets that answers as badly as it is told to, and remembers every byte it was sent."""
+"""A loopback server on raw sockets with configurable bad behaviour; it keeps every byte that it receives."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ class Server:
         self._end.set()
 
     async def until_ended(self) -> None:
-        """Until every connection was closed in good order."""
+        """Waits until every connection was closed cleanly."""
         async with asyncio.timeout(10):
             while self.ended < self.accepted:
                 self._end.clear()
@@ -45,7 +45,7 @@ class Server:
 async def serving(
     behave: Behaviour, *, tls: ssl.SSLContext | None = None, greet: Behaviour | None = None
 ) -> AsyncIterator[Server]:
-    """Each request is kept, then `behave` answers; connections end with the block. `greet` comes before any request."""
+    """Keeps each request, then `behave` answers; connections end with the block. `greet` is sent before any request."""
     connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,7 +74,7 @@ async def serving(
             connection.cancel()
             writer.transport.abort()
         await asyncio.gather(*connections)
-        # a transport that outlives the test's event loop would be warned of
+        # otherwise asyncio warns of a transport that outlives the event loop
         for writer in connections.values():
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
@@ -103,7 +103,7 @@ def replies(status: int, body: bytes = b"", **headers: str) -> Behaviour:
 
 
 def chunks(pieces: Iterable[bytes], **headers: str) -> Behaviour:
-    """A chunked body, one chunk per piece; endless if they are."""
+    """A chunked body, one chunk per piece; endless if the pieces are."""
 
     async def behave(reader, writer):
         writer.write(_head(200, transfer_encoding="chunked", **headers))
@@ -125,7 +125,7 @@ async def hang(reader, writer):
 
 
 def drip(raw: bytes, *, every_s: float = 0.02, pieces: bytes | Iterable[bytes] = b"a") -> Behaviour:
-    """What was given at once, then piece after piece, the same for ever if it is but one."""
+    """Sends the start at once and then piece after piece; a single piece is repeated forever."""
 
     async def behave(reader, writer):
         writer.write(raw)
@@ -147,7 +147,7 @@ async def endless(reader, writer):
 async def reset_mid_body(reader, writer):
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc")
     await writer.drain()
-    # lingering for no time makes the kernel send RST instead of FIN
+    # a linger time of zero makes the kernel send RST instead of FIN
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
     raise ConnectionAbortedError
@@ -155,7 +155,7 @@ async def reset_mid_body(reader, writer):
 
 @contextlib.contextmanager
 def full_backlog() -> Iterator[int]:
-    """The port of a listener that accepts nobody and whose queue is full: a further SYN is never answered."""
+    """The port of a listener that accepts no connection and has a full queue: a further SYN is never answered."""
     with socket.socket() as listener, contextlib.ExitStack() as waiting:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

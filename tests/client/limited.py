@@ -1,6 +1,6 @@
-"""Servers with rate limits and a client that keeps a `RateLimiter`, in virtual time: no sockets, no clocks, no waiting.
+"""Simulates servers with rate limits and a client with a `RateLimiter` in virtual time: no sockets, clocks or waiting.
 
-A run is a list of events in order of time, its dice come from a seed, so that the same run always ends the same way.
+A run is a list of events in order of time. Random numbers come from a seed, so a run is reproducible.
 """
 
 import heapq
@@ -22,7 +22,7 @@ EPOCH_S = 1_772_366_400.0
 
 @dataclass(kw_only=True)
 class Fixed:
-    """`limit` requests in each window of `window_s`; windows begin `offset_s` after whole multiples of it."""
+    """`limit` requests per window of `window_s`; windows begin `offset_s` after its multiples."""
 
     limit: int
     window_s: float
@@ -50,7 +50,7 @@ class Fixed:
 
 @dataclass(kw_only=True)
 class Sliding:
-    """`limit` requests in any `window_s`; the reset is when the oldest leaves the log."""
+    """`limit` requests in any period of `window_s`; the reset is when the oldest leaves the log."""
 
     limit: int
     window_s: float
@@ -75,7 +75,7 @@ class Sliding:
 
 @dataclass(kw_only=True)
 class Bucket:
-    """Tokens come evenly, `per_s`, and at most `limit` are kept; the reset is when it is full, or the next token."""
+    """Adds tokens evenly, `per_s`, up to `limit`; the reset is when the bucket is full, or the next token."""
 
     limit: int
     per_s: float
@@ -122,7 +122,7 @@ def no_reset(server, at_s):
 
 @dataclass(kw_only=True)
 class Api:
-    """A server with what it says: all three headers and `Retry-After`, only the latter, or nothing."""
+    """A server and the headers it sends: all three and `Retry-After`, only the latter, or none."""
 
     server: Fixed | Sliding | Bucket
     says: str = "all"
@@ -150,7 +150,7 @@ class Api:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Seconds that a request is under way, there and back alike; each way is `jitter` off at most, a few are slow."""
+    """Latency in seconds, equal in both directions; each differs by at most `jitter`, and a few are slow."""
 
     round_s: float
     jitter: float = 0.2
@@ -163,7 +163,7 @@ class Latency:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """When the server let in or refused our requests and the others', in virtual seconds."""
+    """When the server accepted or refused our requests and those of others, in virtual seconds."""
 
     accepted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
@@ -182,7 +182,7 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class Run:
-    """`in_flight` workers that always have something to ask, for `lasts_s` from `start_s` on."""
+    """`in_flight` workers that always have requests, for `lasts_s` from `start_s`."""
 
     api: Api
     limiter: object
@@ -230,7 +230,7 @@ class Run:
         self._at(now_s + self.dice.expovariate(self.others_per_s), self._other)
 
     def _start(self, now_s):
-        """Starts whatever may start; else wakes once, when it is worth to ask again."""
+        """Starts all requests that may start; otherwise wakes once, when the next one may."""
         if now_s >= self.wake_s - 1e-12:
             self.wake_s = math.inf
         while self.flying < (self.in_flight if self.outcome.answered else self.first):

@@ -1,4 +1,4 @@
-"""What a forward proxy does with a CONNECT; every host that it is asked for is on loopback."""
+"""A forward proxy that handles CONNECT; it maps every host to loopback."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from client.hostile import Behaviour
 
 
 def tunnelling(port: int) -> Behaviour:
-    """Joins whoever asks to this port, whatever host was asked for, until one of the two ends closes."""
+    """Connects every client to this port, for any requested host, until one end closes."""
 
     async def behave(reader, writer):
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -22,7 +22,7 @@ async def _join(reader, writer, port: int) -> None:
     try:
         far_reader, far_writer = await asyncio.shield(opening)
     except asyncio.CancelledError:
-        # a connection that is open by now must not be left to the garbage collector
+        # a connection that is already open must be closed, not left to the garbage collector
         _, far_writer = await opening
         far_writer.transport.abort()
         raise
@@ -30,7 +30,7 @@ async def _join(reader, writer, port: int) -> None:
     try:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        # at once: whoever stops this proxy may cancel the next await
+        # without an await, which the end of this proxy could cancel
         far_writer.transport.abort()
         for pump in pumps:
             pump.cancel()

@@ -1,4 +1,4 @@
-"""A wire that answers from a script, and a clock that moves only when someone sleeps."""
+"""A scripted transport, and a clock that moves only when someone sleeps."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Clock:
 
 
 class ScriptedTransport:
-    """Answers each request with the next of its outcomes (the last one for ever), after `takes_s` of the clock."""
+    """Answers each request with the next of its outcomes (the last one repeatedly), after `takes_s` of the clock."""
 
     def __init__(self, *outcomes: object, clock: Clock | None = None, takes_s: float = 0.0) -> None:
         self.outcomes = list(outcomes)

@@ -1,4 +1,4 @@
-"""What holds of every failed reply, whatever its bytes, headers and status."""
+"""Properties of every failed reply, with any bytes, headers and status."""
 
 import dataclasses
 import json

@@ -118,7 +118,7 @@ def test_each_field_is_kept(body, expected):
 
 
 def _merged(one, other):
-    """Both bodies in one; empty where one stands in the other's way."""
+    """Both bodies merged; empty if they conflict."""
     if isinstance(one, list) and isinstance(other, list):
         return [inner] if (inner := _merged(one[0], other[0])) else []
     if not isinstance(one, dict) or not isinstance(other, dict):

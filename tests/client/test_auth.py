@@ -21,7 +21,7 @@ TOKEN_PATH = "/oauth2/token"
 
 
 class Api:
-    """Issues numbered tokens; those below `oldest` are expired. `token_reply` takes the place of the endpoint."""
+    """Issues numbered tokens; those below `oldest` are expired. `token_reply` replaces the endpoint."""
 
     def __init__(self, *, oldest=1, expires_in=3600, token_reply=None):
         self.oldest, self.expires_in, self.token_reply = oldest, expires_in, token_reply
@@ -348,11 +348,11 @@ async def test_a_real_server_gets_one_refresh():
     assert next(issued) == 3
 
 
-# --- without the client: what each decision costs the token endpoint --------------------------------------------------
+# --- without the client: requests to the token endpoint --------------------------------------------------------------
 
 
 class Endpoint:
-    """Grants what it is told to, the last of it for ever, each after `takes_s`; remembers the secrets it was shown."""
+    """Returns the given results, the last one repeatedly, each after `takes_s`; keeps the secrets it received."""
 
     def __init__(self, *answers, takes_s=0.0):
         self.answers, self.takes_s = list(answers), takes_s
@@ -480,8 +480,8 @@ async def test_a_token_requested_before_the_401_does_not_count_as_its_refresh():
 async def test_a_failed_refresh_after_a_401_fails_all_waiting_calls(failure):
     endpoint, auth = Endpoint("t1", failure), credentials()
     await endpoint.acquire(auth)
-    told = await asyncio.gather(*(endpoint.renew(auth, "t1") for _ in range(25)), endpoint.acquire(auth))
-    assert told == [failure] * 26
+    results = await asyncio.gather(*(endpoint.renew(auth, "t1") for _ in range(25)), endpoint.acquire(auth))
+    assert results == [failure] * 26
     assert endpoint.asked == 2
 
 
@@ -516,7 +516,7 @@ async def test_a_short_lived_token_serves_all_calls_that_waited_for_it(expires_i
 
 
 class Rotating:
-    """A secret's file: another stamp whenever it holds something else."""
+    """A secret file whose stamp changes with its content."""
 
     def __init__(self, secret):
         self.secret = secret

@@ -1,4 +1,4 @@
-"""What holds of token requests whatever happens when: calls, revocations, deadlines, slow and stubborn endpoints."""
+"""Properties of token requests under any sequence of calls, revocations, deadlines, slow and stubborn endpoints."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ LONG_S = 10_000.0
 
 @dataclass(frozen=True)
 class Caller:
-    """One call: when it begins, how long the API takes to answer it, and how much time it has."""
+    """One call: its start, the latency of the API, and its deadline."""
 
     at_s: float
     takes_s: float
@@ -29,7 +29,7 @@ class Caller:
 
 @dataclass
 class Api:
-    """At each revocation all earlier tokens end. A stubborn endpoint goes on granting the revoked one for a while."""
+    """Each revocation ends all earlier tokens. A stubborn endpoint returns the revoked one for a while."""
 
     revoked_at_s: list[float]
     token_takes_s: float
@@ -82,7 +82,7 @@ class Api:
 
 
 def play(api, callers):
-    """Every caller's answer, and when it came."""
+    """Every caller's answer, and its time."""
 
     async def everyone():
         loop = asyncio.get_running_loop()

@@ -118,7 +118,7 @@ async def test_an_outage_opens_the_breaker_and_stops_requests():
     answers = [await client.send(ITEM, deadline_s=2000.0) for _ in range(3)]
     assert client.tripped
     assert [(answer.error.code, answer.attempts) for answer in answers] == [
-        (None, 4),  # one, and the three that the budget grants in any case
+        (None, 4),  # the first attempt, and the minimum budget of three retries
         (None, 1),
         ("breaker_open", 0),
     ]
@@ -180,7 +180,7 @@ async def test_a_slowly_dripping_server_times_out():
         took_s = loop.time() - started
         await client.transport.close()
     assert answer.error.network is NetworkFault.TIMEOUT
-    assert took_s < 60  # the drip has no end
+    assert took_s < 60  # the drip never ends
 
 
 async def test_the_default_clock_has_a_time_zone():

@@ -1,4 +1,4 @@
-"""docs/client.md explains the client by tables; here each of them is compared with the code, cell by cell."""
+"""Compares each table in docs/client.md with the code, cell by cell."""
 
 import gzip
 import json
@@ -37,7 +37,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def tables(text):
-    """Each table as its rows of cells, the first of them its head."""
+    """Each table as rows of cells; the first row is the head."""
     found = [[]]
     for line in text.splitlines():
         if not line.startswith("|"):
@@ -145,7 +145,7 @@ def test_the_conditions_have_the_codes_names_and_numbers():
 
 
 def backoffs():
-    """The longest waits after the first, second … attempt, up to where they stay the same."""
+    """The longest waits after the first, second … attempt, until they stop growing."""
     longest_s = [f"{retry._backoff_s(attempt):g}" for attempt in range(1, 8)]
     assert longest_s[-1] == longest_s[-2]
     return f"a random part of {', '.join(longest_s[:-2])}, then {longest_s[-1]}"
@@ -155,7 +155,7 @@ def backoffs():
 
 
 def hinted(said):
-    """What comes of an example: headers as `name: value`, or a body."""
+    """The result of an example: headers as `name: value`, or a body."""
     headers, body = {}, None
     for part in ticked(said):
         if part.startswith("{"):
@@ -203,7 +203,7 @@ def test_the_source_of_each_place_is_named(row):
 
 
 def kept(failure):
-    """What an error holds beyond its status, as the document spells it."""
+    """The fields of an error besides its status, as the document writes them."""
     names = [
         (each.name, getattr(failure, each.name))
         for each in fields(failure)
@@ -280,7 +280,7 @@ def test_every_stored_limit_is_listed():
 
 
 def of_bodies():
-    """What is said of bodies that can't be read, by fault."""
+    """The messages about unreadable bodies, by fault."""
     cut = gzip.compress(b"x" * 100)[:-8]
     read = (
         decode_body(b"xx", "", 1),

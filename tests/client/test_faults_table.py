@@ -13,23 +13,23 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding
 AGAIN = "make docs"
 CHANCE = 4
 """Of the first five calls, so many may or may not be in flight when the first answer arrives."""
-pytestmark = pytest.mark.timeout(600)  # the first test that asks for it waits for all the faults
+pytestmark = pytest.mark.timeout(600)  # the first test that uses it waits for all faults
 
 
 def cells(line):
-    """Fault, what was printed and exit code; and how many requests each run sent."""
+    """Fault, output and exit code; and the number of requests of each run."""
     fault, printed, code, *sent = line.strip("| ").split(" | ")
     return (fault, printed, code), [sum(map(int, re.findall(r"\d+", each))) for each in sent]
 
 
 def near(now, once):
-    # how many requests are in flight when a hint arrives is up to chance
+    # the number of requests in flight when a hint arrives varies
     return abs(now - once) <= (CHANCE if min(now, once) else 0)
 
 
 @pytest.fixture(scope="module")
 def played():
-    """The rows as they are now, by their first cell."""
+    """The current rows, by their first cell."""
     return {cells(row)[0][0]: row for row in play()}
 
 

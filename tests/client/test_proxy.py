@@ -1,4 +1,4 @@
-"""Proxies: which one is used, what it gets to see, and what is said when it won't."""
+"""Proxies: which one is used, what it can see, and errors if it fails."""
 
 import base64
 import ssl
@@ -20,7 +20,7 @@ BASIC = base64.b64encode(f"user:{PASSWORD}/@".encode())
 
 
 def through(port, scheme="http", **kwargs):
-    """A connection by way of the proxy at a port of ours; its password needs escaping."""
+    """A connection through the proxy at this port; its password needs escaping."""
     return ConnectionOptions(proxy=f"{scheme}://user:{PASSWORD}%2F%40@127.0.0.1:{port}", **kwargs)
 
 
@@ -58,10 +58,10 @@ async def test_a_proxy_tunnels_https_and_sees_neither_credentials_nor_paths(send
     assert b"proxy-authorization: basic " + BASIC.lower() in asked.lower()
     assert CANARY.encode() not in asked
     assert b"secret-path" not in asked
-    (told,) = api.received
-    assert told.startswith(b"GET /secret-path HTTP/1.1\r\n")
-    assert b"proxy-authorization" not in told.lower()
-    assert BASIC not in told
+    (raw_request,) = api.received
+    assert raw_request.startswith(b"GET /secret-path HTTP/1.1\r\n")
+    assert b"proxy-authorization" not in raw_request.lower()
+    assert BASIC not in raw_request
 
 
 async def test_a_tunnel_is_kept_for_the_next_request(transport_type, authority, context):
@@ -105,7 +105,7 @@ async def test_a_configured_proxy_is_used_towards_loopback_too(send, host):
 
 @pytest.fixture
 async def environments(monkeypatch):
-    """The proxy that the environment names."""
+    """The proxy of the environment variables."""
     async with hostile.serving(hostile.replies(203)) as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
             monkeypatch.setenv(name, proxy.url)
@@ -123,7 +123,7 @@ async def test_the_environments_proxy_is_used_except_towards_loopback(send, envi
 
 async def test_the_environments_proxy_is_asked_to_tunnel_https(send, environments):
     answer = await send("https://api.example", timeout_s=0.5)
-    assert isinstance(answer, TransportFault)  # it says yes, and then there is no TLS
+    assert isinstance(answer, TransportFault)  # it accepts, and then there is no TLS
     assert environments.received[0].startswith(b"CONNECT api.example:443 HTTP/1.1\r\n")
     assert CANARY.encode() not in environments.received[0]
 

@@ -49,7 +49,7 @@ SPELLED = {
 
 
 def _given_away(text):
-    """Whether eight characters in a row of the token, in one of its spellings, are left."""
+    """Whether eight consecutive characters of any encoding of the token are left."""
     spellings = {
         TOKEN,
         quote(TOKEN, safe=""),
@@ -112,7 +112,7 @@ LAID_OUT = {
 
 @pytest.mark.parametrize("lay_out", LAID_OUT.values(), ids=LAID_OUT)
 def test_masking_keeps_errors_of_any_layout_readable(lay_out):
-    """A mask that escapes line breaks and cuts at 2,000 characters must not get hold of the body before it is read."""
+    """A mask that escapes line breaks and cuts at 2,000 characters must not run before the body is parsed."""
     body = {
         "detail": {"code": "SPENDING_LIMIT_EXCEEDED", "message": "no\nmore", "request_id": "r-1", "retryable": False},
         "retry_after": 7,

@@ -1,4 +1,4 @@
-"""No redirect is followed, whoever it names: nothing of a request leaves the origin."""
+"""No redirect is followed, to any host: requests go only to the origin."""
 
 import asyncio
 import ssl

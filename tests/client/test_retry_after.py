@@ -289,8 +289,8 @@ def test_the_zone_of_our_own_clock_does_not_matter(hours):
 )
 @pytest.mark.parametrize("status", [None, 200, 400, 403, 428, 429, 430, 500, 502, 503, 504])
 def test_each_header_counts_only_on_its_statuses(source, status):
-    heard = parse_retry_after({source.header: "5"}, None, now=NOW, status=status) is not None
-    assert heard == (source.statuses is None or status in source.statuses)
+    is_read = parse_retry_after({source.header: "5"}, None, now=NOW, status=status) is not None
+    assert is_read == (source.statuses is None or status in source.statuses)
 
 
 def test_the_default_status_is_429():

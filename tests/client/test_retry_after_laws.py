@@ -1,4 +1,4 @@
-"""What holds of every hint, whatever a server says and whatever the clocks show."""
+"""Properties of every hint, for any headers and any clocks."""
 
 import calendar
 from datetime import UTC, datetime, timedelta, timezone

@@ -11,7 +11,7 @@ SECRET = "s3cret-canary"
 
 
 class File:
-    """A secret's file as a source sees it; counts what it costs."""
+    """A secret file as a source sees it; counts reads and stamps."""
 
     def __init__(self, content=SECRET):
         self.content, self.number = content, 1

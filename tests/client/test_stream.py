@@ -1,4 +1,4 @@
-"""Bodies that are handed on piece by piece: by the wire, over real sockets, and by the client's loop."""
+"""Streamed bodies: by the transport over real sockets, and by the client's retry loop."""
 
 import asyncio
 import gzip
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 class Taken:
-    """A sink that keeps what it gets, and wants no more after so many pieces."""
+    """A sink that keeps its input and stops after some pieces."""
 
     def __init__(self, most_pieces=None):
         self.pieces, self._most = [], most_pieces
@@ -39,7 +39,7 @@ def get(url, **kwargs):
 
 @pytest.fixture
 def stream(transport_type):
-    """What comes of a stream from a server that behaves so, and its sink; nothing goes on afterwards."""
+    """The result of a stream from a server with this behaviour, and its sink; checks that no task is left."""
 
     async def stream(behave, *, timeout_s=5.0, read_timeout_s=None, max_bytes=16 * MIB, sink=None):
         sink, transport, before = sink or Taken(), transport_type(), asyncio.all_tasks()
@@ -215,7 +215,7 @@ async def test_the_caller_can_limit_attempts(transport_type):
 
 
 class StreamTransport:
-    """A wire that remembers how long it was given, and lets the whole of it pass."""
+    """A transport that keeps the timeout it was given, and uses all of it."""
 
     def __init__(self, clock, fault):
         self.clock, self.fault, self.given = clock, fault, []
@@ -226,7 +226,7 @@ class StreamTransport:
         return TransportFault(fault=self.fault, text="")
 
     async def close(self):
-        """Nothing is open."""
+        """There is nothing to close."""
 
 
 async def test_a_stream_cut_at_the_deadline_is_a_deadline_error():
@@ -238,14 +238,14 @@ async def test_a_stream_cut_at_the_deadline_is_a_deadline_error():
     assert answer.error.code == DEADLINE_EXCEEDED
 
 
-# in a process of its own: elsewhere the peak of other tests would hide this one's
+# in a separate process: otherwise the peak memory of other tests would hide this one's
 MEASURE = """
 import asyncio, resource, sys
-from monitor.client import transports as wire
+from monitor.client import transports as transports
 from monitor.model.http import Request
 
 async def main():
-    sender, peaks_kb = getattr(wire, sys.argv[1])(), []
+    sender, peaks_kb = getattr(transports, sys.argv[1])(), []
     for url in sys.argv[2:]:
         request = Request(method="GET", path=url, template="/", max_bytes=1 << 30)
         answer = await sender.send(request, timeout_s=60, sink=lambda piece: True)

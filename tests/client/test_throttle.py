@@ -16,7 +16,7 @@ LIMITED = ApiError(status=429, retry_after=timedelta(seconds=30), code="slow_dow
 
 
 def made(**parts):
-    """A throttle on the loop's own time."""
+    """A throttle on the time of the event loop."""
     loop = asyncio.get_running_loop()
     return Throttle(monotonic=loop.time, utcnow=lambda: START + timedelta(seconds=loop.time()), **parts)
 
@@ -26,7 +26,7 @@ def now_s():
 
 
 class Caller:
-    """Enters, stays for a while, and leaves; notes when it was let in."""
+    """Acquires the throttle, keeps it for a while and releases it; keeps the time of entry."""
 
     def __init__(self, throttle, *, takes_s=1.0, answer=None, deadline_s=1000.0):
         self.throttle, self.takes_s, self.answer, self.deadline_s = throttle, takes_s, answer, deadline_s

@@ -1,4 +1,4 @@
-"""TLS as it is met: whom both wires trust, whom they don't, and how they show who they are."""
+"""TLS of both transports: which certificates they trust, and client certificates."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ def context_for(certificate, version=None):
 
 
 def self_signed(authority):
-    """An authority that serves under its own certificate."""
+    """An authority that serves with its own certificate."""
     other = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with other.private_key_pem.tempfile() as key, other.cert_pem.tempfile() as certificate:
@@ -52,7 +52,9 @@ def too_old(authority):
     context = context_for(authority.issue_cert(HOST))
     context.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of what the client must refuse
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python warns about the protocol version that the client must refuse
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     return context
 
@@ -63,7 +65,7 @@ REFUSED = {
     "another host": lambda authority: context_for(authority.issue_cert("other.example")),
     "another address": lambda authority: context_for(authority.issue_cert("127.0.0.2")),
     "self-signed": self_signed,
-    "an authority that nobody trusts": lambda _: context_for(trustme.CA().issue_cert(HOST)),
+    "an untrusted authority": lambda _: context_for(trustme.CA().issue_cert(HOST)),
     "TLS 1.1": too_old,
 }
 
@@ -150,12 +152,12 @@ def test_a_key_that_does_not_match_its_certificate_is_refused(transport_type, au
 
 ASK = """
 import asyncio, sys
-from monitor.client import transports as wire
+from monitor.client import transports as transports
 from monitor.model.http import Request
 
 async def main():
     try:
-        sender = getattr(wire, sys.argv[1])(base_url=sys.argv[2])
+        sender = getattr(transports, sys.argv[1])(base_url=sys.argv[2])
     except ValueError as error:
         return str(error)
     answer = await sender.send(Request(method="GET", path="/", template="/"), timeout_s=5)

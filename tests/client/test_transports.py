@@ -1,4 +1,4 @@
-"""The contract of `Transport`, over both wires, against a server that behaves as badly as it is told to."""
+"""The contract of `Transport` for both implementations, against a server with bad behaviour."""
 
 import asyncio
 import gzip
@@ -197,11 +197,11 @@ def in_a_process(script, *arguments, **kwargs):
 
 LOOK_UP = """
 import asyncio, sys, time
-from monitor.client import transports as wire
+from monitor.client import transports as transports
 from monitor.model.http import Request
 
 async def main():
-    sender = getattr(wire, sys.argv[1])()
+    sender = getattr(transports, sys.argv[1])()
     started = time.monotonic()
     answer = await sender.send(Request(method="GET", path="http://api/", template="/"), timeout_s=0.3)
     await sender.close()
@@ -213,12 +213,12 @@ sys.stdin.read()
 
 
 async def test_the_wall_clock_covers_a_hanging_dns_lookup(transport_type, tmp_path):
-    # the C library opens this file when it looks up a name without dots; a pipe that nobody writes to holds it there
+    # the C library opens this file for a name without dots; an unwritten pipe blocks it there
     os.mkfifo(aliases := tmp_path / "aliases")
     environment = {**os.environ, "HOSTALIASES": str(aliases)}
     looking = await in_a_process(LOOK_UP, transport_type.__name__, env=environment, stdin=asyncio.subprocess.PIPE)
     fault, took_s = (await looking.stdout.readline()).decode().split()
-    os.close(os.open(aliases, os.O_WRONLY | os.O_NONBLOCK))  # fails unless the look-up still waits in there
+    os.close(os.open(aliases, os.O_WRONLY | os.O_NONBLOCK))  # fails unless the lookup still waits there
     await looking.communicate(b"")
     assert (fault, looking.returncode) == ("timeout", 0)
     assert 0.3 <= float(took_s) < 5
@@ -274,14 +274,14 @@ async def test_a_gzip_answer_is_decoded(answer_of, behave):
     assert answer.body == JSON
 
 
-# in a process of its own: elsewhere the peak of other tests would hide this one's
+# in a separate process: otherwise the peak memory of other tests would hide this one's
 MEASURE = """
 import asyncio, resource, sys
-from monitor.client import transports as wire
+from monitor.client import transports as transports
 from monitor.model.http import Request
 
 async def main():
-    sender, peaks_kb = getattr(wire, sys.argv[1])(), []
+    sender, peaks_kb = getattr(transports, sys.argv[1])(), []
     for url in sys.argv[2:]:
         answer = await sender.send(Request(method="GET", path=url, template="/"), timeout_s=20)
         peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -507,4 +507,4 @@ async def test_a_large_body_that_waits_for_memory_ends_at_its_deadline(transport
         took_s = time.monotonic() - started
         await transport.close()
     assert {answer.fault for answer in answers} == {NetworkFault.TIMEOUT}
-    assert took_s < 4.5  # a time for each after the other would be 80 / 8 × 0.5 s
+    assert took_s < 4.5  # one after the other they would need 80 / 8 × 0.5 s

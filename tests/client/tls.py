@@ -1,4 +1,4 @@
-"""A TLS server in a thread of its own, over blocking sockets: unlike asyncio's, it tells why it ends a handshake."""
+"""A TLS server in its own thread on blocking sockets: unlike asyncio's, it sends an alert if it ends a handshake."""
 
 import contextlib
 import socket
@@ -51,7 +51,7 @@ def _answer(connection, context, server):
         try:
             wrapped.do_handshake()
         except ssl.SSLError:
-            # closed with unread bytes, the alert would be lost to a reset
+            # closing with unread bytes would send a reset and lose the alert
             raw = wrapped.detach()
             with socket.socket(fileno=raw) as rest:
                 rest.settimeout(1)

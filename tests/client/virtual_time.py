@@ -1,4 +1,4 @@
-"""An event loop whose time passes only while nothing can be done: hours of waiting take no time, in the right order."""
+"""An event loop in virtual time: hours of waiting take no time, and timers fire in order."""
 
 import asyncio
 import selectors
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class _Skipping(selectors.SelectSelector):
-    """Does not wait for the next timer but lets it be that late."""
+    """Moves the time to the next timer instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class _Skipping(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Begins at 0 s. Only for what waits for timers and for itself: real sockets answer in real time."""
+    """Begins at 0 s. Only for code that waits for timers and its own tasks: real sockets answer in real time."""
 
     def __init__(self) -> None:
         self._skipping = _Skipping()

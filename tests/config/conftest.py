@@ -11,7 +11,7 @@ from monitor.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigDirectory:
-    """A folder with configuration files in it, and what loading them gives."""
+    """A folder with configuration files, and the result of loading them."""
 
     folder: Path
 

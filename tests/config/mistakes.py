@@ -590,7 +590,7 @@ def _shown(mistake):
 
 
 def _added(wrote):
-    """What was written, without the valid channel before it."""
+    """The written text, without the valid channel before it."""
     for valid in (HOOK, MAIL, ALERTS):
         wrote = wrote.removeprefix(valid) or wrote
     return wrote.strip()

@@ -91,7 +91,7 @@ def found(text):
 
 
 def everything_shown(error):
-    """What any report of an error could hold, with its causes and what their traceback shows."""
+    """Everything that a report of an error could contain, with its causes and their tracebacks."""
     chain = "".join(traceback.format_exception(error))
     return "\n".join([chain, str(error), repr(error), str(error.args), str(vars(error))])
 

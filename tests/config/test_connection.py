@@ -1,4 +1,4 @@
-"""The settings `tls` and `proxy`, down to the wire that they make."""
+"""The settings `tls` and `proxy`, down to the transport."""
 
 import json
 
@@ -25,7 +25,7 @@ def identity():
 
 @pytest.fixture
 def pem(config_dir, identity):
-    """Files beside the configuration: those of a certificate, and the same broken in each way."""
+    """Files beside the configuration: a certificate and its key, and broken variants."""
     authority, other = trustme.CA(), trustme.CA().issue_cert("monitor.example")
     key, certificate = identity.private_key_pem.bytes(), identity.cert_chain_pems[0].bytes()
     encrypted = serialization.load_pem_private_key(key, None).private_bytes(

@@ -1,4 +1,4 @@
-"""Fixtures for tests of daemons in processes of their own: `start(world)` starts one, which ends with the test."""
+"""Fixtures for daemons in their own process: `start(world)` starts one, which ends with the test."""
 
 import contextlib
 

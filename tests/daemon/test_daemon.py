@@ -1,4 +1,4 @@
-"""The daemon in a process of its own: schedule, incidents, signals, and a database or API that is not there."""
+"""The daemon in its own process: schedule, incidents, signals, and a missing database or API."""
 
 import asyncio
 import json
@@ -55,10 +55,10 @@ def test_missed_runs_are_reported(small_world, start):
     daemon = start(small_world)
     daemon.await_events("incident_message")
     daemon.end()
-    (told,) = daemon.logged("incident_message")
-    assert (told["kind"], told["cause"]) == ("opened", "run_missed")
+    (logged,) = daemon.logged("incident_message")
+    assert (logged["kind"], logged["cause"]) == ("opened", "run_missed")
     # thirteen due times lie in an hour and a few seconds, where its first second is one
-    assert told["facts"]["evidence"] in {"11 × missed", "12 × missed"}
+    assert logged["facts"]["evidence"] in {"11 × missed", "12 × missed"}
 
 
 def test_every_log_line_is_json_and_each_run_has_one_event(small_world, start):
@@ -222,9 +222,9 @@ def test_the_daemon_waits_for_a_database_server_that_starts_later(small_world, s
         door.open()
         daemon.await_events("run_finished")
         assert daemon.end()[0] == 143
-        (told, *_) = daemon.logged("database_not_ready")
-        assert f"127.0.0.1:{door.port}" in told["reason"]
-        assert "can't be reached" in told["reason"]
+        (logged, *_) = daemon.logged("database_not_ready")
+        assert f"127.0.0.1:{door.port}" in logged["reason"]
+        assert "can't be reached" in logged["reason"]
     finally:
         daemon.close()
         door.close()
@@ -250,7 +250,7 @@ def test_the_lease_of_a_dead_process_delays_the_first_run_until_it_expires(small
     daemon = start(small_world)
 
     def met():
-        """Whether the daemon met the lease, which is alive until then, however slowly the daemon starts."""
+        """Whether the daemon was refused by the lease; renews it until then, however slowly the daemon starts."""
         with writing(small_world.app.engine) as conn:
             leases.renew(conn, now=datetime.now(UTC), **lease)
         return daemon.logged("run_skipped")

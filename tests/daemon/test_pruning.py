@@ -1,4 +1,4 @@
-"""The daily pruning of the daemon: once a day among all of them, and told in the log."""
+"""The daily pruning of the daemon: once a day among all daemons, and logged."""
 
 import asyncio
 from dataclasses import replace
@@ -16,7 +16,7 @@ from monitor.database.tables import runs
 
 
 def kept_for_a_while(world):
-    """The live parts of a configuration with ages, on a clock of its own."""
+    """An App with ages and its own clock."""
     ages = RetentionConfig(snapshots=AGES.snapshots, item_events=AGES.item_events, notifications=AGES.notifications)
     config = world.app.config.model_copy(update={"retention": ages})
     return replace(world.app, config=config, clock=lambda: NOW)
@@ -28,8 +28,8 @@ def test_the_daemon_prunes_once_a_day_and_logs_what_it_deleted(world):
     with capture_logs() as logged:
         asyncio.run(prune(app, stop=lambda: False))
         asyncio.run(prune(app, stop=lambda: False))
-    told = [(each["event"], each["outcome"], each["item_events"]) for each in logged]
-    assert told == [("pruned", "done", 700)]
+    summary = [(each["event"], each["outcome"], each["item_events"]) for each in logged]
+    assert summary == [("pruned", "done", 700)]
     assert events_left(app.engine) == 0
 
 

@@ -1,4 +1,4 @@
-"""SIGHUP: another configuration comes into force, or the last good one stays; nothing that runs is disturbed."""
+"""SIGHUP: a new configuration is applied, or the old one stays; runs in progress are not disturbed."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def second(world):
 
 
 def reload(daemon, event="configuration_reloaded"):
-    """Sends SIGHUP; what the daemon said to that."""
+    """Sends SIGHUP; returns the daemon's event about it."""
     before = len(daemon.logged(event))
     daemon.process.send_signal(signal.SIGHUP)
     daemon.await_events(event, before + 1)
@@ -55,8 +55,8 @@ def test_targets_are_added_and_removed_and_the_others_keep_their_schedule(small_
     daemon = start(small_world)
     daemon.await_events("run_finished")
     small_world.configure(more=HOURLY + second(small_world))
-    told = reload(daemon)
-    assert (told["added"], told["removed"], told["rescheduled"]) == (["second"], [], [])
+    answer = reload(daemon)
+    assert (answer["added"], answer["removed"], answer["rescheduled"]) == (["second"], [], [])
     daemon.await_events("run_finished", 2)
     small_world.configure(more=HOURLY)
     assert reload(daemon)["removed"] == ["second"]
@@ -75,9 +75,9 @@ def test_an_invalid_configuration_is_refused_with_every_reason_and_the_old_one_s
     daemon.await_events("run_finished")
     good = small_world.config_path.read_text(encoding="utf-8")
     small_world.config_path.write_text(good.replace('"1s"', '"1 second"') + "colour = 3\n", encoding="utf-8")
-    told = reload(daemon, "configuration_refused")
-    assert (told["level"], len(told["problems"])) == ("error", 2)
-    assert told["problems"][0].startswith("schedule.every must be a duration")
+    answer = reload(daemon, "configuration_refused")
+    assert (answer["level"], len(answer["problems"])) == ("error", 2)
+    assert answer["problems"][0].startswith("schedule.every must be a duration")
     small_world.config_path.write_text("nonsense [", encoding="utf-8")
     assert "is not valid TOML" in reload(daemon, "configuration_refused")["problems"][0]
     seen = len(daemon.logged("run_finished"))
@@ -173,7 +173,7 @@ def test_a_schema_that_becomes_newer_is_logged_and_the_daemon_waits(small_world,
     with closing(sqlite3.connect(small_world.folder / "monitor.db", timeout=20)) as conn, conn:
         (schema,) = conn.execute("SELECT version_num FROM alembic_version").fetchone()
         conn.execute("UPDATE alembic_version SET version_num = '9999'")
-        # what makes it look at once, and not only within half a minute
+        # makes the daemon check at once instead of within half a minute
         conn.execute("ALTER TABLE leases RENAME TO mislaid")
     until(lambda: any("is newer than this program's" in e["reason"] for e in daemon.logged("database_not_ready")), "it")
     assert daemon.process.poll() is None
@@ -198,7 +198,7 @@ def test_repeated_and_early_sighups_do_not_end_the_daemon(small_world, start, si
 
 
 def _ignores(pid, sign):
-    """Whether a process has said what becomes of a signal: until then it would end by it."""
+    """Whether a process has a handler for a signal, which would end it otherwise."""
     with open(f"/proc/{pid}/status", encoding="ascii") as status:  # noqa: PTH123  # a file of the kernel's
         masks = dict(line.split(":\t") for line in status if line.startswith(("SigIgn", "SigCgt")))
     return any(int(mask, 16) >> (sign - 1) & 1 for mask in masks.values()) and os.path.exists(f"/proc/{pid}")  # noqa: PTH110  # the same

@@ -1,4 +1,4 @@
-"""Daemons in processes of their own: on one database they share slots; frozen, killed or hung, they hold up nobody."""
+"""Daemons on one database share the run keys; a frozen, killed or hanging one delays no other."""
 
 import signal
 import socket
@@ -38,7 +38,7 @@ def another(world, name, *, every="1s", sync_log=None, base_url=None):
 
 
 def run_keys(world):
-    """The slot of each run that was closed by its own process."""
+    """The run key of each run that was closed by its own process."""
     return [row["run_key"] for row in world.rows("SELECT run_key FROM history ORDER BY run_id")]
 
 
@@ -54,7 +54,7 @@ def test_two_daemons_execute_each_run_key_once_and_share_the_work(world, start):
     )
     assert [each.end()[0] for each in pair] == [143, 143]
     rows = world.rows("SELECT target, run_key FROM runs")
-    assert len(rows) == len({(row["target"], row["run_key"]) for row in rows}), "no slot was even begun twice"
+    assert len(rows) == len({(row["target"], row["run_key"]) for row in rows}), "no run key was started twice"
     assert [event for each in pair for event in each.logged("task_crashed")] == []
     assert world.rows("SELECT holder FROM leases WHERE holder IS NOT NULL") == []
 
@@ -94,7 +94,7 @@ def test_a_frozen_daemon_catches_up_with_one_run(small_world, start):
     assert daemon.end()[0] == 143
     times = [row["run_key"].split()[-1] for row in small_world.rows("SELECT run_key FROM runs ORDER BY id")][before:]
     missed = [each for each in times if (thawed - datetime.fromisoformat(each)).total_seconds() > 4]
-    assert len(missed) <= 1, "none that were missed, except one that it had just begun when it was frozen"
+    assert len(missed) <= 1, "only a run that had just begun when the daemon was frozen"
     assert len(set(times)) == len(times)
 
 
@@ -128,7 +128,7 @@ def _closing():
 
 
 def hanging_channel(world):
-    """A receiver that takes connections and never answers."""
+    """A receiver that accepts connections and never answers."""
     return f'[[channels]]\nname = "mute"\ntype = "webhook"\nurl = "http://127.0.0.1:{silent_port()}/x"\n'
 
 

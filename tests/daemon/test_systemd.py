@@ -1,4 +1,4 @@
-"""What systemd is told, over real sockets: by the module itself, and by the daemon over its life."""
+"""Notifications to systemd over real sockets: by the module, and by the daemon from start to end."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ from monitor.threads import run_in_lease_pool
 
 
 class Systemd:
-    """A Unix datagram socket that keeps what it was told."""
+    """A Unix datagram socket that keeps its messages."""
 
     def __init__(self, address):
         self.address = address
@@ -43,7 +43,7 @@ class Systemd:
                 continue
 
     def states(self):
-        """What it was told, but for words for people and signs of life."""
+        """The received states, without status texts and watchdog messages."""
         return [lines[0] for lines in self.received if not lines[0].startswith(("STATUS=", "WATCHDOG="))]
 
     def close(self):

@@ -1,4 +1,4 @@
-"""The daemon's own ticks, on a fast clock: when they come and for which slots; a cron job's runs come to the same."""
+"""The daemon's ticks on a fast clock: their times and run keys, and a comparison with a cron job."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ def config_of(world):
 
 
 def ran(world):
-    """When runs started, and for which slots."""
+    """Start times and run keys of runs."""
     rows = world.rows("SELECT run_key, started_at FROM runs ORDER BY id")
     return [(row["run_key"], str(row["started_at"])[11:19]) for row in rows]
 
@@ -153,33 +153,33 @@ async def test_two_daemons_share_the_run_keys(world):
     fast = FastClock(T0)
     config = config_of(world)
     one = fast.daemon(config)
-    serving = asyncio.create_task(one.serve())  # before the other, which is to get the signal
+    serving = asyncio.create_task(one.serve())  # before the other daemon, which must get the signal
     async with driven(config, fast) as two:
         await fast.until(T0 + timedelta(minutes=22), one, two.daemon)
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
-    slots = [run_key for run_key, _ in ran(world)]
-    assert len(slots) == len(set(slots)) == 5
+    run_keys = [run_key for run_key, _ in ran(world)]
+    assert len(run_keys) == len(set(run_keys)) == 5
     assert {row["status"] for row in world.rows("SELECT status FROM runs")} == {"complete"}
 
 
 # --- a cron job and a daemon -----------------------------------------------------------------------------------------
 
 SCRIPT = [
-    "", "", "revoke", "", "", "restore", "", "", "fail", "", "mend", "", "down", "", "", "up", "", "", "revoke",
+    "", "", "revoke", "", "", "restore", "", "", "fail", "", "fix", "", "down", "", "", "up", "", "", "revoke",
     "restore", "", "lose the log", "", "find the log", "",
 ]  # fmt: skip
 
 
 def act(world, made, what):
-    """One night's events at the engine and at the pipeline."""
+    """One night's events at the engine and the pipeline."""
     sandbox = world.sandbox
     acts = {
         "": lambda: None,
         "revoke": sandbox.revoke_client,
         "restore": sandbox.restore_client,
         "fail": lambda: [sandbox.set_status(each, "FAILED") for each in made[:2]],
-        "mend": lambda: [sandbox.set_status(each, "COMPLETED") for each in made[:2]],
+        "fix": lambda: [sandbox.set_status(each, "COMPLETED") for each in made[:2]],
         "down": sandbox.stop,
         "up": sandbox.start,
         "lose the log": lambda: world.log("ALTER TABLE sync_log RENAME TO mislaid"),
@@ -189,9 +189,9 @@ def act(world, made, what):
 
 
 def what_became(engine):
-    """Incidents, what they were told of, and runs, with their times.
+    """Incidents, their messages, and runs, with their times.
 
-    Not how many questions a revoked key met at the most: that is how many waited for the token at that moment.
+    Without the maximum number of rejected requests, which depends on how many waited for the token.
     """
     with engine.connect() as conn:
 
@@ -212,7 +212,7 @@ def what_became(engine):
 
 
 async def by_cron_job(world, made):
-    """The command of a CronJob, once per slot, as a process of its own has it: everything is made anew."""
+    """Runs like a CronJob, once per run key: each with a new App, like a new process."""
     fast = FastClock(T0)
     for n, what in enumerate(SCRIPT):
         act(world, made, what)
@@ -233,7 +233,7 @@ async def by_daemon(world, made):
 
 
 async def test_a_cron_job_and_a_daemon_produce_the_same_incidents_messages_and_times(small_world):
-    """The job runs on the daemon's grid; what it told is compared with what the daemon told, all of it."""
+    """The job runs on the daemon's grid; all its messages are compared with those of the daemon."""
     world = small_world
     made = world.track(4)
     became = {}

@@ -1,4 +1,4 @@
-"""Runs, items and events as runs leave them, for tests of what is read off them."""
+"""Runs, items and events as runs store them, for tests of queries."""
 
 from datetime import timedelta
 
@@ -14,13 +14,13 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 class HistoryBuilder:
-    """Writes the past of a target, `gloo` unless another is named."""
+    """Writes the history of a target, `gloo` by default."""
 
     def __init__(self, engine):
         self._engine = engine
 
     def run(self, at, status=RunStatus.COMPLETE, *, target="gloo", snapshot=None, **closing):
-        """A run that started at a time and took a minute; gives back its id. One that is RUNNING is left open."""
+        """Stores a run that started at a time and took a minute; returns its id. With RUNNING it is left open."""
         stored = None if status is RunStatus.FAILED else snapshot or Snapshot(completed=3)
         with writing(self._engine) as conn:
             run_id = runs.start(conn, target=target, environment="test", run_key=None, epoch=1, started_at=at)
@@ -31,13 +31,13 @@ class HistoryBuilder:
         return run_id
 
     def item(self, item_id, state="completed", *, target="gloo", **fields):
-        """An item; its known state is its state unless told otherwise."""
+        """Stores an item; its known state is its state by default."""
         row = {"state": state, "known_state": state, "first_seen_at": NOW - 30 * DAY, **fields}
         with writing(self._engine) as conn:
             conn.execute(insert(items).values(target=target, item_id=item_id, **row))
 
     def event(self, item_id, run_id, *, old, new, at, kind="state", target="gloo"):
-        """A turn in the life of an item."""
+        """Stores an event of an item."""
         row = {"target": target, "item_id": item_id, "run_id": run_id, "at": at, "kind": kind, "old": old, "new": new}
         with writing(self._engine) as conn:
             conn.execute(insert(item_events).values(row))

@@ -1,4 +1,4 @@
-"""Databases at older revisions, with rows in every table of then; and what became of those rows."""
+"""Databases at older revisions with rows in every table, and the rows after a migration."""
 
 import json
 from datetime import timedelta
@@ -31,7 +31,7 @@ def revisions():
 
 
 def bring_to(url, revision, *, rows=ROWS, overwrite=None):
-    """An upgrade up to a certain revision, and rows in every table; what they are, by table.
+    """Upgrades to a revision and fills every table; returns the rows by table.
 
     `overwrite` has values for the first rows of some tables.
     """
@@ -46,7 +46,7 @@ def bring_to(url, revision, *, rows=ROWS, overwrite=None):
 
 
 def move_to(url, revision):
-    """A downgrade."""
+    """Downgrades to a revision."""
     with migration_transaction(url) as conn:
         command.downgrade(_config(conn), revision)
 
@@ -72,7 +72,7 @@ def stored(url):
 
 
 def in_old_shape(before, after):
-    """What is stored now, in the tables and columns of before."""
+    """The stored rows, with the old names of tables and columns."""
     return {
         table: [{name: row[_now(table, name, row)] for name in rows[0]} for row in after[table]]
         if rows
@@ -94,7 +94,7 @@ def version(url):
 
 
 def fingerprint(url):
-    """The same rows give the same text."""
+    """A text that is equal for equal rows."""
     return json.dumps(stored(url), default=str, sort_keys=True)
 
 

@@ -25,7 +25,7 @@ def file_of(url):
 
 @pytest.fixture
 def connected():
-    """Engines that are disposed at the end."""
+    """Creates engines that are disposed at the end."""
     with contextlib.ExitStack() as stack:
 
         def make(url, by=connect, **options):

@@ -71,7 +71,7 @@ def test_an_expired_lease_without_a_new_holder_can_be_renewed(engine):
 
 @pytest.mark.parametrize("ahead", [timedelta(seconds=61), timedelta(days=1), timedelta(days=20000)], ids=str)
 def test_a_lease_with_an_expiry_too_far_ahead_is_taken_over_and_fences_its_holder(engine, ahead):
-    """The clock was set right, or it was another one: nobody who is alive has a lease that ends so late."""
+    """The clock was corrected, or it was that of another machine: no live holder has a lease that ends so late."""
     old = acquire(engine, now=NOW + ahead)
     assert acquire(engine, "b:2", NOW) == 2
     with pytest.raises(LeaseLostError), writing(engine) as conn:
@@ -88,31 +88,31 @@ def test_a_clock_set_back_a_little_does_not_take_a_lease_from_its_holder(engine,
 
 def test_leases_use_the_servers_clock_on_postgresql_and_the_machines_on_sqlite(engine, database_kind):
     with reading(engine) as conn:
-        told = leases.lease_now(conn, utcnow=lambda: NOW)
+        values = leases.lease_now(conn, utcnow=lambda: NOW)
     if database_kind == "sqlite":
-        assert told == NOW
+        assert values == NOW
     else:
-        assert abs(told - datetime.now(UTC)) < timedelta(minutes=5), "the test's server is on the test's machine"
+        assert abs(values - datetime.now(UTC)) < timedelta(minutes=5), "the test's server is on the test's machine"
 
 
 def test_a_server_ends_the_idle_transaction_of_a_stopped_process_and_no_other(new_postgres):
-    """Whoever wants the target waits for its row: it would be for as long as the process stands still."""
+    """Others wait for the row of the target; otherwise they would wait as long as the process is stopped."""
     engine, timeout = connect(new_postgres(migrated=True)), text("SHOW idle_in_transaction_session_timeout")
     lease = {"target": "gloo", "now": NOW, "ttl": TTL}
     with writing(engine) as conn:
         lease["epoch"] = leases.acquire(conn, target="gloo", holder="a:1", now=NOW, ttl=TTL)
-        told = [conn.execute(timeout).scalar()]
+        values = [conn.execute(timeout).scalar()]
     for use in (lambda conn: leases.verify(conn, target="gloo", epoch=1), lambda conn: leases.renew(conn, **lease)):
         with writing(engine) as conn:
             use(conn)
-            told.append(conn.execute(timeout).scalar())
+            values.append(conn.execute(timeout).scalar())
     with writing(engine) as conn:
         assert outbox.claim(conn, holder="a:1", now=NOW, lease=TTL, limit=1) == []
-        told.append(conn.execute(timeout).scalar())
+        values.append(conn.execute(timeout).scalar())
     with writing(engine) as conn:
         assert conn.execute(timeout).scalar() == "90s", "as every session has it"
     engine.dispose()
-    assert told == [IDLE_TRANSACTION_TIMEOUT] * 4
+    assert values == [IDLE_TRANSACTION_TIMEOUT] * 4
 
 
 @pytest.mark.parametrize("use", ["renew", "verify"])
@@ -164,7 +164,7 @@ for slot in range(20):
     try:
         with writing(engine) as conn:
             now = datetime(2026, 3, 1, tzinfo=UTC)
-            leases.acquire(conn, target=f"t{slot}", holder=sys.argv[2], now=now, ttl=timedelta(hours=1))
+            leases.acquire(conn, target=f"t{number}", holder=sys.argv[2], now=now, ttl=timedelta(hours=1))
         print(slot)
     except LeaseHeldError:
         pass

@@ -1,4 +1,4 @@
-"""What goes by age and what stays, row by row; and that nothing which is counted ever changes by pruning."""
+"""Which rows are deleted by age and which are kept; and that pruning changes no counts."""
 
 from datetime import timedelta
 
@@ -59,7 +59,7 @@ def write_runs(conn, rows):
 
 
 def pruned(engine, kind, *, age, now=NOW, newest=2, limit=7):
-    """Prunes one table in small stretches; gives back how many rows went."""
+    """Prunes one table in small steps; returns the number of deleted rows."""
     before, after, gone = now - age, 0, 0
     with reading(engine) as conn:
         kept = pruning.protected(conn, newest=newest)
@@ -219,7 +219,7 @@ def test_an_item_that_completes_again_is_not_counted_as_a_long_ingestion(engine)
 
 
 def test_delivered_messages_of_long_resolved_incidents_are_deleted_if_none_is_pending(engine):
-    def told(state, *statuses, age=100, cause=Cause.OUTAGE, sent_age=None):
+    def incident_with_messages(state, *statuses, age=100, cause=Cause.OUTAGE, sent_age=None):
         at = NOW - age * DAY
         resolved = at if state is IncidentState.RESOLVED else None
         with writing(engine) as conn:
@@ -235,15 +235,15 @@ def test_delivered_messages_of_long_resolved_incidents_are_deleted_if_none_is_pe
             return number
 
     over, still = IncidentState.RESOLVED, IncidentState.OPEN
-    gone = told(over, "sent", "superseded", "sent")
+    gone = incident_with_messages(over, "sent", "superseded", "sent")
     stays = [
-        told(still, "sent"),
-        told(IncidentState.ACKNOWLEDGED, "sent"),
-        told(over, "sent", "due"),
-        told(over, "sent", "dead"),
-        told(over, "dead"),
-        told(over, "sent", sent_age=1),
-        told(over, "sent", age=2),
+        incident_with_messages(still, "sent"),
+        incident_with_messages(IncidentState.ACKNOWLEDGED, "sent"),
+        incident_with_messages(over, "sent", "due"),
+        incident_with_messages(over, "sent", "dead"),
+        incident_with_messages(over, "dead"),
+        incident_with_messages(over, "sent", sent_age=1),
+        incident_with_messages(over, "sent", age=2),
     ]
     assert pruned(engine, Prunable.NOTIFICATIONS, age=30 * DAY, limit=2) == 3
     with reading(engine) as conn:
@@ -285,7 +285,7 @@ def scratch(tmp_path_factory, _sqlite_template):
 
 
 def observations(engine, now):
-    """Everything that a decision reads of past runs."""
+    """Everything that decisions read about past runs."""
     keys = [(cause, "") for cause in (Cause.OUTAGE, Cause.RUN_MISSED)] + [(Cause.ITEMS_FAILED, "manuals")]
     with reading(engine) as conn:
         found = {}
@@ -309,10 +309,10 @@ def observations(engine, now):
                 incidents.current(conn, target=target),
                 incidents.unresolved(conn, target=target),
             )
-        told = [
+        reported = [
             changes.last_snapshot_at(conn, target="gloo", upto=row.last_run_id) for row in conn.execute(select(reports))
         ]
-        return found, told, incidents.list_incidents(conn), runs.min_throttle_factor(conn, targets=["gloo", "docs"])
+        return found, reported, incidents.list_incidents(conn), runs.min_throttle_factor(conn, targets=["gloo", "docs"])
 
 
 def write_history(engine, history, reported_at):
@@ -359,7 +359,7 @@ def write_history(engine, history, reported_at):
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pruning_does_not_change_decisions(scratch, history, reported_at, later):
-    """Whatever happened, however often the clock was wrong: rules, restraint, gate and reports see what they saw."""
+    """For any history and any clock errors, rules, throttle factor, gate and reports see the same as before."""
     now = write_history(scratch, history, reported_at) + later * DAY
     before = observations(scratch, now)
     pruned(scratch, Prunable.SNAPSHOTS, age=31 * DAY, now=now, newest=3)

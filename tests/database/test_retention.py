@@ -1,4 +1,4 @@
-"""Pruning as a whole: in short transactions beside everything else, ended at any moment, by one process at a time."""
+"""Pruning end to end: short transactions, concurrent work, interruption at any time, and one process at a time."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ EVENT = {"target": "gloo", "run_id": 1, "kind": "state", "old": "pending", "new"
 
 
 def fill(engine, events=1600, *, now=NOW):
-    """A run per day up to now, and old item events."""
+    """Stores a run per day up to now, and old item events."""
     with writing(engine) as conn:
         write_runs(conn, [run_row(2000 + n, now - (10 - n) * DAY) for n in range(1, 11)])
         at = now - 100 * DAY
@@ -39,7 +39,7 @@ def fill(engine, events=1600, *, now=NOW):
 
 
 class FakeSleep:
-    """What a pruner sleeps: a hook between its transactions."""
+    """Replaces the sleep of a pruner: a hook between its transactions."""
 
     def __init__(self, then=None):
         self.count, self.then = 0, then
@@ -164,7 +164,7 @@ def test_the_daily_pruning_is_done_once_by_one_of_many_processes(engine):
         pruner(engine, holder="host:2", now=NOW + timedelta(hours=19))(daily=True).outcome is PruneOutcome.ALREADY_DONE
     )
     assert pruner(engine, holder="host:2", now=NOW + timedelta(hours=21))(daily=True).outcome is PruneOutcome.DONE
-    assert pruner(engine)().outcome is PruneOutcome.DONE  # whoever asks for it gets it
+    assert pruner(engine)().outcome is PruneOutcome.DONE  # an explicit pruning runs at any time
 
 
 def test_a_lease_from_a_clock_ahead_does_not_stop_the_daily_pruning_forever(engine):
@@ -188,7 +188,7 @@ def test_a_clock_that_is_a_year_ahead_prunes_nothing(engine):
 
 @pytest.mark.process
 def test_history_can_be_read_during_pruning(engine):
-    """Each pause of the pruning is one reader's moment: nothing fails, and what was read once is never fewer rows."""
+    """A reader reads in each pause of the pruning: nothing fails, and the number of rows never decreases."""
     fill(engine)
     with writing(engine) as conn:
         write_runs(conn, [run_row(n, NOW - 900 * DAY + n * timedelta(minutes=1)) for n in range(1, 1000)])
@@ -206,7 +206,7 @@ def test_history_can_be_read_during_pruning(engine):
 
 @pytest.mark.process
 def test_writers_are_not_blocked_during_pruning(engine):
-    """A writer ends while the pruning goes on: it waits for one transaction, not for all."""
+    """A writer finishes during the pruning: it waits for one transaction, not for all."""
     fill(engine, events=2500)
     begun, written = threading.Event(), threading.Event()
 
@@ -286,7 +286,7 @@ def test_a_failing_disk_is_an_error_and_the_lease_expires(engine, monkeypatch):
 
 @pytest.fixture
 def kept_for_a_while(small_world):
-    """A world whose past is kept for a while, with runs up to now."""
+    """A world with ages, and runs up to now."""
     small_world.configure()
     text = small_world.config_path.read_text()
     ages = '[retention]\nsnapshots = "400d"\nitem_events = "90d"\nnotifications = "30d"\n\n'
@@ -307,9 +307,9 @@ def test_db_prune_shows_what_was_deleted(here, kept_for_a_while):
     }
     text = here(kept_for_a_while, "db", "prune", "--dry-run").stdout.splitlines()
     assert text[1].startswith("item events: 1000 would be deleted (older than 20")
-    told = here(kept_for_a_while, "db", "prune").stdout.splitlines()
-    assert told[1].startswith("item events: 1000 deleted (older than 20")
-    assert " MB of disk space" in told[-1]
+    printed = here(kept_for_a_while, "db", "prune").stdout.splitlines()
+    assert printed[1].startswith("item events: 1000 deleted (older than 20")
+    assert " MB of disk space" in printed[-1]
     again = json.loads(here(kept_for_a_while, "db", "prune", "--json").stdout)
     assert (again["pruned"]["item_events"]["rows"], again["space"], again["reason"]) == (0, "returned", None)
 

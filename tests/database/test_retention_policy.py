@@ -74,7 +74,7 @@ def test_scheduled_runs_make_a_clock_plausible(age, every):
 
 @given(leap=st.integers(9, 4000), every_h=st.integers(1, 24))
 def test_a_clock_that_jumps_ahead_prunes_nothing_in_its_first_hours(leap, every_h):
-    """A machine that boots a year ahead makes runs of that year at once, and its daily job comes too."""
+    """A machine whose clock is a year ahead stores runs of that year, and its daily pruning starts too."""
     true = [NOW - n * every_h * HOUR for n in range(100)]
     ahead = NOW + leap * DAY
     stamped = [*true, *(ahead + n * HOUR for n in range(20))]
@@ -102,7 +102,7 @@ _TIMES = st.lists(st.tuples(st.integers(-500, 0), st.integers(-500, 500)), max_s
 
 @given(times=_TIMES)
 def test_recent_rows_are_kept_even_if_the_clock_was_set_back(times):
-    """Rows are written in the order of true time; each is stamped by a clock that may be wrong."""
+    """Rows are written in the order of true time, and each timestamp comes from a clock that may be wrong."""
     written = sorted(times, key=lambda each: each[0])
     rows = [(n, NOW + stamp * DAY) for n, (_, stamp) in enumerate(written, 1)]
     gone = expired(rows, before=NOW - 90 * DAY, now=NOW).ids
@@ -139,7 +139,7 @@ SPARED = ProtectedRuns(
         (run(1, status="failed"), KeepReason.NEWEST),
         (run(1, target="other"), KeepReason.NEWEST),
     ],
-    ids=["old", "first", "named by an incident", "told by a report", "led to an open incident", "after its opening",
+    ids=["old", "first", "named by an incident", "in a report", "led to an open incident", "after its opening",
          "among the newest", "just not", "few ended so", "few of its target"],
 )  # fmt: skip
 def test_an_old_run_is_kept_for_a_reason(old, keep):
@@ -147,7 +147,7 @@ def test_an_old_run_is_kept_for_a_reason(old, keep):
 
 
 def test_no_rule_counts_pruned_runs():
-    """The bounds of rules, as they are configured, lie inside what always stays."""
+    """The longest configurable rule looks back no further than the runs that are always kept."""
     schema = Config.model_json_schema()["$defs"]
     properties = schema["RuleConfig"]["properties"]
     most = max(properties[name]["anyOf"][0]["maximum"] for name in ("runs", "of", "resolve_after"))

@@ -15,7 +15,7 @@ from monitor.logs import WARNING_INTERVAL_S, WarningLimiter
 
 
 def failing(times, error=StoreUnavailableError, reason="away"):
-    """Work that fails so often, and then says how often it was done."""
+    """Work that fails some times, and then returns the number of its calls."""
     done = []
 
     def work():
@@ -32,7 +32,7 @@ def never():
 
 
 def test_work_is_repeated_until_the_database_is_back_and_many_waits_are_logged_once(engine):
-    reason = f"away {time.monotonic_ns()}"  # what is news here, however often the test is run
+    reason = f"away {time.monotonic_ns()}"  # a new log limiter, independent of earlier runs of the test
     with capture_logs() as logs:
         assert run_with_retry(with_retry(engine, should_stop=never), failing(3, reason=reason)) == 4
         assert run_with_retry(with_retry(engine, should_stop=never), failing(1, reason=reason)) == 2
@@ -49,7 +49,7 @@ def test_a_different_error_is_logged_at_once(engine):
 
 def test_a_lasting_error_is_logged_once_a_minute_with_the_number_of_waits():
     news = WarningLimiter()
-    moments = [
+    times_s = [
         0,
         1,
         WARNING_INTERVAL_S - 1,
@@ -58,8 +58,8 @@ def test_a_lasting_error_is_logged_once_a_minute_with_the_number_of_waits():
         3 * WARNING_INTERVAL_S,
         9 * WARNING_INTERVAL_S,
     ]
-    told = [news.count_if_due("database_away", "away", now_s=now_s) for now_s in moments]
-    assert told == [1, None, None, 3, None, 2, 1]
+    counts = [news.count_if_due("database_away", "away", now_s=now_s) for now_s in times_s]
+    assert counts == [1, None, None, 3, None, 2, 1]
     assert news.count_if_due("lease_not_renewed", "away", now_s=9 * WARNING_INTERVAL_S) == 1, "another event"
 
 
@@ -122,7 +122,7 @@ def test_nothing_is_written_into_a_file_that_was_deleted(tmp_path, names):
     for name in names:
         path.with_name(name).unlink()
     if path.exists():
-        put()  # on a new connection, which found what the old one had written
+        put()  # on a new connection, which sees what the old one wrote
         with reading(engine) as conn:
             assert conn.scalar(text("SELECT count(*) FROM t")) == 3
     else:

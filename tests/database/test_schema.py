@@ -42,7 +42,7 @@ def test_the_migrated_schema_matches_the_tables(engine):
 
 
 def shape(engine):
-    """What compare_metadata does not look at: keys, checks, partial indexes, and the view."""
+    """Parts of the schema that compare_metadata ignores: keys, checks, partial indexes, and the view."""
     with reading(engine) as conn:
         found = inspect(conn)
         tables = {
@@ -239,7 +239,7 @@ def test_alembics_own_command_reaches_the_database_by_environment_or_argument(da
 
 @pytest.fixture
 def clone(tmp_path):
-    """What a revision is written from, without the rest of the repository."""
+    """The files that are needed to write a revision, without the rest of the repository."""
     for folder in ("monitor", "migrations"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "alembic.ini", tmp_path)
@@ -247,7 +247,7 @@ def clone(tmp_path):
 
 
 def test_a_new_column_of_snapshots_is_one_line_in_an_up_and_down_revision(clone, database_url, disposing):
-    """`make migration`, for real, in four processes: the revision works unread, and the view follows."""
+    """`make migration` in four processes: the generated revision works unchanged, and the view has the new column."""
 
     def alembic(*arguments):
         command = [sys.executable, "-m", "alembic", "-x", f"url={database_url}", *arguments]
@@ -290,7 +290,7 @@ def test_alembics_own_command_reports_what_is_missing_without_a_secret(postgres_
 
 
 def test_a_deleted_file_is_an_error_and_not_an_empty_database(tmp_path):
-    """Nobody may be told to upgrade it: that would make a new one, and hide that the old one is missing."""
+    """The error must not suggest an upgrade, which would create a new file and hide that the old one is missing."""
     path = tmp_path / "monitor.db"
     schema.upgrade(f"sqlite:///{path}")
     engine = schema.ensure(f"sqlite:///{path}")

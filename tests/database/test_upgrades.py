@@ -1,4 +1,4 @@
-"""Upgrades under fire: from every revision with data, many at once, killed at each step, beside readers and writers."""
+"""Upgrades with data from every revision, by many processes at once, killed at each step, and with other sessions."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def forks(*arguments):
 
 @pytest.fixture
 def short_waits(monkeypatch):
-    """Waits for tables are short, and so are the pauses between them."""
+    """Shortens the waits for table locks and the pauses between them."""
     monkeypatch.setattr(migrating_module, "_TABLE_LOCK_TIMEOUT_S", 0.1)
     monkeypatch.setattr(migrating_module, "_RETRY_PAUSE_S", (0.01, 0.05))
 
@@ -102,7 +102,7 @@ def test_a_newer_schema_is_refused_with_only_read_access(store_url, engine, data
 
 
 def _written(folder):
-    """All that holds data: not the index of the write-ahead log, which readers share, nor an empty log."""
+    """All files with data: without the index of the write-ahead log, which readers share, and without an empty log."""
     files = [path for path in folder.iterdir() if not path.name.endswith("-shm")]
     return {path.name: path.read_bytes() for path in files if not path.name.endswith("-wal") or path.stat().st_size}
 
@@ -132,7 +132,7 @@ def test_history_can_be_read_during_an_upgrade(database_url):
 
 @pytest.mark.process
 def test_an_upgrade_waits_for_a_run_that_is_storing(database_url, short_waits):
-    """A write of the program that is still running holds the upgrade up, and neither is lost."""
+    """The upgrade waits for a write of the program, and neither is lost."""
     bring_to(database_url, OLDER[-1])
     engine, begun, release = connect(database_url), threading.Event(), threading.Event()
 
@@ -165,7 +165,7 @@ def old_server(new_postgres):
 
 @pytest.fixture
 def long_reader(old_server):
-    """A transaction that has read a table and does not end: a dump, or somebody's forgotten psql."""
+    """A transaction that has read a table and does not end, like a dump or a forgotten psql session."""
     with psycopg.connect(old_server) as conn:
         conn.execute("SELECT count(*) FROM runs")
         conn.execute("SELECT count(*) FROM notifications")
@@ -267,7 +267,7 @@ NEW_WORDS = {
 
 
 def written(url, like):
-    """What is stored in the rows and columns that an example has."""
+    """The stored values of the rows and columns of an example."""
     rows = stored(url)
     return {
         table: [{name: rows[table][n][name] for name in example} for n, example in enumerate(examples)]
@@ -276,7 +276,7 @@ def written(url, like):
 
 
 def test_stored_names_are_converted_up_and_down(database_url):
-    """Values, also inside of JSON; what only quotes such a word stays."""
+    """Values are converted, also inside JSON; texts that only contain such a word are not."""
     bring_to(database_url, "0004", overwrite=OLD_WORDS)
     before = stored(database_url)
     assert written(database_url, OLD_WORDS) == OLD_WORDS

@@ -1,4 +1,4 @@
-"""What the files under deploy/ ask of the program: command lines that it takes, and settings that it accepts."""
+"""Checks what the files under deploy/ use of the program: its command lines and settings."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ __all__ = ["IDS", "SECRETS", "expanded", "loaded", "parsed", "placed"]
 
 
 def parsed(words: Sequence[str]) -> dict[str, object]:
-    """The options of a command line, by the program's own parser, which raises on one that it does not take."""
+    """The options of a command line, by the program's own parser, which raises on an invalid one."""
     command, rest = typer.main.get_command(app), list(words)
     while rest and rest[0] in getattr(command, "commands", {}):
         command, rest = command.commands[rest[0]], rest[1:]
@@ -34,12 +34,12 @@ def parsed(words: Sequence[str]) -> dict[str, object]:
 
 
 def expanded(words: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """Arguments as Kubernetes passes them on: `$(NAME)` is the variable's value."""
+    """Arguments as Kubernetes passes them: `$(NAME)` is replaced by the variable's value."""
     return [re.sub(r"\$\((\w+)\)", lambda found: env[found[1]], word) for word in words]
 
 
 def placed(settings: str, folder: Path, secrets: Mapping[str, str] = SECRETS) -> Path:
-    """A `monitor.toml` whose secrets are files in a folder of this machine, in place of the one that it names."""
+    """A `monitor.toml` whose folder of secrets is replaced by a folder of this machine."""
     for name, value in secrets.items():
         (folder / name).write_text(f"{value}\n", encoding="utf-8")
     here = settings.replace("/run/secrets/ingestion-monitor/", f"{folder}/").replace('"secrets/', f'"{folder}/')
@@ -48,5 +48,5 @@ def placed(settings: str, folder: Path, secrets: Mapping[str, str] = SECRETS) ->
 
 
 def loaded(settings: str, folder: Path, environ: Mapping[str, str] | None = None) -> Config:
-    """The configuration that a `monitor.toml` comes to, or the ConfigError that says what is wrong with it."""
+    """The configuration of a `monitor.toml`, or its ConfigError."""
     return load_config(placed(settings, folder), environ={**IDS, **(environ or {})})

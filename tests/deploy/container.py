@@ -1,7 +1,7 @@
-"""What the image holds, laid out without Docker: an interpreter, the locked packages, and the wheel, for uid 10001.
+"""The content of the image without Docker: an interpreter, the locked packages and the wheel, for uid 10001.
 
-Everything is a copy in a folder of its own that any user may enter, since a developer's interpreter and clone may lie
-in a home that no other user can. Whoever is not root runs it as themselves.
+Everything is a copy in a folder that any user may enter, because a developer's interpreter and clone may be in a home
+that other users cannot enter. Without root it runs as the current user.
 """
 
 import contextlib
@@ -30,13 +30,13 @@ _LEFT_OUT = shutil.ignore_patterns("test", "tests", "site-packages", "config-*",
 
 
 class Image:
-    """An installed command whose files belong to root, and folders for what is mounted into a container."""
+    """An installed command whose files belong to root, and folders for mounts."""
 
     def __init__(self, folder: Path, python: Path) -> None:
         self.folder, self.python = folder, python
 
     def mount(self, name: str, files: Mapping[str, str] | None = None, *, writable: bool = False) -> Path:
-        """A folder with files, as a volume: theirs alone if it is writable, else only to be read."""
+        """A folder with files, like a volume: owned by the image's user if writable, else read-only."""
         made = self.folder / name
         made.mkdir()
         for file, content in (files or {}).items():
@@ -48,7 +48,7 @@ class Image:
         return made
 
     def start(self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> "subprocess.Popen[str]":
-        """The image's entry point with arguments, in an environment that holds nothing of the developer's."""
+        """Starts the image's entry point with arguments, in an environment without the developer's variables."""
         return subprocess.Popen(
             [str(self.python), str(self.python.parent / "ingestion-monitor"), *arguments],
             cwd=cwd,
@@ -61,20 +61,20 @@ class Image:
         )
 
     def run(self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> "subprocess.CompletedProcess[str]":
-        """The same, to its end."""
+        """The same, and waits for its end."""
         with self.start(arguments, env=env, cwd=cwd) as process:
             out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def account() -> dict[str, object]:
-    """Arguments for subprocess that make it the image's user."""
+    """Arguments for subprocess that run it as the image's user."""
     return {"user": USER, "group": USER, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 @contextlib.contextmanager
 def built() -> Iterator[Image]:
-    """Lays the image out, and takes it away again."""
+    """Creates the image's files, and removes them at the end."""
     folder = Path(tempfile.mkdtemp(prefix="monitor-image-", dir=folder_in_memory()))
     folder.chmod(0o755)
     try:
@@ -108,7 +108,9 @@ def _packages(site: Path) -> None:
                 source = Path(str(file.locate()))
                 if ".." not in file.parts and source.is_file():
                     (site / file).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(source, site / file)  # with its time, or its byte code would not be its
+                    shutil.copy2(
+                        source, site / file
+                    )  # with its modification time, otherwise its byte code would be invalid
 
 
 def _wheel(dist: Path, site: Path) -> None:

@@ -1,4 +1,4 @@
-"""The image's health check as a module: it stands outside the package, for the image alone."""
+"""The image's health check as a module; it is outside the package because only the image needs it."""
 
 import importlib.util
 

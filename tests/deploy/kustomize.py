@@ -1,4 +1,4 @@
-"""Builds a kustomization as `kubectl kustomize` does, for the few features that ours use; it refuses any other.
+"""Builds a kustomization like `kubectl kustomize`, with only the features that ours use; it refuses others.
 
 Known: `resources` (files and folders), `namespace`, `images` (newName, newTag, digest), and `configMapGenerator` with
 `files`, whose names end with the hash of their content. `make manifests` compares it with kubectl where there is one.
@@ -25,11 +25,11 @@ HASH_DIGITS = str.maketrans("013ae", "ghkmt")
 
 
 class UnknownFeatureError(Exception):
-    """A kustomization asks for what this builder does not know."""
+    """A kustomization uses a feature that this builder does not support."""
 
 
 def build(folder: Path) -> list[Manifest]:
-    """The manifests that applying a folder would send to the cluster.
+    """Returns the manifests that applying a folder would send to the cluster.
 
     Raises:
         UnknownFeatureError: the kustomization, or one that it builds on, uses another feature.
@@ -46,14 +46,14 @@ def build(folder: Path) -> list[Manifest]:
 
 
 def pod_of(manifest: Manifest) -> Manifest | None:
-    """The specification of the pods that a manifest makes; None when it makes none."""
+    """The specification of the pods that a manifest creates; None if it creates none."""
     if manifest["kind"] == "CronJob":
         return manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     return manifest["spec"]["template"]["spec"] if manifest["kind"] in {"Deployment", "Job"} else None
 
 
 def containers(manifest: Manifest) -> list[Manifest]:
-    """All containers of a manifest's pods, those that run before the others included."""
+    """All containers of a manifest's pods, including init containers."""
     pod = pod_of(manifest) or {}
     return [*pod.get("initContainers", []), *pod.get("containers", [])]
 
@@ -83,7 +83,7 @@ def _resource(path: Path) -> Iterator[Manifest]:
     if path.is_dir():
         yield from _gathered(path)
     else:
-        # by way of JSON, so that what YAML's anchors share is shared no more
+        # through JSON, so that YAML anchors no longer share objects
         yield from json.loads(json.dumps(list(yaml.safe_load_all(path.read_text(encoding="utf-8")))))
 
 

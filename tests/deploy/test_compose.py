@@ -1,4 +1,4 @@
-"""deploy/compose.yaml: locked down, started in the right order, and in step with the program and the settings."""
+"""deploy/compose.yaml: unprivileged, started in the right order, and consistent with the program and the settings."""
 
 import re
 

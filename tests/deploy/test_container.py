@@ -100,7 +100,7 @@ class Cluster:
         return self.image.run(expanded(container["args"], env), env=env, cwd=self.cwd)
 
     def start(self, container):
-        """The container, left to run, and where it answers."""
+        """Starts the container; returns it and the address of its endpoints."""
         env = self.env(container)
         return self.image.start(container["args"], env=env, cwd=self.cwd), env["MONITOR_WEB__LISTEN"]
 
@@ -114,7 +114,7 @@ class Cluster:
 
 
 def ask(listen, path):
-    """One request, as the kubelet asks; the status and what is said."""
+    """One request like the kubelet's; returns status and body."""
     try:
         with urllib.request.urlopen(f"http://{listen}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -224,7 +224,7 @@ def test_sqlite_in_a_read_only_folder_is_one_clear_sentence(image, command):
 
 
 class Ended:
-    """A command that ends by itself with a sentence, or a daemon that says it and goes on waiting."""
+    """A command that ends with an error message, or a daemon that logs it and keeps waiting."""
 
     def __init__(self, image, arguments, cwd):
         self.process = image.start(arguments, env=ON_SQLITE, cwd=cwd)

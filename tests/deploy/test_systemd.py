@@ -1,4 +1,4 @@
-"""The units under deploy/systemd and the crontab: hardened, in time, and in step with the program that they start."""
+"""The units under deploy/systemd and the crontab: hardened, with fitting timeouts, and consistent with the program."""
 
 import re
 import shlex
@@ -86,7 +86,7 @@ def test_the_daemon_unit_has_notify_watchdog_and_restart():
     assert found["Restart"] == ["on-failure"]
     assert found["StartLimitIntervalSec"] == ["0"], "a database that is down for an hour must not end it for good"
     assert found["ExecStartPre"][0].startswith("-"), "nor may the migration, which needs the database"
-    assert found["RestartPreventExitStatus"] == ["2"], "a wrong configuration does not mend itself"
+    assert found["RestartPreventExitStatus"] == ["2"], "a restart does not fix a wrong configuration"
     assert found["SuccessExitStatus"] == ["143 130"]
 
 
@@ -117,7 +117,7 @@ def test_the_settings_are_accepted_with_systemds_credentials(tmp_path):
 
 
 def cron_lines():
-    """The command lines of the crontab, those that are commented out included."""
+    """The command lines of the crontab, including commented-out ones."""
     return re.findall(r"^(?:# )?(\S+ \S+ \S+ \S+ \S+)  (\S+) (.+)$", CRONTAB, re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""The night of `make drill`: its messages are those in docs/incidents.md, to the minute."""
+"""The messages of `make drill` are those in docs/incidents.md, to the minute."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The rules of the house, as tests: what no linter of ours can say about the tree, its build and its documents."""
+"""The rules of CONTRIBUTING.md that no linter checks: about the tree, its build and its documents."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ MAX_MODULE_LINES, MAX_BODY_LINES, MAX_ADR_LINES = 600, 40, 40
 
 
 def run(*command, cwd=ROOT, **environ):
-    """Runs a command without stdin and without the developer's own configuration; its outcome and its whole output."""
+    """Runs a command without stdin and without the developer's own configuration; returns exit code and output."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MONITOR_", "GLOO_"))}
     return subprocess.run(
         [str(part) for part in command],
@@ -37,7 +37,7 @@ def run(*command, cwd=ROOT, **environ):
 
 
 def tree_files():
-    """What is tracked, or would be by `git add .`; a clone that belongs to someone else is fine."""
+    """Files that are tracked, or would be by `git add .`; also in a clone that belongs to another user."""
     listing = run("git", "-c", f"safe.directory={ROOT}", "ls-files", "-co", "--exclude-standard", "-z")
     assert listing.returncode == 0, listing.stderr
     return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
@@ -81,11 +81,11 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-# --- what no file may hold -------------------------------------------------------------------------------------------
+# --- what no file may contain ----------------------------------------------------------------------------------------
 
 
 def test_no_file_names_a_package_host():
-    # Put together here, so that this file does not hold one either.
+    # Concatenated, so that this file does not contain one either.
     names = "|".join(["py" + "pi", "python" + "hosted", "npm" + "js", "ana" + "conda", "proxy[.]go" + "lang", "crates"])
     hosts = rf"\b(?:{names})[.](?:org|com|io|net)\b"
     options = "|".join(["--(?:extra-)?index-" + "url", "--find-" + "links", "(?:PIP|UV)_(?:EXTRA_)?" + "INDEX"])
@@ -310,7 +310,7 @@ def lock(name):
 
 
 def closure(requirements):
-    """The installed requirements and all that they pull in here, by name."""
+    """The installed requirements and all their dependencies, by name."""
     found, todo = {}, [Requirement(text) for text in requirements]
     while todo:
         wanted = todo.pop()

@@ -1,4 +1,4 @@
-"""What `make mutants` makes of mutmut's results."""
+"""How `make mutants` evaluates the results of mutmut."""
 
 import pytest
 from mutation_score import scores

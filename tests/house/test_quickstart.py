@@ -1,4 +1,4 @@
-"""docs/quickstart.md is played, command by command, as a new user would."""
+"""Plays docs/quickstart.md command by command, like a new user."""
 
 import re
 from pathlib import Path
@@ -42,8 +42,8 @@ SAID = "Run 1 ended 3 s ago,\n  2026-01-01 10:00 UTC.\n"
     [
         pytest.param("AGE  GROUP\n9 s  letters\n", TABLE, id="a duration"),
         pytest.param("AGE         GROUP\n1 min 12 s  letters\n", TABLE, id="a longer duration moves a column"),
-        pytest.param("Run 1 ended 4 s ago,\n  2027-02-03 11:22 UTC.\n", SAID, id="a moment"),
-        pytest.param("On 2027-02-03\n  11:22 UTC.\n", "On 2026-01-01\n  10:00 UTC.\n", id="a moment over two lines"),
+        pytest.param("Run 1 ended 4 s ago,\n  2027-02-03 11:22 UTC.\n", SAID, id="a time"),
+        pytest.param("On 2027-02-03\n  11:22 UTC.\n", "On 2026-01-01\n  10:00 UTC.\n", id="a time over two lines"),
         pytest.param("Run 1 ended 14 s\n  ago, 2026-01-01 10:00 UTC.\n", SAID, id="a longer one breaks a line"),
     ],
 )
@@ -78,8 +78,8 @@ def reader(tmp_path):
 
 def test_printed_ids_replace_those_of_the_document(reader):
     ours, theirs = "bbbbbbbb-0000-4000-8000-000000000002", "aaaaaaaa-0000-4000-8000-000000000001"
-    told = reader.follow("console", None, f"$ echo {ours} | tee id.txt\n{theirs}\n$ grep -c {theirs} id.txt\n1\n")
-    assert told == f"$ echo {ours} | tee id.txt\n{theirs}\n$ grep -c {theirs} id.txt\n1\n"
+    rewritten = reader.follow("console", None, f"$ echo {ours} | tee id.txt\n{theirs}\n$ grep -c {theirs} id.txt\n1\n")
+    assert rewritten == f"$ echo {ours} | tee id.txt\n{theirs}\n$ grep -c {theirs} id.txt\n1\n"
 
 
 def test_continued_commands_run_and_outputs_are_rewritten(reader):

@@ -15,7 +15,7 @@ MAX_LINES = 100
 
 
 def commands(name):
-    """Each command that a document tells people to run, as its words."""
+    """The words of each command in a document."""
     text = (ROOT / name).read_text(encoding="utf-8")
     fence = re.compile(r"^```(\w*).*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
     lines = [

@@ -1,4 +1,4 @@
-"""A canary in every secret setting, under every fault, with the log wide open: it is nowhere to be found."""
+"""A canary in every secret setting must not appear anywhere, under any fault, at the most verbose log level."""
 
 import base64
 import contextlib
@@ -25,7 +25,7 @@ CANARIES = {
 
 
 def codings(secret):
-    """The canary as it could travel: plain, URL-encoded, and in base64 at any offset."""
+    """Encodings of the canary: plain, URL-encoded, and base64 at any offset."""
     raw = secret.encode()
     found = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), "c4n4ry"}
     for offset in range(3):
@@ -43,7 +43,7 @@ def leaks(*texts):
 
 
 class Echo:
-    """A receiver that repeats in its answer all that it was sent, its own path included."""
+    """A receiver whose answer repeats the whole request, including the path."""
 
     def __init__(self, status):
         seen = self.seen = []
@@ -99,7 +99,7 @@ def postgres(port, secret, name="x"):
 
 
 def with_canaries(world, *, auth="client", hook_port=1, **changes):
-    """Configures the world with a canary wherever there is a secret."""
+    """Configures the world with a canary in every secret."""
     forms = {
         "client": f'{{ client_id = "sandbox-client", client_secret = "{CANARIES["client"]}" }}',
         "apikey": f'{{ api_key = "{CANARIES["apikey"]}" }}',
@@ -119,7 +119,7 @@ def with_canaries(world, *, auth="client", hook_port=1, **changes):
 
 
 def everything_stored(world):
-    """What stands in the files beside the configuration, or in the tables of the server."""
+    """The content of the files beside the configuration, or of the tables of the server."""
     files = [path for path in world.folder.iterdir() if path.is_file() and path != world.config_path]
     stored = [path.read_bytes().decode("latin-1") for path in files]
     if not world.database.startswith("sqlite"):
@@ -130,12 +130,12 @@ def everything_stored(world):
 
 
 def messages(receiver):
-    """What came for the channel; the rest was for the dead man's switch."""
+    """The requests for the channel; the others were for the dead man's switch."""
     return [path for path in receiver.seen if path.startswith("/services/")]
 
 
-def told(world, *arguments, call=World.cli):
-    """What the command printed and logged, at the most talkative; with `here` it has no process of its own."""
+def run_verbosely(world, *arguments, call=World.cli):
+    """Runs a command at the most verbose level, with `here` in this process; returns it and its whole output."""
     done = call(world, *arguments, "--log-level", "debug")
     assert "Traceback" not in done.stderr
     return done, done.stdout + done.stderr
@@ -168,9 +168,9 @@ def test_a_refusal_or_a_failing_api_reveals_no_secret(here, small_world, echo, a
     small_world.track(6)
     if fault:
         small_world.sandbox.add_fault(**fault)
-    done, said = told(small_world, "check", call=here)
+    done, said = run_verbosely(small_world, "check", call=here)
     assert (done.returncode, len(messages(receiver))) == (4, 2 if hook_status == 400 else 1)
-    assert len(receiver.seen) > 2, "the switch was told of the beginning and of the end"
+    assert len(receiver.seen) > 2, "the switch got the start and the end"
     assert events(done.stderr, "request_finished"), "the log is wide open"
     assert leaks(said, *everything_stored(small_world)) == []
 
@@ -227,8 +227,8 @@ def test_no_channel_type_reveals_its_secrets(here, small_world, echo, status):
         )  # fmt: skip
         small_world.track(6)
         small_world.sandbox.stop()
-        _, said = told(small_world, "check", call=here)
-        _, looked = told(small_world, "doctor", "--send-test", call=here)
+        _, said = run_verbosely(small_world, "check", call=here)
+        _, looked = run_verbosely(small_world, "doctor", "--send-test", call=here)
     assert "outage" in said
     assert "channels" in looked
     stored = everything_stored(small_world)
@@ -246,7 +246,7 @@ def test_a_key_that_the_api_repeats_is_masked_everywhere(here, small_world):
         headers={"x-request-id": f"req-{key}", "via": f"1.1 {key}"},
         body={"code": key, "message": f"Incorrect API key provided: {key}", "error": key, "trace_id": key},
     )
-    _, said = told(small_world, "check", "--json")
+    _, said = run_verbosely(small_world, "check", "--json")
     shown = here(small_world, "incidents", "show", "1").stdout
     assert "forbidden" in said
     assert "Incorrect API key provided" in shown
@@ -259,7 +259,7 @@ def test_a_run_on_postgresql_reveals_no_secret(here, world, echo):
     with_canaries(world, hook_port=receiver.port)
     world.track(6)
     world.sandbox.stop()
-    _, said = told(world, "check", "--json")
+    _, said = run_verbosely(world, "check", "--json")
     shown = here(world, "incidents", "show", "1").stdout
     assert "outage" in shown
     assert leaks(said, shown, *everything_stored(world)) == []
@@ -268,13 +268,13 @@ def test_a_run_on_postgresql_reveals_no_secret(here, world, echo):
 def test_an_unreachable_database_or_sync_log_reveals_no_secret(here, small_world, closed_port):
     small_world.track(1)
     with_canaries(small_world, database=postgres(closed_port, "dbpass"))
-    done, said = told(small_world, "check")
+    done, said = run_verbosely(small_world, "check")
     assert (done.returncode, leaks(said)) == (3, [])
     for command in (["db", "current"], ["db", "upgrade"], ["history"]):
         done = here(small_world, *command)
         assert (done.returncode, leaks(done.stdout + done.stderr)) == (3, [])
     with_canaries(small_world, auth="right", sync_log=postgres(closed_port, "logpass"))
-    done, said = told(small_world, "check")
+    done, said = run_verbosely(small_world, "check")
     assert (done.returncode, "sync log" in said) == (3, True)
     assert leaks(said, *everything_stored(small_world)) == []
 
@@ -283,10 +283,10 @@ def test_a_wrong_password_is_not_repeated(small_world, new_postgres):
     server = make_url(new_postgres(migrated=True))
     small_world.track(1)
     with_canaries(small_world, database=postgres(server.port, "dbpass", server.database))
-    done, said = told(small_world, "check")
+    done, said = run_verbosely(small_world, "check")
     assert (done.returncode, leaks(said)) == (3, [])
     with_canaries(small_world, auth="right", sync_log=postgres(server.port, "logpass", server.database))
-    done, said = told(small_world, "check")
+    done, said = run_verbosely(small_world, "check")
     assert "refused the user or the password" in done.stderr
     assert leaks(said, *everything_stored(small_world)) == []
 

@@ -21,7 +21,7 @@ OPEN, ACKNOWLEDGED, RESOLVED = IncidentState.OPEN, IncidentState.ACKNOWLEDGED, I
 ANA = OperatorAction(by="ana", comment="on it")
 
 
-class Desk(Site):
+class OperatedSite(Site):
     """A target's evaluator, and an operator."""
 
     def ack(self, operator_action=ANA, number=1):
@@ -34,82 +34,82 @@ class Desk(Site):
 
 
 @pytest.fixture
-def desk(engine):
-    return Desk(engine)
+def site(engine):
+    return OperatedSite(engine)
 
 
-def test_an_acknowledgement_is_sent_where_the_opening_went_and_stops_reminders(desk):
-    desk.run(TOO_MUCH)
-    desk.channels = ("elsewhere",)
-    handled = desk.ack()
+def test_an_acknowledgement_is_sent_where_the_opening_went_and_stops_reminders(site):
+    site.run(TOO_MUCH)
+    site.channels = ("elsewhere",)
+    handled = site.ack()
     assert handled.changed
-    assert (handled.incident, desk.incident.state) == (desk.incident, ACKNOWLEDGED)
-    assert (desk.incident.acknowledged_by, desk.incident.acknowledged_at) == ("ana", desk.now)
-    message, channel = desk.messages[-1]
+    assert (handled.incident, site.incident.state) == (site.incident, ACKNOWLEDGED)
+    assert (site.incident.acknowledged_by, site.incident.acknowledged_at) == ("ana", site.now)
+    message, channel = site.messages[-1]
     assert (message.kind.value, channel) == ("acknowledged", "oncall")
     assert message.title.endswith(": acknowledged")
     assert message.facts[1:3] == (("acknowledged", "by ana, 2026-03-01 12:01:00 UTC"), ("comment", "on it"))
     assert ("acknowledge", "ingestion-monitor incidents ack 1") not in message.commands
-    desk.now += 9 * HOUR
-    assert desk.run(TOO_MUCH).changes[0].decision.action is Action.CONTINUE
-    assert desk.life == ["opened", "acknowledged"]
+    site.now += 9 * HOUR
+    assert site.run(TOO_MUCH).changes[0].decision.action is Action.CONTINUE
+    assert site.life == ["opened", "acknowledged"]
 
 
-def test_acknowledging_twice_names_the_first_person_and_changes_nothing(desk):
-    desk.run(TOO_MUCH)
-    desk.ack()
-    before = (desk.incident, desk.messages, desk.life)
-    desk.now += MINUTE
-    again = desk.ack(OperatorAction(by="bo"))
+def test_acknowledging_twice_names_the_first_person_and_changes_nothing(site):
+    site.run(TOO_MUCH)
+    site.ack()
+    before = (site.incident, site.messages, site.life)
+    site.now += MINUTE
+    again = site.ack(OperatorAction(by="bo"))
     assert not again.changed
     assert (again.decision.reason, again.incident.acknowledged_by) == (DecisionReason.ALREADY_ACKNOWLEDGED, "ana")
-    assert (desk.incident, desk.messages, desk.life) == before
+    assert (site.incident, site.messages, site.life) == before
 
 
-def test_a_reopening_clears_the_acknowledgement(desk):
-    desk.run(TOO_MUCH)
-    desk.ack()
-    desk.run()
-    desk.run()
-    assert (desk.incident.state, desk.incident.acknowledged_by) == (RESOLVED, "ana")
-    desk.run(TOO_MUCH)
-    assert (desk.incident.state, desk.incident.acknowledged_by, desk.incident.acknowledged_at) == (OPEN, None, None)
+def test_a_reopening_clears_the_acknowledgement(site):
+    site.run(TOO_MUCH)
+    site.ack()
+    site.run()
+    site.run()
+    assert (site.incident.state, site.incident.acknowledged_by) == (RESOLVED, "ana")
+    site.run(TOO_MUCH)
+    assert (site.incident.state, site.incident.acknowledged_by, site.incident.acknowledged_at) == (OPEN, None, None)
 
 
-def test_a_manual_resolution_releases_the_items_and_the_next_run_with_evidence_reopens_it(desk):
-    desk.put("a", "b")
-    desk.run()
-    handled = desk.resolve(OperatorAction(by="ana", comment="known"))
+def test_a_manual_resolution_releases_the_items_and_the_next_run_with_evidence_reopens_it(site):
+    site.put("a", "b")
+    site.run()
+    handled = site.resolve(OperatorAction(by="ana", comment="known"))
     assert handled.changed
-    assert (desk.incident.state, desk.incident.member_count, desk.members(1)) == (RESOLVED, 0, [])
-    message, channel = desk.messages[-1]
+    assert (site.incident.state, site.incident.member_count, site.members(1)) == (RESOLVED, 0, [])
+    message, channel = site.messages[-1]
     assert (message.kind.value, channel, ("resolved by", "ana") in message.facts) == ("resolved", "oncall", True)
-    assert desk.run().changes[0].decision.action is Action.REOPEN
-    assert desk.members(1) == ["a", "b"]
-    desk.resolve()
-    desk.now += 20 * MINUTE
-    assert desk.run().changes[0].decision.action is Action.OPEN
-    assert [each.id for each in desk.incidents] == [2, 1]
+    assert site.run().changes[0].decision.action is Action.REOPEN
+    assert site.members(1) == ["a", "b"]
+    site.resolve()
+    site.now += 20 * MINUTE
+    assert site.run().changes[0].decision.action is Action.OPEN
+    assert [each.id for each in site.incidents] == [2, 1]
 
 
-def test_a_resolved_incident_can_be_neither_acknowledged_nor_resolved(desk):
-    desk.run(TOO_MUCH)
-    desk.resolve()
-    before = (desk.incident, desk.messages, desk.life)
-    for handled in (desk.ack(), desk.resolve()):
+def test_a_resolved_incident_can_be_neither_acknowledged_nor_resolved(site):
+    site.run(TOO_MUCH)
+    site.resolve()
+    before = (site.incident, site.messages, site.life)
+    for handled in (site.ack(), site.resolve()):
         assert (handled.changed, handled.decision.reason) == (False, DecisionReason.ALREADY_RESOLVED)
-    assert (desk.incident, desk.messages, desk.life) == before
+    assert (site.incident, site.messages, site.life) == before
 
 
-def test_an_action_on_an_unknown_incident_does_nothing(desk):
-    assert (desk.ack(number=7), desk.resolve(number=7)) == (None, None)
+def test_an_action_on_an_unknown_incident_does_nothing(site):
+    assert (site.ack(number=7), site.resolve(number=7)) == (None, None)
 
 
 # --- while a run closes ------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def at_the_same_time(desk, act, *, blocks):
+def at_the_same_time(site, act, *, blocks):
     """Acts in a thread while the caller's transaction is open; yields a list that gets its result.
 
     On PostgreSQL, the caller continues only once the thread waits for its lock.
@@ -117,11 +117,11 @@ def at_the_same_time(desk, act, *, blocks):
     outcome = []
     other = threading.Thread(target=lambda: outcome.append(act()))
     try:
-        with writing(desk.engine) as conn:
+        with writing(site.engine) as conn:
             yield conn, outcome
             other.start()
             if blocks:
-                wait_until_blocked(desk.engine)
+                wait_until_blocked(site.engine)
                 assert outcome == []
     finally:
         other.join()
@@ -140,43 +140,43 @@ def wait_until_blocked(engine, *, within_s=30):
     raise AssertionError("no session waits for a lock")
 
 
-def evaluate_in(conn, desk, *seen):
-    """One more run, evaluated in the caller's transaction."""
-    facts = desk._finished(conn, status=RunStatus.COMPLETE, due=30, answered=30)
-    return desk.evaluator.evaluate(conn, facts=facts, evidence=seen, now=desk.now, sync_log_empty=False)
+def evaluate_in(conn, site, *seen):
+    """Evaluates one more run in the caller's transaction."""
+    facts = site._finished(conn, status=RunStatus.COMPLETE, due=30, answered=30)
+    return site.evaluator.evaluate(conn, facts=facts, evidence=seen, now=site.now, sync_log_empty=False)
 
 
-def test_an_acknowledgement_waits_for_a_run_that_resolves_the_incident(desk, database_kind):
-    desk.run(TOO_MUCH)
-    desk.run()
-    with at_the_same_time(desk, desk.ack, blocks=database_kind == "postgresql") as (conn, outcome):
-        assert evaluate_in(conn, desk).changes[0].decision.action is Action.RESOLVE
+def test_an_acknowledgement_waits_for_a_run_that_resolves_the_incident(site, database_kind):
+    site.run(TOO_MUCH)
+    site.run()
+    with at_the_same_time(site, site.ack, blocks=database_kind == "postgresql") as (conn, outcome):
+        assert evaluate_in(conn, site).changes[0].decision.action is Action.RESOLVE
     assert [(each.changed, each.decision.reason) for each in outcome] == [(False, DecisionReason.ALREADY_RESOLVED)]
-    assert (desk.incident.state, desk.kinds) == (RESOLVED, ["opened", "resolved"])
+    assert (site.incident.state, site.kinds) == (RESOLVED, ["opened", "resolved"])
 
 
-def test_a_run_waits_for_an_acknowledgement(desk, database_kind):
-    desk.run(TOO_MUCH)
-    desk.now += 5 * HOUR  # a reminder is due
-    with at_the_same_time(desk, lambda: desk.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
-        handling.acknowledge(conn, 1, operator_action=ANA, now=desk.now)
+def test_a_run_waits_for_an_acknowledgement(site, database_kind):
+    site.run(TOO_MUCH)
+    site.now += 5 * HOUR  # a reminder is due
+    with at_the_same_time(site, lambda: site.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
+        handling.acknowledge(conn, 1, operator_action=ANA, now=site.now)
     assert [each.changes[0].decision.action for each in outcome] == [Action.CONTINUE]
-    assert (desk.incident.state, desk.incident.acknowledged_by) == (ACKNOWLEDGED, "ana")
-    assert desk.kinds == ["opened", "acknowledged"]
+    assert (site.incident.state, site.incident.acknowledged_by) == (ACKNOWLEDGED, "ana")
+    assert site.kinds == ["opened", "acknowledged"]
 
 
-def test_a_run_waits_for_a_manual_resolution_and_reopens_on_evidence(desk, database_kind):
-    desk.run(TOO_MUCH)
-    with at_the_same_time(desk, lambda: desk.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
-        handling.resolve(conn, 1, operator_action=ANA, now=desk.now)
+def test_a_run_waits_for_a_manual_resolution_and_reopens_on_evidence(site, database_kind):
+    site.run(TOO_MUCH)
+    with at_the_same_time(site, lambda: site.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
+        handling.resolve(conn, 1, operator_action=ANA, now=site.now)
     assert [each.changes[0].decision.action for each in outcome] == [Action.REOPEN]
-    assert desk.kinds == ["opened", "resolved", "opened"]
+    assert site.kinds == ["opened", "resolved", "opened"]
 
 
-def test_of_two_simultaneous_acknowledgements_one_counts(desk, database_kind):
-    desk.run(TOO_MUCH)
+def test_of_two_simultaneous_acknowledgements_one_counts(site, database_kind):
+    site.run(TOO_MUCH)
     blocks = database_kind == "postgresql"
-    with at_the_same_time(desk, lambda: desk.ack(OperatorAction(by="bo")), blocks=blocks) as (conn, outcome):
-        handling.acknowledge(conn, 1, operator_action=ANA, now=desk.now)
+    with at_the_same_time(site, lambda: site.ack(OperatorAction(by="bo")), blocks=blocks) as (conn, outcome):
+        handling.acknowledge(conn, 1, operator_action=ANA, now=site.now)
     assert [(each.changed, each.incident.acknowledged_by) for each in outcome] == [(False, "ana")]
-    assert desk.kinds == ["opened", "acknowledged"]
+    assert site.kinds == ["opened", "acknowledged"]

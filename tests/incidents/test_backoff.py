@@ -54,9 +54,9 @@ runs = st.builds(
 
 
 @given(st.lists(runs, max_size=60))
-def test_the_factor_stays_within_its_bounds_and_only_a_refusal_lowers_it(told):
+def test_the_factor_stays_within_its_bounds_and_only_a_refusal_lowers_it(sequence):
     factor = 1.0
-    for says in told:
+    for says in sequence:
         after = next_throttle_factor(factor, **says).factor
         assert MIN_FACTOR <= after <= 1
         assert after >= factor or (says["refused"] and says["unresolved"])

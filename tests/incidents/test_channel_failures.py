@@ -125,7 +125,7 @@ async def test_it_resolves_with_the_next_delivery(post):
 async def test_an_unreachable_receiver_opens_an_incident_after_a_while(post):
     post.channels = {"oncall": FakeChannel(RETRY), "audit": FakeChannel()}
     await post.write("oncall")
-    assert post.open == [], "a receiver may be down for a moment"
+    assert post.open == [], "a receiver may be down for a short time"
     await post.deliver()
     assert post.open == ["channel:oncall"]
     assert post.life() == [("opened", "messages can't be delivered: HTTP 503")]

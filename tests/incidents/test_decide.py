@@ -1,4 +1,4 @@
-"""Decisions that are not in the tables of docs/incidents.md, which test_incidents_doc.py runs."""
+"""Decisions besides the tables of docs/incidents.md, which test_incidents_doc.py tests."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -164,7 +164,7 @@ def test_a_denial_of_everything_is_critical(rule, accepted, severity):
 
 
 def test_a_clock_that_was_set_back_does_not_keep_an_incident_open():
-    """The evidence came while the clock was a day ahead; what came after it counts all the same."""
+    """The evidence was stored while the clock was a day ahead; later runs count nevertheless."""
     ahead = NOW + timedelta(days=1)
     found = [*points("..", every=MINUTE, now=NOW), *points("xx", every=MINUTE, now=ahead)]
     state = incident(last_evidence_at=ahead)

@@ -26,7 +26,7 @@ STUCK, UNREADABLE = Cause.ITEMS_STUCK, Cause.SYNC_LOG_UNREADABLE
 
 
 class Site:
-    """A target's evaluator, and its runs, a minute apart."""
+    """A target's evaluator, with runs a minute apart."""
 
     def __init__(self, engine):
         self.engine, self.now = engine, NOW
@@ -70,7 +70,7 @@ class Site:
         return RunFacts(run_id=run_id, status=status, total=30, unknown=30 - answered, answered=answered)
 
     def put(self, *item_ids, state="failed", **fields):
-        """Items as a run leaves them."""
+        """Stores items as a run would."""
         row = {"target": "gloo", "state": state, "first_seen_at": NOW - 60 * MINUTE, **fields}
         with writing(self.engine) as conn:
             conn.execute(insert(items), [{"item_id": item_id, **row} for item_id in item_ids])

@@ -29,7 +29,7 @@ LONG_AGO = NOW - 60 * MINUTE
 
 @pytest.fixture
 def add(engine):
-    """Stores an item as a run leaves it."""
+    """Stores an item as a run would."""
 
     def add(item_id, state, target="gloo", **fields):
         row = {"target": target, "item_id": item_id, "state": state.value, "first_seen_at": LONG_AGO, **fields}

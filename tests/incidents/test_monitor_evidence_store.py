@@ -15,7 +15,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def ran(engine):
-    """Stores a run that started so many minutes before NOW; gives back its id."""
+    """Stores a run that started some minutes before NOW; returns its id."""
 
     def ran(minutes_ago, status=RunStatus.COMPLETE, target="gloo"):
         at = NOW - minutes_ago * MINUTE
@@ -64,7 +64,7 @@ def test_unknown_items_that_no_request_failed_for_are_counted_by_reason(engine):
     with reading(engine) as conn:
         found = incident_store.unasked_by_reason(conn, target="gloo")
         assert found == {Reason.DEADLINE: 2}
-        assert incident_store.unasked_by_reason(conn, target="nobody") == {}
+        assert incident_store.unasked_by_reason(conn, target="unknown") == {}
 
 
 def test_a_target_whose_items_all_left_the_log_had_tracked_items(engine):

@@ -1,4 +1,4 @@
-"""Silences over real runs and a real database: what is silenced, what is sent when, and that nothing is lost."""
+"""Silences with real runs and a real database: what is silenced, when it is sent, and that nothing is lost."""
 
 import itertools
 import re
@@ -260,7 +260,7 @@ def test_two_processes_at_once_notify_once(night, database_kind):
     with writing(night.engine) as conn:
         counts.append(night.silence_expiry.notify_expired(conn, now=night.now))
         other.start()
-        if database_kind == "postgresql":  # it does not wait for us; on SQLite it has to
+        if database_kind == "postgresql":  # on PostgreSQL it does not wait for this transaction; on SQLite it must
             other.join()
             assert counts == [2, 0]
     other.join()

@@ -1,4 +1,4 @@
-"""What silences do to decisions, what people do about incidents, and why no message comes: pure."""
+"""How silences and operator actions change decisions, and why no message is sent: pure functions."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -35,7 +35,7 @@ def listing(engine, **options):
 
 
 def seen(engine, **fields):
-    """Evidence of a run of its own; returns its id."""
+    """Evidence of a separate run; returns its id."""
     with writing(engine) as conn:
         run_id = runs.start(conn, target="gloo-prod", environment="test", run_key=None, epoch=1, started_at=NOW)
         piece = Evidence(**{"cause": Cause.UNAUTHORIZED, "count": 1, **fields})

@@ -80,7 +80,7 @@ def forms(secret):
 
 
 def gives_away(text):
-    """Any coding of the canaries, base64 by what it decodes to at any offset."""
+    """Whether text contains any encoding of the canaries, including base64 at any offset."""
     known = [CANARY, quote(CANARY), quote(CANARY, safe=""), "cAn4ryPa55"]
     inner = [base64.b64encode(b"\0" * pad + CANARY.encode()).decode()[pad + 1 : -4] for pad in range(3)]
     return [each for each in known + inner if each in text]
@@ -104,14 +104,14 @@ def test_bound_context_is_added(log, written):
     assert events(written)[0]["token"] == MASK
 
 
-@pytest.mark.parametrize(("level", "heard"), [("DEBUG", 3), ("info", 2), ("ERROR", 1)])
-def test_events_below_the_level_are_dropped(stream, written, level, heard):
+@pytest.mark.parametrize(("level", "expected"), [("DEBUG", 3), ("info", 2), ("ERROR", 1)])
+def test_events_below_the_level_are_dropped(stream, written, level, expected):
     configure(stream=stream, level=level)
 
     for name in ("debug", "info", "error"):
         getattr(structlog.get_logger(), name)("tick")
 
-    assert len(events(written)) == heard
+    assert len(events(written)) == expected
 
 
 def test_an_unknown_level_is_refused(stream):
@@ -333,7 +333,7 @@ WAYS = {
 }
 
 
-class Everything(logging.Handler):
+class CapturingHandler(logging.Handler):
     def __init__(self):
         super().__init__(logging.NOTSET)
         self.records = []
@@ -341,19 +341,19 @@ class Everything(logging.Handler):
     def emit(self, record):
         self.records.append((record.name, record.getMessage()))
 
-    def telling(self, text):
+    def loggers_of(self, text):
         return {name for name, said in self.records if text in said}
 
 
 @pytest.fixture
-def everything():
-    """What a handler hears that someone added, with every logger of a HTTP library set to DEBUG."""
+def capture():
+    """An additional handler, with every logger of an HTTP library set to DEBUG."""
     names = ("", "httpx", "httpcore", "httpcore.http11", "httpcore.connection", "reqwest::connect::verbose")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.DEBUG)
-    handler = Everything()
-    logging.disable(logging.NOTSET)  # whoever configured the log before this test switched it off
+    handler = CapturingHandler()
+    logging.disable(logging.NOTSET)  # an earlier configuration of the log disabled it
     logging.getLogger().addHandler(handler)
     yield handler
     logging.getLogger().removeHandler(handler)
@@ -362,19 +362,21 @@ def everything():
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_real_request_logs_no_url_at_any_level(everything, stream, written, way):
-    send, tells = WAYS[way]
+async def test_a_real_request_logs_no_url_at_any_level(capture, stream, written, way):
+    send, logger_name = WAYS[way]
     async with hostile.serving(hostile.replies(200)) as server:
         await send(f"{server.url}/x?q=unregistered-canary-1")
         flush_logs()
-        assert everything.telling("unregistered-canary-1") == ({tells} if tells else set()), "it tells unless hindered"
-        everything.records.clear()
+        assert capture.loggers_of("unregistered-canary-1") == ({logger_name} if logger_name else set()), (
+            "the library logs the URL unless we prevent it"
+        )
+        capture.records.clear()
 
         configure(stream=stream, level="DEBUG")
         await send(f"{server.url}/x?q=unregistered-canary-2")
         flush_logs()
 
-    assert [each for each in everything.records if each[0].startswith(("http", "reqwest"))] == []
+    assert [each for each in capture.records if each[0].startswith(("http", "reqwest"))] == []
     assert b"unregistered-canary" not in written.getvalue()
 
 
@@ -391,7 +393,7 @@ async def test_a_traceback_of_a_real_failure_does_not_show_the_query(log, writte
 
 
 def test_library_events_with_wrong_formats_or_custom_levels_are_logged(stream, written, capsys):
-    logging.getLogger().handlers.clear()  # pytest's own would fail the test for the library's slip
+    logging.getLogger().handlers.clear()  # pytest's own handler would fail the test because of the wrong format
     configure(stream=stream)
 
     logging.getLogger("alembic").warning("%d items", CANARY)

@@ -99,16 +99,16 @@ MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31))  # noqa: DT
 
 
 @given(EXPRESSIONS, ZONES, MOMENTS, st.integers(0, 100_000))
-def test_the_start_of_the_search_makes_no_difference(expression, name, moment, later_s):
-    zone, early = ZoneInfo(name), moment.replace(tzinfo=UTC)
+def test_the_start_of_the_search_makes_no_difference(expression, name, instant, later_s):
+    zone, early = ZoneInfo(name), instant.replace(tzinfo=UTC)
     late = early + timedelta(seconds=later_s)
     seen = [time for time in islice(cron_times(expression, after=early, zone=zone), 400) if time > late][:3]
     assert seen == list(islice(cron_times(expression, after=late, zone=zone), len(seen)))
 
 
 @given(EXPRESSIONS, ZONES, MOMENTS)
-def test_the_last_time_is_the_one_before_the_next(expression, name, moment):
-    zone, now = ZoneInfo(name), moment.replace(tzinfo=UTC)
+def test_the_last_time_is_the_one_before_the_next(expression, name, instant):
+    zone, now = ZoneInfo(name), instant.replace(tzinfo=UTC)
     last, following = (
         last_cron_time(expression, until=now, zone=zone),
         next(cron_times(expression, after=now, zone=zone)),
@@ -119,7 +119,7 @@ def test_the_last_time_is_the_one_before_the_next(expression, name, moment):
 
 
 @given(EXPRESSIONS, st.sampled_from([PARIS, NEW_YORK, "UTC"]), MOMENTS)
-def test_it_agrees_with_cronsim_where_clocks_change_by_hours(expression, name, moment):
-    zone, now = ZoneInfo(name), moment.replace(tzinfo=UTC, second=0, microsecond=0)
+def test_it_agrees_with_cronsim_where_clocks_change_by_hours(expression, name, instant):
+    zone, now = ZoneInfo(name), instant.replace(tzinfo=UTC, second=0, microsecond=0)
     theirs = {time.astimezone(UTC) for time in islice(CronSim(expression, now.astimezone(zone)), 8)}
     assert list(islice(cron_times(expression, after=now, zone=zone), 5)) == sorted(t for t in theirs if t > now)[:5]

@@ -1,4 +1,4 @@
-"""What is merged, what tells the whole story, and when a suspended channel is tried again: through a real sender."""
+"""Merged and superseding messages, and retries of a suspended channel, through a real sender."""
 
 import asyncio
 from dataclasses import replace
@@ -31,7 +31,7 @@ SUSPENDED = SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 401")
 
 
 class DeliveryHarness:
-    """One channel, `oncall`, with a receiver of our choice, and incidents that give occasion to write."""
+    """One channel, `oncall`, with a chosen receiver, and incidents with messages."""
 
     def __init__(self, engine):
         self.engine, self.clock, self.fingerprint = engine, Clock(), "first"

@@ -42,7 +42,7 @@ def clock():
 
 @pytest.fixture
 def put(engine, clock):
-    """Writes messages of one new incident to channels; gives back its id. Unless `alike`, none can be merged."""
+    """Enqueues messages of one new incident; returns its id. Unless `alike`, none can be merged."""
 
     def put(*kinds, channels=("oncall",), alike=False, **fields):
         with writing(engine) as conn:
@@ -350,9 +350,9 @@ REPORTS = [
     ("one channel of two failed", DeliveryReport(sent=1, deferred=1), False),
     ("all were put off", DeliveryReport(deferred=2), True),
     ("all were given up", DeliveryReport(dead=1), True),
-    ("only the log could be told that a channel fails", DeliveryReport(sent=1, logged=1, deferred=1), True),
-    ("the log is told, and another channel was reached", DeliveryReport(sent=2, logged=1, deferred=1), False),
-    ("the log was told of it, nothing else was due", DeliveryReport(sent=1, logged=1), False),
+    ("only the log could be notified of a failing channel", DeliveryReport(sent=1, logged=1, deferred=1), True),
+    ("the log is notified, and another channel was reached", DeliveryReport(sent=2, logged=1, deferred=1), False),
+    ("the log was notified, nothing else was due", DeliveryReport(sent=1, logged=1), False),
 ]
 
 

@@ -1,7 +1,7 @@
-"""Delivery under faults, for real: killed processes, failing receivers, two senders at once, and a clock that jumps.
+"""Delivery under faults: killed processes, failing receivers, two concurrent senders, and a clock that jumps.
 
-What is killed or races runs in processes of its own; receivers are on loopback. Where time has to pass, a test writes
-it into the database, or moves a clock.
+Senders that are killed or race are separate processes; receivers are on loopback. To let time pass, a test changes
+times in the database or moves a clock.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ sync_log = {{ url = "{sync_log}", table = "docs_log" }}
 
 
 class HoldingReceiver(Receiver):
-    """A receiver that can keep its answers back, and knows when whoever it answered has gone."""
+    """A receiver that can delay its answers and notices disconnected clients."""
 
     def __init__(self, *answers):
         self.may_answer, self.gone = threading.Event(), threading.Event()
@@ -101,16 +101,16 @@ def deployment(world, here):
 
 
 class Deployment:
-    """Two targets of which documents fail when told to.
+    """Two targets whose documents fail on demand.
 
-    `check` and `notify` are the command in this process; those that are killed or race have processes of their own.
+    `check` and `notify` call the command in this process; commands that are killed or race are separate processes.
     """
 
     def __init__(self, world, call):
         self.world, self._call = world, call
 
     def configure(self, **urls):
-        """Channels of these names; the next process heeds them."""
+        """Configures channels with these names for the next process."""
         world = self.world
         docs = DOCS.format(
             base_url=world.sandbox.url, publisher=world.sandbox.settings.publisher_id, auth=world.client_auth,
@@ -120,7 +120,7 @@ class Deployment:
         world.configure(more="\n".join([docs, *tables]))
 
     def fail(self, target):
-        """A document of the target fails: an incident at the next check, which has a message at once."""
+        """Lets a document of the target fail: the next check opens an incident with a message."""
         (item_id,) = self.world.sandbox.create_items(1, status="FAILED")
         if target == "gloo":
             self.world.record(item_id)
@@ -128,24 +128,24 @@ class Deployment:
             self.world.log("INSERT INTO docs_log VALUES (:i)", [{"i": item_id}])
 
     def check(self, target):
-        """How the command ended, and what it said of messages."""
+        """Runs `check`; returns the exit code and the line about messages."""
         done = self._call("check", "--target", target)
         return done.returncode, done.stdout.rpartition("\n\n")[2] if "Messages: " in done.stdout else ""
 
     def notify(self):
-        """What the command said."""
+        """Runs `notify`; returns its output."""
         return self._call("notify").stdout
 
     def dead_letters(self):
         return json.loads(self._call("notifications", "dead", "--json").stdout)
 
     def close_a_run(self):
-        """A run that ends without a delivery after it."""
+        """A run without a delivery after it."""
         self.world.clock.now = datetime.now(UTC)
         self.world.run()
 
     def die_before_the_mark(self, receiver, *command):
-        """Kills the command between the receiver's answer and the mark, which our hold on the database keeps back."""
+        """Kills the command between the receiver's answer and the mark, which a lock of this test delays."""
         receiver.may_answer.clear()
         receiver.gone.clear()
         process = self.world.start(*command)
@@ -163,7 +163,7 @@ class Deployment:
         return process.pid
 
     def expire_claims(self):
-        """What two minutes do."""
+        """As if two minutes had passed."""
         past = {"claimed_until": datetime.now(UTC) - MINUTE}
         with writing(self.world.app.engine) as conn:
             assert conn.execute(
@@ -171,7 +171,7 @@ class Deployment:
             ).rowcount
 
     def let_time_pass(self):
-        """What the wait after a failed attempt does."""
+        """As if the backoff after a failed attempt had passed."""
         past = datetime.now(UTC) - MINUTE
         with writing(self.world.app.engine) as conn:
             conn.execute(update(channels).where(channels.c.blocked_until.is_not(None)).values(blocked_until=past))
@@ -275,7 +275,7 @@ def test_two_concurrent_senders_deliver_every_message_once(deployment, receiver)
 
 
 def write_many(engine, *, per_kind):
-    """Openings that are due, so many of each cause and environment; gives back their incidents."""
+    """Enqueues due openings, several of each cause and environment; returns their incidents."""
     written = []
     for cause in [cause for cause in Cause if cause is not Cause.CHANNEL_FAILING]:
         for environment in ("production", "staging", "test"):
@@ -329,7 +329,7 @@ def test_a_receiver_that_answers_too_late_gets_the_same_message_again_and_later_
 
 
 class DeliveryHarness:
-    """A sender with one channel, which is given up after a time of our choice."""
+    """A sender with one channel and a chosen timeout."""
 
     def __init__(self, engine, receiver, *, timeout_s):
         self.engine, self.clock = engine, Clock()
@@ -374,7 +374,7 @@ def test_a_message_that_is_refused_in_either_form_is_a_dead_letter_and_the_next_
     receiver.answers = [(400, {}, b""), (400, {}, b""), (200, {}, b"")]
     deployment.configure(oncall=receiver.url)
     deployment.fail("gloo")
-    assert deployment.check("gloo") == (0, "Messages: 1 sent, 1 given up\n"), "the log is told instead"
+    assert deployment.check("gloo") == (0, "Messages: 1 sent, 1 given up\n"), "the log is notified instead"
     assert [set(body) == {"text"} for body in receiver.bodies] == [False, True]
     deployment.fail("docs")
     assert deployment.check("docs") == (0, "Messages: 1 sent\n")
@@ -437,7 +437,7 @@ WRONG_CLOCK_RUNS = [(1, 2), (1, 6), (2, 3), (3, 5), (4, 6), (5, 12), (7, 8), (12
 
 
 class Simulation:
-    """Runs every ten minutes, each with a delivery after it, and nothing kept from one to the next but the database."""
+    """Runs every ten minutes, each with a delivery after it; only the database is kept in between."""
 
     def __init__(self, world, receiver):
         self.world, self.sandbox = world, world.sandbox

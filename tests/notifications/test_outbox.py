@@ -20,7 +20,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def put(engine):
-    """Writes messages of a new incident to channels, one after the other; gives back the incident's id."""
+    """Enqueues messages of a new incident, one after the other; returns the incident's id."""
 
     def put(*kinds, channels=("oncall",), at=NOW):
         with writing(engine) as conn:
@@ -45,7 +45,7 @@ def claim(engine):
 
 @pytest.fixture
 def mark(engine):
-    """Calls one of the outbox's marks in a transaction of its own."""
+    """Calls one of the outbox's marks in its own transaction."""
 
     def mark(how, *arguments, **options):
         with writing(engine) as conn:
@@ -103,7 +103,7 @@ def test_a_locked_notification_is_skipped_without_waiting(new_postgres):
         with writing(engine) as marking:
             marking.execute(select(notifications).where(notifications.c.id == first).with_for_update())
             with writing(engine) as conn:
-                conn.execute(text("SET LOCAL lock_timeout = '5s'"))  # a wait would be an error, not a hang
+                conn.execute(text("SET LOCAL lock_timeout = '5s'"))  # a wait is an error instead of a hang
                 claimed = outbox.claim(conn, holder="host:1", now=NOW, lease=LEASE, limit=20)
             assert [each.ids for each in claimed] == [(second,)]
     finally:
@@ -255,7 +255,7 @@ def test_concurrent_senders_claim_different_notifications(engine, put):
 
     with ThreadPoolExecutor(6) as pool:
         handed = [each.key for mine in pool.map(drain, range(6)) for each in mine]
-    # a sender may come away empty while another holds the rows' locks, but what is handed out is handed out once
+    # a sender may get nothing while another one holds the row locks, but each message is claimed only once
     assert max(Counter(handed).values()) == 1
     assert sorted(handed) == sorted(row.key for row in rows(engine))
 

@@ -30,12 +30,12 @@ def queue(letters):
 
 TABLE = [
     ("an opening alone", "o", 0, "opened", ""),
-    ("it grew before anybody heard of it", "ou", 1, "opened", ""),
+    ("it grew before it was notified", "ou", 1, "opened", ""),
     ("and was remembered", "oum", 2, "opened", ""),
     ("a reminder alone", "m", 0, "reminder", ""),
     ("reminders, one after the other", "mmm", 2, "reminder", ""),
     ("more of them, then a reminder", "um", 1, "updated", ""),
-    ("over before anybody heard of it", "or", 1, "resolved", "opened 12:00, resolved 12:10"),
+    ("resolved before it was notified", "or", 1, "resolved", "opened 12:00, resolved 12:10"),
     ("over after a night", "oummr", 4, "resolved", "opened 12:00, resolved 12:40"),
     ("over, acknowledged in between", "oar", 2, "resolved", "opened 12:00, acknowledged 12:10, resolved 12:20"),
     ("the end of what people know", "r", 0, "resolved", ""),

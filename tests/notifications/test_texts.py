@@ -1,4 +1,4 @@
-"""What may be shown to end users, cause by cause; and that the API's own words reach nobody by a message."""
+"""The safe message of each cause for end users; and that the API's own text is in no message."""
 
 import json
 import logging
@@ -80,7 +80,7 @@ def test_a_resolved_incident_has_the_safe_message_for_resolved_problems(cause):
     assert safe_message(cause, resolved=True) == SAFE_MESSAGE_RESOLVED
 
 
-# --- where it stands -------------------------------------------------------------------------------------------------
+# --- where it is shown -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cause", Cause)
@@ -120,7 +120,7 @@ def test_incidents_show_has_the_safe_message(state):
     assert incident_json(over)["safe_message"] == sentence
 
 
-# --- nothing of the API's own words leaves ---------------------------------------------------------------------------
+# --- the API's own text is not sent ----------------------------------------------------------------------------------
 
 CANARY = "c4n4ry"
 QUOTES = f"could not read {CANARY}-sermon.pdf of {CANARY}@example.org"
@@ -208,7 +208,7 @@ def test_the_apis_own_text_reaches_no_channel_and_no_report(small_world, receive
 
     slack, webhook = ([body for *_, body in each.got] for each in receivers)
     opened = [body for body in webhook if body["cause"] == cause]
-    assert opened, "an incident was told"
+    assert opened, "an opening was sent"
     assert opened[0]["safe_message"] == SAFE_MESSAGES[Cause(cause)]
     assert SAFE_MESSAGES[Cause(cause)] in json.dumps(slack, ensure_ascii=False)
     assert SAFE_MESSAGES[Cause(cause)] in "".join(said), "the channel log"

@@ -1,4 +1,4 @@
-"""The examples of docs/providers, taken out of the documents and run against APIs that answer as documented."""
+"""Runs the examples of docs/providers against APIs that answer as documented."""
 
 import contextlib
 import re
@@ -47,7 +47,7 @@ COMPLETED = 130
 
 
 class DocumentedWorld(World):
-    """A World around an API of its own, configured by the first target in a document and by nothing else."""
+    """A World with its own API, configured only by the first target in a document."""
 
     def __init__(self, folder, server, document):
         self.folder, self.server, self.clock = folder, server, Clock()
@@ -93,7 +93,7 @@ def documented_world(tmp_path, _sqlite_template):
 
 
 def ids(pattern):
-    """Item ids as an API gives them."""
+    """Item ids in the form of an API."""
     number = 1
     while True:
         yield pattern.format(number, uuid=UUID(int=number, version=4))
@@ -154,13 +154,13 @@ def test_every_status_in_the_table_of_a_document_means_what_its_example_says(doc
         dict.fromkeys(failed.split(), "failed")
     )
     rows = re.findall(r"^\| (`.*?) \| (completed|pending|failed) \|", text, re.MULTILINE)
-    told = {status: state for names, state in rows for status in re.findall(r"`(\w+)`", names)}
-    assert told
-    assert told.items() <= meant.items()
+    documented_states = {status: state for names, state in rows for status in re.findall(r"`(\w+)`", names)}
+    assert documented_states
+    assert documented_states.items() <= meant.items()
 
 
 def test_the_same_main_job_on_an_api_with_pages_from_configuration_alone(documented_world):
-    """A revoked key: one incident, told once, resolved once; then documents that fail."""
+    """A revoked key: one incident with one opening and one resolution; then documents that fail."""
     world = documented_world("README.md", documented.MyEngine())
     fresh = ids("doc-{}")
     done = [next(fresh) for _ in range(COMPLETED)]
@@ -169,10 +169,10 @@ def test_the_same_main_job_on_an_api_with_pages_from_configuration_alone(documen
     assert counts(world.run().snapshot) == {"completed": COMPLETED}
     world.server.key = "rotated"
     assert [open_causes(world.run()) for _ in range(3)] == [[], [Cause.UNAUTHORIZED], [Cause.UNAUTHORIZED]]
-    assert told(world) == [("opened", "unauthorized")]
+    assert sent_kinds(world) == [("opened", "unauthorized")]
     world.server.key = "the-key"
     assert [open_causes(world.run()) for _ in range(2)] == [[Cause.UNAUTHORIZED], []]
-    assert told(world) == [("opened", "unauthorized"), ("resolved", "unauthorized")]
+    assert sent_kinds(world) == [("opened", "unauthorized"), ("resolved", "unauthorized")]
     world.upload("doc-new", "error")
     assert open_causes(world.run()) == [Cause.ITEMS_FAILED]
     world.server.statuses["doc-new"] = "ready"
@@ -190,7 +190,7 @@ def test_item_by_item_finds_the_same_as_the_list(documented_world):
 
 
 class Issuing(documented.MyEngine):
-    """An engine that wants a token of its own token endpoint."""
+    """An engine that requires a token from its own token endpoint."""
 
     key_header = "authorization"
 
@@ -204,7 +204,7 @@ class Issuing(documented.MyEngine):
 
 
 def with_auth(world, line):
-    """Another way to prove who is asking; an empty line for none at all."""
+    """Replaces the authentication; an empty line means none."""
     world.example = re.sub(r"^auth = .*\n", line, world.example, flags=re.MULTILINE)
     world.configure()
 
@@ -228,14 +228,14 @@ def test_an_api_without_credentials_gets_none(documented_world):
 
 
 class Circling(documented.MyEngine):
-    """An engine that does not know page numbers, and gives the first page for ever."""
+    """An engine that ignores page numbers and always returns the first page."""
 
     def page(self, query, items):
         return super().page({**query, "page": 1}, items)
 
 
 class LinkingAway(documented.MyEngine):
-    """An engine whose second page lies elsewhere."""
+    """An engine whose second page is on another origin."""
 
     def page(self, query, items):
         status, _, body = super().page({"page": 1, **query}, items)
@@ -265,6 +265,6 @@ def open_causes(report):
     return [incident.cause for incident in report.open_incidents]
 
 
-def told(world):
+def sent_kinds(world):
     query = "SELECT n.kind, i.cause FROM notifications n JOIN incidents i ON i.id = n.incident_id ORDER BY n.id"
     return [(row["kind"], row["cause"]) for row in world.rows(query)]

@@ -207,7 +207,7 @@ def test_ids_have_one_spelling_and_there_is_no_token_endpoint():
 
 
 def page(body, *, pieces=1, listing=None, headers=None, **rule):
-    """Reads one page, in pieces; what followed it, and the listing."""
+    """Reads one page in pieces; returns the next request and the listing."""
     provider = generic(list={**LIST, **rule})
     listing = Listing() if listing is None else listing
     reader = provider.list_reader(provider.list_request(), listing)
@@ -231,7 +231,7 @@ def test_a_page_is_split_into_completed_and_other_items(pieces):
         {"id": "a", "status": "ready"},
         {"id": "b", "status": "READY"},
         {"id": "c", "status": "working"},
-        {"id": "d", "status": "nobody knows"},
+        {"id": "d", "status": "unheard of"},
         {"id": "e"},
         {"id": 6, "status": True},
     ]

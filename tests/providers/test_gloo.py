@@ -183,7 +183,7 @@ def test_a_known_status_with_a_control_character_is_unknown():
 
 
 def listed(body, *, piece=7, **fields):
-    """The listing of a body that comes in small pieces, and what comes after it."""
+    """The listing of a body in small pieces, and the next request."""
     provider, listing = Gloo.from_settings(settings(**fields)), Listing()
     reader = provider.list_reader(provider.list_request(), listing)
     for start in range(0, len(body), piece):

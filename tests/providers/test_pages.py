@@ -15,7 +15,7 @@ LIST = Request(method="GET", path="/v1/docs", template="/v1/docs", headers={"x-a
 
 
 def follow(rule, *answers, start=LIST):
-    """Paths asked for, given (body, items on the page, headers) in turn; ends with None or why it went wrong."""
+    """The requested paths for pages of (body, items on the page, headers); ends with None or the error."""
     page, asked = first_page(rule, start), []
     for body, count, headers in answers:
         asked.append(page.path)
@@ -139,7 +139,7 @@ def test_reading_a_page_again_leads_to_the_same_next_page():
 
 @given(st.integers(0, 60), st.integers(1, 9), st.sampled_from(["offset", "number"]), st.booleans(), st.integers(1, 9))
 def test_every_item_is_on_exactly_one_page(total, size, by, counted, cap):
-    """Whatever the size, and, where the total is known, even when the API gives less than it was asked for."""
+    """For any page size, and, if the total is known, even if the API returns fewer items than requested."""
     cap = cap if counted and by == "offset" else size
     rule = PageRule(by=by, size=size, total="n" if counted else None)
     page, got = first_page(rule, LIST), []

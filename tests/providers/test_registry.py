@@ -44,7 +44,7 @@ number = 7
 
 
 def install(folder, name="acme-monitor", entries=("acme = acme_monitor:make",)):
-    """A tiny distribution, as an installer would leave it behind."""
+    """Writes a tiny distribution like an installer."""
     (folder / "acme_monitor.py").write_text(EXAMPLE + BROKEN_CALLABLES, encoding="utf-8")
     info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
@@ -54,7 +54,7 @@ def install(folder, name="acme-monitor", entries=("acme = acme_monitor:make",)):
 
 @pytest.fixture
 def site(tmp_path):
-    """A folder on the path of this process, whose modules are gone afterwards."""
+    """A folder on sys.path; its modules are removed afterwards."""
     folder = tmp_path / "site"
     folder.mkdir()
     sys.path.insert(0, str(folder))

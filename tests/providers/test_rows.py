@@ -14,7 +14,7 @@ class Row(msgspec.Struct):
 
 
 def read(body, sizes=(50,)):
-    """The rows of a body that comes in pieces of these sizes, over and over."""
+    """The rows of a body in pieces of these sizes, repeatedly."""
     rows, found, start, turn = JsonArrayReader(Row), [], 0, 0
     while start < len(body):
         size = sizes[turn % len(sizes)]

@@ -1,4 +1,4 @@
-"""Whole reports, for tests of how they are shown; `SAMPLE` is the one in docs/report.md."""
+"""Complete reports for tests of formatting; `SAMPLE` is the one in docs/report.md."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ LAST = LastRun(run_id=2016, status=RunStatus.COMPLETE, abort_reason=None, error=
 
 
 def row(run_id=2016, at=LAST.started_at, **fields):
-    """A row of history: `completed` is what is left of 1000 items."""
+    """A row of history with 1000 items; those without another state are `completed`."""
     numbers = {"pending": 0, "failed": 0, "not_found": 0, "invalid": 0, "unknown": 0, "stuck": 0} | fields
     total = numbers.pop("total", 1000)
     completed = total - sum(numbers[state] for state in ("pending", "failed", "not_found", "invalid", "unknown"))
@@ -39,13 +39,13 @@ def row(run_id=2016, at=LAST.started_at, **fields):
 
 
 def group(name, stuck=0, **counts):
-    """One group; the states that are not given have no item."""
+    """One group; states that are not given have no items."""
     given = dict.fromkeys(ItemState, 0) | {ItemState(state): count for state, count in counts.items()}
     return GroupHealth(name=name, counts=MappingProxyType(given), stuck=stuck)
 
 
 def facts(**fields):
-    """A target that is well, with nothing more to tell; a run every five minutes is due."""
+    """A healthy target without changes, with a run due every five minutes."""
     plain = {
         "target": "gloo", "due": DueTimes(every=5 * MINUTE), "last_run": LAST, "running_since": None,
         "unreadable_since": None, "snapshot": row(), "samples": (None,) * (len(BOUNDS) - 1),
@@ -55,7 +55,7 @@ def facts(**fields):
 
 
 def overview(*targets, **fields):
-    """A report on these targets (their facts), a week long."""
+    """A report of one week on these targets."""
     shown = tuple(target_overview(each, now=NOW) for each in targets or (facts(),))
     plain = {"generated_at": NOW, "environment": "production", "bounds": BOUNDS, "targets": shown, "incidents": ()}
     return Overview(**{**plain, **fields})

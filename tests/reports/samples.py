@@ -1,4 +1,4 @@
-"""Reports and incidents as runs leave them, for tests of how they are shown."""
+"""Reports and incidents for tests of formatting."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

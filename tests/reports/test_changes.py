@@ -113,7 +113,7 @@ def test_items_that_passed_stuck_after_in_between_became_stuck(engine, history):
 
 @pytest.fixture
 def case(engine):
-    """Stores an incident with events of these kinds; gives back its id."""
+    """Stores an incident with events of these kinds; returns its id."""
 
     def case(*kinds, at=NOW, **fields):
         with writing(engine) as conn:

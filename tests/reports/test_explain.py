@@ -56,9 +56,9 @@ def test_the_delivery_of_a_message_is_shown(fields, said):
     defaults = {"kind": "opened", "channel": "oncall", "created_at": NOW, "sent_at": None, "attempts": 0, "error": None}
     others = [SentMessage(**{**defaults, **fields}), SentMessage(**{**defaults, "kind": "resolved", "status": "due"})]
     opened = TimelineEvent(at=NOW, kind="opened", reason="as it was", run_id=0, data={"channels": ["oncall"]})
-    told = explain_text(explain_data([run(0, 3)], opened, sent_messages=others))
-    assert told.endswith(f"→ oncall: {said}")
-    assert told.count("→") == 1
+    shown = explain_text(explain_data([run(0, 3)], opened, sent_messages=others))
+    assert shown.endswith(f"→ oncall: {said}")
+    assert shown.count("→") == 1
 
 
 SEEN = [
@@ -87,8 +87,8 @@ def test_folded_runs_show_how_many_had_evidence_and_on_which_day_they_end():
     )
     hours = 60 * MINUTE
     runs = [run(0, 3), *(run(n, 3, every=hours, inhibited_by=Cause.OUTAGE if n % 2 else None) for n in range(1, 14))]
-    told = explain_text(explain_data(runs, opened, taken)).splitlines()
-    assert told[-3:-1] == [
+    shown = explain_text(explain_data(runs, opened, taken)).splitlines()
+    assert shown[-3:-1] == [
         "13:00:00  runs 1–13 (13 runs, until 2026-03-02 01:00:00): evidence in 6 of them,",
         "          inhibited by a higher cause in 7",
     ]
@@ -96,9 +96,9 @@ def test_folded_runs_show_how_many_had_evidence_and_on_which_day_they_end():
 
 
 def test_the_group_and_the_limit_of_runs_are_shown():
-    told = text([run(number) for number in range(MAX_RUNS)], group="sermons")
-    assert "group sermons" in told
-    assert f"Only the first {MAX_RUNS} runs are shown." in told
+    shown = text([run(number) for number in range(MAX_RUNS)], group="sermons")
+    assert "group sermons" in shown
+    assert f"Only the first {MAX_RUNS} runs are shown." in shown
 
 
 RULES = [

@@ -1,4 +1,4 @@
-"""What the shown reports are made of: spans, sparklines and figures."""
+"""Parts of formatted reports: spans, sparklines and numbers."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise

@@ -16,7 +16,7 @@ LONG_AGO = NOW - 90 * MINUTE
 
 @pytest.fixture
 def add(engine):
-    """Puts an item on the work list as a run has left it."""
+    """Puts an item on the work list as a run would."""
 
     def add(item_id, state, target="gloo", **fields):
         row = {"target": target, "item_id": item_id, "state": state, "first_seen_at": LONG_AGO, **fields}

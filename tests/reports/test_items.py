@@ -116,8 +116,8 @@ def test_the_history_shows_each_event_and_the_time_between():
         state=ItemState.COMPLETED, stage="COMPLETED", group="books", first_seen_at=NOW, state_since=NOW + 5 * MINUTE,
         submitted_at=NOW - MINUTE, seen_at=NOW + 5 * MINUTE, checked_at=NOW + 5 * MINUTE, known_state="completed",
     )  # fmt: skip
-    told = item_text(item, life, earlier=0, now=NOW + 10 * MINUTE).splitlines()
-    assert told == [
+    shown = item_text(item, life, earlier=0, now=NOW + 10 * MINUTE).splitlines()
+    assert shown == [
         f"Item {UUID} of gloo-prod",
         "  state         completed",
         "  since         2026-03-01 12:05:00 UTC, for 5 min",
@@ -145,7 +145,7 @@ def test_the_history_shows_each_event_and_the_time_between():
         "  2026-03-01 12:09:00  no longer ignored",
         "      1 min since then, until now",
     ]
-    assert max(map(len, told)) <= 80
+    assert max(map(len, shown)) <= 80
 
 
 def test_an_item_shows_what_is_wrong_and_its_last_answer():
@@ -154,7 +154,7 @@ def test_an_item_shows_what_is_wrong_and_its_last_answer():
         http_status=403, code="no_access", request_id="req-1", incident_id=7, removed_at=NOW, ignored_at=NOW,
         ignore_reason="known bad",
     )  # fmt: skip
-    told = item_text(item, [], earlier=3, now=NOW)
+    shown = item_text(item, [], earlier=3, now=NOW)
     for line in (
         "  state         removed (forbidden)",
         "  last known    failed",
@@ -168,7 +168,7 @@ def test_an_item_shows_what_is_wrong_and_its_last_answer():
         f"  ignored       {NOW:%Y-%m-%d %H:%M:%S} UTC: known bad",
         "    … 3 earlier events are not shown",
     ):
-        assert f"{line}\n" in f"{told}\n"
+        assert f"{line}\n" in f"{shown}\n"
 
 
 @pytest.mark.parametrize(
@@ -181,15 +181,17 @@ def test_an_item_shows_what_is_wrong_and_its_last_answer():
     ],
 )
 def test_only_known_facts_are_shown(fields, line):
-    told = item_text(row(**fields), [], earlier=0, now=NOW)
-    assert line in told
-    assert "group" not in told
-    assert told.endswith("      1 h 30 min before the first answer, until now")
+    shown = item_text(row(**fields), [], earlier=0, now=NOW)
+    assert line in shown
+    assert "group" not in shown
+    assert shown.endswith("      1 h 30 min before the first answer, until now")
 
 
 def test_a_history_without_its_beginning_has_no_first_interval():
-    told = item_text(row(), [event(0, "stage", "A", "B"), event(1, "stage", "B", "C")], earlier=3, now=NOW + 3 * MINUTE)
-    assert told.splitlines()[-4:] == [
+    shown = item_text(
+        row(), [event(0, "stage", "A", "B"), event(1, "stage", "B", "C")], earlier=3, now=NOW + 3 * MINUTE
+    )
+    assert shown.splitlines()[-4:] == [
         "  2026-03-01 12:00:00  stage A → B (run 1)",
         "      1 min in B",
         "  2026-03-01 12:01:00  stage B → C (run 1)",
@@ -198,5 +200,5 @@ def test_a_history_without_its_beginning_has_no_first_interval():
 
 
 def test_an_event_of_an_unknown_kind_is_shown_by_name():
-    told = item_text(row(), [event(0, "merged")], earlier=0, now=NOW + MINUTE)
-    assert "  merged (run 1)\n      1 min before the first answer, until now" in told
+    shown = item_text(row(), [event(0, "merged")], earlier=0, now=NOW + MINUTE)
+    assert "  merged (run 1)\n      1 min before the first answer, until now" in shown

@@ -17,7 +17,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def post(engine):
-    """A message to a channel, in the state that these fields say."""
+    """Stores a message to a channel with these fields."""
 
     def post(channel, target="gloo-prod", at=NOW, **fields):
         with writing(engine) as conn:

@@ -170,12 +170,12 @@ def test_a_cron_job_is_silent_only_when_all_is_well(changes, well):
 
 
 def test_a_run_as_json_has_numbers_and_incidents_without_api_messages():
-    told = replace(OUTAGE, api_message="sermon.pdf is too large")
-    found = replace(INCIDENT, evidence=told)
+    quoted = replace(OUTAGE, api_message="sermon.pdf is too large")
+    found = replace(INCIDENT, evidence=quoted)
     value = run_json(
         a_report(
             evaluation=EvaluationResult(
-                evidence=(told,), changes=(change(Action.OPEN, incident=found), change(Action.CONTINUE))
+                evidence=(quoted,), changes=(change(Action.OPEN, incident=found), change(Action.CONTINUE))
             ),
             open_incidents=(found,),
             item_changes=(ItemChangeGroup(kind="state", old=None, new="failed", count=1, sample_ids=("a",)),),
@@ -294,9 +294,9 @@ def test_an_incident_of_a_group_is_named_with_it():
     report = a_report(
         evaluation=EvaluationResult(changes=(change(Action.OPEN, incident=OF_A_GROUP),)), open_incidents=(OF_A_GROUP,)
     )
-    told = lines(report)
-    assert "  #7 items_failed in sermons opened: evidence in enough of the last runs" in told
-    assert "  #7 items_failed in sermons (warning): 2 documents failed to ingest, for 2 h 30" in told
+    quoted = lines(report)
+    assert "  #7 items_failed in sermons opened: evidence in enough of the last runs" in quoted
+    assert "  #7 items_failed in sermons (warning): 2 documents failed to ingest, for 2 h 30" in quoted
     assert incident_json(OF_A_GROUP)["group"] == "sermons"
 
 

@@ -67,7 +67,9 @@ def hint(minutes, status, code=None, *, at=NOW):
         pytest.param(hint(5, 429, "A"), hint(9, 503), (9, 503, None), id="a later one, though it has no code"),
         pytest.param(hint(9, 429, "A"), hint(5, 503, "B"), (9, 429, "A"), id="not an earlier one"),
         pytest.param(hint(9, 429, "A"), hint(9, 503, "B"), (9, 429, "A"), id="of two for one instant, the first"),
-        pytest.param(hint(9, 429), replace(SILENT, at=NOW + MINUTE), (9, 429, None), id="not one who never heard it"),
+        pytest.param(
+            hint(9, 429), replace(SILENT, at=NOW + MINUTE), (9, 429, None), id="not a process without the hint"
+        ),
         pytest.param(replace(SILENT, at=NOW + MINUTE), hint(9, 429), (9, 429, None), id="one that arrives late"),
         pytest.param(hint(9999, 429, "A"), hint(5, 503, "B"), (5, 503, "B"), id="not one from a clock far ahead"),
         pytest.param(hint(1, 429), hint(7, 503, at=NOW + 5 * MINUTE), (7, 503, None), id="the next, after its time"),
@@ -140,14 +142,14 @@ def test_concurrent_writers_lose_no_hint(engine, store_url):
     last, together = 20, threading.Barrier(2)
     failures = []
 
-    def write_all(turns, *, heard):
+    def write_all(turns, *, hinted):
         mine = connect(store_url)
         try:
             together.wait()
             for turn in turns:
                 at = NOW + turn * MINUTE
                 written(
-                    mine, LearnedLimits(at=at, not_before=at + MINUTE, status=429) if heard else LearnedLimits(at=at)
+                    mine, LearnedLimits(at=at, not_before=at + MINUTE, status=429) if hinted else LearnedLimits(at=at)
                 )
         except Exception as error:  # noqa: BLE001  # a thread's failure is the test's
             failures.append(error)
@@ -156,8 +158,8 @@ def test_concurrent_writers_lose_no_hint(engine, store_url):
 
     # one gets a hint each time, the later one first; the other never gets one, and writes last
     threads = [
-        threading.Thread(target=write_all, args=[range(last, 0, -1)], kwargs={"heard": True}),
-        threading.Thread(target=write_all, args=[range(2, last + 2)], kwargs={"heard": False}),
+        threading.Thread(target=write_all, args=[range(last, 0, -1)], kwargs={"hinted": True}),
+        threading.Thread(target=write_all, args=[range(2, last + 2)], kwargs={"hinted": False}),
     ]
     for thread in threads:
         thread.start()

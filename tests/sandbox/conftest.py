@@ -1,8 +1,8 @@
-"""A sandbox whose clock the test moves, and a plain HTTP client for it. A server's complaint is a failure.
+"""A sandbox whose clock the test moves, and a plain HTTP client for it. A warning of the server fails the test.
 
 `clock`      call it for the time in seconds; `clock.advance(s)` moves it
-`sandbox`    serves on loopback, with that clock, reset; an item walks for 80 s, 10 s per stage, a token lives 100 s
-`http`       a client that sends what it is told to
+`sandbox`    serves on loopback, with that clock, reset; an item takes 80 s, 10 s per stage; a token lasts 100 s
+`http`       a plain HTTP client
 `granted`    the header of a fresh token
 """
 
@@ -37,7 +37,7 @@ class Complaints(logging.Handler):
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_complaint():
-    """A server complains after it has answered, so what it said is looked at when the module's servers have ended."""
+    """A server may warn after its answer, so warnings are checked when the module's servers have ended."""
     complaints = Complaints()
     logging.getLogger().addHandler(complaints)
     yield
@@ -60,7 +60,7 @@ def _serving(_no_complaint, clock):
 def sandbox(_serving):
     ends_s = time.monotonic() + 10
     while _serving._state.in_flight and time.monotonic() < ends_s:
-        time.sleep(0.001)  # a call whose client left would still be counted as the next test's
+        time.sleep(0.001)  # otherwise a call whose client disconnected would be counted in the next test
     _serving.reset()
     return _serving
 

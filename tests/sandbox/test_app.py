@@ -1,4 +1,4 @@
-"""Gloo's API as the sandbox speaks it, over HTTP."""
+"""Gloo's API in the sandbox, over HTTP."""
 
 import uuid
 from datetime import datetime, timedelta
@@ -104,7 +104,7 @@ def test_after_all_tokens_expired_a_new_one_can_be_requested(http, sandbox, gran
     assert http.get(url, headers=bearer(fresh)).status_code == 404
 
 
-# --- who is let in ---------------------------------------------------------------------------------------------------
+# --- authorization ---------------------------------------------------------------------------------------------------
 
 CALLS = {
     "item": ("GET", "/engine/v2/items/33333333-3333-4333-8333-333333333333"),
@@ -438,7 +438,7 @@ def test_the_reset_header_is_the_unix_time_of_the_full_limit(http, sandbox, cloc
     sandbox.limit_rate(parse_rate("2/10s"))
     path = f"/engine/v2/items/{uuid.uuid4()}"
     before = [http.get(path, headers=key) for _ in range(3)][-1].headers
-    # the sandbox began when its clock stood at 5000 s: its Unix time is that of its start, and what went by since
+    # the sandbox's clock started at 5000 s: its Unix time is that of the start plus the time since then
     sent = parsedate_to_datetime(before["date"]).timestamp()
     assert sent - 60 < int(before["x-ratelimit-reset"]) - 10 - (clock.now_s - 5000.0) < sent + 60
     clock.advance(11)
@@ -614,7 +614,7 @@ def test_a_repeated_id_is_deleted_once(sandbox, delete):
 
 @pytest.fixture
 def lagging(_no_complaint, clock):
-    """Answers for deleted items for 30 s more."""
+    """A sandbox that returns deleted items for another 30 s."""
     with (
         Sandbox(SandboxSettings(delete_lag_seconds=30.0), clock=clock) as serving,
         httpx.Client(base_url=serving.url, headers=bearer(serving.settings.api_key), trust_env=False) as client,

@@ -1,4 +1,4 @@
-"""docs/sandbox.md keeps up with the sandbox: each of its tables, and each of its commands, which are all run here."""
+"""The tables of docs/sandbox.md match the sandbox, and its commands run."""
 
 import re
 import shlex
@@ -85,7 +85,7 @@ def test_the_documented_command_serves(line, monkeypatch):
 
 
 class Shell:
-    """As much of a shell, of `echo`, of `cut` and of `curl` as the document uses."""
+    """A minimal shell with `echo`, `cut` and `curl`, enough for the document."""
 
     def __init__(self, sandbox):
         self.sandbox, self.variables, self.files = sandbox, {}, {}
@@ -105,7 +105,7 @@ class Shell:
             self.variables["U"] = self.sandbox.url
 
     def curl(self, line):
-        # single quotes keep what a shell would fill in; none of the document's holds a dollar sign
+        # single quotes prevent substitution; none in the document contains a dollar sign
         filled = re.sub(r"\$(\w)", lambda match: self.variables[match[1]], line)
         words = iter(shlex.split(filled)[1:])
         method, url, data, form, files, headers, auth = None, None, [], {}, {}, {}, None

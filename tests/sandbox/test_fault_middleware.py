@@ -1,4 +1,4 @@
-"""Faults as a client meets them, over HTTP."""
+"""Faults as a client sees them, over HTTP."""
 
 import contextlib
 import socket
@@ -154,11 +154,11 @@ def test_a_reset_keeps_the_count_of_calls_in_flight(sandbox):
     wait_for(lambda: sandbox.requests("gone") == 1)
 
 
-# --- slowly, and not to the end ---------------------------------------------------------------------------------------
+# --- drips and cut answers -------------------------------------------------------------------------------------------
 
 
 class Raw:
-    """What comes back on a connection, piece by piece, with the time at which it came."""
+    """The response on a connection, piece by piece, with the time of each."""
 
     def __init__(self, sandbox, method="GET"):
         request = f"{method} {URL} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sandbox-key\r\n\r\n"

@@ -58,8 +58,8 @@ def test_the_headers_follow_the_reference_and_round_up():
     buckets.take("key", 0.0)
     buckets.take("key", 0.0)
     refused = buckets.take("key", 0.2)
-    told = refused.headers(unix_s=1_000_000.2, now_s=0.2, retry_after=True)
-    assert told == {
+    sent_headers = refused.headers(unix_s=1_000_000.2, now_s=0.2, retry_after=True)
+    assert sent_headers == {
         "X-RateLimit-Limit": "2",
         "X-RateLimit-Remaining": "0",
         "X-RateLimit-Reset": "1000003",

@@ -1,4 +1,4 @@
-"""Scenarios as they are played: the examples of the documentation, on a clock that the test moves."""
+"""Plays the example scenarios of the documentation on a clock that the test moves."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Stage:
         self.player = ScenarioPlayer(sandbox, read_scenario(text, name=name))
 
     def to(self, minute):
-        """Lets time go by, half a minute after the other; what the scenario did."""
+        """Lets time pass in steps of half a minute; returns what the scenario did."""
         done = []
         while True:
             elapsed_s = min(self.elapsed_s + 30, 60 * minute)

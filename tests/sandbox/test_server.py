@@ -24,7 +24,7 @@ def get(url, **options):
 
 @pytest.fixture
 def own(_no_complaint):
-    """A sandbox that the test may stop and start."""
+    """A sandbox that the test can stop and start."""
     serving = Sandbox()
     yield serving
     serving.stop()
@@ -103,7 +103,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(own):
 
 ADDRESSES = {
     "a port beyond all": SandboxSettings(port=65536),
-    "an address of nobody here": SandboxSettings(host="192.0.2.1"),
+    "an address of another machine": SandboxSettings(host="192.0.2.1"),
     "no address": SandboxSettings(host="256.256.256.256"),
 }
 
@@ -149,7 +149,7 @@ def test_many_threads_lose_no_item_and_no_count(own):
 
 @pytest.fixture
 def served():
-    """`serve` in a process of its own, and its URL."""
+    """`serve` in its own process, and its URL."""
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-X", "dev", "-c", SERVE],
         stdout=subprocess.PIPE,

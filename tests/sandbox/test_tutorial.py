@@ -1,7 +1,7 @@
 """The client of Gloo's tutorial "RAG pipeline, part 3", as its text describes it, against the sandbox:
-another base URL is all that it is told.
+only the base URL differs.
 
-What it says must be what the tutorial prints, to the letter (indentation aside, which its text has lost).
+Its output must equal that of the tutorial (except for indentation, which the tutorial's text has lost).
 """
 
 import uuid
@@ -62,7 +62,7 @@ def parse_error(response):
 
 
 class Tutorial:
-    """Its client and its four steps; what it would sleep moves the sandbox's clock instead."""
+    """Its client and its four steps; sleeps move the sandbox's clock."""
 
     def __init__(self, base_url, settings, *, say, sleep):
         self.settings, self.say, self.sleep = settings, say, sleep
@@ -204,7 +204,7 @@ def printed():
 
 @pytest.fixture
 def own(_no_complaint, clock):
-    """A sandbox as the command starts it, but for its clock."""
+    """A sandbox as the command starts it, with another clock."""
     with Sandbox(clock=clock) as serving:
         yield serving
 

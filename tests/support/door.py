@@ -6,7 +6,7 @@ import threading
 
 
 class Door:
-    """A port that refuses connections until it is opened, and then forwards them."""
+    """Refuses connections until it is opened, and then forwards them."""
 
     def __init__(self, host, port):
         self._server = (host, port)

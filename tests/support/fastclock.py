@@ -30,7 +30,7 @@ class FastClock:
     def jump(self, span):
         """Changes the time of day, as a suspend does: sleeps keep their remaining time."""
         self.now += span
-        self._sleepers = [[moment + span, *rest] for moment, *rest in self._sleepers]
+        self._sleepers = [[at + span, *rest] for at, *rest in self._sleepers]
 
     async def sleep(self, seconds):
         woken = asyncio.get_running_loop().create_future()
@@ -49,17 +49,17 @@ class FastClock:
                 calm = calm + 1 if asleep == SLEEPERS * len(daemons) and all(map(_idle, daemons)) else 0
                 await asyncio.sleep(0 if calm else 0.001)
 
-    async def until(self, moment, *daemons):
+    async def until(self, at, *daemons):
         """Lets time pass until a moment, with all the work that is due by then."""
         while True:
             await self.all_asleep(daemons)
             first = min(self._sleepers)
-            if first[0] > moment:
+            if first[0] > at:
                 break
             self.now = max(self.now, first[0])
             first[-1].set_result(None)
             await asyncio.sleep(0)
-        self.now = max(self.now, moment)
+        self.now = max(self.now, at)
 
     def daemon(self, config, **options):
         """A daemon on this clock, its scheduler included."""
@@ -92,10 +92,10 @@ class FastZone(tzinfo):
     def __init__(self, fast):
         self._fast = fast
 
-    def fromutc(self, moment):
+    def fromutc(self, at):
         # also called by `astimezone`, for times on the fast clock, which are months away from the present
-        moment = moment.replace(tzinfo=UTC)
-        return self._fast.now if abs(moment - datetime.now(UTC)) < timedelta(minutes=1) else moment
+        at = at.replace(tzinfo=UTC)
+        return self._fast.now if abs(at - datetime.now(UTC)) < timedelta(minutes=1) else at
 
     def utcoffset(self, _):
         return timedelta(0)
@@ -117,8 +117,8 @@ class Driven:
     def __init__(self, daemon, fast):
         self.daemon, self.fast = daemon, fast
 
-    async def until(self, moment):
-        await self.fast.until(moment, self.daemon)
+    async def until(self, at):
+        await self.fast.until(at, self.daemon)
 
     async def pass_time(self, **span):
         await self.until(self.fast.now + timedelta(**span))

@@ -45,11 +45,11 @@ def race(url, count):
     return [json.loads(each) for each in said]
 
 
-def killed_at(url, moment):
+def killed_at(url, step_number):
     """Whether an upgrade was killed at its n-th step; False if it finished before."""
     child = os.fork()
     if child == 0:
-        left = [moment]
+        left = [step_number]
 
         def step(*_arguments):
             left[0] -= 1
@@ -65,10 +65,10 @@ def killed_at(url, moment):
 
 
 def kill(url, step):
-    seen, moment = [], 1
-    while killed_at(url, moment):
+    seen, step_number = [], 1
+    while killed_at(url, step_number):
         seen.append([version(url), fingerprint(url) if version(url) else ""])
-        moment += step
+        step_number += step
     return {"after_kills": seen, "version": version(url)}
 
 

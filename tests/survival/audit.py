@@ -1,4 +1,4 @@
-"""Whether a database is whole after a kill, and whether nothing was lost or told twice: the complaints, if any."""
+"""Finds inconsistencies in a database after a kill, and lost or repeated messages."""
 
 from collections import Counter
 from dataclasses import fields
@@ -24,25 +24,25 @@ UNION ALL SELECT 'evidence' FROM evidence WHERE run_id NOT IN (SELECT run_id FRO
 
 
 def stored(world):
-    """The runs that were closed with a snapshot, to the last column."""
+    """The runs that were closed with a snapshot, with all columns."""
     return [repr(sorted(row.items())) for row in world.rows(CLOSED)]
 
 
 def killed_runs(world):
-    """The runs that could not close themselves: how each is described."""
+    """Descriptions of the runs that could not close themselves."""
     return world.rows(
         "SELECT status, abort_reason FROM runs WHERE id NOT IN (SELECT run_id FROM snapshots) AND status <> 'running'"
     )
 
 
 def find_violations(world, *, kept, expected, outcome, kills):
-    """What is wrong with a database after a kill, the next run and the next delivery.
+    """Returns what is wrong with a database after a kill, the next run and the next delivery.
 
     Args:
         world: whose database it is.
-        kept: what `stored` gave before the last kill.
-        expected: the account of the story as nobody was killed.
-        outcome: as it is here.
+        kept: what `stored` returned before the last kill.
+        expected: the result of the scenario without kills.
+        outcome: the result here.
         kills: how many processes were killed.
     """
     wrong = [f"a snapshot is lost or changed: {row}" for row in kept if row not in stored(world)]
@@ -63,12 +63,12 @@ def find_violations(world, *, kept, expected, outcome, kills):
 
 
 def _missing_notifications(world):
-    """Changes of incidents without their messages, and messages without a change."""
+    """Compares changes of incidents with messages."""
     changes = Counter((row["incident_id"], row["kind"]) for row in world.rows(CHANGES))
     notes = Counter(
         (row["incident_id"], row["kind"]) for row in world.rows("SELECT incident_id, kind FROM notifications")
     )
-    return [f"{changes} changed and {notes} told"] if changes != notes else []
+    return [f"{changes} changes and {notes} messages"] if changes != notes else []
 
 
 def _left_behind(world):
@@ -79,7 +79,7 @@ def _left_behind(world):
 
 
 def duplicates(calls):
-    """How many messages came more than once, and whether all of each were the same under one key."""
+    """Returns how many messages arrived more than once, and whether the copies had one key and the same content."""
     counted = Counter(key for key, _ in calls)
     bodies = {key: [body for each, body in calls if each == key] for key, times in counted.items() if times > 1}
     same = all(body == first for first, *others in bodies.values() for body in others)

@@ -1,4 +1,4 @@
-"""Where survival is tried outside pytest: worlds with a database of their own, one after the other or side by side."""
+"""Worlds with their own database for `make survive`, which runs outside pytest."""
 
 import contextlib
 import os
@@ -20,13 +20,13 @@ KINDS = ("sqlite", "postgresql")
 
 
 def paths() -> dict[str, str]:
-    """Where processes find the product and the parts of the tests."""
+    """PYTHONPATH for processes that import the product and the parts of the tests."""
     tests = Path(__file__).resolve().parents[1]
     return {"PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
 
 
 class Environments:
-    """Makes worlds of both kinds; databases and folders are gone when a world ends."""
+    """Makes worlds of both kinds; their databases and folders are deleted at the end."""
 
     def __init__(self, postgres_url: str):
         self._server = make_url(postgres_url)
@@ -46,7 +46,7 @@ class Environments:
 
     @contextlib.contextmanager
     def world(self, kind: str) -> Iterator[World]:
-        """A World with an empty sandbox, and a database at this program's schema."""
+        """A World with an empty sandbox and a database with the current schema."""
         if kind == "sqlite":
             with sqlite_world(self._sqlite) as made:
                 yield made

@@ -1,4 +1,4 @@
-"""The command `ingestion-monitor` in a process that dies, or stops, at a named point of its work.
+"""Runs the command `ingestion-monitor` in a process that dies or stops at a named point.
 
 `python tests/survival/fault_injection.py --at close.commit -- check --config monitor.toml`. The points wrap functions
 of the product in this process only; the product does not know them:
@@ -43,7 +43,7 @@ Hit = Callable[[str], None]
 
 
 class Injection:
-    """What happens at one point, the nth time that it is reached."""
+    """An action at one point, the nth time that it is reached."""
 
     def __init__(self, point: str, nth: int, act: Callable[[], None]):
         self._point, self._left, self._act, self._lock = point, nth, act, threading.Lock()
@@ -59,12 +59,12 @@ class Injection:
 
 
 def send_signal(sign: signal.Signals):
-    """Ends or stops this process here: sent to the thread itself, which takes it before its next step."""
+    """Ends or stops this process here: the signal goes to this thread, which handles it before its next step."""
     signal.pthread_kill(threading.get_ident(), sign)
 
 
 def inject(injections: Sequence[Injection]):
-    """Puts the points around the product's functions, in this process."""
+    """Wraps the product's functions with the points, in this process."""
     here = threading.local()
 
     def hit(name: str):
@@ -136,7 +136,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--at", help="the point where it dies")
     parser.add_argument("--nth", type=int, default=1, help="the how manieth time")
     parser.add_argument("--do", choices=["KILL", "STOP"], default="KILL", help="what it does to itself there")
-    parser.add_argument("--tell", help="a point at which it writes a line to --fd")
+    parser.add_argument("--report-at", help="a point at which it writes a line to --fd")
     parser.add_argument("--fd", type=int)
     parser.add_argument("--renew-every", type=float, help="seconds, so that a short run renews its lease")
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -147,8 +147,8 @@ if __name__ == "__main__":
     asked = _arguments()
     sign = signal.Signals[f"SIG{asked.do}"]
     injections = [Injection(asked.at, asked.nth, lambda: send_signal(sign))] if asked.at else []
-    if asked.tell:
-        injections.append(Injection(asked.tell, 1, lambda: os.write(asked.fd, b"reached\n")))
+    if asked.report_at:
+        injections.append(Injection(asked.report_at, 1, lambda: os.write(asked.fd, b"reached\n")))
     if asked.renew_every:
         run_module.RENEWALS_PER_TTL = run_module.LEASE_TTL.total_seconds() / asked.renew_every
     inject(injections)

@@ -1,4 +1,4 @@
-"""What database faults are tried on: a small world whose run is in its middle for as long as it takes, and an audit."""
+"""The set-up for database faults: a small world with a slow run, and an audit."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ AUDIT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultResult:
-    """What came of one fault."""
+    """The result of one fault."""
 
     fault: str
     database: str
@@ -52,7 +52,7 @@ class FaultResult:
 
 @contextlib.contextmanager
 def faulty(folder, database, **options):
-    """A World of `ITEMS` items whose answers come slowly, with a sync log in a file."""
+    """A World with `ITEMS` items and slow answers, and a sync log in a file."""
     folder.mkdir(parents=True, exist_ok=True)
     upgrade(database)
     with Sandbox() as sandbox:
@@ -67,12 +67,12 @@ def faulty(folder, database, **options):
 
 
 def slow(world, delay_s=0.1):
-    """From now on a run lasts some seconds."""
+    """Makes later runs last some seconds."""
     world.sandbox.add_fault(path="/engine", delay_s=delay_s, passes=True)
 
 
 def in_mid_run(world):
-    """Starts `check`; gives it back when it has asked about some items."""
+    """Starts `check` and returns it when it has requested some items."""
     slow(world)
     process = world.start("check", "--json")
     until_asked(world, 8)
@@ -80,7 +80,7 @@ def in_mid_run(world):
 
 
 def row(world, fault, process, *, over_s, command="check"):
-    """What came of a `check` that met a fault, and of the next one.
+    """Returns the result of a `check` during a fault, and of the next one.
 
     Args:
         world: where.
@@ -103,12 +103,12 @@ def row(world, fault, process, *, over_s, command="check"):
 
 
 def recover(world, over_s, *, after=lambda: None):
-    """Runs until one gets through; gives back what is wrong afterwards, and how long it took.
+    """Runs until one succeeds; returns what is wrong afterwards, and how long it took.
 
     Args:
         world: where.
         over_s: when the fault was over, on the monotonic clock.
-        after: what to do first.
+        after: an action before that.
     """
     after()
     world.sandbox.clear_faults()
@@ -117,7 +117,7 @@ def recover(world, over_s, *, after=lambda: None):
 
 
 def audit(world):
-    """How often each thing is wrong."""
+    """Counts each kind of inconsistency."""
     url = make_url(world.database)
     engine = create_engine(url.set(drivername="sqlite" if url.drivername == "sqlite" else "postgresql+psycopg"))
     with engine.connect() as conn:
@@ -127,19 +127,19 @@ def audit(world):
 
 
 def said(err):
-    """The last sentence of a command for people, or the last warning of its log; never a traceback."""
+    """The last error message of a command, or the last warning of its log; never a traceback."""
     lines = err.splitlines()
     assert "Traceback" not in err, err
-    told = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "skipped: "))]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "skipped: "))]
     logged = [json.loads(line) for line in lines if line.startswith("{")]
     warned = [
         event["reason"] for event in logged if event["event"] in {"database_away", "database_not_ready", "run_error"}
     ]
-    return tidy((told or warned or ["nothing"])[-1])
+    return tidy((errors or warned or ["nothing"])[-1])
 
 
 def tidy(sentence):
-    """Without the places of one machine."""
+    """The text without paths and ports of this machine."""
     return re.sub(r"(?<=database )(SQLite|PostgreSQL) \S+", r"\1 …", sentence)
 
 

@@ -1,8 +1,8 @@
-"""Faults of databases, as `make survive` shows them and as docs/faults-of-databases.md tells them: one table for both.
+"""The table of database faults for `make survive` and docs/faults-of-databases.md.
 
     python tests/survival/faults.py docs/faults-of-databases.md
 
-writes the table of the document anew.
+rewrites the table of the document.
 """
 
 import sys
@@ -23,7 +23,7 @@ MAX_RECOVERY_S = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultCase:
-    """What is promised of one fault."""
+    """The promise about one fault."""
 
     name: str
     """Of the function in `postgres_faults` or `sqlite_faults` that tries it."""
@@ -44,9 +44,9 @@ DAMAGED = "is not a SQLite database, or is damaged; name another file, or restor
 NOTHING = "nothing: the run waits for 30 s, and writes nothing twice"
 
 ON_POSTGRES = (
-    FaultCase(name="restarted", fault="server restarted (immediate) in mid-run", ended="exit 0", said="", short=True,
+    FaultCase(name="restarted", fault="server restarted (immediate) during a run", ended="exit 0", said="", short=True,
             remedy=NOTHING),
-    FaultCase(name="sessions_killed", fault="all sessions killed three times in mid-run", ended="exit 0", said="",
+    FaultCase(name="sessions_killed", fault="all sessions killed three times during a run", ended="exit 0", said="",
             remedy=NOTHING),
     FaultCase(name="killed_while_closing", fault="session killed while the run closes", ended="exit 0", said=LOST,
             short=True, remedy=NOTHING),
@@ -59,12 +59,12 @@ ON_POSTGRES = (
     FaultCase(name="without_rights", fault="role without the right to write", ended="exit 3",
             said="refused access: this user lacks a privilege; grant it", remedy="grant it"),
     FaultCase(name="daemon_through_a_restart", fault="server restarted (immediate) between runs", command="daemon",
-            ended="went on by itself", said="", remedy="nothing"),
+            ended="continued by itself", said="", remedy="nothing"),
     FaultCase(name="frozen", fault="server frozen for 20 s", ended="exit 0", said="",
             remedy="nothing; what takes over two minutes ends the run"),
     FaultCase(name="stopped_for_long", fault="server down for longer than 30 s", ended="exit 3", said=AWAY,
             remedy="start it; the next run asks again what was not stored"),
-    FaultCase(name="silent", fault="network silent for ever in mid-run", ended="exit 3", said="",
+    FaultCase(name="silent", fault="network silent forever during a run", ended="exit 3", said="",
             remedy="look at the network; the run ends within three minutes"),
 )  # fmt: skip
 ON_SQLITE = (
@@ -75,20 +75,20 @@ ON_SQLITE = (
     FaultCase(name="damaged_page", fault="a page of the work list damaged", ended="exit 3", said=DAMAGED, short=True,
             remedy="restore a copy"),
     FaultCase(name="deleted_under_a_daemon", fault="deleted under a daemon, then restored from a copy",
-            command="daemon", ended="went on by itself", said="can't be opened", short=True,
+            command="daemon", ended="continued by itself", said="can't be opened", short=True,
             remedy="restore a copy: the daemon takes it up, and writes nothing into the deleted file"),
     FaultCase(name="wal_deleted_under_a_daemon", fault="`-wal` and `-shm` deleted under a daemon", command="daemon",
-            ended="went on by itself", said="", remedy="nothing, but keep whoever cleans up away from them"),
-    FaultCase(name="locked_in_mid_run", fault="locked by another process for 20 s in mid-run", ended="exit 0",
+            ended="continued by itself", said="", remedy="nothing, but exclude these files from clean-up jobs"),
+    FaultCase(name="locked_in_mid_run", fault="locked by another process for 20 s during a run", ended="exit 0",
             said=LOCKED, remedy="nothing: the run waits for 30 s"),
     FaultCase(name="locked_at_the_start", fault="locked at the start, for longer than 10 s", ended="exit 3",
             said=LOCKED,
             remedy="end the process that holds it"),
-    FaultCase(name="locked_for_ever", fault="locked in mid-run and never let go", ended="exit 3", said=LOCKED,
+    FaultCase(name="locked_for_ever", fault="locked during a run and never released", ended="exit 3", said=LOCKED,
             remedy="end the process that holds it"),
     FaultCase(name="locked_under_a_daemon", fault="locked until a run gives up", command="daemon",
-            ended="went on by itself", said=LOCKED, remedy="end the process that holds it; the next tick runs"),
-    FaultCase(name="disk_full", fault="disk full in mid-run (a small tmpfs; as root)", ended="exit 3",
+            ended="continued by itself", said=LOCKED, remedy="end the process that holds it; the next tick runs"),
+    FaultCase(name="disk_full", fault="disk full during a run (a small tmpfs; as root)", ended="exit 3",
             said="has no space left; free some and run again", remedy="free some space"),
     FaultCase(name="read_only_disk", fault="file system mounted read-only (as root)", ended="exit 3",
             said="can't be opened", remedy="mount it for writing"),
@@ -97,7 +97,7 @@ AS_ROOT = {function.__name__ for function in sqlite_faults.AS_ROOT}
 
 
 def kept(case, row):
-    """What of a promise did not hold; empty when all did."""
+    """The parts of a promise that did not hold; empty if all did."""
     broken = [] if row.ended == case.ended else [f"ended: {row.ended}"]
     broken += [] if case.said in row.said else [f"said: {row.said}"]
     broken += [f"{row.half_written} half-written rows"] if row.half_written else []
@@ -150,7 +150,7 @@ BEGINS, ENDS = "<!-- table: tests/survival/faults.py -->\n", "<!-- end of the ta
 
 
 def written(document):
-    """The document with the table as it is now."""
+    """The document with the current table."""
     before, _, rest = document.partition(BEGINS)
     return f"{before}{BEGINS}\n{table()}\n{ENDS}{rest.partition(ENDS)[2]}"
 

@@ -1,10 +1,10 @@
-"""Leaves no growth: a daemon's ticks on a fast clock, and what the process holds after each stretch of them.
+"""Measures growth: a daemon ticks on a fast clock, and its memory, files and threads are sampled.
 
     python tests/survival/growth.py [RUNS] [sqlite|postgresql]
 
-It is the whole daemon, scheduler and deliveries included, against a data engine and a receiver in another process; a
+The whole daemon runs, with scheduler and deliveries, against a data engine and a receiver in another process; a
 minute passes from one run to the next.
-Now and then a document fails and is mended, a key is revoked and restored, and people are told of it on two channels.
+Now and then a document fails and is fixed, and a key is revoked and restored; two channels are notified.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ PER_FAILURE, PER_REVOCATION = 30, 70
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What the process holds between two ticks."""
+    """Memory, files and threads of the process between two ticks."""
 
     runs: int
     resident_kib: int
@@ -89,7 +89,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """What became of one process."""
+    """The samples of one process."""
 
     database: str
     samples: tuple[Sample, ...]
@@ -101,24 +101,24 @@ class Growth:
 
     @property
     def settled(self):
-        """The second half: what is made once is made by then."""
+        """The second half of the samples: by then, everything that is created once exists."""
         return self.samples[len(self.samples) // 2 :]
 
     def slope(self, of):
-        """How much of something a run adds, by the least squares of the second half."""
+        """The growth per run, by least squares over the second half."""
         points = [(each.runs, getattr(each, of)) for each in self.settled]
         mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
         return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
 
 
 def grow(database, runs, *, stretch, trace=False):
-    """Lets a daemon tick, and looks at its process after each stretch of ticks.
+    """Lets a daemon tick and samples its process at intervals.
 
     Args:
         database: the URL of a database with the newest schema.
-        runs: how often it ticks.
+        runs: the number of ticks.
         stretch: ticks between two samples.
-        trace: whether to find out where growth lies; that takes twice the time.
+        trace: whether to trace allocations; that takes twice the time.
     """
     started_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, peers() as there, _logging_to_nowhere():
@@ -126,14 +126,14 @@ def grow(database, runs, *, stretch, trace=False):
         samples, blocks = asyncio.run(_ticks(config, there, runs, stretch, trace))
         engine = open_database(config)
         with reading(engine) as conn:
-            told = conn.exec_driver_sql("SELECT count(*) FROM notifications WHERE status = 'sent'").scalar()
+            sent = conn.exec_driver_sql("SELECT count(*) FROM notifications WHERE status = 'sent'").scalar()
             incidents = conn.exec_driver_sql("SELECT count(*) FROM incidents WHERE state = 'resolved'").scalar()
         engine.dispose()
     return Growth(
         database=engine.dialect.name,
         samples=tuple(samples),
         incidents=incidents,
-        messages=told,
+        messages=sent,
         took_s=time.monotonic() - started_s,
         blocks=tuple(blocks),
     )
@@ -164,7 +164,7 @@ def _place(statistic):
 
 
 def _change_the_world(there, config, run):
-    """What happens before a run: most of the time nothing."""
+    """Changes the world before a run; most of the time nothing."""
     match run % PER_FAILURE:
         case 1 if run == 1:
             _record(config, there.call("create_items", ITEMS, status="COMPLETED"))
@@ -254,12 +254,12 @@ def rows(*, full=True, seed=0, postgres_url=""):
 
 
 def grown(growth):
-    """What grew; empty when nothing did. Memory may, by what fills caches: a forgotten client a run is far above."""
+    """What grew; empty if nothing did. Caches may grow a little; a leaked client per run is far above that."""
     first, last = growth.settled[0], growth.settled[-1]
     found = {
         "tasks": len({each.tasks for each in growth.samples}) > 1,
         "files": last.files > first.files,
-        "threads": last.threads > first.threads + 1,  # of the pool, which starts them as it needs them
+        "threads": last.threads > first.threads + 1,  # of the pool, which starts them on demand
         "objects": growth.slope("objects") > MAX_OBJECTS_PER_RUN,
         "memory": growth.slope("resident_kib") > MAX_KIB_PER_RUN,
     }

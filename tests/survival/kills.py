@@ -1,7 +1,7 @@
-"""Kills: the real command dies by SIGKILL in the middle of a story, which must come to the same all the same.
+"""Kills: SIGKILL ends the real command during a scenario, which must have the same result as without kills.
 
-At each named point of a run and of delivery, and at random moments, on SQLite and PostgreSQL. After a kill nothing is
-mended by hand: the next run and the next delivery find what they find.
+The kills are at each named point of a run and of delivery, and at random times, on SQLite and PostgreSQL. Nothing is
+repaired after a kill: the next run and the next delivery must recover.
 """
 
 import contextlib
@@ -29,22 +29,22 @@ HEAD = (
     "kills",
     "snapshots lost",
     "changes lost",
-    "doubled",
+    "repeated",
     "target free after",
     "messages after",
 )
 KILLED_PROCESS = Path(__file__).with_name("fault_injection.py")
 OPENS, REFUSED, ENDS = 1, 3, 5
-"""Chapters in which a run opens incidents, is refused and opens one, and ends them."""
+"""Stages in which a run opens incidents, is refused and opens one, and resolves them."""
 ONCE_MORE = ("send.leave", "mark.enter", "mark.statement", "mark.commit")
-"""Points between the receiver's answer and the mark: there a message comes once more."""
+"""Points between the receiver's answer and the mark: a kill there repeats a message."""
 FIRST = {"check": "begin.enter", "notify": "claim.enter", "daemon": "begin.enter"}
 RANDOM_KILLS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """Where a process dies: at a point, the nth time that it is reached, or after so many seconds of its work."""
+    """When a process is killed: the nth time that it reaches a point, or after some seconds of work."""
 
     point: str = ""
     nth: int = 1
@@ -60,16 +60,16 @@ class Kill:
 
 @dataclass(frozen=True, kw_only=True)
 class KillResult:
-    """What the kills of one story cost."""
+    """The cost of the kills in one scenario."""
 
     wrong: list
     duplicates: int
     lease_s: float
-    """How long a target was held after a kill, at the most, with the run that then went through; 0: it was not."""
+    """The longest time from a kill to the end of the next run, if a lease was left; otherwise 0."""
     claims_s: float
-    """How long messages stayed claimed after one, at the most, with the delivery that went through; 0: none were."""
+    """The longest time from a kill to the end of the next delivery, if claims were left; otherwise 0."""
     killed: int
-    """Processes that were still alive when they were to be killed."""
+    """Processes that were still alive at the time of the kill."""
 
 
 STEPS_OF_A_RUN = (
@@ -89,7 +89,7 @@ STEPS_OF_DELIVERY = (
 
 
 def _named(points: Sequence[str], *, command: str, stage: int) -> tuple[Kill, ...]:
-    """A kill at each of the points; one that is named n times is met at its 1st, 6th, 11th … statement."""
+    """A kill at each of the points; a point that is listed n times is killed at its 1st, 6th, 11th … statement."""
     before: Counter[str] = Counter()
     made = []
     for point in points:
@@ -118,23 +118,23 @@ DAEMON_POINTS = (
 
 
 def group_kills(kills: Sequence[Kill]) -> list[list[Kill]]:
-    """The kills in as few stories as may be: a chapter has one kill."""
-    told: list[list[Kill]] = []
+    """Distributes the kills over as few scenarios as possible, with at most one per stage."""
+    stories: list[list[Kill]] = []
     for kill in kills:
-        fits = next((each for each in told if kill.stage not in {other.stage for other in each}), None)
+        fits = next((each for each in stories if kill.stage not in {other.stage for other in each}), None)
         if fits is None:
-            told.append([kill])
+            stories.append([kill])
         else:
             fits.append(kill)
-    return told
+    return stories
 
 
 @contextlib.contextmanager
-def started(world: World, kill: Kill, *, tell: str | None = None) -> Iterator[tuple[subprocess.Popen, int]]:
-    """The victim under way, and where it tells that it reached the point `tell`."""
+def started(world: World, kill: Kill, *, report_at: str | None = None) -> Iterator[tuple[subprocess.Popen, int]]:
+    """Starts the process; yields it and a file descriptor that gets a line at the point `report_at`."""
     ours, theirs = os.pipe()
     asked = ["--at", kill.point, "--nth", str(kill.nth)] if kill.point else []
-    asked += ["--tell", tell, "--fd", str(theirs)] if tell else []
+    asked += ["--report-at", report_at, "--fd", str(theirs)] if report_at else []
     asked += ["--renew-every", str(kill.renew_every_s)] if kill.renew_every_s else []
     command = [sys.executable, str(KILLED_PROCESS), *asked, "--", kill.command, "--config", str(world.config_path)]
     process = subprocess.Popen(
@@ -152,10 +152,10 @@ def started(world: World, kill: Kill, *, tell: str | None = None) -> Iterator[tu
 
 
 def die(world: World, kill: Kill) -> tuple[bool, str]:
-    """Starts the command and waits until it has died; whether it did, and what it said otherwise."""
-    with started(world, kill, tell=None if kill.point else FIRST[kill.command]) as (process, told):
+    """Starts the command and waits until it was killed; returns whether it was, and its output otherwise."""
+    with started(world, kill, report_at=None if kill.point else FIRST[kill.command]) as (process, reported):
         if not kill.point:
-            os.read(told, 1)
+            os.read(reported, 1)
             time.sleep(kill.after_s)
             process.kill()
         _, said = process.communicate(timeout=100)
@@ -163,13 +163,13 @@ def die(world: World, kill: Kill) -> tuple[bool, str]:
 
 
 def survive(world: World, kills: Sequence[Kill], expected: Outcome, *, waits: bool = False) -> KillResult:
-    """The story with a kill in some of its chapters.
+    """Plays the scenario with a kill in some of its stages.
 
     Args:
         world: a new one.
-        kills: where, one in a chapter at the most.
-        expected: the story's account without any kill.
-        waits: whether leases and claims are waited for; otherwise their ends are brought nearer by what is left.
+        kills: at most one per stage.
+        expected: the result of the scenario without kills.
+        waits: whether to wait until leases and claims expire; otherwise they are made to expire.
     """
     with ScriptedReceiver() as receiver:
         scenario, costs, kept = Scenario(world, receiver), KillCosts(), []
@@ -197,7 +197,7 @@ def survive(world: World, kills: Sequence[Kill], expected: Outcome, *, waits: bo
 
 @dataclass
 class KillCosts:
-    """What the kills of a story cost so far."""
+    """The cost of the kills of a scenario so far."""
 
     wrong: list = field(default_factory=list)
     killed: int = 0
@@ -206,7 +206,7 @@ class KillCosts:
 
 
 def _killed(scenario: Scenario, kill: Kill, costs: KillCosts, *, waits: bool) -> list[str]:
-    """A chapter whose command is killed, then the next run and the next delivery; the snapshots before the kill."""
+    """Plays a stage whose command is killed, then the next run and delivery; returns the snapshots before the kill."""
     scenario.begin(kill.stage)
     if kill.command == "notify":
         scenario.run()
@@ -223,7 +223,7 @@ def _killed(scenario: Scenario, kill: Kill, costs: KillCosts, *, waits: bool) ->
 
 
 def _recovered(scenario: Scenario, kill: Kill, *, before: int, waits: bool) -> tuple[float, float]:
-    """The next run, unless the killed one closed itself, and the next delivery; how long each took from the kill on."""
+    """The next run, unless the killed one closed itself, and the next delivery; the time from the kill to each."""
     began_s, passed_s = time.monotonic(), 0.0
     lease, claims = scenario.lease_left(), scenario.claims_left()
     if lease:
@@ -240,7 +240,7 @@ def _recovered(scenario: Scenario, kill: Kill, *, before: int, waits: bool) -> t
 
 
 def _let_pass(scenario: Scenario, left: timedelta, *, waits: bool) -> float:
-    """Lets a lease or claims end; gives back how many seconds passed on no clock."""
+    """Lets a lease or claims expire; returns the seconds that were skipped instead of waited."""
     if waits:
         time.sleep(left.total_seconds() + 0.01)
         return 0.0
@@ -252,8 +252,8 @@ def _let_pass(scenario: Scenario, left: timedelta, *, waits: bool) -> float:
 
 
 def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
-    """One row per way to be killed and database."""
-    rng = random.Random(seed)  # a seed that can be given again
+    """One row per kind of kill and database."""
+    rng = random.Random(seed)  # reproducible with --seed
     groups = (
         ("check, at each step of a run", RUN_POINTS if full else RUN_POINTS[::9]),
         ("check and notify, at each step of delivery", DELIVERY_POINTS if full else DELIVERY_POINTS[::6]),
@@ -266,9 +266,7 @@ def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tu
             for what, kills in groups:
                 yield _row(what, kind, environments, kills, expected)
             count = RANDOM_KILLS if full else 5
-            yield _row(
-                f"{count} random moments", kind, environments, _chances(environments, kind, rng, count), expected
-            )
+            yield _row(f"{count} random times", kind, environments, _chances(environments, kind, rng, count), expected)
             if full:
                 yield _row("3 steps, waited for on the clock", kind, environments, WAITED, expected, waits=True)
 
@@ -281,7 +279,7 @@ WAITED = (
 
 
 def _chances(environments: Environments, kind: str, rng: random.Random, count: int) -> list[Kill]:
-    """Random moments of a command's work, which is measured first: one in each chapter but the first."""
+    """Kills at random times of a command, whose duration is measured first: one in each stage except the first."""
     lasts = {command: _lasts(environments, kind, command) for command in ("check", "notify")}
     return [
         Kill(command=command, after_s=rng.uniform(0, lasts[command]), stage=1 + nth % (len(STAGES) - 2))
@@ -290,15 +288,15 @@ def _chances(environments: Environments, kind: str, rng: random.Random, count: i
 
 
 def _lasts(environments: Environments, kind: str, command: str) -> float:
-    """How long a command works, in seconds, from its first step until it has ended."""
+    """Measures the seconds from the first step of a command to its end."""
     with environments.world(kind) as world, ScriptedReceiver() as receiver:
         scenario = Scenario(world, receiver)
         scenario.play(0)
         scenario.begin(OPENS)
         if command == "notify":
             scenario.run()
-        with started(world, Kill(command=command), tell=FIRST[command]) as (process, told):
-            os.read(told, 1)
+        with started(world, Kill(command=command), report_at=FIRST[command]) as (process, reported):
+            os.read(reported, 1)
             began_s = time.monotonic()
             process.communicate(timeout=100)
             return time.monotonic() - began_s

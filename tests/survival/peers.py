@@ -1,6 +1,6 @@
-"""What a long-running monitor talks to, in a process of its own: a simulated data engine and a receiver of webhooks.
+"""A simulated data engine and a receiver of webhooks in their own process, for a long-running monitor.
 
-Whatever they keep of what they were asked is not in the memory that is measured.
+Their memory is not part of the measured process.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from threading import Thread
 
 
 class Peers:
-    """`call("create_items", 3)` does to the sandbox what its method does; `settings`, `sandbox_url` and `hook_url`."""
+    """`call("create_items", 3)` calls that method of the sandbox; has `settings`, `sandbox_url` and `hook_url`."""
 
     def __init__(self, pipe):
         self._pipe = pipe
@@ -23,7 +23,7 @@ class Peers:
 
 @contextlib.contextmanager
 def peers():
-    """Both, started; ended with the block."""
+    """Starts both; they end with the block."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,))
@@ -52,7 +52,7 @@ def _serve(pipe):
 
 
 class _Hook(BaseHTTPRequestHandler):
-    """Takes every message and keeps none."""
+    """Accepts every message and keeps none."""
 
     protocol_version = "HTTP/1.1"
 

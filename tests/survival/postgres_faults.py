@@ -1,4 +1,4 @@
-"""What PostgreSQL and the way to it do to a run, tried on a server of its own: one row of the table for each."""
+"""Faults of PostgreSQL and of the connection to it, on a private server: one row of the table each."""
 
 import contextlib
 import time
@@ -26,7 +26,7 @@ def restarted(server, folder):
         server.stop()
         time.sleep(1)
         server.start()
-        return row(world, "server restarted (immediate) in mid-run", process, over_s=time.monotonic())
+        return row(world, "server restarted (immediate) during a run", process, over_s=time.monotonic())
 
 
 def stopped_for_long(server, folder):
@@ -46,7 +46,7 @@ def sessions_killed(server, folder):
         for _ in range(3):
             server.end_sessions()
             time.sleep(0.3)
-        return row(world, "all sessions killed three times in mid-run", process, over_s=time.monotonic())
+        return row(world, "all sessions killed three times during a run", process, over_s=time.monotonic())
 
 
 def killed_while_closing(server, folder):
@@ -108,7 +108,7 @@ def without_rights(server, folder):
 
 
 def silent(server, folder):
-    """The network swallows everything, and nobody tells either end."""
+    """The network drops everything without notifying either end."""
     server.ask("CREATE DATABASE silent")
     url = make_url(server.url).set(database="silent")
     upgrade(url.render_as_string(hide_password=False))
@@ -119,7 +119,7 @@ def silent(server, folder):
             proxy.stop_forwarding()
             process.wait(timeout=190)
             proxy.resume_forwarding()
-            return row(world, "network silent for ever in mid-run", process, over_s=time.monotonic())
+            return row(world, "network silent forever during a run", process, over_s=time.monotonic())
 
 
 def daemon_through_a_restart(server, folder):
@@ -141,7 +141,7 @@ def daemon_through_a_restart(server, folder):
             fault="server restarted (immediate) between runs",
             database=kind_of(world),
             command="daemon",
-            ended="went on by itself",
+            ended="continued by itself",
             said=said(err),
             half_written=half,
             recovered_s=recovered_s,

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, for what networks do: it goes silent, or an answer gets lost on its way."""
+"""A TCP proxy in front of a server that simulates network faults: it goes silent, or loses an answer."""
 
 import contextlib
 import socket
@@ -7,7 +7,7 @@ from functools import partial
 
 
 class Proxy:
-    """Forwards bytes on loopback, from threads of its own; a context manager.
+    """Forwards bytes on loopback, in its own threads; a context manager.
 
     Args:
         port: of the server on 127.0.0.1.
@@ -39,17 +39,17 @@ class Proxy:
             each.close()
 
     def stop_forwarding(self):
-        """Nothing passes any more, in either direction, and nobody is told."""
+        """Stops forwarding in both directions without closing connections."""
         self._open.clear()
 
     def resume_forwarding(self):
-        """What was kept back passes, and all that comes after it."""
+        """Forwards what was kept back, and everything after it."""
         self._open.set()
 
     def lose_the_answer(self, *, after, to=b"COMMIT", then=lambda: None):
-        """Once, on a connection that sent `after`: what is sent next with `to` in it arrives, its answer does not.
+        """Once, on a connection that sent `after`: forwards the next data that contains `to`, but not its answer.
 
-        The connection is ended, once `then` was called.
+        Then calls `then` and closes the connection.
         """
         self._marks, self._then = (after, to), then
 
@@ -69,7 +69,7 @@ class Proxy:
                 self._start(self._forward, server, client, partial(_watching, losing))
 
     def _watch(self, losing):
-        """Looks at what a client sends; sets `losing` when the answer to it is to be lost."""
+        """Inspects what a client sends; sets `losing` if the answer to it must be lost."""
         seen = []
 
         def watch(sent):

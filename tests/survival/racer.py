@@ -1,7 +1,7 @@
-"""One of many processes that want to run every slot: `python tests/survival/racer.py CONFIG SLOTS [POINT]`.
+"""One of many processes that try every run key: `python tests/survival/racer.py CONFIG RUN_KEYS [POINT]`.
 
-It begins when a line comes on stdin, and ends with one JSON object: which slots it ran, how often it was refused, lost
-its lease, or met an error. At POINT (see `fault_injection.py`) it stops itself once, by SIGSTOP.
+It starts when a line arrives on stdin and prints one JSON object: the run keys it executed, how often it was refused or
+lost its lease, and its errors.  At POINT (see `fault_injection.py`) it stops itself once, by SIGSTOP.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ from monitor.runs.run import Run
 MAX_DELAY_S = 0.02
 
 
-async def race(app: App, slots: int) -> dict:
-    """Runs each slot, unless another process does."""
+async def race(app: App, run_keys: int) -> dict:
+    """Executes each run key unless another process does."""
     ran, met, errors = [], Counter(), []
     job = app.job(app.config.targets[0])
-    for run_key in range(slots):
+    for run_key in range(run_keys):
         while True:
             try:
-                await Run(job, interrupt=asyncio.Event(), progress=NoProgress(), run_key=f"slot-{run_key}")()
+                await Run(job, interrupt=asyncio.Event(), progress=NoProgress(), run_key=f"key-{run_key}")()
             except RunAlreadyExecutedError:
-                met["spent"] += 1
+                met["already_executed"] += 1
                 break
             except LeaseHeldError:
                 met["held"] += 1

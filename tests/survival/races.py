@@ -1,7 +1,6 @@
-"""Races: many processes want the same slots, and one of them is stopped in mid-run for longer than its lease.
+"""Races: many processes try the same run keys, and one of them is stopped during a run for longer than its lease.
 
-The database itself writes down, by triggers of the test, under which epoch each row of a run was written, and which
-epoch was the target's then.
+Triggers record the epoch under which each row of a run was written, and the epoch of the target's lease at that time.
 """
 
 import json
@@ -28,7 +27,7 @@ ITEMS = 2
 POINTS = ("record.enter", "close.enter")
 """Where the stopped process holds a lease, has something to write, and no lock of the database."""
 INSIDE = "record.commit"
-"""Where it stands in a transaction: a server ends that after a while, a SQLite file stays locked."""
+"""Where it is inside a transaction: a server ends that after a while, a SQLite file stays locked."""
 
 _WRITES = {
     "snapshots": ("INSERT", ""),
@@ -49,7 +48,7 @@ STALE = "SELECT what, run_id, run_epoch, lease_epoch FROM watched WHERE run_epoc
 
 @dataclass(frozen=True, kw_only=True)
 class RaceResult:
-    """What came of a race."""
+    """The result of a race."""
 
     wrong: list
     once: int
@@ -61,7 +60,7 @@ class RaceResult:
 
 
 def watch(world: World):
-    """Has the database write down under which epoch rows are written."""
+    """Adds triggers that record under which epoch rows are written."""
     with writing(world.app.engine) as conn:
         conn.exec_driver_sql("CREATE TABLE watched (what TEXT, run_id INTEGER, run_epoch INTEGER, lease_epoch INTEGER)")
         for table, (verb, when) in _WRITES.items():
@@ -76,20 +75,20 @@ def watch(world: World):
             conn.exec_driver_sql(f"{head} EXECUTE FUNCTION watch_{table}()")
 
 
-def race(world: World, *, processes: int, slots: int, point: str, waits: bool) -> RaceResult:
-    """Lets them race.
+def race(world: World, *, processes: int, run_keys: int, point: str, waits: bool) -> RaceResult:
+    """Runs the race.
 
-    Args:
-        world: a new one.
-        processes: how many; one of them is stopped.
-        slots: how many there are to be run.
-        point: where it is stopped, in its first run.
-        waits: whether its lease is waited for; otherwise its end is put into the past.
+        Args:
+            world: a new one.
+            processes: how many; one of them is stopped.
+    run_keys: how many there are to execute.
+            point: where it is stopped, in its first run.
+            waits: whether to wait until its lease expires; otherwise its expiry is set to the past.
     """
     world.configure(check="concurrency = 2")
     world.track(ITEMS, "QUEUED")
     watch(world)
-    stopped, *_ = racers = [_start(world, slots, *([point] if n == 0 else [])) for n in range(processes)]
+    stopped, *_ = racers = [_start(world, run_keys, *([point] if n == 0 else [])) for n in range(processes)]
     try:
         for racer in racers:
             racer.stdin.write("go\n")
@@ -103,19 +102,19 @@ def race(world: World, *, processes: int, slots: int, point: str, waits: bool) -
         for racer in racers:
             racer.kill()
             racer.communicate()
-    return _evaluate(world, ends, slots=slots, inside=point == INSIDE)
+    return _evaluate(world, ends, run_keys=run_keys, inside=point == INSIDE)
 
 
-def _start(world: World, slots: int, *point: str) -> subprocess.Popen:
+def _start(world: World, run_keys: int, *point: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, str(RACER), str(world.config_path), str(slots), *point],
+        [sys.executable, str(RACER), str(world.config_path), str(run_keys), *point],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         cwd=world.folder, env=environment(paths()),
     )  # fmt: skip
 
 
 def _outlive(world: World, *, waits: bool):
-    """Until somebody else has taken over from the stopped one."""
+    """Waits until another process has taken over the lease of the stopped one."""
     (before,) = world.rows("SELECT epoch FROM leases")
     if waits:
         time.sleep(LEASE_TTL.total_seconds())
@@ -125,31 +124,31 @@ def _outlive(world: World, *, waits: bool):
     until(lambda: world.rows("SELECT epoch FROM leases") != [before], "a run of another process", timeout_s=90)
 
 
-def _evaluate(world: World, ends, *, slots: int, inside: bool) -> RaceResult:
-    told = [json.loads(out) if out else {"ran": [], "errors": [err]} for out, err in ends]
+def _evaluate(world: World, ends, *, run_keys: int, inside: bool) -> RaceResult:
+    results = [json.loads(out) if out else {"ran": [], "errors": [err]} for out, err in ends]
     per_run_key = {
         row["run_key"]: row["n"] for row in world.rows("SELECT run_key, count(*) AS n FROM history GROUP BY run_key")
     }
-    ran = sorted(run_key for each in told for run_key in each["ran"])
+    ran = sorted(run_key for each in results for run_key in each["ran"])
     stale = world.rows(STALE)
     abandoned = world.rows("SELECT run_key FROM runs WHERE status = 'crashed'")
     wrong = [f"written under a stale epoch: {row}" for row in stale]
-    wrong += [error for each in told for error in each["errors"]]
-    wrong += [f"slot {run_key}: {n} runs" for run_key, n in per_run_key.items() if n != 1]
-    wrong += [f"{len(per_run_key)} slots of {slots} were run"] if len(per_run_key) != slots else []
-    wrong += [f"the processes believe that they ran {ran}"] if ran != list(range(slots)) else []
-    wrong += [f"runs that nobody closed: {abandoned}"] if len(abandoned) != 1 else []
-    if inside:  # its session was ended, and so it does not come to be told
-        wrong = [each for each in wrong if each not in told[0]["errors"]]
-        lost = len(told[0]["errors"])
+    wrong += [error for each in results for error in each["errors"]]
+    wrong += [f"run key {run_key}: {n} runs" for run_key, n in per_run_key.items() if n != 1]
+    wrong += [f"{len(per_run_key)} run keys of {run_keys} were executed"] if len(per_run_key) != run_keys else []
+    wrong += [f"the processes believe that they ran {ran}"] if ran != list(range(run_keys)) else []
+    wrong += [f"runs that were never closed: {abandoned}"] if len(abandoned) != 1 else []
+    if inside:  # its session was ended, so it gets that error instead of LeaseLostError
+        wrong = [each for each in wrong if each not in results[0]["errors"]]
+        lost = len(results[0]["errors"])
     else:
-        lost = told[0].get("lost", 0)
-    wrong += ["the stopped one did not learn that its lease was lost"] if lost != 1 else []
+        lost = results[0].get("lost", 0)
+    wrong += ["the stopped process did not notice that its lease was lost"] if lost != 1 else []
     return RaceResult(
         wrong=wrong,
         once=sum(n == 1 for n in per_run_key.values()),
         twice=sum(n > 1 for n in per_run_key.values()),
-        refused=sum(each.get("held", 0) for each in told),
+        refused=sum(each.get("held", 0) for each in results),
         lost=lost,
         written=world.rows("SELECT count(*) AS n FROM watched")[0]["n"],
         stale=len(stale),
@@ -158,15 +157,15 @@ def _evaluate(world: World, ends, *, slots: int, inside: bool) -> RaceResult:
 
 def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
     """One row per race and database."""
-    processes, slots = (8, 500) if full else (4, 40)
+    processes, run_keys = (8, 500) if full else (4, 40)
     with Environments(postgres_url) as environments:
         for kind in KINDS:
             points = POINTS if kind == "sqlite" else (*POINTS, INSIDE)
             for point in points if full else points[:1]:
                 with environments.world(kind) as world:
-                    end = race(world, processes=processes, slots=slots, point=point, waits=full)
+                    end = race(world, processes=processes, run_keys=run_keys, point=point, waits=full)
                 for each in end.wrong:
                     print(f"{kind}, stopped at {point}: {each}", file=sys.stderr)
-                what = f"{processes} processes, {slots} slots, one stopped at {point}"
+                what = f"{processes} processes, {run_keys} run keys, one stopped at {point}"
                 numbers = (end.once, end.twice, end.refused, end.lost, end.written, end.stale)
                 yield not end.wrong, (what, kind, *map(str, numbers))

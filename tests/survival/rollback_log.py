@@ -1,6 +1,6 @@
-"""A sync log in rollback-journal mode that its pipeline goes on writing to while it is read: how long the writer waits.
+"""Measures how long the pipeline waits when it writes to a sync log in rollback-journal mode while it is read.
 
-There a reader keeps every writer from committing, for as long as it reads.
+In that mode no writer can commit while somebody reads.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ BETWEEN_S = 0.002
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
-    """How long a writer waited, in milliseconds, while nobody read and while the log was read."""
+    """How long a writer waited, in milliseconds, without a reader and while the log was read."""
 
     kind: str
     rows: int
@@ -35,13 +35,13 @@ class Waits:
 
 
 def measure(folder, kind, rows, *, slowly_s=0.0):
-    """Reads a log of so many rows while another process writes to it.
+    """Reads a log while another process writes to it.
 
     Args:
         folder: for the file.
         kind: one of `TABLES`.
-        rows: how many the log has.
-        slowly_s: how long whoever takes the rows is busy with each batch, in seconds.
+        rows: the number of rows of the log.
+        slowly_s: how long the consumer of the rows needs for each batch, in seconds.
     """
     path = Path(folder) / f"{kind.replace(' ', '_')}.db"
     _filled(path, kind, rows)
@@ -80,7 +80,7 @@ def _table(kind):
 
 @contextlib.contextmanager
 def _writer(path, kind):
-    """Another process that commits one row after the other; yields what gives back how long those since last took."""
+    """Another process that commits one row after the other; yields a function for the times since the last call."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_write, args=(str(path), kind, theirs))
@@ -104,7 +104,7 @@ def _writer(path, kind):
 def _write(path, kind, pipe):
     took, number = [], 0
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as conn:
-        conn.execute("PRAGMA synchronous=OFF")  # the disk is not what is measured
+        conn.execute("PRAGMA synchronous=OFF")  # do not measure the disk
         pipe.send("begun")
         while True:
             number += 1

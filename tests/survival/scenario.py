@@ -1,6 +1,6 @@
-"""A scripted story with a run in each chapter: documents fail and are mended, a key is revoked and given back.
+"""A scripted scenario with a run per stage: documents fail and are fixed, a key is revoked and restored.
 
-What a database holds after it, and what a receiver was told, is the same however often a process was killed meanwhile.
+The database and the receiver must end with the same content, however often a process was killed in between.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class ScriptedReceiver(Receiver):
 
     def start(self):
         super().start()
-        self._server.handle_error = lambda *_: None  # whoever is killed hangs up in the middle of a sentence
+        self._server.handle_error = lambda *_: None  # a killed client disconnects in the middle of a request
 
     def next_answer(self):
         time.sleep(PAUSE_S)
@@ -43,18 +43,18 @@ class ScriptedReceiver(Receiver):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the story comes to, but for times, ids and numbers of attempts."""
+    """The result of the scenario, without times, ids and numbers of attempts."""
 
     snapshots: tuple
     incidents: tuple
     events: Counter
     items: Counter
     item_events: Counter
-    told: Counter
+    messages: Counter
 
 
 class Scenario:
-    """The story in one world, told to one desk."""
+    """The scenario in one world, with one receiver."""
 
     def __init__(self, world, receiver, *, slow=True):
         self.world, self.receiver = world, receiver
@@ -64,17 +64,17 @@ class Scenario:
             world.sandbox.add_fault(path="/engine", delay_s=PAUSE_S, passes=True)
 
     def begin(self, stage: int):
-        """Makes the world as it is in a chapter."""
+        """Sets the world up for a stage."""
         STAGES[stage][1](self)
 
     def play(self, stage: int):
-        """A chapter as it is without any kill."""
+        """Plays a stage without a kill."""
         self.begin(stage)
         self.run()
         self.deliver()
 
     def run(self):
-        """One run by the clock on the wall, in this process."""
+        """One run in real time, in this process."""
         app = self.app()
         return asyncio.run(Run(app.job(app.config.targets[0]), interrupt=asyncio.Event(), progress=NoProgress())())
 
@@ -83,12 +83,12 @@ class Scenario:
         return asyncio.run(self.app().sender().deliver())
 
     def app(self) -> App:
-        """The live parts as a new process has them: nothing is remembered but what the database knows."""
+        """The App of a new process, which has only the database."""
         return App(config=self.world.app.config, engine=self.world.app.engine)
 
     def outcome(self) -> Outcome:
-        """What it comes to."""
-        rows, told = self.world.rows, dict(self.receiver.calls())
+        """The result so far."""
+        rows, calls = self.world.rows, dict(self.receiver.calls())
         return Outcome(
             snapshots=_tuples(rows(
                 "SELECT status, abort_reason, total, completed, pending, failed, unknown FROM history ORDER BY run_id"
@@ -104,26 +104,26 @@ class Scenario:
                 "SELECT state, known_state, stage, CASE WHEN removed_at IS NULL THEN 1 ELSE 0 END AS tracked FROM items"
             ))),
             item_events=Counter(_tuples(rows("SELECT kind, old, new FROM item_events"))),
-            told=Counter((body["cause"], body["kind"]) for body in told.values()),
+            messages=Counter((body["cause"], body["kind"]) for body in calls.values()),
         )  # fmt: skip
 
     # --- time ----------------------------------------------------------------------------------------------------
 
     def lease_left(self) -> timedelta:
-        """How long the target is held from now on, by the clock that leases run by."""
+        """How long the lease of the target still lasts, by the clock of leases."""
         with reading(self.world.app.engine) as conn:
             now = lease_store.lease_now(conn, utcnow=utcnow)
             ends: datetime | None = conn.execute(select(leases.c.expires_at)).scalar()
         return max(ends - now, timedelta(0)) if ends else timedelta(0)
 
     def claims_left(self) -> timedelta:
-        """How long messages are claimed from now on."""
+        """How long the claims of messages still last."""
         with reading(self.world.app.engine) as conn:
             ends: datetime | None = conn.execute(select(func.max(notifications.c.claimed_until))).scalar()
         return max(ends - utcnow(), timedelta(0)) if ends else timedelta(0)
 
     def let_pass(self, left: timedelta):
-        """What that much time does to leases and claims: their ends come nearer by as much."""
+        """Moves the expiry of leases and claims, as if that much time had passed."""
         with writing(self.world.app.engine) as conn:
             for table, column in ((leases, leases.c.expires_at), (notifications, notifications.c.claimed_until)):
                 for ends in conn.execute(select(column).where(column.is_not(None)).distinct()).scalars().all():
@@ -134,12 +134,12 @@ def _tuples(rows) -> tuple:
     return tuple(tuple(row.values()) for row in rows)
 
 
-def _well(scenario: Scenario):
+def _all_completed(scenario: Scenario):
     for item_id in scenario.items:
         scenario.world.sandbox.set_status(item_id, "COMPLETED")
 
 
-def _three_are_not(scenario: Scenario):
+def _three_have_problems(scenario: Scenario):
     first, second, third, *_ = scenario.items
     scenario.world.sandbox.set_status(first, "FAILED")
     scenario.world.sandbox.set_status(second, "FAILED")
@@ -153,28 +153,28 @@ def _revoked(scenario: Scenario):
 
 
 def _nothing_new(scenario: Scenario):
-    """The world stays as it is."""
+    """Nothing changes."""
 
 
-def _given_back(scenario: Scenario):
+def _restored(scenario: Scenario):
     scenario.world.sandbox.restore_client()
     scenario.world.sandbox.set_status(scenario.items[0], "COMPLETED")
     scenario.world.sandbox.set_status(scenario.items[4], "FAILED")
 
 
 STAGES: tuple[tuple[str, Callable[[Scenario], None]], ...] = (
-    ("all is well", _well),
-    ("two documents fail, one goes back; two are new, one is gone", _three_are_not),
+    ("all is well", _all_completed),
+    ("two documents fail, one is pending again; two are new, one was removed", _three_have_problems),
     ("the key is revoked", _revoked),
-    ("it still is: an incident opens", _nothing_new),
-    ("the key is back; one is mended, another fails", _given_back),
-    ("all is well: three incidents end", _well),
-    ("and stays so", _nothing_new),
+    ("the key is still revoked: an incident opens", _nothing_new),
+    ("the key is restored; one document is fixed, another fails", _restored),
+    ("all is well: three incidents resolve", _all_completed),
+    ("all stays well", _nothing_new),
 )
 
 
 def outcome_without_kills(world) -> Outcome:
-    """What the story comes to when nobody is killed."""
+    """The result of the scenario without kills."""
     with ScriptedReceiver() as receiver:
         scenario = Scenario(world, receiver, slow=False)
         for stage in range(len(STAGES)):

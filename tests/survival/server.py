@@ -1,4 +1,4 @@
-"""A PostgreSQL server that may be stopped, started, frozen and filled: for tests that need one of their own."""
+"""A private PostgreSQL server that tests can stop, start, freeze and fill."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from support.postgres import _account, _initdb, _programs
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    "fsync": "off",  # only the server dies, not the machine
+    "fsync": "off",  # only the server crashes, not the machine
     "max_connections": "20",
     "shared_buffers": "32MB",
     "autovacuum": "off",
@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 class Server:
-    """One server in a folder of its own; its port stays the same."""
+    """A server in its own folder; its port stays the same."""
 
     def __init__(self, folder, **settings):
         self._folder, self._settings = folder, {**SETTINGS, "unix_socket_directories": folder, **settings}
@@ -42,7 +42,7 @@ class Server:
         return f"postgresql://postgres:{self._secret}@127.0.0.1:{self.port}/postgres"
 
     def start(self):
-        """Starts it, and waits until it answers."""
+        """Starts the server and waits until it answers."""
         command = [self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port)]
         command += [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
@@ -57,7 +57,7 @@ class Server:
                 time.sleep(0.05)
 
     def stop(self):
-        """As `pg_ctl stop -m immediate` does it: every session ends at once, and the next start recovers."""
+        """Stops like `pg_ctl stop -m immediate`: every session ends at once, and the next start recovers."""
         if self._process is not None:
             self.thaw()
             command = [self._programs / "pg_ctl", "stop", "-m", "immediate", "-D", self._folder / "data"]
@@ -66,7 +66,7 @@ class Server:
             self._process = None
 
     def freeze(self):
-        """No process of it does anything, and every connection stays."""
+        """Stops all processes of the server; connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self):
@@ -78,13 +78,13 @@ class Server:
                 os.kill(pid, sign)
 
     def ask(self, statement, **options):
-        """Runs one statement as the superuser; gives back its rows, if it has any."""
+        """Runs one statement as the superuser; returns its rows, if any."""
         with psycopg.connect(self.url, autocommit=True, **options) as conn:
             cursor = conn.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def end_sessions(self):
-        """Ends every session of the monitor, and says how many there were."""
+        """Ends every session of the monitor; returns their number."""
         ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ingestion-monitor'"
         return len(self.ask(ours))
 
@@ -99,7 +99,7 @@ def _children(parent):
 
 @contextlib.contextmanager
 def own_server(folder=None, **settings):
-    """A server that runs; it and its folder are gone afterwards, unless the folder was given."""
+    """A running server; it and its folder are removed afterwards, unless the folder was given."""
     made = Path(tempfile.mkdtemp(prefix="monitor-pg-", dir=folder_in_memory())) if folder is None else folder
     try:
         server = Server(made, **settings)

@@ -1,4 +1,4 @@
-"""SIGTERM at random moments: a command ends within ten seconds, leaves nothing claimed, keeps what it finished."""
+"""SIGTERM at random times: a command ends within ten seconds, leaves nothing claimed and keeps finished work."""
 
 import os
 import random
@@ -14,17 +14,17 @@ from survival.environments import KINDS, Environments
 from survival.kills import FIRST, OPENS, Kill, started
 from survival.scenario import Scenario, ScriptedReceiver
 
-TITLE = "Told to end (SIGTERM)"
+TITLE = "SIGTERM"
 HEAD = ("command", "database", "signals", "slowest end", "leases or claims left", "runs left open", "answers dropped")
 WITHIN_S = 10.0
 CONCURRENCY = 2
-MOMENTS = 20
+SIGNALS = 20
 SLOW = {"path": "/engine", "delay_s": 0.05, "passes": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignalResult:
-    """How a command ended that was told to."""
+    """How a command ended after SIGTERM."""
 
     wrong: list
     took_s: float
@@ -34,7 +34,7 @@ class SignalResult:
 
 
 def end(world: World, command: str, after_s: float) -> SignalResult:
-    """Starts a command in the chapter that opens incidents, and tells it to end after so many seconds of its work."""
+    """Starts a command in the stage that opens incidents, and sends SIGTERM after some seconds of its work."""
     with ScriptedReceiver() as receiver:
         scenario = Scenario(world, receiver, slow=False)
         scenario.play(0)
@@ -43,8 +43,8 @@ def end(world: World, command: str, after_s: float) -> SignalResult:
             scenario.run()
         world.sandbox.add_fault(**SLOW)
         before, kept = world.sandbox.requests("items"), audit.stored(world)
-        with started(world, Kill(command=command), tell=FIRST[command]) as (process, told):
-            os.read(told, 1)
+        with started(world, Kill(command=command), report_at=FIRST[command]) as (process, reported):
+            os.read(reported, 1)
             time.sleep(after_s)
             began_s = time.monotonic()
             process.send_signal(signal.SIGTERM)
@@ -63,22 +63,26 @@ def _evaluate(
     left += rows("SELECT claimed_by FROM notifications WHERE claimed_by IS NOT NULL")
     unclosed = rows("SELECT id, status, run_key FROM runs WHERE id NOT IN (SELECT run_id FROM snapshots)")
     checked = sum(row["checked"] for row in rows("SELECT checked FROM history ORDER BY run_id")[1:])
-    # what was being asked about is not answered for us
+    # answers to requests in flight at the signal are not stored
     dropped = max(0, answered - CONCURRENCY - checked) if command != "notify" else 0
     wrong = [f"it left {left}"] if left else []
     wrong += [f"runs without a snapshot: {unclosed}"] if unclosed else []
     wrong += [f"{dropped} answers are not stored"] if dropped else []
-    # whoever had ended before the signal came ended well; between the end of its work and its own, the system ends it
+    # 0 if the command had finished before the signal; -SIGTERM if it came after the command's own handler was removed
     wrong += [f"exit code {code}: {said}"] if code not in {0, 143, -signal.SIGTERM} else []
     wrong += [f"it took {took_s:.1f} s"] if took_s >= WITHIN_S else []
     wrong += ["a snapshot is lost"] if [row for row in kept if row not in audit.stored(world)] else []
     return SignalResult(
-        wrong=wrong + _told(scenario), took_s=took_s, left=len(left), open_runs=len(unclosed), dropped=dropped
+        wrong=wrong + _delivery_errors(scenario),
+        took_s=took_s,
+        left=len(left),
+        open_runs=len(unclosed),
+        dropped=dropped,
     )
 
 
-def _told(scenario: Scenario) -> list[str]:
-    """The next delivery sends what is left, and nobody is told twice but under one key."""
+def _delivery_errors(scenario: Scenario) -> list[str]:
+    """The next delivery sends what is left; a message is repeated only under its own key."""
     scenario.deliver()
     duplicates, same = audit.duplicates(scenario.receiver.calls())
     unsent = scenario.world.rows("SELECT id FROM notifications WHERE status <> 'sent'")
@@ -88,12 +92,12 @@ def _told(scenario: Scenario) -> list[str]:
 
 def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
     """One row per command and database."""
-    rng = random.Random(seed)  # a seed that can be given again
+    rng = random.Random(seed)  # reproducible with --seed
     with Environments(postgres_url) as environments:
         for kind in KINDS:
             for command, lasts_s in (("check", 0.8), ("notify", 0.15), ("daemon", 0.8)):
                 ends = []
-                for _ in range(MOMENTS if full else 2):
+                for _ in range(SIGNALS if full else 2):
                     with environments.world(kind) as world:
                         ends.append(end(world, command, rng.uniform(0, lasts_s)))
                     for each in ends[-1].wrong:

@@ -1,4 +1,4 @@
-"""What other processes, disks and people do to a SQLite database, on real files: one row of the table for each."""
+"""Faults of a SQLite database by other processes, disks and people, on real files: one row of the table each."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 
 @contextlib.contextmanager
 def on(folder, name, **options):
-    """A World on a new file in a folder of its own."""
+    """A World on a new file in its own folder."""
     (folder / name).mkdir()
     with faulty(folder / name, f"sqlite:///{folder / name / 'monitor.db'}", **options) as world:
         yield world
@@ -43,7 +43,7 @@ def locked_in_mid_run(folder, seconds=20):
         process = in_mid_run(world)
         with locked(world):
             time.sleep(seconds)
-        return row(world, f"locked by another process for {seconds} s in mid-run", process, over_s=time.monotonic())
+        return row(world, f"locked by another process for {seconds} s during a run", process, over_s=time.monotonic())
 
 
 def locked_at_the_start(folder):
@@ -61,11 +61,11 @@ def locked_for_ever(folder):
         lock.enter_context(locked(world))
         process.wait(timeout=100)
         lock.close()
-        return row(world, "locked in mid-run and never let go", process, over_s=time.monotonic())
+        return row(world, "locked during a run and never released", process, over_s=time.monotonic())
 
 
 def file_limit(folder):
-    """What a quota does: no file may grow any more."""
+    """Like a quota: no file can grow any more."""
     with on(folder, "limited") as world:
         most = 1 << 15
 
@@ -77,7 +77,7 @@ def file_limit(folder):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # whoever measures coverage in it could not write its figures
+            # coverage could not write its data file in this process
             env={name: value for name, value in environment().items() if not name.startswith("COVERAGE_")},
             cwd=world.folder,
             preexec_fn=limit,  # noqa: PLW1509  # no thread of ours runs yet that could hold a lock
@@ -108,7 +108,7 @@ def damaged_page(folder):
 
 
 def _spoil(path):
-    """Overwrites the first page of the table `items`, of which nothing can be made any more."""
+    """Overwrites the first page of the table `items`, so that it cannot be read any more."""
     with contextlib.closing(sqlite3.connect(path)) as conn:
         (root,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'items'").fetchone()
         (size,) = conn.execute("PRAGMA page_size").fetchone()
@@ -154,7 +154,7 @@ def _under_a_daemon(folder, name, fault, act, *, patience_s=60):
         acting = act(world)
         next(acting)
         with contextlib.suppress(AssertionError):
-            until(lambda: "database_not_ready" in "".join(log), "a failure that is told", timeout_s=patience_s)
+            until(lambda: "database_not_ready" in "".join(log), "a logged failure", timeout_s=patience_s)
         next(acting, None)
         over_s, before = time.monotonic(), _finished(log)
         until(lambda: _finished(log) > before + 1, "a run after it", timeout_s=60)
@@ -164,7 +164,7 @@ def _under_a_daemon(folder, name, fault, act, *, patience_s=60):
         fault=fault,
         database="SQLite",
         command="daemon",
-        ended="went on by itself",
+        ended="continued by itself",
         said=said("".join(log)),
         half_written=half,
         recovered_s=recovered_s,
@@ -173,7 +173,7 @@ def _under_a_daemon(folder, name, fault, act, *, patience_s=60):
 
 @contextlib.contextmanager
 def _daemon(world):
-    """A daemon, and the lines of its log as they come."""
+    """A daemon, and the lines of its log."""
     process, lines = world.start("daemon"), []
     reader = threading.Thread(target=lambda: lines.extend(process.stderr))
     reader.start()
@@ -193,7 +193,7 @@ def _finished(log):
 
 @contextlib.contextmanager
 def small_disk(folder, mib):
-    """A file system of so many MiB; mounting it takes root."""
+    """A file system of this many MiB; mounting it needs root."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", folder], check=True)
     try:
@@ -203,7 +203,7 @@ def small_disk(folder, mib):
 
 
 def disk_full(folder):
-    """Nothing is left, from the middle of a run on: not even for the WAL."""
+    """The disk becomes full during a run: there is no space for the WAL either."""
     with (
         small_disk(folder / "small", 8) as small,
         faulty(small / "full", f"sqlite:///{small}/full/monitor.db") as world,
@@ -215,7 +215,7 @@ def disk_full(folder):
                 file.write(b"x" * 4096)
         process.wait(timeout=100)
         filler.unlink()
-        return row(world, "disk full in mid-run (tmpfs)", process, over_s=time.monotonic())
+        return row(world, "disk full during a run (tmpfs)", process, over_s=time.monotonic())
 
 
 def read_only_disk(folder):
@@ -231,7 +231,7 @@ AS_ROOT = (disk_full, read_only_disk)
 
 
 def may_mount():
-    """Whether we are root, and root of more than a container."""
+    """Whether this process is root with the right to mount."""
     return (
         os.geteuid() == 0
         and subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Faults of databases for real, those that take seconds: `make survive` tries them all. And the document about them."""
+"""Real faults of databases that take only seconds (`make survive` plays all), and the document about them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A daemon that ticks on and on holds no more than before: the short form of `growth.py`."""
+"""Memory, files and threads of a ticking daemon do not grow: the short form of `growth.py`."""
 
 import pytest
 from survival.growth import grow, grown

@@ -1,4 +1,4 @@
-"""The short form of the kills: stories with a few of them, on both databases; and that the audit sees what is wrong."""
+"""The short form of the kills on both databases, and tests of the audit."""
 
 import pytest
 from survival import audit
@@ -27,7 +27,7 @@ STORIES = {
 
 @pytest.fixture(scope="module")
 def expected(_sqlite_template):
-    """The story's account without any kill."""
+    """The result of the scenario without kills."""
     with sqlite_world(_sqlite_template) as world:
         return outcome_without_kills(world)
 

@@ -1,4 +1,4 @@
-"""A commit that got through and was not answered: nothing is lost by it and nothing is done twice."""
+"""Commits whose answer was lost: nothing is lost and nothing is done twice."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture
 def proxied(tmp_path, sandbox, new_postgres):
-    """A World whose database is reached through a proxy."""
+    """A World with a proxy in front of its database."""
     database = make_url(new_postgres(migrated=True))
     with Proxy(database.port) as proxy:
         through = database.set(port=proxy.port).render_as_string(hide_password=False)

@@ -1,4 +1,4 @@
-"""The short form of the races, and that a write under a stale epoch would be seen."""
+"""The short form of the races, and a test that a write under a stale epoch would be detected."""
 
 import pytest
 from survival.races import STALE, race, watch
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.process
 
 @pytest.mark.smoke
 def test_each_run_key_is_executed_by_one_process_and_a_stopped_one_writes_nothing_more(world):
-    raced = race(world, processes=3, slots=10, point="record.enter", waits=False)
+    raced = race(world, processes=3, run_keys=10, point="record.enter", waits=False)
     assert raced.wrong == []
     assert (raced.once, raced.twice, raced.lost, raced.stale) == (10, 0, 1, 0)
     assert raced.written > 10

@@ -1,4 +1,4 @@
-"""A sync log in rollback-journal mode: whoever writes it is kept waiting for no longer than a page is read."""
+"""A sync log in rollback-journal mode: its writer waits no longer than one page is read."""
 
 import contextlib
 import sqlite3

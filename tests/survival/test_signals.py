@@ -1,4 +1,4 @@
-"""The short form of SIGTERM at random moments: one moment for each command."""
+"""The short form of SIGTERM at random times: one signal per command."""
 
 import pytest
 from survival.signals import end

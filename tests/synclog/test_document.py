@@ -107,7 +107,7 @@ def test_the_table_records_when_and_the_view_keeps_one_environment_and_90_days(p
 
 @pytest.fixture
 def reader(new_postgres):
-    """The URLs of the document's role and of the owner, in a database created like the document says."""
+    """The URLs of the document's role and of the owner, in a database created as documented."""
     owner, role = new_postgres(), f"monitor_reader_{uuid4().hex[:8]}"
     database = make_url(owner).database
     adapted = [

@@ -191,7 +191,7 @@ def test_ids_of_any_type_become_text_on_postgresql(new_postgres, kind, value, re
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "moment"),
+    ("kind", "value", "at"),
     [
         ("timestamptz", "'2026-07-01 14:00+02'", NOON),
         ("timestamp", "'2026-07-01 14:00'", NOON),
@@ -203,12 +203,12 @@ def test_ids_of_any_type_become_text_on_postgresql(new_postgres, kind, value, re
         ("timestamp", "NULL", None),
     ],
 )
-def test_upload_times_of_any_type_are_read_on_postgresql(new_postgres, kind, value, moment):
+def test_upload_times_of_any_type_are_read_on_postgresql(new_postgres, kind, value, at):
     url = new_postgres()
     with psycopg.connect(url) as conn:
         conn.execute(f"CREATE TABLE log (id text, at {kind}); INSERT INTO log VALUES ('a', {value})")
     logged = SyncLogSpec(url=url, table="log", id_column="id", submitted_at_column="at", timezone="Europe/Paris")
-    assert list(read(logged)) == [[SyncLogEntry(item_id="a", submitted_at=moment)]]
+    assert list(read(logged)) == [[SyncLogEntry(item_id="a", submitted_at=at)]]
 
 
 @pytest.mark.parametrize(

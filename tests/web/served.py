@@ -1,4 +1,4 @@
-"""The endpoints in an event loop of their own, as in a daemon, and a client that asks them over loopback."""
+"""The endpoints in their own event loop, as in a daemon, and a client on loopback."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ class Answer:
 
 
 def ask(address, path, *, method="GET", headers=None, body=None, timeout=10):
-    """One request on a connection of its own."""
+    """One request on a new connection."""
     host, port = address
     with contextlib.closing(http.client.HTTPConnection(host, port, timeout=timeout)) as connection:
         connection.request(method, path, body=body, headers=headers or {})
@@ -64,7 +64,7 @@ def config(folder, *, database, listen="127.0.0.1:0", more="", name="monitor.tom
 
 
 class Served:
-    """Endpoints that are up until the end of a `with` block."""
+    """Endpoints that serve until the end of a `with` block."""
 
     def __init__(self, settings, *, retry_s=30.0):
         self._retry_s = retry_s
@@ -103,7 +103,7 @@ class Served:
         return host.strip("[]"), int(port)
 
     def do(self, act):
-        """Does something in the loop and gives back its result."""
+        """Runs a function in the loop and returns its result."""
 
         async def once():
             return act()

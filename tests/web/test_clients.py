@@ -28,7 +28,7 @@ def connected(served, count, *, sends=b""):
 
 
 def ended(connection):
-    """Whether the other side has closed it."""
+    """Whether the server has closed the connection."""
     connection.settimeout(0.05)
     try:
         return connection.recv(1000) == b""

@@ -1,4 +1,4 @@
-"""What the health endpoints read of the database, on both databases."""
+"""What the health endpoints read from the database, on both databases."""
 
 from datetime import UTC, datetime, timedelta
 

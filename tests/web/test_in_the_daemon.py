@@ -1,4 +1,4 @@
-"""The endpoints of a real daemon, in a process of its own, from its start to its end."""
+"""The endpoints of a real daemon in its own process, from start to end."""
 
 import contextlib
 import re
@@ -27,7 +27,7 @@ PAGES = ("/healthz", "/readyz", "/metrics")
 
 
 class Watched(Running):
-    """A daemon whose endpoints are asked."""
+    """A daemon and a client of its endpoints."""
 
     def __init__(self, world, listen="127.0.0.1:0"):
         start = world.start
@@ -88,7 +88,7 @@ def test_a_database_that_can_be_read_but_not_written_is_down_until_a_write_succe
     seen = len(daemon.logged("run_finished"))
     ready = daemon.ask("/readyz")
     assert (ready.status, ready.json["reasons"][0]["part"]) == (503, "database")
-    time.sleep(6)  # longer than from one look at it to the next
+    time.sleep(6)  # longer than the interval between two checks
     assert (daemon.metric("database_up"), daemon.logged("database_ready")) == (0, [])
     turned(url, "off")
     daemon.await_events("database_ready")
@@ -98,7 +98,7 @@ def test_a_database_that_can_be_read_but_not_written_is_down_until_a_write_succe
 
 
 def turned(url, read_only):
-    """Sets whether a database may only be read, and ends the sessions that know it otherwise."""
+    """Makes a database read-only or writable, and ends existing sessions, which keep the old setting."""
     with psycopg.connect(
         url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
     ) as conn:

@@ -1,4 +1,4 @@
-"""Where the endpoints listen: an address that can't be used does not end them, and a reload moves them."""
+"""The address of the endpoints: an unusable address does not end the daemon, and a reload changes it."""
 
 import asyncio
 import contextlib
@@ -139,7 +139,7 @@ def refused(address):
     except ConnectionRefusedError:
         return True
     except (OSError, HTTPException):
-        return False  # it arrived just as they were closed
+        return False  # it arrived just when they were closed
     return False
 
 

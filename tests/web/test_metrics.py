@@ -1,4 +1,4 @@
-"""/metrics: both formats as their parsers read them, values that are true, labels that are bounded."""
+"""/metrics: both formats, read by their own parsers; correct values; bounded labels."""
 
 import re
 from dataclasses import replace

@@ -63,10 +63,10 @@ async def test_the_transport_records_answers_and_the_last_fault():
     await transport.send(request, timeout_s=1)
     assert (transport.replies, transport.fault, transport.ahead) == (0, NetworkFault.TLS, None)
     assert await transport.send(request, timeout_s=1) is reply
-    told = transport.ahead
+    skew = transport.ahead
     assert (transport.replies, transport.fault) == (1, None)
-    assert told is not None
+    assert skew is not None
     assert await transport.send(request, timeout_s=1) is silent
-    assert transport.ahead == told
+    assert transport.ahead == skew
     await transport.close()
     assert under.closed

@@ -1,4 +1,4 @@
-"""`Doctor` over whole worlds: one part is broken at a time, and the finding is about that part."""
+"""`Doctor` end to end: one part is broken at a time, and the finding is about that part."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ def unused_port():
 
 
 def examined(world, *, send_test=False, host=OUTSIDE):
-    """All findings, in their order."""
+    """All findings, in order."""
     config = load_config(world.config_path, environ={})
     return diagnosed(config, send_test=send_test, host=host)
 
@@ -211,9 +211,9 @@ def test_an_old_sqlite_database_is_upgraded(small_world):
 
 def test_ignored_settings_are_a_warning(small_world):
     config = load_config(small_world.config_path, environ={"MONITOR_ENVIROMENT": "test"})
-    told = [finding for finding in diagnosed(config) if finding.part == "configuration"]
-    assert [finding.level for finding in told] == [Level.OK, Level.WARNING]
-    assert "MONITOR_ENVIROMENT" in told[1].message
+    reported = [finding for finding in diagnosed(config) if finding.part == "configuration"]
+    assert [finding.level for finding in reported] == [Level.OK, Level.WARNING]
+    assert "MONITOR_ENVIROMENT" in reported[1].message
 
 
 def test_settings_that_a_provider_refuses_are_a_configuration_problem(small_world, tmp_path, monkeypatch):
@@ -495,7 +495,7 @@ def test_a_request_that_hangs_times_out(small_world):
 
 @contextmanager
 def answering(headers=(), *, context=None, body=b'{"status": "COMPLETED"}'):
-    """A server of its own, for what the sandbox does not do; gives its base URL."""
+    """A separate server for behaviour that the sandbox lacks; yields its base URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

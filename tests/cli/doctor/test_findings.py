@@ -12,8 +12,10 @@ def test_a_finding_is_one_line_with_its_mark():
 
 
 def test_remedy_and_location_are_printed_below_the_message():
-    told = finding(Level.PROBLEM, message="no.", remedy="fix it", setting="database", location="monitor.toml, line 1")
-    assert finding_lines(told, previous=None, ascii_only=False) == [
+    example = finding(
+        Level.PROBLEM, message="no.", remedy="fix it", setting="database", location="monitor.toml, line 1"
+    )
+    assert finding_lines(example, previous=None, ascii_only=False) == [
         "✗ database       no.",
         "                 → fix it",
         "                 → database (monitor.toml, line 1)",
@@ -26,8 +28,8 @@ def test_a_command_stays_on_one_line_however_long():
 
 
 def test_a_location_is_printed_only_for_problems_and_warnings():
-    told = finding(setting="database", location="monitor.toml, line 1")
-    assert len(finding_lines(told, previous=None, ascii_only=False)) == 1
+    example = finding(setting="database", location="monitor.toml, line 1")
+    assert len(finding_lines(example, previous=None, ascii_only=False)) == 1
 
 
 MARKS = {Level.OK: "+", Level.WARNING: "!", Level.PROBLEM: "x", Level.NOT_TRIED: "-"}
@@ -83,8 +85,8 @@ def test_the_exit_code_tells_configuration_from_other_parts(findings, code):
 
 
 def test_json_has_every_field_of_a_finding():
-    told = finding(Level.WARNING, about="target gloo", remedy="fix", setting="database", location="monitor.toml")
-    assert doctor_json([told])["findings"] == [
+    example = finding(Level.WARNING, about="target gloo", remedy="fix", setting="database", location="monitor.toml")
+    assert doctor_json([example])["findings"] == [
         {
             "about": "target gloo", "part": "database", "level": "warning", "message": "it is well.", "remedy": "fix",
             "command": None, "setting": "database", "location": "monitor.toml",

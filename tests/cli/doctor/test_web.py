@@ -1,4 +1,4 @@
-"""What doctor says about the address of the health endpoints: nothing, unless the daemon could not have it."""
+"""Doctor's findings about the address of the health endpoints: none, if the daemon can use it."""
 
 import socket
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Pace against simulated servers in virtual time, and its single rules."""
+"""The rate limiter against simulated servers in virtual time, and its single rules."""
 
 import math
 
@@ -13,7 +13,7 @@ NEAR, USUAL, FAR = Latency(round_s=0.005), Latency(round_s=0.05), Latency(round_
 
 
 def play(api, *, share=1.0, warm_s=2.0, ceiling_per_s=None, **settings):
-    """Requests per second that got through after a warm-up, the share of 429s among all, and the run."""
+    """Plays a run; returns accepted requests per second after a warm-up, the share of 429s, and the run."""
     limiter = RateLimiter(ceiling_per_s=ceiling_per_s, share=share)
     run = Run(api=api, limiter=limiter, **settings)
     outcome = run.play()
@@ -229,7 +229,7 @@ def test_a_late_start_is_caught_up_within_bounds():
 
 
 def test_refusals_of_simultaneous_requests_count_once():
-    """Ten accepted in a second, then a volley of 429s: they tell no more than the first of them."""
+    """Ten accepted in a second, then many 429s: only the first one counts."""
     once, often = (RateLimiter(ceiling_per_s=None, share=1.0) for _ in range(2))
     for limiter, refusals in ((once, 1), (often, 6)):
         for number in range(11):
@@ -324,7 +324,7 @@ def test_even_the_smallest_share_gets_one_request_per_window():
 
 
 def window_of_ten_seconds():
-    """100 in each, known from two beginnings, at 10 s and 20 s; 90 were used by 28 s."""
+    """Windows of 100 requests, learned from two starts at 10 s and 20 s; 90 are used by 28 s."""
     window = FixedWindowEstimator(share=1.0)
     window.reset(100, 50, 50, 0)
     window.start_window(RateLimitHeaders(reset_in_s=10), 99, 101, 9.9, 10.0)
@@ -359,7 +359,7 @@ def test_starts_that_contradict_the_resets_teach_no_window_length():
 
 
 def starts_per_s(limiter, lasts_s=20.0):
-    """How many requests per second start when there is always one more, in virtual time."""
+    """Requests per second that start under constant demand, in virtual time."""
     now_s, starts = 100.0, 0
     while now_s < 100.0 + lasts_s:
         wait_s = limiter.wait_s(now_s, 0)

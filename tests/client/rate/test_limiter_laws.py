@@ -29,7 +29,7 @@ CEILINGS = st.none() | st.floats(0.01, 5000)
 
 
 def walk(limiter, steps):
-    """Does as told; yields each instant with the wait that was answered there."""
+    """Applies the steps; yields the time and the returned wait of each request."""
     now_s = sent_s = 0.0
     for passed_s, what, rate_limit, in_flight in steps:
         now_s += passed_s

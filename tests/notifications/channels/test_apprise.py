@@ -81,7 +81,7 @@ async def test_a_url_that_can_t_be_read_suspends_the_channel_and_names_the_file(
 
 @pytest.fixture
 def wide_open(capsys):
-    """Every logger as talkative as it can be."""
+    """Every logger at the most verbose level."""
     logger = logging.getLogger("apprise")
     configure(level="DEBUG")
     logging.disable(logging.NOTSET)

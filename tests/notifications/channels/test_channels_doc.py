@@ -1,4 +1,4 @@
-"""The examples of the documents are configurations, and docs/channels.md names every type."""
+"""The examples of the documents are valid, and docs/channels.md has every type."""
 
 import re
 import tomllib

@@ -155,7 +155,7 @@ async def test_hostile_text_becomes_neither_header_nor_markup():
     assert not [line for line in text.splitlines() if line.startswith("Bcc:")]
 
 
-# --- how it gets there -----------------------------------------------------------------------------------------------
+# --- transport -------------------------------------------------------------------------------------------------------
 
 
 async def test_starttls_is_used_and_the_certificate_checked(tls, ca_file):
@@ -230,13 +230,13 @@ async def test_a_server_that_requires_a_login_suspends_a_channel_without_one(tls
     assert ended == SendResult(outcome=SendOutcome.SUSPENDED, reason="SMTP 530 to the sender")
 
 
-# --- how it ends -----------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 ANSWERS = {
     "sender unknown": ({"MAIL": "550 no"}, SendOutcome.SUSPENDED, "SMTP 550 to the sender"),
     "too large at once": ({"MAIL": "552 too large"}, SendOutcome.REFUSED, "SMTP 552 to the sender"),
     "sender later": ({"MAIL": "451 greylisted"}, SendOutcome.RETRY, "SMTP 451 to the sender"),
-    "nobody there": ({"RCPT": "550 no such user"}, SendOutcome.SUSPENDED, "SMTP 550 to the recipients"),
+    "unknown recipient": ({"RCPT": "550 no such user"}, SendOutcome.SUSPENDED, "SMTP 550 to the recipients"),
     "everybody full": ({"RCPT": "552 full"}, SendOutcome.RETRY, "SMTP 552 to the recipients"),
     "everybody later": ({"RCPT": "450 busy"}, SendOutcome.RETRY, "SMTP 450 to the recipients"),
     "one gone, one later": (

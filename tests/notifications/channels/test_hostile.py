@@ -1,4 +1,4 @@
-"""Text from outside, in every place where it can stand, on every channel: what arrives holds none of it as it was."""
+"""Hostile text in every field and on every channel: it arrives without control characters, markup and mentions."""
 
 import json
 

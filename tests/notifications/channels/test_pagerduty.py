@@ -21,7 +21,7 @@ ask_briefly = partial(send_once, timeout_s=5)
 
 
 async def sent(*answers, given=None, fitting=False):
-    """How it ended, and the events that PagerDuty got."""
+    """Sends a message; returns the result and the events that PagerDuty got."""
     with Receiver(*(answers or [ACCEPTED])) as receiver:
         channel = PagerDutyChannel(lambda: receiver.url, lambda: ROUTING_KEY, ask_briefly)
         send = partial(send_with_fallback, channel) if fitting else channel.send

@@ -1,4 +1,4 @@
-"""docs/channels.md says of every answer how it is taken; the code has to do the same."""
+"""Every answer of a receiver is handled as docs/channels.md says."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def described(result):
 
 
 def narrowest(patterns, code):
-    """What stands for a code itself goes before what stands for its class, such as 4xx."""
+    """An entry for a code takes precedence over one for its class, such as 4xx."""
     found = [result for pattern, result in patterns if pattern == str(code)]
     found += [result for pattern, result in patterns if pattern == f"{code // 100}xx"]
     return found[0]

@@ -24,7 +24,7 @@ CANARY = "T0K3N-canary"
 
 
 async def sent(*answers, path=""):
-    """How it ended, and the keys and bodies that Slack got."""
+    """Sends a message; returns the result, and the keys and bodies that Slack got."""
     with Receiver(*answers) as receiver:
         channel = SlackChannel(lambda: receiver.url + path, ask_briefly)
         result = await send_with_fallback(channel, message(), key=KEY)
@@ -39,7 +39,7 @@ def texts(payload):
 
 
 def shown(payload):
-    """What people read, line by line."""
+    """The visible text, line by line."""
     return [text["text"] for text in texts(payload)]
 
 
@@ -202,7 +202,7 @@ def test_a_cut_never_splits_an_escape(text, limit):
     assert len(made.encode("utf-16-le", "surrogatepass")) <= 2 * limit
 
 
-# --- how it ends -----------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 OK = (200, {}, b"ok")
 OUTCOMES = {

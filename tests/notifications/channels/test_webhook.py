@@ -158,10 +158,10 @@ def test_a_malformed_signing_secret_raises_value_error(secret):
 
 
 def verifier():
-    """The function of the document, as it stands there."""
+    """The function from the document."""
     (snippet,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     names = {}
-    exec(snippet, names)  # noqa: S102  # what readers are told to run
+    exec(snippet, names)  # noqa: S102  # the documented code
     return names["is_genuine"]
 
 

@@ -1,6 +1,6 @@
-"""APIs of other people, as their documentation says they answer: paths, pages, bodies, errors. One class for each.
+"""Other APIs, one class each, with paths, pages, bodies and errors as documented.
 
-A page holds at most `most` documents, whatever is asked for, so that few documents make several pages.
+A page has at most `most` documents, whatever the client requests, so that few documents make several pages.
 """
 
 from abc import ABC, abstractmethod
@@ -8,11 +8,11 @@ from abc import ABC, abstractmethod
 from providers.servers.documents import DocumentServer
 
 STORE = "11111111-2222-4333-8444-555555555555"
-MOMENT = "2026-03-01T03:00:00Z"
+TIMESTAMP = "2026-03-01T03:00:00Z"
 
 
 class Documented(DocumentServer, ABC):
-    """What they have in common: documents in the order of their upload, below `root`."""
+    """The common part: documents in the order of their upload, below `root`."""
 
     root = ""
     most = 50
@@ -23,12 +23,12 @@ class Documented(DocumentServer, ABC):
 
     @property
     def lists(self):
-        """How many pages of the list were asked for."""
+        """The number of requested pages of the list."""
         return self.paths.count(self.root)
 
     @property
     def asked(self):
-        """Ids of the items that were asked for one by one."""
+        """Ids of the items that were requested individually."""
         return sorted(path.removeprefix(f"{self.root}/").partition("/")[0] for path in self.paths if path != self.root)
 
     def documents(self, path, query, headers):
@@ -47,7 +47,7 @@ class Documented(DocumentServer, ABC):
         return {"id": item_id, "status": self.statuses[item_id]}
 
     def single(self, item_id):
-        """A document that was asked for alone."""
+        """A document in the response to an item request."""
         return self.item(item_id)
 
     @abstractmethod
@@ -55,7 +55,7 @@ class Documented(DocumentServer, ABC):
         """Status, headers and body of one page."""
 
     def after(self, cursor, items, size):
-        """The items behind the one that a cursor names, and whether there are more behind those."""
+        """The items after a cursor, and whether there are more after those."""
         start = [each["id"] for each in items].index(cursor) + 1 if cursor else 0
         end = start + min(size, self.most)
         return items[start:end], end < len(items)
@@ -109,8 +109,8 @@ class Ragie(Documented):
     def item(self, item_id):
         return {
             "id": item_id,
-            "created_at": MOMENT,
-            "updated_at": MOMENT,
+            "created_at": TIMESTAMP,
+            "updated_at": TIMESTAMP,
             "status": self.statuses[item_id],
             "name": "report.pdf",
             "metadata": {"status": "ready"},
@@ -150,8 +150,8 @@ class ContextualAI(Documented):
             "id": item_id,
             "name": "report.pdf",
             "status": self.statuses[item_id],
-            "created_at": MOMENT,
-            "updated_at": MOMENT,
+            "created_at": TIMESTAMP,
+            "updated_at": TIMESTAMP,
             "custom_metadata": {"status": "completed"},
             "has_access": True,
         }
@@ -180,7 +180,7 @@ class LlamaCloud(Documented):
         return {"id": f"in-{item_id}", "pipeline_id": STORE, "file_id": item_id, "status": self.statuses[item_id]}
 
     def single(self, item_id):
-        return {"status": self.statuses[item_id], "effective_at": MOMENT, "job_id": STORE, "error": None}
+        return {"status": self.statuses[item_id], "effective_at": TIMESTAMP, "job_id": STORE, "error": None}
 
     def item_id(self, path):
         inner, _, last = path.removeprefix(f"/api/v1/pipelines/{STORE}/files/").partition("/")
@@ -211,8 +211,8 @@ class Pinecone(Documented):
             "name": "report.pdf",
             "id": item_id,
             "metadata": {"status": "Available"},
-            "created_on": MOMENT,
-            "updated_on": MOMENT,
+            "created_on": TIMESTAMP,
+            "updated_on": TIMESTAMP,
             "status": self.statuses[item_id],
             "percent_done": 1.0,
             "error_message": None,

@@ -1,4 +1,4 @@
-"""A small API on loopback that knows documents: real HTTP in threads of its own, one key, one status per document."""
+"""A small API for documents on loopback: real HTTP in its own threads, one key, one status per document."""
 
 import json
 import threading
@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class DocumentServer:
-    """Answers 401 without its key, `routes` for known paths, 404 otherwise; keeps which paths were asked for.
+    """Answers 401 without its key, `routes` for known paths, 404 otherwise; keeps the requested paths.
 
-    `key` is what the header `key_header` has to hold; a test changes it to revoke the client's.
+    The header `key_header` must contain `key`; a test changes it to revoke the client's key.
     """
 
     key_header = "authorization"
@@ -66,7 +66,7 @@ class DocumentServer:
         return 405, {}, {"error": "method not allowed"}
 
     def documents(self, path, query, headers):
-        """The same, once the key was accepted."""
+        """The same, after the key was accepted."""
         if path in self.routes:
             return 200, {}, self.routes[path]
         return 404, {}, self.absence(path)
