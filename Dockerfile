@@ -1,11 +1,11 @@
-# The tags name a Python and a Debian release. To pin the very bytes, append the digest that your own registry or
+# The tags name a Python and a Debian release. To pin the exact image, append the digest that your own registry or
 # `docker buildx imagetools inspect python:3.12-slim-bookworm` shows: FROM python:3.12-slim-bookworm@sha256:…
 FROM python:3.12-slim-bookworm AS build
 
 WORKDIR /src
 # Dependencies first: they change more rarely than the code, so this layer is mostly cached.
 COPY requirements/runtime.txt requirements/build.txt requirements/
-# --no-deps: the lock names everything, so that pip has nothing to work out (some of its versions fail at it).
+# --no-deps: the lock names everything, so pip must not resolve (some of its versions fail at it).
 RUN python -m venv --without-pip /opt/ingestion-monitor \
  && pip --python /opt/ingestion-monitor install --no-cache-dir --no-deps --require-hashes -r requirements/runtime.txt \
  && pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.txt
@@ -43,14 +43,14 @@ VOLUME /data
 # /healthz, /readyz and /metrics of the daemon. It listens on loopback unless MONITOR_WEB__LISTEN=0.0.0.0:8990 is given.
 EXPOSE 8990
 
-# Healthy: the daemon's loop turns. Kubernetes does not look at this: its probes are in deploy/kubernetes.
+# Healthy: the daemon's event loop runs. Kubernetes does not use this; its probes are in deploy/kubernetes.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
   CMD ["python", "-I", "/opt/ingestion-monitor/healthcheck.py"]
 
-# What it hears as "end": it starts nothing new, stores what is finished, and is gone within ten seconds.
+# On this signal it starts nothing new, stores finished work, and ends within ten seconds.
 STOPSIGNAL SIGTERM
 
 # The exec form makes the program process 1, which gets SIGTERM itself and handles it; it starts no children, so there is
-# nobody to reap and no need for an init.
+# nothing to reap and no need for an init.
 ENTRYPOINT ["ingestion-monitor"]
 CMD ["daemon"]

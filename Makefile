@@ -1,32 +1,32 @@
 # Every target installs what it needs into .venv from the hashed locks in requirements/. Needs Python >= 3.11, git and make.
 
 .DEFAULT_GOAL := check
-# The tests start the command hundreds of times: it is compiled once.
+# The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test test-all process thorough drill docs survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
-# How many processes run the tests; auto: one more than there are processors. JOBS=0: none besides pytest itself, as `pytest` does.
+# Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
 JOBS ?= auto
 SPREAD := --numprocesses=$(JOBS) --dist=worksteal
 BIN := .venv/bin
 # Scripts use parts of the tests.
 SCRIPT := PYTHONPATH=tests $(BIN)/python
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-# Decisions and vocabulary: every branch of these is tested. A comma between them is what coverage wants.
+# Decisions and vocabulary: 100% branch coverage. Coverage needs commas between them.
 CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/notifications/batching.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/web/readiness.py,monitor/database/retention_policy.py
 
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
 
-test: .venv/.installed ## run the tests, on all processors; of those that kill, race and wait, one of each kind
+test: .venv/.installed ## run the tests on all processors; of those that kill, race and wait, one of each kind
 	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "not process or smoke"
 
 test-all: .venv/.installed ## run every test
 	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
 thorough: export MONITOR_TEST_THOROUGH := 1
-thorough: .venv/.installed ## the tests with ten times the examples of each law, and larger fleets: for a night
+thorough: .venv/.installed ## the tests with ten times the examples of each law, and larger fleets: takes a night
 	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
 check: fmt-check lint manifests types imports cov process ## everything that must hold before a change is shared (the default)
@@ -43,7 +43,7 @@ lint: .venv/.installed ## ruff, the Dockerfile and the shell scripts
 	@$(BIN)/hadolint Dockerfile
 	@bash -n .ci/run
 
-manifests: .venv/.installed ## what is under deploy/, by kubernetes-validate, and by the tools that are installed here
+manifests: .venv/.installed ## check deploy/ with kubernetes-validate, and with the tools that are installed
 	@$(SCRIPT) scripts/manifests.py
 
 types: .venv/.installed ## mypy, strict
@@ -60,10 +60,10 @@ cov: .venv/.installed ## the tests of `make test` with branch coverage: 90% of a
 process: .venv/.installed ## the tests that `make test` leaves out
 	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "process and not smoke"
 
-drill: .venv/.installed ## a night of faults on a fast clock, and what people were told: one minute
+drill: .venv/.installed ## a night of faults on a fast clock, with its notifications: one minute
 	@$(SCRIPT) scripts/drill.py
 
-docs: .venv/.installed ## write the transcripts and tables in the documents, and the channels' snapshots, anew
+docs: .venv/.installed ## regenerate the transcripts and tables in the documents, and the channels' snapshots
 	@$(SCRIPT) scripts/transcript.py docs/quickstart.md
 	@$(SCRIPT) scripts/drill.py docs/incidents.md
 	@$(SCRIPT) scripts/faults_table.py docs/client.md
@@ -83,10 +83,10 @@ bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx and requests: six minutes
 	@$(BIN)/python benchmarks/client.py $(BENCH)
 
-mutants: .venv/.installed ## change the client's rules bit by bit, and count the changes that no test notices: five minutes
+mutants: .venv/.installed ## mutate the client's rules, and count the mutants that no test notices: five minutes
 	@nice -n 19 $(SCRIPT) scripts/mutation_score.py
 
-lock: .venv/.installed ## pin the dependencies anew (newer versions: make lock LOCK=--upgrade)
+lock: .venv/.installed ## update the lock files (newer versions: make lock LOCK=--upgrade)
 	@$(call compile,runtime,pyproject.toml)
 	@$(call compile,dev,pyproject.toml --group dev -c requirements/runtime.txt)
 	@$(call compile,build,requirements/build.in -c requirements/dev.txt)
@@ -94,7 +94,7 @@ compile = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-v
 
 migration: export m := $(m)
 migration: .venv/.installed ## write the next migration from the tables: make migration m="add a column"
-	@test -n "$$m" || { echo 'make migration: say what it does: make migration m="add a column"' >&2; exit 2; }
+	@test -n "$$m" || { echo 'make migration: add a description: make migration m="add a column"' >&2; exit 2; }
 	@rm -rf build/migration.db && mkdir -p build
 	@$(BIN)/alembic -x url=sqlite:///build/migration.db upgrade head
 	@$(BIN)/alembic -x url=sqlite:///build/migration.db revision --autogenerate -m "$$m"
@@ -109,7 +109,7 @@ clean: ## remove builds, caches and coverage data; .venv and databases stay
 help: ## print this
 	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
-# A stamp is newer than what it was made from. The development environment contains the runtime one.
+# Stamps of installed requirements. The development environment contains the runtime one.
 .venv/.installed: .venv/pyvenv.cfg requirements/dev.txt pyproject.toml
 	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .

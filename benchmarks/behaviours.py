@@ -25,7 +25,7 @@ _IN_FLIGHT_S = 0.25
 
 
 def response(status: int, body: bytes, **headers: object) -> bytes:
-    """One whole response; header names with `_` for `-`."""
+    """A complete response; header names with `_` for `-`."""
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
     head = f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: application/json\r\n{''.join(lines)}"
     return b"%scontent-length: %d\r\n\r\n%s" % (head.encode(), len(body), body)
@@ -44,7 +44,7 @@ class Behaviour(Protocol):
         ...
 
     def counted(self) -> Mapping[str, object]:
-        """What was counted so far; `requests` always."""
+        """The counts so far; `requests` is always there."""
         ...
 
 
@@ -63,7 +63,7 @@ class _Plain(_Counting):
 
 
 class _Late(_Counting):
-    """Every answer comes so many seconds later."""
+    """Every answer is delayed by some seconds."""
 
     def __init__(self, *, seconds: float) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Failing(_Counting):
 
 
 class _Refusing(_Counting):
-    """Every answer is 429 with `Retry-After`; counts what comes before its time, of the same item and of any."""
+    """Every answer is 429 with `Retry-After`; counts requests that come too early, for the same item and for any."""
 
     def __init__(self, *, seconds: int) -> None:
         super().__init__()
@@ -138,21 +138,21 @@ class _Limited(_Counting, ABC):
 
     @abstractmethod
     def _take(self, now: float) -> tuple[int, int]:
-        """How many are left after this one, -1 when it is one too many; and when there are all again, in Unix time."""
+        """Requests left after this one, -1 if none was; and the Unix time at which all are available again."""
 
     def counted(self) -> Mapping[str, object]:
         return {"requests": self._requests, "refused": self._refused, "accepted": self._accepted}
 
 
 class _Windows(_Limited):
-    """So many in each whole second of Unix time."""
+    """A limit per whole second of Unix time."""
 
     def _take(self, now: float) -> tuple[int, int]:
         return max(-1, self._rate - self._accepted[int(now)] - 1), int(now) + 1
 
 
 class _Bucket(_Limited):
-    """A bucket that holds one second's worth, full at first."""
+    """A token bucket with the tokens of one second, full at first."""
 
     def __init__(self, *, rate: int) -> None:
         super().__init__(rate=rate)
@@ -167,7 +167,7 @@ class _Bucket(_Limited):
 
 
 class _Dripping(_Counting):
-    """A byte of the body every 100 ms, for so many seconds."""
+    """A byte of the body every 100 ms, for some seconds."""
 
     def __init__(self, *, seconds: float) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class _Dropping(_Counting):
 
 
 class _Bomb(_Counting):
-    """A small gzip body that unpacks to so many megabytes."""
+    """A small gzip body that unpacks to many megabytes."""
 
     def __init__(self, *, mb: int) -> None:
         super().__init__()

@@ -60,7 +60,7 @@ def _make_log(path: Path, count: int) -> None:
 
 
 def _measure(count: int, port: int) -> tuple[float, float]:
-    """Peak in MB and seconds of one `check` over so many ids."""
+    """Peak in MB and seconds of one `check` over this many ids."""
     with tempfile.TemporaryDirectory() as folder:
         _make_log(Path(folder, "pipeline.db"), count)
         Path(folder, "monitor.toml").write_text(_CONFIG.format(port=port), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Others' part of the client benchmark, in a process of its own: `python benchmarks/peers.py JSON`, figures as JSON.
+"""The other clients in the client benchmark, in their own process: `python benchmarks/peers.py JSON`, figures as JSON.
 
-Each is a bare loop: it asks for an item and parses the JSON. It retries nothing, judges nothing and stores nothing.
+Each is a bare loop: it requests an item and parses the JSON, without retries, evaluation or storage.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ async def _pyreqwest(base: str, ids: Iterable[str], concurrency: int) -> None:
 
 
 def _tutorial(base: str, ids: Iterable[str], _: int) -> None:
-    """As Gloo's tutorial asks: one request after another, each over a connection of its own."""
+    """Like Gloo's tutorial: one request after another, each over a new connection."""
     for item_id in ids:
         answer = requests.get(base + item_id, headers=_HEADERS, timeout=30)
         answer.raise_for_status()

@@ -1,4 +1,4 @@
-"""Server and client processes for measurements, each on one core; all of them end with this one."""
+"""Server and client processes for measurements, each on one core; all end with this process."""
 
 import http.client
 import json

@@ -1,7 +1,7 @@
 """Checks per second, item by item: ours, stored, beside bare loops that store nothing. Without latency, and with 50 ms.
 
-Every measurement is a fresh process on one core, with the server on another. They take turns, and the best of the
-rounds counts. Ours counts from the first request until everything is stored; the row of whole runs adds the copying of
+Every measurement is a fresh process on one core, with the server on another. They alternate, and the best
+round counts. Ours counts from the first request until everything is stored; the row of whole runs adds the copying of
 the sync log and the snapshot.
 """
 
@@ -40,7 +40,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """One way to ask about items, with a number in flight."""
+    """One client, with a number of requests in flight."""
 
     name: str
     in_flight: int

@@ -27,7 +27,7 @@ def daemons(proc: Path) -> Iterator[Path]:
         try:
             ours = process.stat().st_uid == os.getuid()
             words = (process / "cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
-        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
             continue
         program = next((at for at, word in enumerate(words[:2]) if Path(word).name == "ingestion-monitor"), None)
         if ours and program is not None and "daemon" in words[program + 1 :]:
@@ -40,7 +40,7 @@ def urls(process: Path) -> list[str]:
     for descriptor in (process / "fd").iterdir():
         try:
             sockets.add(str(descriptor.readlink()))
-        except FileNotFoundError:  # closed meanwhile
+        except FileNotFoundError:  # closed in the meantime
             continue
     rows = [line.split() for table in ("tcp", "tcp6") for line in _lines(process / "net" / table)]
     return [_url(row[1]) for row in rows if row[3] == _LISTENING and f"socket:[{row[9]}]" in sockets]

@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: the connection that the program hands it, or, on the command line, the one that
+"""Connects Alembic to the database: with the connection that the program passes, or, on the command line, the one that
 `-x url=…` or MONITOR_DATABASE names. It configures no logging and prints nothing.
 """
 
@@ -40,7 +40,7 @@ def _write(
 
 
 def _alter_in_place(found: OpContainer) -> None:
-    """Adds and drops columns by plain statements, also on SQLite: to drop one, a batch would copy the whole table, and
+    """Adds and drops columns by plain statements, also on SQLite. To drop one, a batch would copy the whole table and
     lose its CHECK constraints and AUTOINCREMENT, which Alembic does not know of.
     """
     in_place = (AddColumnOp, DropColumnOp, CreateIndexOp, DropIndexOp)
@@ -56,7 +56,7 @@ def _alter_in_place(found: OpContainer) -> None:
 
 
 def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:  # noqa: ANN401  # Alembic hands over any schema item
-    """Writes our own types as what they are in the database: a migration must outlive the code that made it."""
+    """Writes our own types as database types, because a migration must work after the code has changed."""
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 

@@ -1,6 +1,6 @@
-"""The reference of all settings in docs/configuration.md, made from the schema. It says nothing of its own.
+"""Generates the reference of all settings in docs/configuration.md from the schema.
 
-`python scripts/config_reference.py FILE` rewrites what stands between the two marks in the file.
+`python scripts/config_reference.py FILE` replaces the text between the two marks in the file.
 """
 
 import json
@@ -28,7 +28,7 @@ def renewed(document: str) -> str:
     """A document with the reference between its marks.
 
     Raises:
-        ValueError: the marks are not both there, once each.
+        ValueError: the two marks are not there exactly once.
     """
     if document.count(BEGIN) != 1 or document.count(END) != 1:
         raise ValueError(f"the document must hold {BEGIN} and {END}, once each")
@@ -54,7 +54,7 @@ def _section(schema: Json, defs: Json, *, name: str, heading: str, intro: str | 
     below = []
     for key, field in schema["properties"].items():
         if key.removesuffix("_file") in schema["properties"].keys() - {key}:
-            continue  # told with its twin
+            continue  # described with its alternative
         tables = [defs[table] for table in _tables(field, defs)]
         has_file_key = f"{key}_file" in schema["properties"]
         yield from _entry(key, field, defs, required=key in required, has_file_key=has_file_key, table=bool(tables))
@@ -85,7 +85,7 @@ def _entry(key: str, field: Json, defs: Json, *, required: bool, has_file_key: b
 
 
 def _tables(field: Json, defs: Json) -> list[str]:
-    """The names of the tables that a setting is, or is a list of."""
+    """The names of the tables that a setting is or contains."""
     items = field.get("items", {})
     parts = [field, items, *field.get("anyOf", ()), *field.get("oneOf", ())]
     parts += [rule.get("then", {}) for rule in items.get("allOf", ())]
@@ -94,12 +94,12 @@ def _tables(field: Json, defs: Json) -> list[str]:
 
 
 def _const(field: Json) -> object:
-    """The only value that a setting may have; None when it may have others."""
+    """The only value that a setting may have; None if there are others."""
     return next((part["const"] for part in (field, *field.get("anyOf", ())) if "const" in part), None)
 
 
 def _kind(field: Json, defs: Json) -> str:
-    """What may be written, in words."""
+    """The permitted values, in words."""
     part = field
     if "$ref" in part:
         part = defs[str(part["$ref"]).rpartition("/")[2]]

@@ -147,7 +147,7 @@ class Drill:
         return load_config(path, environ={})
 
     def log_received(self) -> None:
-        """Adds the messages received since the last time: equal ones on one line, with all their receivers."""
+        """Adds the messages received since the last call: equal ones on one line, with all their receivers."""
         got: dict[str, list[str]] = {}
         for name, receiver in self.receivers.items():
             for _, _, body in receiver.got:

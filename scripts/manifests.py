@@ -1,6 +1,7 @@
-"""`make manifests`: what is under deploy/, by the tools that know it. Those of the development requirements always run.
+"""`make manifests`: checks the files under deploy/ with standard tools.
 
-kubectl, promtool and systemd-analyze are asked where they are installed; the tests in tests/deploy need none of them.
+Those in the development requirements always run. kubectl, promtool and systemd-analyze run if they are installed; the
+tests in tests/deploy need none of them.
 """
 
 import json
@@ -40,7 +41,7 @@ __all__ = [
 
 
 def faults(manifest: dict[str, Any]) -> Iterator[str]:
-    """What the schemas of Kubernetes say against a manifest; nothing against kinds that are not its own."""
+    """Violations of the Kubernetes schemas in a manifest; custom kinds are not checked."""
     if manifest["apiVersion"].startswith("monitoring.coreos.com/"):
         return
     for version in (OLDEST, NEWEST):
@@ -52,7 +53,7 @@ def faults(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def units_at(folder: Path, units: list[Path], program: str) -> list[Path]:
-    """Copies of units that start a program of this machine: `systemd-analyze verify` looks whether it is there."""
+    """Copies of units that start an existing program of this machine, because `systemd-analyze verify` checks that."""
     copies = []
     for unit in units:
         text = unit.read_text(encoding="utf-8")
@@ -81,12 +82,12 @@ def _in_order(manifests: list[dict[str, Any]]) -> list[str]:
 
 
 def systemd_faults() -> Iterator[str]:
-    """What systemd says against the units; nothing where it is not installed."""
+    """Problems that systemd finds in the units; none if it is not installed."""
     if not shutil.which("systemd-analyze"):
         return
     with tempfile.TemporaryDirectory() as folder:
         said = _said("systemd-analyze", "verify", *units_at(Path(folder), UNITS, "/bin/true"))
-        # the machine's own units have faults of their own
+        # ignore problems of the machine's own units
         yield from (line for line in said.stderr.splitlines() if "ingestion-monitor" in line)
 
 

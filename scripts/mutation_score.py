@@ -1,7 +1,7 @@
-"""Changes the client's rules bit by bit with mutmut, and counts how many of the changes make a test fail.
+"""Mutates the client's rules with mutmut, and counts how many mutants make a test fail.
 
-It prints a score per module and each change that no test noticed, and fails where a score is below `GOAL`. What is
-changed, and which tests are asked, stands in `[tool.mutmut]` of pyproject.toml. Called by `make mutants`, in the root.
+It prints a score per module and each mutant that survived, and fails if a score is below `GOAL`. The modules and tests
+are in `[tool.mutmut]` of pyproject.toml. Called by `make mutants`, in the root.
 """
 
 import re
@@ -23,14 +23,14 @@ _NOTICED = frozenset({"killed", "timeout"})
 
 
 def scores(results, expected):
-    """Per module: how many changes there were, and which of them no test noticed.
+    """Returns the number of mutants and the survivors, per module.
 
     Args:
-        results: what `mutmut results --all true` prints.
-        expected: the modules that were to be changed, dotted.
+        results: the output of `mutmut results --all true`.
+        expected: the dotted names of the modules to mutate.
 
     Raises:
-        SystemExit: one of them was not changed at all, so that its score would be worth nothing.
+        SystemExit: one of them has no mutants, so it has no score.
     """
     changes, unnoticed = defaultdict(int), defaultdict(list)
     for module, name, status in (match.groups() for line in results.splitlines() if (match := _RESULT.fullmatch(line))):
@@ -51,10 +51,10 @@ def _mutmut(*arguments):
 
 
 def _measured():
-    """What `scores` says of one run of mutmut, and the changes that no test noticed, as diffs."""
+    """Runs mutmut; returns the result of `scores` and the survivors as diffs."""
     settings = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
     expected = [name.removesuffix(".py").replace("/", ".") for name in settings["only_mutate"]]
-    shutil.rmtree(_FOLDER, ignore_errors=True)  # of a run that was cut off
+    shutil.rmtree(_FOLDER, ignore_errors=True)  # of an interrupted run
     try:
         _mutmut("run")
         found = scores(_mutmut("results", "--all", "true"), expected)

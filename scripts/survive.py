@@ -1,8 +1,8 @@
-"""`make survive`: what kills, races and faults of databases did to the monitor, as tables; exit code 1 if not all held.
+"""`make survive`: the effects of kills, races and database faults as tables; exit code 1 if a promise was broken.
 
-Each section is a module beside this one with a TITLE, a HEAD and `rows(full=, seed=, postgres_url=)`, which yields a
-row as soon as it is known: whether it holds, and its cells. `--short` does a few of each; `--seed` repeats random
-moments; names of sections choose among them.
+Each section is a module of tests/survival with TITLE, HEAD and `rows(full=, seed=, postgres_url=)`, which yields rows
+as they are measured: whether the promise holds, and the cells. `--short` plays a few of each; `--seed` repeats random
+times; arguments select sections.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SECTIONS = ("kills", "races", "signals", "faults", "growth")
 
 
 def main() -> int:
-    """Prints the tables; 1 when a row does not hold."""
+    """Prints the tables; returns 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sections", nargs="*", default=SECTIONS, help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--short", action="store_true", help="a few of each")

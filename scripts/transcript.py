@@ -1,13 +1,13 @@
-"""Runs the commands of a document and makes their outputs anew: `python scripts/transcript.py docs/quickstart.md`.
+"""Runs the commands of a document and rewrites their outputs: `python scripts/transcript.py docs/quickstart.md`.
 
-What differs from the committed output by nothing but ids, times and the port is left as it is, so that a document
-that is true stays the same to the letter. Blocks, in the order of the document:
+Output that differs only in ids, times and the port stays as committed, so that a correct document does not change.
+Blocks, in the order of the document:
 
-- `console`: commands after `$ `, continued after `> `, each with what it prints on both streams;
-- `diff NAME`: lines of a file that are there (`-`), and what the reader makes of them (`+`);
+- `console`: commands after `$ `, continued after `> `, each with its output on both streams;
+- `diff NAME`: lines of a file (`-`), and their replacement by the reader (`+`);
 - any other block with a NAME: a file that the reader writes.
 
-An id in a command, an edit or a file stands in an output above it: the one that this run printed there takes its place.
+An id in a command, an edit or a file comes from an earlier output; it is replaced by the id that this run printed.
 """
 
 import os
@@ -30,13 +30,13 @@ BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL
 COMMAND = re.compile(r"^(\$ .*(?:\n> .*)*)\n?", re.MULTILINE)
 ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 VARIES = re.compile(
-    r"\d{4}-\d\d-\d\d(?:T|\s+)\d\d:\d\d(?::\d\d)?(?:\.\d+)?Z?"  # moments
+    r"\d{4}-\d\d-\d\d(?:T|\s+)\d\d:\d\d(?::\d\d)?(?:\.\d+)?Z?"  # points in time
     r"|\d+(?:\.\d+)?\s+(?:ms|s|min|h)\b(?:\s+\d+\s+(?:s|min)\b)*"  # durations
 )
 
 
 def renewed(text):
-    """A document with the outputs that its commands have now."""
+    """The document with the current outputs of its commands."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=""))).resolve()
         reader = Reader(folder, shown=dict.fromkeys(ID.findall(text)), stack=stack)
@@ -44,10 +44,9 @@ def renewed(text):
 
 
 def kept(printed, committed, *, moved=False):
-    """What was printed, paragraph by paragraph as it was committed where the two say the same.
+    """The printed text; a paragraph that differs only in changing values stays as committed.
 
-    Where a moment or a duration is longer now, or the folder's path is (`moved`), lines may break and columns stand
-    elsewhere.
+    If a time, a duration or the folder's path (`moved`) is longer now, line breaks and columns may differ.
     """
     widths = {tuple(len("".join(each.split())) for each in VARIES.findall(text)) for text in (printed, committed)}
     loose = moved or len(widths) > 1
@@ -56,7 +55,7 @@ def kept(printed, committed, *, moved=False):
 
 
 def paragraphs(text):
-    """Lines, each with those that are indented below it: how a long one is broken may depend on a duration."""
+    """Lines with the indented ones below them, because the line breaks of a long one may depend on a duration."""
     made, depth = [], sys.maxsize
     for line in text.splitlines(keepends=True):
         indent = len(line) - len(line.lstrip())
@@ -69,12 +68,12 @@ def paragraphs(text):
 
 
 def masked(text, loose):
-    """A paragraph without what differs from run to run."""
+    """A paragraph without values that differ per run."""
     return VARIES.sub("~", " ".join(text.split()) if loose else text)
 
 
 class Reader:
-    """Does what the document says, in a folder of its own."""
+    """Follows the document in its own folder."""
 
     def __init__(self, folder, *, shown, stack):
         self.folder, self.stack = folder, stack
@@ -88,7 +87,7 @@ class Reader:
         self.environ = {**kept_variables, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def follow(self, kind, name, content):
-        """One block of the document; what it reads like now."""
+        """Follows one block of the document; returns its current text."""
         if kind == "console":
             before, *steps = COMMAND.split(content)
             assert not before, f"an output without a command: {before}"
@@ -111,7 +110,7 @@ class Reader:
             stderr=subprocess.STDOUT, encoding="utf-8", timeout=240, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line} ended with {done.returncode}:\n{done.stdout}"
-        # on a terminal, which the reader sits at, the log shows none of these
+        # the reader sees a terminal, where the log does not show these
         return LOGGED.sub("", done.stdout)
 
     def _serve(self, line):
@@ -124,9 +123,9 @@ class Reader:
         self.stack.callback(running.terminate)
         printed = ""
         while LAST_WORD not in printed:
-            told = running.stdout.readline()
-            assert told, f"{line} ended:\n{printed}"
-            printed += told
+            line_read = running.stdout.readline()
+            assert line_read, f"{line} ended:\n{printed}"
+            printed += line_read
         self.port = re.search(r"127\.0\.0\.1:(\d+)", printed)[1]
         return printed
 
@@ -139,18 +138,18 @@ class Reader:
         path.write_text(text, encoding="utf-8")
 
     def _ours(self, text):
-        """What stands in the document, in this run's ids and addresses."""
+        """Text of the document with this run's ids and addresses."""
         there = {shown: ours for ours, shown in self.ids.items()}
         return ID.sub(lambda m: there.get(m[0], m[0]), text).replace(f"127.0.0.1:{PORT}", f"127.0.0.1:{self.port}")
 
     def _theirs(self, text):
-        """What was printed, in the document's ids and addresses; the ids that are new get the document's next ones."""
+        """Printed text with the document's ids and addresses; new ids get the document's next ones."""
         for new in ID.findall(text):
             unused = [shown for shown in self.shown if shown not in self.ids.values()]
-            # what the document gives away itself, such as the sandbox's publisher, stays what it is
+            # ids that are fixed in the document, such as the sandbox's publisher, stay
             self.ids.setdefault(new, new if new in unused or not unused else unused[0])
-        told = ID.sub(lambda m: self.ids[m[0]], text)
-        return told.replace(str(self.folder), FOLDER).replace(f"127.0.0.1:{self.port}", f"127.0.0.1:{PORT}")
+        translated = ID.sub(lambda m: self.ids[m[0]], text)
+        return translated.replace(str(self.folder), FOLDER).replace(f"127.0.0.1:{self.port}", f"127.0.0.1:{PORT}")
 
 
 def _after(name):

@@ -1,4 +1,4 @@
-"""The built-in sync log, when an item went back to pending, and how far the last report told.
+"""The built-in sync log, the time an item went back to pending, and the cursor of the last report.
 
 Revision ID: 0002
 Revises: 0001
@@ -40,7 +40,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """One revision down: ids that were imported are lost."""
+    """One revision down: imported ids are lost."""
     op.drop_index(op.f("ix_item_events_run_id"), "item_events")
     op.drop_table("reports")
     op.drop_table("tracked_items")

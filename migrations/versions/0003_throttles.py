@@ -1,4 +1,4 @@
-"""What the client learned about each origin and credential.
+"""The limits that the client learned for each origin and credential.
 
 Revision ID: 0003
 Revises: 0002
@@ -33,5 +33,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """One revision down: the next run finds limits out anew."""
+    """One revision down: the next run learns limits again."""
     op.drop_table("throttles")

@@ -1,4 +1,4 @@
-"""Silences, how channels are, incidents by group, and messages that are merged or superseded.
+"""Silences, states of channels, incidents by group, and merged or superseded messages.
 
 Revision ID: 0004
 Revises: 0003
@@ -75,7 +75,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """One revision down: silences are lost, and incidents of single groups end."""
+    """One revision down: silences are lost, and incidents of single groups are resolved."""
     for column in reversed(_OF_NOTIFICATIONS):
         op.drop_column("notifications", column.name)
     op.execute("UPDATE incidents SET state = 'resolved' WHERE group_name <> ''")
@@ -93,6 +93,6 @@ def downgrade() -> None:
 
 
 def _one_open(*key: str) -> None:
-    """Of one key, one incident is open at the most."""
+    """At most one incident per key is open."""
     op.drop_index("uq_incidents_open", "incidents")
     op.create_index("uq_incidents_open", "incidents", key, unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN)

@@ -1,4 +1,4 @@
-"""The field's own names for columns and stored values, and a run status of its own for a run whose process died.
+"""Standard names for columns and stored values, and the run status `crashed` for a run whose process died.
 
 Revision ID: 0005
 Revises: 0004
@@ -80,7 +80,7 @@ def _inverse(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _convert(rule_keys: Mapping[str, str], causes: Mapping[str, str]) -> None:
-    """Changes names inside of JSON."""
+    """Changes names inside JSON."""
 
     def rule(data: dict[str, Any]) -> dict[str, Any]:
         numbers = data.get("rule")
@@ -103,7 +103,7 @@ def _convert(rule_keys: Mapping[str, str], causes: Mapping[str, str]) -> None:
 
 
 def _matching(patterns: list[str], causes: Mapping[str, str]) -> list[str]:
-    """Glob patterns that match under the new names what they matched under the old ones."""
+    """Glob patterns that match the same values under the new names."""
     renamed = [causes.get(pattern, pattern) for pattern in patterns]
     for old, new in causes.items():
         if _any(patterns, old) and not _any(renamed, new):
@@ -118,7 +118,7 @@ def _any(patterns: list[str], name: str) -> bool:
 def _each(
     table: str, column: str, names: Mapping[str, str], change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    """Changes a JSON column in the rows that hold one of these names."""
+    """Changes a JSON column in the rows that contain one of these names."""
     key, content = sa.column("id", sa.BigInteger()), sa.column(column, sa.JSON())
     rows = sa.table(table, key, content)
     conn = op.get_bind()
@@ -131,9 +131,9 @@ def _each(
 def _holding(
     conn: sa.Connection, rows: sa.TableClause, column: str, names: Mapping[str, str]
 ) -> Iterator[tuple[int, Any]]:
-    """Keys and values of the rows whose JSON holds one of these names, some hundred at a time."""
+    """Keys and values of the rows whose JSON contains one of these names, some hundred at a time."""
     key, content = rows.c.id, rows.c[column]
-    # not decoded by the database, which may refuse what it once took
+    # not decoded by the database, which may refuse values that it once accepted
     written = sa.cast(content, sa.Text())
     holding = sa.or_(*(written.contains(name, autoescape=True) for name in names))
     query = sa.select(key, written).where(holding).order_by(key).limit(_ROWS)
