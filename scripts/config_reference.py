@@ -42,31 +42,67 @@ def main(arguments: Sequence[str]) -> None:
         path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _section(schema: Json, defs: Json, *, name: str, heading: str, intro: str | None = None) -> Iterator[str]:
+def _section(schema: Json, defs: Json, *, name: str, heading: str, skip: frozenset[str] = frozenset()) -> Iterator[str]:
     yield f"### {heading}"
     yield ""
-    if intro or name:
-        yield from _wrapped(intro or schema["description"])
+    if name:
+        yield from _wrapped(schema["description"])
         yield ""
+    if skip and skip >= schema["properties"].keys():
+        return
+    yield from _keys(schema, defs, name=name, skip=skip)
+
+
+def _keys(schema: Json, defs: Json, *, name: str, skip: frozenset[str]) -> Iterator[str]:
     required = {*schema.get("required", ())} | {
         each["required"][0] for rule in schema.get("allOf", ()) for each in rule.get("oneOf", ())
     }
     below = []
     for key, field in schema["properties"].items():
-        if key.removesuffix("_file") in schema["properties"].keys() - {key}:
-            continue  # described with its alternative
+        if key in skip or key.removesuffix("_file") in schema["properties"].keys() - {key}:
+            continue  # described once for all types, or with its alternative
         tables = [defs[table] for table in _tables(field, defs)]
         has_file_key = f"{key}_file" in schema["properties"]
         yield from _entry(key, field, defs, required=key in required, has_file_key=has_file_key, table=bool(tables))
         below += [(key, field, table) for table in tables]
     yield ""
+    previous = None
     for key, field, table in below:
         path = f"{name}.{key}" if name else key
         if key == "schedule" and name:
             continue  # the same as the common one
         brackets = f"`[[{path}]]`" if field.get("type") == "array" else f"`[{path}]`"
         type_ = _const(table["properties"].get("type", {}))
-        yield from _section(table, defs, name=path, heading=f"{brackets} of the type `{type_}`" if type_ else brackets)
+        if not type_:
+            yield from _section(table, defs, name=path, heading=brackets)
+            continue
+        tables = [other for name_, _, other in below if name_ == key]
+        if key != previous:
+            yield from _common(tables, defs, heading=brackets)
+        previous = key
+        yield from _section(table, defs, name=path, heading=f"{brackets} of the type `{type_}`", skip=_shared(tables))
+
+
+def _shared(tables: list[Json]) -> frozenset[str]:
+    """The keys that all types of a table have, with the same meaning, and the type itself."""
+    first, *others = (table["properties"] for table in tables)
+    return frozenset(key for key in first if key == "type" or all(first[key] == each.get(key) for each in others))
+
+
+def _common(tables: list[Json], defs: Json, *, heading: str) -> Iterator[str]:
+    """The section of the keys that all types have."""
+    yield f"### {heading}"
+    yield ""
+    yield from _wrapped("Each has a `type`, and these keys:")
+    yield ""
+    for key in sorted(_shared(tables) - {"type"}, key=list(tables[0]["properties"]).index):
+        required = all(key in table.get("required", ()) for table in tables)
+        yield from _entry(key, tables[0]["properties"][key], defs, required=required, has_file_key=False, table=False)
+    types = ", ".join(f"`{_const(table['properties']['type'])}`" for table in tables)
+    yield from _wrapped(
+        f"**`type`** (one of {types}; required): The kind of receiver. Its other keys are below.", first="- ", rest="  "
+    )
+    yield ""
 
 
 def _entry(key: str, field: Json, defs: Json, *, required: bool, has_file_key: bool, table: bool) -> Iterator[str]:

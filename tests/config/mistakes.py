@@ -564,7 +564,10 @@ def page():
 
 
 def _section(title, mistakes):
-    rows = "".join(f"| {_shown(each)} | {' | '.join(_split(each))} |\n" for each in mistakes)
+    settings = {}  # mistakes with the same error share a row
+    for each in mistakes:
+        settings.setdefault(tuple(_split(each)), []).append(_shown(each))
+    rows = "".join(f"| {'<br>or '.join(shown)} | {' | '.join(cells)} |\n" for cells, shown in settings.items())
     return f"\n## {title}\n\n| setting | what you see | fix |\n|---|---|---|\n{rows}"
 
 
