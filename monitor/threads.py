@@ -37,7 +37,7 @@ async def _run_in_pool(executor: Executor, work: Callable[[], _T]) -> _T:
 
 
 async def run_in_thread(work: Callable[[], _T], *, timeout_s: float) -> _T:
-    """Runs blocking work in a thread of its own, which the end of the process does not wait for. Raises what the work
+    """Runs blocking work in its own thread, which the end of the process does not wait for. Raises what the work
     raises.
 
     Raises:

@@ -27,7 +27,7 @@ def command() -> NoReturn:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     code = main()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # its reader is gone
+        with contextlib.suppress(OSError):  # its reader has closed the pipe
             stream.flush()
     atexit._run_exitfuncs()  # noqa: SLF001  # they have no public interface, and `os._exit` skips them
     os._exit(code)

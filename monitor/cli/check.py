@@ -280,7 +280,7 @@ def _print_reports(results: Sequence[TargetResult], delivery: "DeliveryReport", 
     if messages and (texts or not quiet or delivery.unreachable):
         texts.append(messages)
     if dry_run and not quiet:
-        texts.append("Dry run: nothing was stored or sent, and earlier runs were not looked at.")
+        texts.append("Dry run: nothing was stored or sent, and earlier runs were not read.")
     if texts:
         print_lines("\n\n".join(texts))
 

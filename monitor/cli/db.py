@@ -73,7 +73,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete history that is older than [retention] allows; runs go on meanwhile.
+    """Delete history that is older than [retention] allows; runs continue.
 
     Exit code: 0, or 5 if another process is pruning.
 

@@ -51,7 +51,7 @@ def file_spec(
 def built_in_target(config: Config, name: str | None, *, instead: str) -> str:
     """The name of the target whose built-in log is meant. Raises ConfigError if there is none, or more than one.
 
-    `instead`: what to do if the target has a sync log of its own.
+    `instead`: what to do if the target has its own sync log.
     """
     listed = [target for target in config.targets if name in {None, target.name}]
     if not listed:

@@ -269,7 +269,7 @@ class ApiKey:
 class ClientCredentials:
     """OAuth2 client credentials: one token for all calls, refreshed 60 s early and once after a 401.
 
-    1. One token request is in flight at a time. A token that is only due for its early refresh is used meanwhile; calls
+    1. One token request is in flight at a time. A token that is only due for its early refresh stays in use; calls
       without a token wait, each until its own deadline. If the deadline of the requesting call ends the request, the
       next one repeats it.
     2. A rejected token is replaced once, however many calls report it. If the same token is granted again, the 401 is

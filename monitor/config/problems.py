@@ -49,7 +49,7 @@ class Problem:
 
 def translate_errors(error: ValidationError) -> list[Problem]:
     """Every error of a validation, in our words and without the input."""
-    # a default that depends on another, invalid setting is no error of its own
+    # a default that depends on another, invalid setting is not a separate error
     reported = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
     found = [_translate_error(each) for each in reported]
     parents = {problem.loc[:length] for problem in found for length in range(len(problem.loc))}

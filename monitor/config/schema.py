@@ -94,7 +94,7 @@ class Config(Section):
         description="The environment's name. History, messages and logs show it, and routes can match it.",
     )
     schedule: ScheduleConfig = Field(
-        default=ScheduleConfig(), description="When the daemon runs targets that have no schedule of their own."
+        default=ScheduleConfig(), description="When the daemon runs targets without their own schedule."
     )
     targets: Annotated[tuple[TargetConfig, ...], Remedy(_NO_TARGETS_REMEDY)] = Field(
         min_length=1, description="The targets to monitor: one table per integration."

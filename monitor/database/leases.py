@@ -107,7 +107,7 @@ def holder(conn: Connection, target: str) -> Lease | None:
 
 
 def check_writable(conn: Connection) -> None:
-    """Writes one row of its own: a readable database may be full or read-only."""
+    """Writes one row, because a readable database may be full or read-only."""
     row = {"holder": None, "acquired_at": None, "expires_at": None}
     probe = insert(conn, leases).values(target=_WRITE_PROBE, epoch=1, **row)
     conn.execute(probe.on_conflict_do_update(index_elements=[leases.c.target], set_={"epoch": leases.c.epoch + 1}))

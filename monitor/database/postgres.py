@@ -27,7 +27,7 @@ _CONNECT_ARGUMENTS: Mapping[str, object] = {
     "tcp_user_timeout": 60_000,
 }
 _SESSION_TIMEOUTS = (("lock_timeout", "30s"), ("idle_in_transaction_session_timeout", "90s"))
-"""The server ends a session that holds a lock but is gone, frozen or stopped. Reading a sync log leaves our transaction
+"""The server ends a session that holds a lock but is dead, frozen or stopped. Reading a sync log leaves our transaction
 idle for less than that."""
 
 _T = TypeVar("_T")

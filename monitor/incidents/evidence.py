@@ -59,7 +59,7 @@ class _CauseEvidence:
         self.samples.append(("", error))
 
     def evidence(self, cause: Cause) -> Evidence:
-        # requests that were not sent carry no information of their own
+        # requests that were not sent carry no information
         errors = [error for _, error in self.samples if error is not None and not error.is_local(BREAKER_OPEN)]
         return Evidence(
             cause=cause,

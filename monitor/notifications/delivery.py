@@ -170,7 +170,7 @@ class Sender:
                 conn, channels=[state.name for state in suspended if state.name in still_failing], now=now
             )
             for name, state in still_failing.items():
-                # nothing is sent on this channel meanwhile, so no other step records its failure
+                # nothing else is sent on this channel at this time, so no other step records its failure
                 self._incident_hooks.record_failure(conn, name, error=state.last_error or "suspended", now=now)
         return DeliveryReport(dead=sum(dead.values()))
 

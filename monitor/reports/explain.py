@@ -240,7 +240,7 @@ def _closing_lines(data: ExplainData) -> list[str]:
 
 
 def explain_json(data: ExplainData) -> dict[str, Any]:
-    """The explanation as JSON values; in `timeline` each run is an entry of its own."""
+    """The explanation as JSON values; in `timeline` each run is a separate entry."""
     history = data.history
     return {
         "incident": incident_json(history.incident, data.silences),

@@ -286,7 +286,7 @@ def _incident(incident: Incident, overview: Overview, style: Style) -> Iterator[
     yield from wrap_lines(f"{what}, for {lasted}: {words}", indent=2, hang=3)
     for sentence in suppression_reasons(incident, overview.silences):
         yield from wrap_lines(sentence, indent=5)
-    if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # stuck items have a list of their own
+    if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # stuck items have their own list
         yield from wrap_lines(f"such as {_ids(incident.member_ids, style)}", indent=5)
     yield from wrap_lines(f"check: {what_to_check(incident.cause)[0]}", indent=5)
 

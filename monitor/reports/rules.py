@@ -21,10 +21,10 @@ from monitor.reports.incidents import severity_and_team
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleRow:
-    """The rule of one cause, for one target or for all targets without a rule of their own."""
+    """The rule of one cause, for one target or for all targets without their own rule."""
 
     target: str | None
-    """None: all targets without a row of their own."""
+    """None: all targets without their own row."""
     found: EffectiveRule
     sources: Mapping[str, str]
     """Field to the source of its value, such as `rules[0] in monitor.toml`; other fields are built in."""
@@ -61,7 +61,7 @@ def resolves(rule: Rule) -> str:
 
 
 def rules_text(rows: Sequence[RuleRow]) -> str:
-    """A line per rule, in the order of the causes; with a column TARGET if any target has a rule of its own."""
+    """A line per rule, in the order of the causes; with a column TARGET if any target has its own rule."""
     own = {row.found.rule.cause for row in rows if row.target is not None}
     columns: dict[str, list[object]] = {
         "CAUSE": [row.found.rule.cause.value for row in rows],
@@ -89,7 +89,7 @@ def _source_text(sources: Mapping[str, str]) -> str:
 
 
 def rules_json(rows: Sequence[RuleRow]) -> list[dict[str, Any]]:
-    """The rules as JSON values; a null target means all targets without a row of their own."""
+    """The rules as JSON values; a null target means all targets without their own row."""
     return [{"target": row.target, **_rule_json(row.found.rule, row.sources)} for row in rows]
 
 

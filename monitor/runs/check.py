@@ -3,7 +3,7 @@
 1. While an incident says that the API refuses the target, one item is asked about first (the probe). If it is refused,
    the check ends.
 2. `choose_approach` decides. Item by item means that only the due items of the work list are asked about.
-3. The list is fetched as a stream. If that fails, the run ends or goes on item by item (`list_failure_ends_run`).
+3. The list is fetched as a stream. If that fails, the run ends or continues item by item (`list_failure_ends_run`).
 4. The list is compared with the work list. If many ids are missing from it, a sample is asked about one by one, and a
    wrong list is dropped.
 5. Items that are completed in the list need no request; every other tracked item is asked about.
@@ -183,7 +183,7 @@ class TargetCheck:
             await asyncio.gather(fetching, interrupted, return_exceptions=True)
 
     def _handle_list_failure(self, error: ApiError, approach: Approach) -> Approach:
-        """Stops the run, cuts it short, or goes on item by item."""
+        """Stops the run, cuts it short, or continues item by item."""
         if error.is_local(DEADLINE_EXCEEDED) and self.strategy is Strategy.LIST:
             self.check.cut_short(Reason.DEADLINE)
             return approach

@@ -70,7 +70,7 @@ class LatencyHistogram:
 
 
 KnownOutcome = Callable[[TrackedItem], Outcome | None]
-"""The outcome of an item that needs no request of its own; None: ask the API."""
+"""The outcome of an item that needs no request; None: ask the API."""
 
 
 def _no_known_outcome(_: TrackedItem) -> None:
@@ -107,7 +107,7 @@ class OutcomeBuffer:
             changes, self._changes = self._changes, []
             self._flushed_at = time.monotonic()
             if changes:
-                # a worker may be cancelled here, but its thread goes on: the next flush waits for it
+                # a worker may be cancelled here, but its thread continues: the next flush waits for it
                 self._pending_write = asyncio.ensure_future(asyncio.to_thread(self._record, changes))
                 await asyncio.shield(self._pending_write)
 

@@ -232,7 +232,7 @@ class Run:
         run_with_retry(self._engine, store)
 
     async def _under_lease(self, context: RunContext, work: Coroutine[None, None, RunReport]) -> RunReport:
-        """Renews the lease while the work goes on; cancels the work if the lease is lost."""
+        """Renews the lease during the work; cancels the work if the lease is lost."""
         working = asyncio.create_task(work)
         renewing = asyncio.create_task(self._keep_renewing(context))
         try:

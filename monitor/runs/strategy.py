@@ -74,7 +74,7 @@ _BLOCKS_ITEMS_TOO = frozenset({Cause.UNAUTHORIZED, Cause.SPENDING_LIMIT, Cause.R
 
 
 def list_failure_ends_run(strategy: Strategy, cause: Cause) -> bool:
-    """Whether a failed list ends the run; otherwise the run goes on item by item.
+    """Whether a failed list ends the run; otherwise the run continues item by item.
 
     With `auto`, only causes end it that would also affect each item: refused credentials, and limits.
     """

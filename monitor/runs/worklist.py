@@ -114,7 +114,7 @@ def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Se
 def iter_due_items(
     engine: Engine, *, target: str, run_id: int, recheck: int, first: Sequence[str] = (), batch: int = 1000
 ) -> Iterator[list[TrackedItem]]:
-    """Yields the items that a run asks about, each once, even if outcomes are stored meanwhile.
+    """Yields the items that a run asks about, each once, even if outcomes are stored in between.
 
     1. The completed items named in `first`.
     2. All items that are not completed, those not asked about for longest first. So even runs that are always cut short

@@ -41,7 +41,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fades: bool = False
     """The delay shrinks evenly to nothing while the fault is active."""
     drip: Annotated[float, msgspec.Meta(ge=1, le=1e9)] | None = None
-    """The body is sent at this many bytes per second, on a connection of its own."""
+    """The body is sent at this many bytes per second, on a separate connection."""
     drip_headers: bool = False
     cut_after: Annotated[int, msgspec.Meta(ge=0)] | None = None
     """Drop the connection after this many bytes of the body, at the latest before its last byte."""

@@ -1,7 +1,7 @@
 """Reads the rows of a sync log in batches, without blocking its writers for long.
 
 A SQLite table is read in pages by rowid or primary key, one statement per page: in rollback mode a reader blocks
-writers, so only for one page. Rows written meanwhile are read now or in the next run. A view cannot be paged cheaply,
+writers, so only for one page. Rows written in between are read now or in the next run. A view cannot be paged cheaply,
 so one statement copies it, and the copy is read. PostgreSQL uses a server-side cursor; its readers block no writer.
 """
 

@@ -266,7 +266,7 @@ def _engine(url: str, timeout_s: float) -> Engine:
 
 
 def _read(engine: Engine, targets: list[str], throttle_keys: dict[str, str], timeout_s: float) -> ProbeResult:
-    # fails if the file is gone; the schema check alone would report an empty database
+    # fails if the file was deleted; the schema check alone would report an empty database
     with reading(engine) as conn:
         conn.exec_driver_sql("SELECT 1")
     schema = SchemaState(current(engine).fit.value)

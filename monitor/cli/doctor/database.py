@@ -134,7 +134,7 @@ def _data_loss(mount: Mount) -> str | None:
 
 
 def _is_own_disk(mount: Mount) -> bool:
-    """Whether it is a disk of its own: a virtual machine made from a container image has that, and the marker."""
+    """Whether it is a separate disk: a virtual machine made from a container image has that, and the marker."""
     return mount.kind in _DISK_FILE_SYSTEMS and mount.root == "/"
 
 

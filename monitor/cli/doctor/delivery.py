@@ -26,7 +26,7 @@ def check_throttles(learned: LearnedLimits | None, *, now: datetime, at: Setting
     if learned.down:
         message = (
             f"the API was down at the end of the last run ({_format_time(learned.at)}): "
-            "the next run sends one request, and goes on if that is answered."
+            "the next run sends one request, and continues if it is answered."
         )
         yield Finding(part="breaker", level=Level.WARNING, message=message)
 
@@ -123,7 +123,7 @@ def check_routes(config: Config, locations: SettingLocations) -> list[Finding]:
     findings = [
         _finding(
             Level.WARNING,
-            f"no route leads to the channel {channel.name}: it hears of nothing.",
+            f"no route leads to the channel {channel.name}: it gets no notifications.",
             locations.of("channels", row),
             "name it in a route, or remove it",
         )

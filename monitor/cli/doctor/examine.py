@@ -134,7 +134,7 @@ class Doctor:
         return self._read(lambda conn: silence_store.list_silences(conn, ending_after=utcnow())) or []
 
     def _read(self, query: Callable[[Connection], _T]) -> _T | None:
-        """The query's result; None if the database can't be read, which has a finding of its own."""
+        """The query's result; None if the database can't be read, which has its own finding."""
         engine = connect_read_only(self.config.database.reveal())
         try:
             with reading(engine) as conn:

@@ -96,7 +96,7 @@ def _location_text(finding: Finding) -> str:
 
 
 def summary(findings: Iterable[Finding], *, option: str = "") -> str:
-    """The last sentence, and the next command on a line of its own, with `option` added to it."""
+    """The last sentence, and the next command on its own line, with `option` added to it."""
     found = list(findings)
     levels = [finding.level for finding in found]
     problems, warnings = levels.count(Level.PROBLEM), levels.count(Level.WARNING)

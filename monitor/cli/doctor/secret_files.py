@@ -73,7 +73,7 @@ def _is_secret(config: Config, loc: Sequence[str | int]) -> bool:
 
 
 def read_modes(paths: Iterable[Path]) -> list[SecretFile]:
-    """The files with their modes; a file that was deleted meanwhile is left out."""
+    """The files with their modes; a file that was just deleted is left out."""
     found = []
     for path in paths:
         try:

@@ -25,7 +25,10 @@ RULES = {
     "no channel": ("", ["there is no channel: incidents go to the log."]),
     "no route": (CHANNELS, ["there is no route: every channel gets every incident."]),
     "all is well": (CHANNELS + route(team="credentials") + route(), ["every channel is in a route."]),
-    "a channel without a route": (CHANNELS + route('["a"]'), ["no route leads to the channel b: it hears of nothing."]),
+    "a channel without a route": (
+        CHANNELS + route('["a"]'),
+        ["no route leads to the channel b: it gets no notifications."],
+    ),
 }
 
 

@@ -62,5 +62,5 @@ def test_a_service_that_was_down_is_a_warning_with_what_the_next_run_does():
     assert (finding.part, finding.level, finding.setting) == ("breaker", Level.WARNING, None)
     assert finding.message == (
         "the API was down at the end of the last run (2026-03-01 11:00:00 UTC): "
-        "the next run sends one request, and goes on if that is answered."
+        "the next run sends one request, and continues if it is answered."
     )
