@@ -87,7 +87,7 @@ def test_different_origins_and_credentials_have_different_keys():
     assert [key for key in keys if not re.fullmatch(r"[0-9a-f]{32}", key)] == []
 
 
-def test_a_rotated_api_key_has_limits_of_its_own(tmp_path):
+def test_a_rotated_api_key_has_its_own_limits(tmp_path):
     watched = target(auth={"api_key_file": file(tmp_path, "key", KEY)})
     before = throttle_key(watched)
 

@@ -136,7 +136,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize(("auth", "fault"), FAILING.values(), ids=FAILING)
-def test_no_secret_is_printed_whatever_the_api_answers(here, small_world, auth, fault):
+def test_no_secret_is_printed_with_any_answer_of_the_api(here, small_world, auth, fault):
     small_world.track(1)
     with_canaries(small_world, auth=auth)
     if fault:

@@ -530,7 +530,7 @@ class Rotating:
         return (hash(self.secret),)
 
 
-async def test_a_changed_secret_leaves_a_valid_token_alone_and_goes_into_the_next_request():
+async def test_a_changed_secret_keeps_the_valid_token_and_is_used_for_the_next_one():
     file, endpoint = Rotating("old"), Endpoint("t1", "t2")
     auth = credentials(file.read, stamp=file.stamp)
     await endpoint.acquire(auth)

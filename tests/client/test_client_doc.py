@@ -178,7 +178,7 @@ EXAMPLES = [(row[-2], example) for row in (*HINTS[1:], *SANITY[1:]) for example 
 
 
 @pytest.mark.parametrize("example", [example for _, example in EXAMPLES])
-def test_an_example_of_a_hint_is_read_as_the_table_says(example):
+def test_examples_of_hints_are_read_as_documented(example):
     said, read = example.split(" → ")
     assert hinted(said) == read
 
@@ -216,7 +216,7 @@ def kept(failure):
 
 
 @pytest.mark.parametrize("row", BODIES[1:], ids=lambda row: row[0])
-def test_an_example_of_a_body_is_read_as_the_table_says(row):
+def test_examples_of_bodies_are_read_as_documented(row):
     _, status, body, said = row
     failure = parse_api_error(Reply(status=int(status), headers={}, body=body.strip("`").encode()), now=NOW)
     lines = (re.fullmatch(r"`(\w+)`: (.*)", line).groups() for line in said.split("<br>"))
@@ -326,7 +326,7 @@ def as_written(value):
 
 
 @pytest.mark.parametrize("row", SETTINGS[1:], ids=lambda row: row[0])
-def test_a_setting_has_the_default_that_the_table_says(row):
+def test_settings_have_the_documented_defaults(row):
     (name,) = ticked(row[0])
     model = CheckConfig if name in CheckConfig.model_fields else TargetConfig
     assert row[1] == as_written(default(model, name))

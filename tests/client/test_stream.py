@@ -71,7 +71,7 @@ async def test_an_empty_body_passes_nothing_on(stream):
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
-async def test_only_the_body_of_a_success_goes_to_the_sink(stream, status):
+async def test_only_the_body_of_a_success_is_sent_to_the_sink(stream, status):
     answer, sink = await stream(hostile.replies(status, b'{"code": "no"}'))
     assert (answer.status, answer.body, sink.pieces) == (status, b'{"code": "no"}', [])
 

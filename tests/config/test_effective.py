@@ -66,7 +66,7 @@ def test_every_setting_has_its_origin(config_dir, config, key, value, source, or
     assert str(setting.origin) == origin.replace("FOLDER", str(config_dir.folder))
 
 
-def test_a_target_from_variables_alone_names_each_of_them(empty_cwd):
+def test_a_target_from_variables_has_each_of_them_as_origin(empty_cwd):
     (empty_cwd / ".env").write_text("GLOO_API_KEY=s3cret\nGLOO_PUBLISHER_ID=p1\n")
     environ = {"GLOO_PUBLISHER_ID": "p2", "MONITOR_SYNC_LOG_URL": "sqlite:///pipeline.db"}
 

@@ -173,7 +173,7 @@ def test_an_api_key_has_a_prefix_only_in_the_default_header(config_dir, header, 
     assert load_config(config_dir.write(text), {}).targets[0].auth.scheme == scheme
 
 
-def test_without_a_sync_log_of_its_own_a_target_uses_the_built_in_one(config_dir, valid):
+def test_a_target_without_a_sync_log_uses_the_built_in_one(config_dir, valid):
     text = valid.replace('[targets.sync_log]\nurl = "sqlite:///pipeline.db"', "")
 
     assert load_config(config_dir.write(text), {}).targets[0].sync_log is None

@@ -95,7 +95,7 @@ WATCHDOGS = [
 
 
 @pytest.mark.parametrize(("environ", "watchdog_s"), [w[1:] for w in WATCHDOGS], ids=[w[0] for w in WATCHDOGS])
-def test_the_environment_says_whether_there_is_a_watchdog(environ, watchdog_s):
+def test_the_watchdog_interval_is_read_from_the_environment(environ, watchdog_s):
     assert SystemdNotifier.from_environ(environ, pid=7).watchdog_s == watchdog_s
 
 

@@ -160,12 +160,12 @@ from monitor.database import leases
 from monitor.database.engine import connect, writing
 engine = connect(sys.argv[1])
 sys.stdin.readline()
-for slot in range(20):
+for number in range(20):
     try:
         with writing(engine) as conn:
             now = datetime(2026, 3, 1, tzinfo=UTC)
             leases.acquire(conn, target=f"t{number}", holder=sys.argv[2], now=now, ttl=timedelta(hours=1))
-        print(slot)
+        print(number)
     except LeaseHeldError:
         pass
 engine.dispose()

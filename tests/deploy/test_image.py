@@ -54,7 +54,7 @@ def test_the_tests_use_the_images_variables():
     assert given.items() >= OF_THE_IMAGE.items()
 
 
-def test_the_build_context_has_what_is_copied_and_no_secret():
+def test_the_build_context_has_all_copied_files_and_no_secret():
     let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"]
     copied = [word for rest in instructions("COPY") if "--from" not in rest for word in rest.split()[:-1]]
     assert sorted(copied) == sorted(let_in)

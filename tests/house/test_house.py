@@ -126,7 +126,7 @@ def test_every_exception_to_a_rule_gives_its_reason():
 # --- modules ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_module_says_what_it_does():
+def test_every_module_has_a_docstring():
     silent = [
         p
         for p in modules("monitor", "migrations")
@@ -231,7 +231,7 @@ def test_make_help_has_one_line_for_every_target():
     assert sorted(name for name, _ in helped) == sorted(phony) == sorted(rules)
 
 
-def test_make_alone_checks_everything():
+def test_make_without_a_target_runs_all_checks():
     plan = run("make", "-n", "-o", ".venv/.installed", MAKEFLAGS="").stdout
     for command in (
         "ruff format --check",

@@ -86,7 +86,7 @@ def test_continued_commands_run_and_outputs_are_rewritten(reader):
     assert reader.follow("console", None, "$ echo \\\n> one\ntwo\n$ true\n") == "$ echo \\\n> one\none\n$ true\n"
 
 
-def test_files_are_written_and_edited_as_the_document_says(reader, tmp_path):
+def test_files_are_written_and_edited_as_documented(reader, tmp_path):
     reader.follow("ini", "a.ini", "x = 1\ny = 2\n")
     reader.follow("diff", "a.ini", "-x = 1\n+x = 3\n")
     assert (tmp_path / "a.ini").read_text() == "x = 3\ny = 2\n"

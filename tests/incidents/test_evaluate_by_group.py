@@ -230,7 +230,7 @@ def bad_items(engine):
 
 @given(st.lists(TURN, min_size=1, max_size=6))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_bad_item_belongs_to_exactly_one_open_incident_however_the_rules_change(engine, turns):
+def test_every_bad_item_belongs_to_exactly_one_open_incident_after_any_change_of_rules(engine, turns):
     wiped(engine)
     rooms = Rooms(engine)
     rooms.put(*"uvwxyz", state="completed", seen_at=NOW)

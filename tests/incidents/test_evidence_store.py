@@ -63,7 +63,7 @@ def test_runs_before_the_window_are_left_out(ran, points):
     assert ids(points()) == inside[::-1]
 
 
-def test_the_newest_runs_are_included_however_old_they_are(ran, points):
+def test_the_newest_runs_are_included_at_any_age(ran, points):
     old = [ran(minutes) for minutes in (900, 800, 700)]
     inside = ran(10)
     assert ids(points(at_least=3)) == [inside, old[2], old[1]]

@@ -149,20 +149,20 @@ def rule_and_runs(row):
 
 
 @pytest.mark.parametrize("row", rows("When an incident opens"), ids=ids)
-def test_an_incident_opens_as_the_table_says(row):
+def test_incidents_open_as_documented(row):
     rule, found = rule_and_runs(row)
     assert decided(decide(rule, None, found, now=NOW)) == row[3:]
 
 
 @pytest.mark.parametrize("row", rows("Reopening"), ids=ids)
-def test_an_incident_reopens_as_the_table_says(row):
+def test_incidents_reopen_as_documented(row):
     rule, found = rule_and_runs(row)
     before = incident(cause=rule.cause, state=IncidentState.RESOLVED, resolved_at=NOW - span(row[3]))
     assert decided(decide(rule, before, found, now=NOW)) == row[4:]
 
 
 @pytest.mark.parametrize("row", rows("When it resolves"), ids=lambda row: row[0])
-def test_an_incident_resolves_as_the_table_says(row):
+def test_incidents_resolve_as_documented(row):
     found = points(ticked(row[0])[0], timedelta(minutes=5))
     last = max(point.at for point in found if point.evidence)
     state = incident(last_evidence_at=last, last_message_at=NOW - timedelta(hours=1))
@@ -170,7 +170,7 @@ def test_an_incident_resolves_as_the_table_says(row):
 
 
 @pytest.mark.parametrize("row", rows("An incident with members"), ids=lambda row: " ".join(row[:5]))
-def test_an_incident_with_members_continues_as_the_table_says(row):
+def test_incidents_with_members_continue_as_documented(row):
     members, joined, notified, state, may_resolve, *expected = row
     before = incident(
         cause=Cause.ITEMS_FAILED,

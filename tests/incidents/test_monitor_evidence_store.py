@@ -32,7 +32,7 @@ def ran(engine):
 
 
 @pytest.mark.parametrize("status", [RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.FAILED])
-def test_the_previous_run_is_found_whatever_its_status(engine, ran, status):
+def test_the_previous_run_is_found_with_any_status(engine, ran, status):
     ran(30)
     ran(20, status)
     ran(15, RunStatus.RUNNING)

@@ -116,7 +116,7 @@ def test_current_is_the_open_incident_of_a_cause_else_the_one_resolved_last(engi
     }
 
 
-def test_each_group_has_a_current_incident_of_its_own(engine):
+def test_each_group_has_its_own_current_incident(engine):
     resolved = {"state": IncidentState.RESOLVED, "resolved_at": NOW}
     about = {"cause": Cause.ITEMS_FAILED}
     open_one(engine, **about, group="faq", **resolved)

@@ -189,7 +189,7 @@ def test_the_value_of_a_sensitive_key_is_masked_at_any_depth(log, written, key):
 
 
 @pytest.mark.parametrize("key", ["base_url", "endpoint", "retry_count", "http_status", "code", "request_id", "tokens"])
-def test_a_field_of_the_logging_contract_is_left_alone(log, written, key):
+def test_fields_of_the_logging_contract_are_not_masked(log, written, key):
     log.info("tick", **{key: "harmless"})
 
     assert events(written)[0][key] == "harmless"

@@ -182,7 +182,7 @@ async def test_a_channel_that_refuses_the_sender_is_suspended_and_others_are_not
     assert state_of(engine, "broken").suspended_at == clock()
 
 
-async def test_a_refused_message_is_a_dead_letter_and_the_next_goes_on(engine, put, sender):
+async def test_a_refused_message_is_a_dead_letter_and_the_next_one_is_sent(engine, put, sender):
     put()
     put()
     with Receiver((400, {}, b""), (200, {}, b"")) as receiver:
@@ -319,7 +319,7 @@ async def test_a_sender_that_is_cancelled_while_it_claims_leaves_nothing_claimed
     assert channel.sent == []
 
 
-async def test_a_database_that_fails_under_one_channel_lets_the_others_end_first(engine, put, sender):
+async def test_other_channels_finish_if_the_database_fails_for_one(engine, put, sender):
     put(channels=("first", "second"))
     dropped = asyncio.Event()
 

@@ -159,7 +159,7 @@ def test_other_channels_and_incidents_are_not_delayed(put, claim, mark):
     assert (next_one.channel, next_one.message.kind) == ("audit", MessageKind.ACKNOWLEDGED)
 
 
-def test_a_dead_opening_lets_its_resolution_pass(put, claim, mark):
+def test_the_resolution_of_a_dead_opening_is_claimed(put, claim, mark):
     put(MessageKind.OPENED)
     (opening,) = claim()
     mark(outbox.mark_dead, opening, error="HTTP 400", now=NOW)

@@ -278,7 +278,7 @@ def test_undelivered_messages_take_one_line():
     assert lines(undelivered=lost)[-1] == "Undelivered messages: 1 to a given up, 2 to a waiting, 1 to b waiting."
 
 
-def test_no_line_is_longer_than_80_characters_whatever_the_names_and_numbers():
+def test_no_line_is_longer_than_80_characters_with_any_names_and_numbers():
     counts = {state.value: 9_999_999 for state in ItemState}
     huge = row(total=9_999_999 * 6, stuck=9_999_999, requests=9_999_999,
                **dict.fromkeys(("pending", "failed", "not_found", "invalid", "unknown"), 9999999))  # fmt: skip

@@ -485,7 +485,7 @@ STATES = st.sampled_from(["completed", "pending", "failed", "garbage"])
 
 
 @given(st.lists(STATES, max_size=40), st.integers(1, 12))
-def test_no_item_is_lost_or_stored_twice_whatever_the_answers(states, concurrency):
+def test_no_item_is_lost_or_stored_twice_with_any_answers(states, concurrency):
     async def once():
         one = Pass(
             FakeItemClient(answers={f"i{n}": ok(state) for n, state in enumerate(states)}), concurrency=concurrency

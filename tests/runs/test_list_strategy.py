@@ -180,7 +180,7 @@ WITHOUT = [
 
 
 @pytest.mark.parametrize(("fault", "why", "detail"), [w[1:] for w in WITHOUT], ids=[w[0] for w in WITHOUT])
-def test_auto_goes_on_item_by_item_without_a_list(small_world, fault, why, detail):
+def test_auto_continues_item_by_item_without_a_list(small_world, fault, why, detail):
     small_world.configure(strategy="auto", check="list_max_mb = 1")
     small_world.track(60)
     small_world.sandbox.add_fault(path=LIST, **fault)

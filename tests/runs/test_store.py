@@ -49,7 +49,7 @@ def test_the_view_has_the_columns_of_a_history_row_in_order(engine):
     assert set(columns) == set(store.HISTORY.c.keys())
 
 
-def test_history_is_newest_first_and_of_the_target_that_was_asked_for(engine):
+def test_history_is_newest_first_and_of_the_requested_target(engine):
     with writing(engine) as conn:
         ids = [start(conn, target, at=NOW + n * MINUTE) for n, target in enumerate(["a", "b", "a", "a"])]
         for run_id in ids:

@@ -59,6 +59,6 @@ def test_with_strategy_list_a_failed_list_ends_the_run(cause):
 
 
 @pytest.mark.parametrize("cause", REQUEST_CAUSES)
-def test_auto_goes_on_item_by_item_unless_the_cause_affects_each_item(cause):
+def test_auto_continues_item_by_item_unless_the_cause_affects_each_item(cause):
     meets_all = {Cause.UNAUTHORIZED, Cause.SPENDING_LIMIT, Cause.RATE_LIMITED}
     assert list_failure_ends_run(Strategy.AUTO, cause) is (cause in meets_all)

@@ -68,7 +68,7 @@ def entries(url, table):
     return [(entry.item_id, entry.submitted_at, entry.group) for batch in read(spec) for entry in batch]
 
 
-def test_every_block_of_sql_says_which_database_it_is_for():
+def test_every_block_of_sql_names_its_database():
     first_lines = {block.splitlines()[0] for block in blocks("sql")}
     assert first_lines == {"-- PostgreSQL", "-- SQLite", "-- PostgreSQL and SQLite"}
 
@@ -178,7 +178,7 @@ def test_the_uploader_of_the_document_records_new_documents_and_duplicates(small
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if "ingestion-monitor items" in line]
 
 
-def test_the_commands_of_the_document_do_what_they_say(small_world, monkeypatch, capsys):
+def test_the_documented_commands_work(small_world, monkeypatch, capsys):
     item_id = "6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11"
     small_world.configure(built_in_log=True)
     config = small_world.config_path

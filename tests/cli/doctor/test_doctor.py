@@ -146,7 +146,7 @@ def test_a_missing_sqlite_database_is_created(small_world):
     assert small_world.rows("SELECT * FROM runs") == []
 
 
-def test_a_postgresql_database_without_a_schema_is_left_alone(small_world, new_postgres):
+def test_a_postgresql_database_without_a_schema_is_not_changed(small_world, new_postgres):
     url = new_postgres()
     small_world.track(1)
     small_world.configure(database=url)
@@ -647,7 +647,7 @@ def test_without_ids_the_list_shows_that_the_credentials_work(small_world):
 
 
 @pytest.mark.parametrize("type_", ["webhook", "slack"])
-def test_a_test_message_is_sent_only_when_asked_for(small_world, type_):
+def test_a_test_message_is_sent_only_on_request(small_world, type_):
     with Receiver() as receiver:
         small_world.configure(more=HOOK.format(type=type_, url=receiver.url))
         looked = only(examined(small_world), "hook")
@@ -725,7 +725,7 @@ def test_the_destination_of_a_channel_is_printed_without_secrets(small_world):
     }
 
 
-def test_a_test_message_goes_by_mail(small_world):
+def test_a_test_message_is_sent_by_mail(small_world):
     with MailServer() as server:
         small_world.configure(more=MAIL.format(port=server.port))
         assert only(examined(small_world, send_test=True), "mail").message == "a test message was sent and accepted."

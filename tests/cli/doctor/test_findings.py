@@ -22,7 +22,7 @@ def test_remedy_and_location_are_printed_below_the_message():
     ]
 
 
-def test_a_command_stays_on_one_line_however_long():
+def test_a_long_command_stays_on_one_line():
     command = "chmod 600 /" + "long/" * 30
     assert finding_lines(finding(command=command), previous=None, ascii_only=False)[-1].endswith(f"→ {command}")
 
@@ -79,7 +79,7 @@ CODES = {
 
 
 @pytest.mark.parametrize(("findings", "code"), CODES.values(), ids=CODES)
-def test_the_exit_code_tells_configuration_from_other_parts(findings, code):
+def test_configuration_problems_have_their_own_exit_code(findings, code):
     assert exit_code(findings) == code
     assert (doctor_json(findings)["exit_code"], doctor_json(findings)["ok"]) == (code, code == 0)
 
