@@ -71,7 +71,7 @@ def slow(world, delay_s=0.1):
     world.sandbox.add_fault(path="/engine", delay_s=delay_s, passes=True)
 
 
-def in_mid_run(world):
+def start_mid_run(world):
     """Starts `check` and returns it when it has requested some items."""
     slow(world)
     process = world.start("check", "--json")

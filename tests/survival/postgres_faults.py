@@ -5,7 +5,7 @@ import time
 
 import psycopg
 from sqlalchemy import make_url
-from survival.fault_runner import FaultResult, faulty, in_mid_run, kind_of, recover, row, said
+from survival.fault_runner import FaultResult, faulty, kind_of, recover, row, said, start_mid_run
 from survival.proxy import Proxy
 
 from monitor.database.schema import upgrade
@@ -22,7 +22,7 @@ def on(server, folder, name, **options):
 
 def restarted(server, folder):
     with on(server, folder, "restarted") as world:
-        process = in_mid_run(world)
+        process = start_mid_run(world)
         server.stop()
         time.sleep(1)
         server.start()
@@ -31,7 +31,7 @@ def restarted(server, folder):
 
 def stopped_for_long(server, folder):
     with on(server, folder, "stopped") as world:
-        process = in_mid_run(world)
+        process = start_mid_run(world)
         server.stop()
         try:
             process.wait(timeout=100)
@@ -42,7 +42,7 @@ def stopped_for_long(server, folder):
 
 def sessions_killed(server, folder):
     with on(server, folder, "killed") as world:
-        process = in_mid_run(world)
+        process = start_mid_run(world)
         for _ in range(3):
             server.end_sessions()
             time.sleep(0.3)
@@ -67,7 +67,7 @@ def killed_while_closing(server, folder):
 
 def frozen(server, folder, seconds=20):
     with on(server, folder, "frozen") as world:
-        process = in_mid_run(world)
+        process = start_mid_run(world)
         server.freeze()
         time.sleep(seconds)
         server.thaw()
@@ -115,7 +115,7 @@ def silent(server, folder):
     with Proxy(server.port) as proxy:
         through = url.set(port=proxy.port).render_as_string(hide_password=False)
         with faulty(folder / "silent", through) as world:
-            process = in_mid_run(world)
+            process = start_mid_run(world)
             proxy.stop_forwarding()
             process.wait(timeout=190)
             proxy.resume_forwarding()

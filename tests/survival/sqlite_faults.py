@@ -12,7 +12,7 @@ from pathlib import Path
 
 from support.observed import until
 from support.world import environment
-from survival.fault_runner import FaultResult, faulty, in_mid_run, recover, row, said
+from survival.fault_runner import FaultResult, faulty, recover, row, said, start_mid_run
 
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 
@@ -40,7 +40,7 @@ def locked(world, how="IMMEDIATE"):
 
 def locked_in_mid_run(folder, seconds=20):
     with on(folder, "locked") as world:
-        process = in_mid_run(world)
+        process = start_mid_run(world)
         with locked(world):
             time.sleep(seconds)
         return row(world, f"locked by another process for {seconds} s during a run", process, over_s=time.monotonic())
@@ -57,7 +57,7 @@ def locked_at_the_start(folder):
 
 def locked_for_ever(folder):
     with on(folder, "forever") as world, contextlib.ExitStack() as lock:
-        process = in_mid_run(world)
+        process = start_mid_run(world)
         lock.enter_context(locked(world))
         process.wait(timeout=100)
         lock.close()
@@ -208,7 +208,7 @@ def disk_full(folder):
         small_disk(folder / "small", 8) as small,
         faulty(small / "full", f"sqlite:///{small}/full/monitor.db") as world,
     ):
-        process = in_mid_run(world)
+        process = start_mid_run(world)
         filler = small / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
