@@ -21,7 +21,7 @@ _ITEM = (
     b'"publisher_id":"11111111-1111-4111-8111-111111111111","created_at":"2026-01-01T00:00:00Z","item_tags":[]}'
 )
 _IN_FLIGHT_S = 0.25
-"""After a first 429: requests that arrive this soon were sent before its hint could be read."""
+"""Requests that arrive this soon after a first 429 were sent before its hint could be read."""
 
 
 def response(status: int, body: bytes, **headers: object) -> bytes:

@@ -28,7 +28,7 @@ _PEERS: Mapping[str, tuple[int, Sequence[int]]] = {
     "aiohttp": (8000, (16, 64, 256)),
     "pyreqwest": (15_000, (16, 64, 256)),
 }
-"""Items, and numbers in flight."""
+"""Number of items, and requests in flight."""
 _OURS_IN_FLIGHT = (32, 64, 256)
 _NAMES = {
     "tutorial": "the tutorial's loop of requests, one by one",

@@ -27,7 +27,7 @@ from monitor.sandbox import Sandbox
 ROUNDS = 21
 ITEMS = 10
 GOALS: Mapping[str, float] = {"--help": 16, "check": 90}
-"""At most so many times `python -c pass`."""
+"""At most this multiple of `python -c pass`."""
 _ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MONITOR_", "GLOO_"))},
     "NO_PROXY": "127.0.0.1",

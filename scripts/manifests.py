@@ -25,7 +25,7 @@ UNITS = sorted(path for path in (DEPLOY / "systemd").iterdir() if path.suffix in
 PROMETHEUS_RULES = DEPLOY / "prometheus/rules.yaml"
 PROMETHEUS_CASES = ROOT / "tests/deploy/alerts.yaml"
 OLDEST, NEWEST = "1.29", kubernetes_validate.latest_version()
-"""Of Kubernetes: the manifests are valid for both, and so for those between."""
+"""Kubernetes versions: the manifests are valid for both, and so for those in between."""
 
 __all__ = [
     "DEPLOY",

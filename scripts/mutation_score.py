@@ -13,10 +13,10 @@ from collections import defaultdict
 from pathlib import Path
 
 GOAL = 85
-"""Percent of the changes of one module that must be noticed."""
+"""Percentage of mutants of each module that tests must notice."""
 
 _FOLDER = Path("mutants")
-"""Where mutmut works, and nowhere else."""
+"""The working folder of mutmut."""
 
 _RESULT = re.compile(r"\s*(\S+?)\.(\w+__mutmut_\d+): (.+)")
 _NOTICED = frozenset({"killed", "timeout"})

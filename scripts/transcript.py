@@ -22,7 +22,7 @@ from pathlib import Path
 from support.world import environment
 
 FOLDER, PORT = "/srv/watching", "8080"
-"""Where the document's reader is, a path as long as `/tmp/` and eight letters; and the sandbox's port."""
+"""The reader's folder in the document, as long as `/tmp/` and eight letters; and the sandbox's port."""
 LOGGED = re.compile(r'^\{.*"level": ?"(?:info|warning)".*\}\n', re.MULTILINE)
 SERVES = "ingestion-monitor sandbox"
 LAST_WORD = "faults"

@@ -70,7 +70,7 @@ def pytest_configure_node(node):
 
 
 ON_ONE_DATABASE = {"app", "cli", "daemon", "house", "web"}
-"""Folders whose tests on PostgreSQL repeat what they show on SQLite; the packages that hold SQL are tested on both."""
+"""Folders whose tests on PostgreSQL repeat those on SQLite; packages with SQL are tested on both."""
 
 
 def pytest_collection_modifyitems(config, items):

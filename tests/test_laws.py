@@ -171,7 +171,7 @@ class Nights(RuleBasedStateMachine):
 
     template = None
     played = 0
-    """Nights that went to their end."""
+    """Nights that ended normally."""
 
     @initialize()
     def begin(self):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.process
 
 GROUP_WAIT = timedelta(seconds=30)
 MANY = 200 if THOROUGH else 60
-"""More than one batch of a delivery takes; `make thorough` has more still."""
+"""More than one batch of a delivery; `make thorough` uses more."""
 
 TARGET = """
 [[targets]]

@@ -16,7 +16,7 @@ Path(sys.argv[1]).write_text(json.dumps([code, *sys.modules]))
 """
 SERVERS = ("fastapi", "uvicorn", "starlette", "prometheus_client", "apscheduler")
 RARELY = ("alembic", "filelock", "apprise", "httpx", "smtplib", "rich", "dotenv", "psycopg")
-"""Used only for an old schema, some channels, a terminal, a `.env`, PostgreSQL."""
+"""Needed only for an old schema, some channels, a terminal, a `.env`, PostgreSQL."""
 RUNS = (
     "pyreqwest", "monitor.runs.run", "monitor.runs.check", "monitor.client.client", "monitor.notifications.delivery",
     "monitor.notifications.channels.slack",

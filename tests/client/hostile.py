@@ -22,7 +22,7 @@ class Server:
     accepted: int = 0
     """Connections."""
     ended: int = 0
-    """Of these, ones that the client closed in good order, between two requests."""
+    """Connections that the client closed cleanly, between two requests."""
     _end: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end(self) -> None:

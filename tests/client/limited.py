@@ -17,7 +17,7 @@ from monitor.client.rate.headers import RateLimitHeaderReader
 from monitor.client.retry_after import parse_retry_after
 
 EPOCH_S = 1_772_366_400.0
-"""What virtual second 0 is in Unix seconds: Sunday, 1 March 2026, noon."""
+"""Virtual second 0 in Unix seconds: Sunday, 1 March 2026, noon."""
 
 
 @dataclass(kw_only=True)
@@ -188,7 +188,7 @@ class Run:
     limiter: object
     in_flight: int = 8
     first: int = 5
-    """In flight at most, until the first answer came."""
+    """The most requests in flight before the first answer."""
     latency: Latency = Latency(round_s=0.05)
     lasts_s: float = 30.0
     start_s: float = 0.37

@@ -106,7 +106,7 @@ LATER = {
     RetryReason.RETRY_AFTER: {"retry_after": timedelta(seconds=1)},
     RetryReason.TRANSIENT: {},
 }
-"""What makes each reason true, in the order of the document."""
+"""An example of each reason, in the order of the document."""
 
 
 def decided(circumstances):

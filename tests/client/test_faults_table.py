@@ -12,7 +12,7 @@ from monitor.sandbox.responses import BY_STATUS
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
 AGAIN = "make docs"
 CHANCE = 4
-"""Of the first five calls, so many may or may not be in flight when the first answer arrives."""
+"""How many of the first five calls may or may not be in flight when the first answer arrives."""
 pytestmark = pytest.mark.timeout(600)  # the first test that uses it waits for all faults
 
 

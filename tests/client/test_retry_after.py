@@ -16,7 +16,7 @@ ZONES = dict.fromkeys(("GMT", "UTC", "UT", "Z"), 12) | {
     **dict.fromkeys(("EST", "CDT"), 7),
     **dict.fromkeys(("EDT",), 8),
 }
-"""The hour there when it is noon in Greenwich."""
+"""The local hour at noon UTC."""
 
 SANE = {
     "milliseconds": ({"retry-after-ms": "1500"}, None, 1.5),

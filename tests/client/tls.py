@@ -14,10 +14,10 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi"
 class TlsServer:
     url: str
     shook: list[str] = field(default_factory=list)
-    """The versions of the handshakes that came to their end."""
+    """The TLS versions of completed handshakes."""
     received: list[bytes] = field(default_factory=list)
     certified: list[str] = field(default_factory=list)
-    """The names in the certificates that clients showed."""
+    """The names in the certificates of clients."""
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ class Mistake:
     fix: str
     """The essentials of the remedy, as in the error."""
     shown: str = ""
-    """What the page shows in place of `wrote`."""
+    """What the page shows instead of `wrote`."""
     instead_of: str = ""
     """What `wrote` replaces in `file`; empty: `wrote` is the whole file."""
     file: str = GLOO

@@ -21,7 +21,7 @@ RENAMED = {
     "channels": {"parked_at": "suspended_at", "refreshed_at": "resent_at"},
     "reports": {"made_at": "generated_at"},
 }
-"""Columns of older revisions, and what they are called now."""
+"""Columns of older revisions, and their present names."""
 _STATES = {"status": "sent", "state": "resolved", "known_state": "failed", "kind": "opened", "cause": "outage"}
 _PER_TABLE = {("runs", "status"): "complete", ("incidents", "state"): "open", ("notifications", "status"): "due"}
 

@@ -15,10 +15,10 @@ SECRETS = {
     "gloo-client-secret": "secret",
     "slack-url": "https://hooks.example/services/x",
 }
-"""Stand-ins, by the names of their files."""
+"""Example secrets by file name."""
 
 IDS = {"GLOO_PUBLISHER_ID": "publisher", "GLOO_CLIENT_ID": "client"}
-"""Variables that the settings want in place of ids, until somebody writes the ids there."""
+"""Variables in the settings that users replace by their ids."""
 
 __all__ = ["IDS", "SECRETS", "expanded", "loaded", "parsed", "placed"]
 

@@ -20,7 +20,7 @@ from support.memory import folder_in_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = 10001
-"""Of the Dockerfile, which tests/deploy/test_image.py compares."""
+"""The variables of the Dockerfile; tests/deploy/test_image.py compares them."""
 
 OF_THE_IMAGE = {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}  # noqa: S108  # as there
 

@@ -21,7 +21,7 @@ KNOWN = {"apiVersion", "kind", "resources", "namespace", "images", "configMapGen
 KNOWN_OF_AN_IMAGE = {"name", "newName", "newTag", "digest"}
 KNOWN_OF_A_MAP = {"name", "files"}
 HASH_DIGITS = str.maketrans("013ae", "ghkmt")
-"""kustomize's hashes hold no digit or letter that could make a word."""
+"""kustomize replaces the characters of hashes that could form words."""
 
 
 class UnknownFeatureError(Exception):

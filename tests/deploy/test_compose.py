@@ -19,7 +19,7 @@ KEYS = {
     *("security_opt", "secrets", "volumes", "networks", "ports", "depends_on", "restart", "stop_grace_period"),
     *("healthcheck", "logging", "mem_limit", "pids_limit", "shm_size"),
 }
-"""What of the Compose specification is used: a slip in a key would be ignored, or refused only by `up`."""
+"""The keys of the Compose specification in use: a mistyped key would be ignored, or refused only by `up`."""
 
 
 def test_keys_are_those_of_the_compose_specification():

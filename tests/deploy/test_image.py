@@ -92,7 +92,7 @@ server = Server((host, 0), Handler) if host != "off" else None
 print("up", flush=True)
 server.serve_forever(poll_interval=0.01) if server else sys.stdin.read()
 """
-"""Stands for a daemon: argv is `ingestion-monitor`, `daemon`, a host or off, and the status that /healthz has."""
+"""Simulates a daemon: argv is `ingestion-monitor`, `daemon`, a host or off, and the status of /healthz."""
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ PODS = {name: pod_of(each) for name, each in MANIFESTS.items() if pod_of(each)}
 CONTAINERS = {f"{name}, {each['name']}": each for name, manifest in MANIFESTS.items() for each in containers(manifest)}
 JOB_LABEL = "metadata.labels['batch.kubernetes.io/job-name']"
 MAX_JOB_NAME = 63
-"""A label's value is no longer, and Kubernetes makes the label from the name."""
+"""The longest value of a label, which Kubernetes makes from the name."""
 BARE = "resources: [only.yaml]\n"
 ONLY = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"
 

@@ -62,7 +62,7 @@ RECIPES = {
     "systemd timer": ("deploy/systemd/monitor.toml", "systemctl"),
     "Compose": ("deploy/kubernetes/base/monitor.toml", "docker compose"),
 }
-"""The modes whose settings are filled in by a command: the file, and what starts something."""
+"""The deployments whose settings are filled in by a command: the file, and the command that starts a service."""
 
 
 def section(mode):

@@ -22,7 +22,7 @@ def at(text):
 
 EVERY = [
     ("in time", 5, 0),
-    ("sooner: somebody ran it by hand", 1, 0),
+    ("sooner: a manual run", 1, 0),
     ("almost half an interval late", 7.49, 0),
     ("half an interval late", 7.5, 1),
     ("one left out", 10, 1),
@@ -56,15 +56,15 @@ CRON = [
     ("in time", NIGHTLY, UTC, "2026-03-01T03:00:04", "2026-03-02T03:00:02", 0),
     ("the earlier one began early by a clock's jitter", NIGHTLY, UTC, "2026-03-01T02:59:59", "2026-03-02T03:00", 0),
     ("the later one did", NIGHTLY, UTC, "2026-03-01T03:00:01", "2026-03-02T02:59:59", 0),
-    ("twice by hand in one day", NIGHTLY, UTC, "2026-03-01T08:00", "2026-03-01T09:00", 0),
+    ("two manual runs in one day", NIGHTLY, UTC, "2026-03-01T08:00", "2026-03-01T09:00", 0),
     ("late by less than half a day", NIGHTLY, UTC, "2026-03-01T03:00", "2026-03-02T14:59", 0),
     ("late by half a day", NIGHTLY, UTC, "2026-03-01T03:00", "2026-03-02T15:00", 1),
     ("one night left out", NIGHTLY, UTC, "2026-03-01T03:00", "2026-03-03T03:00", 1),
     ("a week left out", NIGHTLY, UTC, "2026-03-01T03:00", "2026-03-09T03:00", 7),
     ("a weekend is no gap", WORKDAYS, UTC, "2026-03-06T09:00", "2026-03-09T09:00", 0),
     ("a Monday is", WORKDAYS, UTC, "2026-03-06T09:00", "2026-03-10T09:00", 1),
-    ("by hand on Sunday, then Monday's", WORKDAYS, UTC, "2026-03-08T22:00", "2026-03-09T09:00", 0),
-    ("by hand on Sunday, then Tuesday's: Sunday's stood for Monday's", WORKDAYS, UTC,
+    ("a manual run on Sunday, then Monday's", WORKDAYS, UTC, "2026-03-08T22:00", "2026-03-09T09:00", 0),
+    ("a manual run on Sunday, then Tuesday's: Sunday's counts for Monday's", WORKDAYS, UTC,
      "2026-03-08T22:00", "2026-03-10T09:00", 0),
     ("the night of the autumn change", "30 2 * * *", PARIS, "2026-10-24T00:30", "2026-10-25T00:30", 0),
     ("the night after it", "30 2 * * *", PARIS, "2026-10-25T00:30", "2026-10-26T01:30", 0),
@@ -72,7 +72,7 @@ CRON = [
     ("the spring change, a night left out", "30 2 * * *", PARIS, "2026-03-28T01:30", "2026-03-30T00:30", 1),
     ("half hours over the autumn change", HALF_HOURS, PARIS, "2026-10-25T00:30", "2026-10-25T01:00", 0),
     ("half hours over it, two left out", HALF_HOURS, PARIS, "2026-10-25T00:00", "2026-10-25T01:30", 2),
-    ("by hand in the hour that is repeated", "30 2 * * *", PARIS, "2026-10-25T01:10", "2026-10-26T01:30", 0),
+    ("a manual run in the repeated hour", "30 2 * * *", PARIS, "2026-10-25T01:10", "2026-10-26T01:30", 0),
     ("an expression that is never due", "0 0 */29 2 MON#5", UTC, "2026-03-01T00:00", "2028-03-01T00:00", 0),
 ]  # fmt: skip
 
@@ -148,7 +148,7 @@ KEPT = [
     ("cron in time", NIGHT, "2026-03-01T02:00", "2026-03-02T02:00", 0),
     ("cron, hours late, but before the next", NIGHT, "2026-03-01T02:00", "2026-03-03T01:59", 0),
     ("cron, one night left out", NIGHT, "2026-03-01T02:00", "2026-03-03T02:00", 1),
-    ("cron, by hand at noon, then at night", NIGHT, "2026-03-01T11:00", "2026-03-02T02:00", 0),
+    ("cron, a manual run at noon, then at night", NIGHT, "2026-03-01T11:00", "2026-03-02T02:00", 0),
 ]
 
 
@@ -228,7 +228,7 @@ def test_a_run_key_fits_its_column(schedule, longest):
         ("monitor-29401234", False),
         ("every morning", False),
     ],
-    ids=["none", "its own", "another interval", "cron", "a Kubernetes job", "by hand"],
+    ids=["none", "its own", "another interval", "cron", "a Kubernetes job", "manual"],
 )
 def test_missed_runs_are_not_counted_from_a_run_of_another_schedule(run_key, news):
     assert GRID.is_from_other_schedule(run_key) is news

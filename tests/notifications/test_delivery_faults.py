@@ -429,11 +429,11 @@ FAULTS = {
     11: lambda simulation: simulation.sandbox.revoke_client(),
     14: lambda simulation: simulation.sandbox.restore_client(),
 }
-"""Before which run. Each lasts for a run longer than an incident takes to open or to resolve: it may come late by one,
-but it has to come."""
+"""Changes by the run before which they happen. Each lasts one run longer than an incident needs to open or resolve, so
+a message may be one run late, but must be sent."""
 
 WRONG_CLOCK_RUNS = [(1, 2), (1, 6), (2, 3), (3, 5), (4, 6), (5, 12), (7, 8), (12, 14), (1, 17)]
-"""Before which run the clock goes wrong, and before which it is put right."""
+"""The runs before which the clock becomes wrong, and before which it is corrected."""
 
 
 class Simulation:

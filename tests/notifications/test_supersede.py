@@ -80,7 +80,7 @@ def test_old_messages_without_a_subject_keep_their_title():
 
 
 LETTERS = st.text("oumar", min_size=1, max_size=12).map(lambda text: re.sub("r(?=[^o])", "ro", text))
-"""What comes after a resolution begins with an opening."""
+"""After a resolution, the next message is an opening."""
 
 
 @given(LETTERS)

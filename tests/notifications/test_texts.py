@@ -150,7 +150,7 @@ SAYS = {
     ),
 }
 BY_LIST = ("error and message", "detail object", "html", "redirect", "body of a 200")
-"""Of them, those that a list is refused with too."""
+"""Those of them that a list can have too."""
 RUNS = [pytest.param("items", *says, id=name) for name, says in SAYS.items()]
 RUNS += [pytest.param("list", *SAYS[name], id=f"list, {name}") for name in BY_LIST]
 CHANNELS = """

@@ -25,7 +25,7 @@ SETTINGS = ProviderSettings(
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/providers/README.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
-"""The package of the document."""
+"""The package in the document."""
 
 BROKEN_CALLABLES = """
 

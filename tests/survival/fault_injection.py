@@ -34,10 +34,10 @@ STEPS = {
     "close": (RunCloser, "close"), "renew": (Run, "_renew"), "release": (Run, "_release"),
     "claim": (Sender, "_claim"), "mark": (Sender, "_mark"),
 }  # fmt: skip
-"""Steps that a thread does."""
+"""Steps that run in a thread."""
 
 WAITS = {"token": (ClientCredentials, "_request_token"), "ask": (ItemCheck, "_check_item"), "send": (Sender, "_send")}
-"""Steps that wait for somebody else's answer."""
+"""Steps that wait for an answer from the network."""
 
 Hit = Callable[[str], None]
 

@@ -32,7 +32,7 @@ AUDIT = {
     "items that are not as they are": f"SELECT {ITEMS} - count(*) FROM items WHERE known_state = 'completed'",
     "leases held": "SELECT count(*) FROM leases WHERE holder IS NOT NULL",
 }
-"""After the next run nothing of this is there: each item was found completed, once."""
+"""None of these rows exist after the next run: each item was found completed, once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class FaultResult:
     said: str
     half_written: int
     recovered_s: float
-    """From the end of the fault to the next whole state."""
+    """From the end of the fault to the next consistent state."""
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from survival.server import own_server
 TITLE = "Faults of databases"
 HEAD = ("fault", "database", "command", "ended", "said", "half-written rows", "whole again after")
 MAX_RECOVERY_S = 60
-"""From the end of a fault to the next whole state: a lease that nobody released, and a run, on a busy machine."""
+"""From the end of a fault to the next consistent state: an unreleased lease and a run, on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +26,15 @@ class FaultCase:
     """The promise about one fault."""
 
     name: str
-    """Of the function in `postgres_faults` or `sqlite_faults` that tries it."""
+    """The function in `postgres_faults` or `sqlite_faults`."""
     fault: str
     command: str = "check"
     ended: str
     said: str
-    """How the sentence goes on after `database SQLite …`; empty: nothing need be said."""
+    """The rest of the message after `database SQLite …`; empty: no message."""
     remedy: str
     short: bool = False
-    """Whether CI tries it each time."""
+    """Whether the test suite plays it."""
 
 
 AWAY = "can't be reached; check that the server runs and that host and port are right"

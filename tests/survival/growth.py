@@ -81,7 +81,7 @@ class Sample:
     runs: int
     resident_kib: int
     objects: int
-    """What the garbage collector watches."""
+    """The objects of the garbage collector."""
     files: int
     threads: int
     tasks: int
@@ -97,7 +97,7 @@ class Growth:
     messages: int
     took_s: float
     blocks: tuple[str, ...] = ()
-    """Where what was allocated in the second half still lies, the most first."""
+    """Where memory allocated in the second half is still in use, the most first."""
 
     @property
     def settled(self):

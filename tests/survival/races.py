@@ -37,7 +37,7 @@ _WRITES = {
     "items": ("UPDATE", "NEW.asked_run_id <> OLD.asked_run_id"),
     "runs": ("UPDATE", "NEW.status NOT IN ('running', 'crashed')"),
 }
-"""What a run writes, and when the run itself writes it: the next holder closes the run of another as crashed."""
+"""What a run writes, and when it is the run itself: the next holder closes the run of another as crashed."""
 _RUN_ID = {"items": "asked_run_id", "runs": "id"}
 _NOTE = """
 INSERT INTO watched SELECT '{table}', r.id, r.epoch, l.epoch FROM runs r JOIN leases l ON l.target = r.target

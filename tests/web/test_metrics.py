@@ -117,7 +117,7 @@ def test_only_incidents_and_messages_of_configured_targets_and_channels_are_repo
         (StoreError("down"), "run_errors_total"),
         (ZeroDivisionError(), "run_errors_total"),
     ],
-    ids=["somebody else runs it", "the database is down", "a defect"],
+    ids=["another process runs it", "the database is down", "a defect"],
 )
 def test_a_run_without_a_report_is_counted_by_reason(daemon, error, counted):
     with pytest.raises(type(error)), daemon.tracker.count_failure("gloo"):
