@@ -1,7 +1,6 @@
 """The command `ingestion-monitor`: one module per command or group. A command imports what it needs when it runs."""
 
 import atexit
-import contextlib
 import gc
 import io
 import os
@@ -9,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from monitor.cli import early_signals, streams
+from monitor.cli.exit_codes import OUTPUT_LOST
 from monitor.errors import ConfigError, MonitorError
 
 __all__ = ["command", "main", "tune_gc"]
@@ -22,13 +23,12 @@ def command() -> NoReturn:
     It ends without Python's teardown: a thread of pyreqwest may still be releasing a failed connection, and during
     teardown that aborts the process (exit 134, in 1 of 7 runs that end on a dead receiver).
     """
+    output = streams.install()  # first, or the next file would take the number of a closed stream
+    early_signals.install()  # before anything slow: as process 1, a signal without a handler is lost
     tune_gc()
     # a plugin would see every value of the configuration, and looking for plugins takes time
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    code = main()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # its reader has closed the pipe
-            stream.flush()
+    code = output.finish(main(), lost_code=OUTPUT_LOST)
     atexit._run_exitfuncs()  # noqa: SLF001  # they have no public interface, and `os._exit` skips them
     os._exit(code)
 
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line, by default that of the process, and returns its exit code (see `exit_codes`)."""
     from monitor.cli.app import app
 
+    early_signals.imports_done()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # a character that the terminal can't show must not fail the command

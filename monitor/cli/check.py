@@ -21,6 +21,7 @@ from monitor.cli.session import (
     temporary_folder,
 )
 from monitor.cli.signals import SignalHandler, deliver, delivery_line
+from monitor.cli.streams import log_loss
 from monitor.errors import ConfigError, LeaseHeldError, MonitorError, RunAlreadyExecutedError, StoreError
 
 if TYPE_CHECKING:
@@ -279,6 +280,8 @@ def _print_reports(results: Sequence[TargetResult], delivery: "DeliveryReport", 
     messages = delivery_line(delivery)
     if messages and (texts or not quiet or delivery.unreachable):
         texts.append(messages)
+    if (loss := log_loss()) is not None:
+        texts.append(f"Log: {loss.lines} lines could not be written to stderr ({loss.reason})")
     if dry_run and not quiet:
         texts.append("Dry run: nothing was stored or sent, and earlier runs were not read.")
     if texts:
@@ -295,4 +298,5 @@ def _as_json(results: Sequence[TargetResult], delivery: "DeliveryReport", code: 
         for result in results
     ]
     messages = {"sent": delivery.sent, "deferred": delivery.deferred, "dead": delivery.dead}
-    return {"targets": rows, "messages": messages, "exit_code": code}
+    loss = log_loss()
+    return {"targets": rows, "messages": messages, "log_lines_lost": loss.lines if loss else 0, "exit_code": code}

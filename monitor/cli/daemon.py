@@ -1,12 +1,14 @@
 """`daemon`: serves until a signal."""
 
 import signal
+from datetime import UTC, datetime
 
 import typer
 
 from monitor.cli.options import ConfigPath, LogLevel
 from monitor.cli.session import load, register_secrets
 from monitor.cli.signals import force_exit_after
+from monitor.cli.streams import log_loss
 
 
 def daemon(config: ConfigPath = None, log_level: LogLevel = None) -> None:
@@ -23,6 +25,7 @@ def daemon(config: ConfigPath = None, log_level: LogLevel = None) -> None:
     from monitor.app import validate_providers
     from monitor.config import Config, load_config
     from monitor.daemon import Daemon
+    from monitor.web.readiness import LogLoss
 
     validate_providers(first.targets)
 
@@ -32,7 +35,14 @@ def daemon(config: ConfigPath = None, log_level: LogLevel = None) -> None:
         validate_providers(changed.targets)
         return changed
 
+    def read_log_loss() -> LogLoss | None:
+        loss = log_loss()
+        if loss is None:
+            return None
+        return LogLoss(lines=loss.lines, reason=loss.reason, last_at=datetime.fromtimestamp(loss.last_at_s, UTC))
+
     async def serve() -> int:
-        return await Daemon(first, on_stop=force_exit_after, read_config=read_config).serve()
+        daemon = Daemon(first, on_stop=force_exit_after, read_config=read_config, read_log_loss=read_log_loss)
+        return await daemon.serve()
 
     raise typer.Exit(asyncio.run(serve()))

@@ -20,6 +20,8 @@ CUT_SHORT = UNREACHABLE = 4
 """The run is partial or aborted, or no channel could be reached."""
 SKIPPED = 5
 """Another process is doing the same."""
+OUTPUT_LOST = 74
+"""The command succeeded, but its output could not be written: `EX_IOERR` in `sysexits.h`."""
 PAUSE = 75
 """The gate is closed: in `sysexits.h` a temporary failure, so try again later."""
 

@@ -5,6 +5,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from monitor.cli import early_signals
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -47,6 +49,7 @@ class SignalHandler:
             self.event.set()
             force_exit_after(signum)
             loop.remove_signal_handler(signum)
+            signal.signal(signum, early_signals.end)  # not the default: process 1 would not get it
 
         for signum in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(signum, stop, signum)

@@ -31,6 +31,7 @@ from monitor.runs import store as run_store
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import LEASE_TTL, Run
 from monitor.web.endpoints import Endpoints
+from monitor.web.readiness import LogLoss
 from monitor.web.state import DaemonState, StateTracker
 
 DRAIN_S = 8.0
@@ -51,6 +52,7 @@ class Daemon:
 
     `on_stop` gets the first signal. `read_config` reads the configuration again for SIGHUP: it raises `ConfigError` if
     that is invalid, and registers its secrets with the log. After a signal, `drain_s` seconds (> 0) remain to finish.
+    `read_log_loss`: what the log could not write.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class Daemon:
         lease: timedelta = LEASE_TTL,
         clock: Clock | None = None,
         notifier: SystemdNotifier | None = None,
+        read_log_loss: Callable[[], LogLoss | None] = lambda: None,
     ) -> None:
-        self.state = DaemonState(config=config)
+        self.state = DaemonState(config=config, read_log_loss=read_log_loss)
         self._on_stop, self._drain_s, self._lease = on_stop, drain_s, lease
         self._reloader = ConfigReloader(self.state, read_config)
         self._clock = clock or Clock()
@@ -103,7 +106,10 @@ class Daemon:
             await self._shut_down()
         exit_code = 128 + (self._signal or signal.SIGTERM)
         # a log without this event belongs to a daemon that was killed
-        structlog.get_logger().info("daemon_ended", exit_code=exit_code)
+        loss = self.state.read_log_loss()
+        structlog.get_logger().info(
+            "daemon_ended", exit_code=exit_code, **({"log_lines_lost": loss.lines} if loss else {})
+        )
         return exit_code
 
     def _on_signal(self, signum: signal.Signals) -> None:

@@ -287,6 +287,7 @@ def collect_inputs(daemon: StateSnapshot, probe: ProbeResult) -> ReadinessInputs
         database=DatabaseInput(error=error, schema=probe.schema),
         targets=target_inputs(daemon, probe),
         channels=channel_inputs(daemon, probe),
+        log_loss=daemon.log_loss,
     )
 
 

@@ -68,6 +68,7 @@ METRIC_DEFINITIONS = (
         "1 if the database can be used; 0 if it can't be reached, read or written, or has another schema",
     ),
     _process("scheduler_heartbeat_timestamp_seconds", MetricKind.GAUGE, "When the daemon's event loop last ran"),
+    _process("log_lines_lost_total", MetricKind.COUNTER, "Log lines that could not be written"),
     _process(
         "config_last_reload_successful",
         MetricKind.GAUGE,

@@ -87,6 +87,7 @@ def _daemon_values(daemon: StateSnapshot) -> Iterator[_Value]:
     yield "build_info", (__version__,), 1
     yield "scheduler_heartbeat_timestamp_seconds", (), daemon.heartbeat_at.timestamp()
     yield "config_last_reload_successful", (), not daemon.reload_refused
+    yield "log_lines_lost_total", (), daemon.log_loss.lines if daemon.log_loss else 0
     yield "config_last_reload_success_timestamp_seconds", (), daemon.config_read_at.timestamp()
     for target in daemon.config.targets:
         due_times = daemon.config.schedule_for(target).due_times(target.name, daemon_managed=True)

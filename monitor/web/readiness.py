@@ -11,6 +11,8 @@ HEARTBEAT_LIMIT_S = 60.0
 """Seconds without a heartbeat after which the event loop counts as stalled. A heartbeat is due every second."""
 UNDELIVERED_LIMIT = timedelta(minutes=15)
 """A message that waits longer causes a warning."""
+LOG_LOSS_SHOWN = timedelta(hours=1)
+"""Log lines that were lost this long ago no longer cause a warning."""
 _CLOSE_ALLOWANCE = timedelta(minutes=1)
 """Time beyond the deadline to read the sync log and to store the result."""
 
@@ -46,6 +48,7 @@ class Component(StrEnum):
     RUNS = "runs"
     CONFIGURATION = "configuration"
     DELIVERY = "delivery"
+    LOG = "log"
 
 
 class SchemaState(StrEnum):
@@ -109,6 +112,17 @@ class ChannelInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogLoss:
+    """Log lines that could not be written, such as to a full disk."""
+
+    lines: int
+    """Since the daemon's start."""
+    reason: str
+    """The system's words for the last error."""
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadinessInputs:
     """Everything that readiness depends on."""
 
@@ -119,6 +133,7 @@ class ReadinessInputs:
     database: DatabaseInput = DatabaseInput()
     targets: Sequence[TargetInput] = ()
     channels: Sequence[ChannelInput] = ()
+    log_loss: LogLoss | None = None
 
 
 def readiness(inputs: ReadinessInputs, now: datetime) -> Readiness:
@@ -205,6 +220,13 @@ def _warnings(inputs: ReadinessInputs, now: datetime) -> Iterable[Reason]:
             part=Component.CONFIGURATION,
             reason="the last reload was refused; the previous configuration is in force",
             remedy="run `ingestion-monitor config check`, fix the problems, and send SIGHUP again",
+        )
+    loss = inputs.log_loss
+    if loss is not None and now - loss.last_at < LOG_LOSS_SHOWN:
+        yield Reason(
+            part=Component.LOG,
+            reason=f"{loss.lines} log lines were lost, the last at {_format_time(loss.last_at)}: {loss.reason}",
+            remedy="free the disk that stderr is written to, or restart the daemon with a reader for its stderr",
         )
     for channel in inputs.channels:
         if channel.suspended:

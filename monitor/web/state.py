@@ -16,6 +16,7 @@ from monitor.config import Config
 from monitor.errors import LeaseHeldError, RunAlreadyExecutedError
 from monitor.model import RunStatus
 from monitor.runs.report import RunReport
+from monitor.web.readiness import LogLoss
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class DaemonState:
     reload_error: str | None = None
     """Why the last reload was refused; None if it was accepted."""
     stopping: bool = False
+    read_log_loss: Callable[[], LogLoss | None] = lambda: None
+    """What the log has lost since the start of the process."""
 
 
 DURATION_BUCKETS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1800.0)
@@ -85,6 +88,7 @@ class StateSnapshot:
     store_error: str | None
     reload_refused: bool
     stopping: bool
+    log_loss: LogLoss | None
     watched_since: Mapping[str, datetime]
     counters: Mapping[str, RunCounters]
 
@@ -133,6 +137,7 @@ class StateTracker:
             store_error=self._state.store_error,
             reload_refused=self._state.reload_error is not None,
             stopping=self._state.stopping,
+            log_loss=self._state.read_log_loss(),
             watched_since=dict(self._watched_since),
             counters={name: counters.copy() for name, counters in self._counters.items()},
         )

@@ -1,0 +1,97 @@
+"""Signals before a command handles them: they end the process at once, also as process 1 of a container."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+from support.world import environment
+
+pytestmark = pytest.mark.process
+
+AS_PROCESS_1 = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+_HOLD = """
+import os, signal, sys, threading, time
+from monitor.cli import early_signals
+early_signals.install()
+print("ready", flush=True)
+{work}
+"""
+
+
+def can_unshare():
+    return shutil.which("unshare") is not None and (
+        subprocess.run([*AS_PROCESS_1, "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+@contextmanager
+def started(work, *, before=""):
+    """An interpreter that handles signals early, and then does `work`."""
+    script = f"{before}\n{_HOLD.format(work=work)}"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment()) as made:
+        assert made.stdout.readline() == "ready\n"
+        yield made
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_during_the_imports_ends_the_command_with_its_code(signum, code):
+    with started("time.sleep(600)") as process:
+        process.send_signal(signum)
+        assert process.wait(30) == code
+
+
+def test_a_main_thread_that_waits_in_a_library_does_not_hold_up_the_end(tmp_path):
+    # SQLite waits for the lock without calling Python, as a name server's lookup does
+    work = (
+        f"import sqlite3\nfile = {str(tmp_path / 'locked.db')!r}\n"
+        "one, two = sqlite3.connect(file, isolation_level=None), sqlite3.connect(file, timeout=600)\n"
+        "one.execute('BEGIN EXCLUSIVE')\nprint('locked', flush=True)\ntwo.execute('CREATE TABLE t (x)')"
+    )
+    with started(work) as process:
+        assert process.stdout.readline() == "locked\n"
+        process.terminate()
+        assert process.wait(30) == 143
+
+
+def test_an_ignored_signal_stays_ignored():
+    with started("time.sleep(600)", before="import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)") as process:
+        process.terminate()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+@pytest.mark.parametrize("command", [("daemon",), ("check",), ("items", "list")], ids=" ".join)
+@pytest.mark.parametrize("after_s", [0.2, 0.5, 1.0])
+def test_sigterm_ends_a_container_from_its_first_moments_on(small_world, command, after_s):
+    """As process 1, where this machine allows it; else the same command, which must end with the same code."""
+    small_world.track(1)
+    prefix = AS_PROCESS_1 if can_unshare() else []
+    arguments = [sys.executable, "-m", "monitor", *command, "--config", str(small_world.config_path)]
+    process = subprocess.Popen(
+        [*prefix, *arguments],
+        cwd=small_world.folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(after_s)
+    inner = child_of(process.pid) if prefix else process.pid
+    if inner is not None:
+        os.kill(inner, signal.SIGTERM)
+    ended = process.wait(30)
+    assert ended in ({143} if command == ("daemon",) else {143, 0}), "0: it was done before the signal"
+
+
+def child_of(pid):
+    """The process that `unshare` has started; None if it has ended."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:  # noqa: PTH123  # not a file
+            found = children.read().split()
+    except OSError:
+        return None
+    return int(found[0]) if found else None
