@@ -26,6 +26,10 @@ SIGNAL_PING_TIMEOUT_S = 2.0
 """The same after a signal, when the process must end soon."""
 
 
+_NOT_FOUND = 404
+"""Only some services know `/start`; the others need nothing but the end of a run."""
+
+
 class Ping(StrEnum):
     """The kinds of ping; the value is the end of the path."""
 
@@ -109,7 +113,9 @@ class Heartbeat:
             async with asyncio.timeout(timeout_s):
                 result = await self.ask(request, timeout_s)
             error = result.error
-            if error is None:
+            if error is None or (ping is Ping.START and error.status == _NOT_FOUND):
+                if error is not None:
+                    structlog.get_logger().debug("heartbeat_has_no_start", integration=self.target)
                 return
             error_text = (
                 f"HTTP {error.status}" if error.status is not None else f"no answer ({error.network or 'late'})"

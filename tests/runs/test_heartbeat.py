@@ -206,7 +206,7 @@ def test_an_unreachable_receiver_is_logged_without_its_url(small_world):
 
 ANSWERS = [
     ("a server error is tried once more", [(500, {}, b"")] * 4, "HTTP 500", 4),
-    ("an unknown check is not", [(404, {}, b"")], "HTTP 404", 2),
+    ("a method that is not allowed is not", [(405, {}, b"")], "HTTP 405", 2),
     ("a redirect is not followed", [(302, {"location": "/elsewhere"}, b"")], "HTTP 302", 2),
 ]
 
@@ -220,6 +220,23 @@ def test_a_refused_ping_is_logged_and_the_run_succeeds(small_world, answers, rea
     assert done.status is RunStatus.COMPLETE
     assert lost == [("start", reason), ("success", reason)]
     assert heard(receiver) == ["/start"] * (tries // 2) + [""] * (tries // 2)
+
+
+def test_a_service_that_knows_no_start_is_no_failure(small_world):
+    """Better Stack, Uptime Kuma and Cronitor answer 404 to `/start`."""
+    world = small_world
+    with Receiver((404, {}, b""), (200, {}, b"")) as receiver:
+        configure(world, receiver.url)
+        done, lost = logged_by(world.run)
+    assert done.status is RunStatus.COMPLETE
+    assert (heard(receiver), lost) == (["/start", ""], [])
+
+
+def test_an_unknown_check_is_a_warning_of_the_end_alone(small_world):
+    with Receiver((404, {}, b"")) as receiver:
+        configure(small_world, receiver.url)
+        _, lost = logged_by(small_world.run)
+    assert lost == [("success", "HTTP 404")]
 
 
 def test_a_failed_ping_is_sent_a_second_time(small_world):
