@@ -116,6 +116,7 @@ if TYPE_CHECKING:  # imported where one is built, so that commands that only rea
     from monitor.app.throttles import ThrottleRegistry
     from monitor.incidents.channel_failures import ChannelFailures
     from monitor.incidents.evaluate import IncidentEvaluator
+    from monitor.incidents.fallback_openings import FallbackOpenings
     from monitor.incidents.recorder import Router
     from monitor.incidents.silence_expiry import SilenceExpiry
     from monitor.notifications.delivery import ConfiguredChannel, Sender
@@ -201,7 +202,7 @@ class App:
         resolve_timeout = self._resolve_timeout()
         for each in self.config.channels:
             channels[each.name] = _configured_channel(each, resolve_timeout)
-        silence_expiry = self.silence_expiry()
+        silence_expiry, fallback_openings = self.silence_expiry(), self._fallback_openings()
         return Sender(
             self.engine,
             channels,
@@ -209,7 +210,10 @@ class App:
             holder=holder(),
             utcnow=self.clock,
             rand=random.random,
-            before_claim=[lambda conn, now: silence_expiry.notify_expired(conn, now=now)],
+            before_claim=[
+                lambda conn, now: silence_expiry.notify_expired(conn, now=now),
+                lambda conn, now: fallback_openings.notify(conn, now=now),
+            ],
         )
 
     def _resolve_timeout(self) -> timedelta:
@@ -224,6 +228,14 @@ class App:
 
         channel_router = self._incident_hooks().router
         return SilenceExpiry(environment=self.config.environment, route=self._router(), channel_router=channel_router)
+
+    def _fallback_openings(self) -> "FallbackOpenings":
+        from monitor.incidents.fallback_openings import FallbackOpenings
+
+        channel_router = self._incident_hooks().router
+        return FallbackOpenings(
+            environment=self.config.environment, route=self._router(), channel_router=channel_router
+        )
 
     def _incident_hooks(self) -> "ChannelFailures":
         from monitor.incidents.channel_failures import ChannelFailures

@@ -110,7 +110,7 @@ class ChannelFailures:
                 continue  # another channel got it
             routed = self.route(attributes_of(incident))
             others = (LOG_CHANNEL,) if passed_on else other_channels(routed, self.channels, failing=unavailable)
-            redirected = replace(message, facts=(*message.facts, (_REFUSED, f"{channel}: {reason}")))
+            redirected = replace(message, recipients=(), facts=(*message.facts, (_REFUSED, f"{channel}: {reason}")))
             outbox.enqueue(conn, redirected, channels=others, now=now)
 
     def reroute(self, conn: Connection, known: Collection[str]) -> int:
@@ -173,7 +173,10 @@ class ChannelFailures:
                 incident_store.save(conn, after)
                 kind = MessageKind.OPENED
             recorder.record(
-                decision, replace(after, channels=elsewhere), error=_last_error(conn, incident.id), kind=kind
+                decision,
+                replace(after, channels=elsewhere),
+                error=incident_store.last_error(conn, incident.id),
+                kind=kind,
             )
 
     def _current(self, conn: Connection, channel: str) -> Incident | None:
@@ -210,8 +213,3 @@ class ChannelFailures:
 
     def _excluding(self, failing: frozenset[str]) -> Router:
         return lambda attributes: other_channels(self.route(attributes), self.channels, failing=failing)
-
-
-def _last_error(conn: Connection, incident_id: int) -> str | None:
-    errors = (event.data.get("error") for event in reversed(incident_store.events(conn, incident_id)))
-    return next((error for error in errors if isinstance(error, str)), None)

@@ -16,7 +16,7 @@ from monitor.incidents.silences import apply_silences, describe_silence
 from monitor.model import Evidence, Incident, IncidentState, Silence
 from monitor.notifications import outbox
 from monitor.notifications.messages import SILENCED_LABEL, MessageKind, RunFacts, render
-from monitor.notifications.routing import Attributes, attributes_of
+from monitor.notifications.routing import LOG_CHANNEL, Attributes, attributes_of
 
 Router = Callable[[Attributes], tuple[str, ...]]
 EVENT_KINDS: Mapping[Action, str] = {
@@ -84,7 +84,9 @@ class IncidentRecorder:
         """An incident that opens or reopens, with its channels, or with the silence that prevents the notification."""
         if decision.silence_id is not None:
             return replace(incident, silence_id=decision.silence_id, channels=())
-        channels = incident.channels or self.channels_for(incident)
+        # an opening that only the fallback log took is not tied to it
+        known = () if incident.channels == (LOG_CHANNEL,) else incident.channels
+        channels = known or self.channels_for(incident)
         return replace(incident, silence_id=None, channels=channels, last_message_at=self.now)
 
     def channels_for(self, incident: Incident) -> tuple[str, ...]:

@@ -1,12 +1,13 @@
 """Queries and writes of evidence, incidents and their events. It decides nothing; members are in `members`."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, RowMapping, exists, func, insert, select, text, update
+from sqlalchemy import Connection, Row, RowMapping, String, cast, exists, func, insert, select, text, update
 
 from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
@@ -283,6 +284,20 @@ def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
     about = (incidents.c.silence_id.is_not(None), incidents.c.environment == environment, text(_IS_OPEN))
     query = select(incidents).where(*about).order_by(incidents.c.id).with_for_update(skip_locked=True)
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+
+
+def notified_only_on(conn: Connection, *, channel: str, environment: str) -> list[Incident]:
+    """The open incidents of an environment that no other channel was notified of, oldest first; locked as above."""
+    alone = cast(incidents.c.channels, String) == json.dumps([channel])
+    about = (alone, incidents.c.environment == environment, text(_IS_OPEN))
+    query = select(incidents).where(*about).order_by(incidents.c.id).with_for_update(skip_locked=True)
+    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+
+
+def last_error(conn: Connection, incident_id: int) -> str | None:
+    """The last error in the incident's events, in our own words; None without one."""
+    errors = (event.data.get("error") for event in reversed(events(conn, incident_id)))
+    return next((error for error in errors if isinstance(error, str)), None)
 
 
 def find(conn: Connection, incident_id: int, *, lock: bool = False) -> Incident | None:

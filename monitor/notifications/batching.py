@@ -5,6 +5,7 @@ the same on every attempt, unless it is certain that the receiver did not accept
 """
 
 import hashlib
+import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from datetime import datetime
 
 from monitor.model import Cause, Severity
 from monitor.notifications.messages import SILENCED_LABEL, Message, MessageKind, make_title
-from monitor.notifications.texts import describe_cause, display_name
+from monitor.notifications.routing import escape_glob
+from monitor.notifications.texts import describe_cause, describe_first_look, display_name
 
 _STATE_CHANGES = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
 """They supersede every earlier message of the incident."""
@@ -27,11 +29,18 @@ def coalesce(queue: Sequence[Message]) -> tuple[int, Message]:
     """The next message to send of an incident's undelivered ones (oldest first, at least one): its position, and the
     message with the content of all before it, which it supersedes.
 
+    0. What some recipients have already, and others not yet, counts as delivered once there is a later message.
     1. The last opening or resolution supersedes all messages before it and lists them.
     2. Updates and reminders after an undelivered opening become the opening, with the present facts. Without an
        opening, the last of them is sent, as an update if one of them is an update.
     3. An acknowledgement is sent by itself, after the messages before it: some receivers must know the alert first.
     """
+    first = next((at for at, each in enumerate(queue) if not each.recipients), 0)
+    position, message = _coalesce_undelivered(queue[first:])
+    return first + position, message
+
+
+def _coalesce_undelivered(queue: Sequence[Message]) -> tuple[int, Message]:
     last_change = max((at for at, each in enumerate(queue) if each.kind in _STATE_CHANGES), default=0)
     next_acknowledgement = next(
         (at for at in range(last_change, len(queue)) if queue[at].kind is MessageKind.ACKNOWLEDGED), len(queue)
@@ -45,7 +54,13 @@ def _coalesced_message(covered: Sequence[Message], tail: Sequence[Message]) -> M
     last, kinds = tail[-1], {each.kind for each in tail}
     kind = next((each for each in (MessageKind.OPENED, MessageKind.UPDATED) if each in kinds), last.kind)
     if last.kind is not kind:
-        last = replace(last, kind=kind, title=make_title(kind, last.subject), safe_message=tail[0].safe_message)
+        last = replace(
+            last,
+            kind=kind,
+            title=make_title(kind, last.subject),
+            safe_message=tail[0].safe_message,
+            first_look=tail[0].first_look,
+        )
     return _with_history(last, covered)
 
 
@@ -73,6 +88,8 @@ _MAX_DETAILED = 10
 """Targets whose facts a merged message repeats."""
 _MAX_ACKNOWLEDGED = 10
 """Incidents in one `ack` command, which must fit on a line."""
+_MAX_COMMAND = 1500
+"""Characters of a command: Slack cuts a block after 3,000, and half a command would silence something else."""
 _REPEATED_FACTS = (
     "since", "duration", "items", "evidence", "code", "acknowledged", "resolved by", "comment", SILENCED_LABEL,
     _HISTORY_LABEL,
@@ -82,11 +99,17 @@ _SEVERITY_ORDER = tuple(Severity)
 
 
 def merge(parts: Sequence[Message]) -> Message:
-    """Merges messages of one cause, kind and environment (oldest first, at least one); a single one is unchanged."""
+    """Merges messages of one kind and environment (oldest first, at least one); a single one is unchanged.
+
+    They have one cause, or one target, whose first look they are.
+    """
     first = parts[0]
     if len(parts) == 1:
         return first
-    subject = f"{_subject_prefix(parts)}: {describe_cause(first.cause)}"
+    by_cause = _items_by_cause(parts)
+    what = describe_cause(first.cause) if len(by_cause) == 1 else describe_first_look(by_cause)
+    prefix = _subject_prefix(parts) if len(by_cause) == 1 else display_name(first.target)
+    subject = f"{prefix}: {what}"
     return replace(
         first,
         incident_id=min(part.incident_id for part in parts),
@@ -101,8 +124,16 @@ def merge(parts: Sequence[Message]) -> Message:
         opened_at=min(part.opened_at for part in parts),
         at=max(part.at for part in parts),
         resolved_at=max((part.resolved_at for part in parts if part.resolved_at), default=None),
+        items=sum(part.items for part in parts),
         parts=tuple(parts),
     )
+
+
+def _items_by_cause(parts: Sequence[Message]) -> dict[Cause, int]:
+    found: dict[Cause, int] = {}
+    for part in parts:
+        found[part.cause] = found.get(part.cause, 0) + part.items
+    return found
 
 
 def _title(kind: MessageKind, subject: str, parts: Sequence[Message]) -> str:
@@ -133,7 +164,8 @@ def _targets(parts: Sequence[Message]) -> tuple[str, ...]:
 
 
 def _facts(parts: Sequence[Message]) -> tuple[tuple[str, str], ...]:
-    names = [_part_name(part) for part in parts]
+    one_cause = len(_items_by_cause(parts)) == 1
+    names = [_part_name(part) if one_cause else _look_name(part) for part in parts]
     details = zip(names, map(_part_details, parts[:_MAX_DETAILED]), strict=False)
     return (
         ("affected", join_names(names, limit=_MAX_NAMED)),
@@ -147,6 +179,11 @@ def _part_name(part: Message) -> str:
     return f"{display_name(part.target)} ({part.group})" if part.group else display_name(part.target)
 
 
+def _look_name(part: Message) -> str:
+    """A part of a first look, which is about one target."""
+    return f"{part.cause.value} ({part.group})" if part.group else part.cause.value
+
+
 def _part_details(part: Message) -> str:
     return "; ".join(f"{label} {value}" for label, value in part.facts if label in _REPEATED_FACTS)
 
@@ -154,12 +191,25 @@ def _part_details(part: Message) -> str:
 def _commands(parts: Sequence[Message]) -> tuple[tuple[str, str], ...]:
     if parts[0].kind is MessageKind.RESOLVED:
         return ()
-    silence = ("silence", f"ingestion-monitor silences add --match cause={parts[0].cause.value} --for 4h")
+    silences = _silence_commands(parts)
     unacknowledged = [part for part in parts if dict(part.commands).get("acknowledge")]
     if not unacknowledged or len(parts) > _MAX_ACKNOWLEDGED:
-        return (silence,)
+        return silences
     numbers = " ".join(str(part.incident_id) for part in unacknowledged)
-    return (("acknowledge", f"ingestion-monitor incidents ack {numbers}"), silence)
+    return (("acknowledge", f"ingestion-monitor incidents ack {numbers}"), *silences)
+
+
+def _silence_commands(parts: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    """The command that silences these causes on these targets and groups; none if it would be too long to copy."""
+    groups = [part.group for part in parts]
+    matchers = [
+        *(f"cause={part.cause.value}" for part in parts),
+        *(f"target={escape_glob(part.target)}" for part in parts),
+        *(f"group={escape_glob(group)}" for group in groups if all(groups)),
+    ]
+    options = " ".join(f"--match {shlex.quote(each)}" for each in dict.fromkeys(matchers))
+    command = f"ingestion-monitor silences add --for 4h {options}"
+    return (("silence", command),) if len(command) <= _MAX_COMMAND else ()
 
 
 def _unique(values: Iterable[str]) -> tuple[str, ...]:
@@ -208,7 +258,7 @@ class Batch:
     message: Message
 
 
-_MergeKey = tuple[str, str, Cause, MessageKind, str]
+_MergeKey = tuple[str, str, Cause | str, MessageKind, str, tuple[str, ...]]
 
 
 def make_batches(queues: Iterable[Sequence[Pending]], *, threaded: Collection[str]) -> list[Batch]:
@@ -218,23 +268,27 @@ def make_batches(queues: Iterable[Sequence[Pending]], *, threaded: Collection[st
     1. In each queue the next message supersedes those before it (`coalesce`).
     2. A batch that was sent before and may have arrived is sent again unchanged under the same key, unless one of its
        notifications is superseded by now.
-    3. All others are merged by channel, environment, cause and kind, and by thread if the channel is threaded.
+    3. Openings of several causes by the first run of a target are merged by channel and target.
+    4. All others are merged by channel, environment, cause and kind, and by thread if the channel is threaded.
     """
     resent: dict[tuple[str, str], list[BatchEntry]] = defaultdict(list)
+    ungrouped: list[tuple[str, BatchEntry]] = []
     groups: dict[_MergeKey, list[BatchEntry]] = defaultdict(list)
     for queue in queues:
         channel, previous_key, entry = queue[0].channel, queue[0].batch, _entry(queue)
         if previous_key is not None and not entry.superseded:
             resent[channel, previous_key].append(entry)
         else:
-            groups[_merge_key(channel, entry, threaded)].append(entry)
+            ungrouped.append((channel, entry))
     batches = []
     for (channel, previous_key), members in resent.items():
         if batch_key(entry.key for entry in members) == previous_key:
             batches.append(_make_batch(channel, members))
         else:
-            for entry in members:
-                groups[_merge_key(channel, entry, threaded)].append(entry)
+            ungrouped += [(channel, entry) for entry in members]
+    looks = _first_looks(ungrouped)
+    for channel, entry in ungrouped:
+        groups[_merge_key(channel, entry, threaded, looks)].append(entry)
     for (channel, *_), members in groups.items():
         in_order = sorted(members, key=lambda entry: entry.id)
         slices = (in_order[at : at + _MAX_BATCH] for at in range(0, len(in_order), _MAX_BATCH))
@@ -256,10 +310,23 @@ def _entry(queue: Sequence[Pending]) -> BatchEntry:
     return BatchEntry(id=kept.id, key=kept.key, message=message, thread=thread, superseded=superseded)
 
 
-def _merge_key(channel: str, entry: BatchEntry, threaded: Collection[str]) -> _MergeKey:
+def _first_looks(entries: Iterable[tuple[str, BatchEntry]]) -> frozenset[tuple[str, str]]:
+    """Channel and target of the first looks that found more than one cause."""
+    causes: dict[tuple[str, str], set[Cause]] = defaultdict(set)
+    for channel, entry in entries:
+        if entry.message.first_look:
+            causes[channel, entry.message.target].add(entry.message.cause)
+    return frozenset(look for look, found in causes.items() if len(found) > 1)
+
+
+def _merge_key(
+    channel: str, entry: BatchEntry, threaded: Collection[str], looks: Collection[tuple[str, str]]
+) -> _MergeKey:
     """Messages with the same value can be merged."""
-    thread = entry.thread if channel in threaded else None
-    return channel, entry.message.environment, entry.message.cause, entry.message.kind, thread or ""
+    message, thread = entry.message, entry.thread if channel in threaded else None
+    in_look = message.first_look and (channel, message.target) in looks
+    about = f"first look at {message.target}" if in_look else message.cause
+    return channel, message.environment, about, message.kind, thread or "", message.recipients
 
 
 def _make_batch(channel: str, members: Sequence[BatchEntry]) -> Batch:

@@ -51,10 +51,16 @@ class Message:
     group: str = ""
     """The group of items, if there is an incident per group."""
     commands: tuple[tuple[str, str], ...] = ()
+    items: int = 0
+    """Members of the incident, of a cause about items."""
+    first_look: bool = False
+    """An opening by a target's first run: such openings are merged, whatever their cause."""
     thread: str | None = None
     """The same from opening to resolution; set when the message is claimed for sending."""
     others_open: int = 0
     """Of a resolution or acknowledgement: how many incidents of its thread are still open; set when it is claimed."""
+    recipients: tuple[str, ...] = ()
+    """Only these recipients of the channel get it: the others have it already. Empty: all."""
     parts: tuple["Message", ...] = ()
 
 
@@ -73,6 +79,8 @@ class RunFacts:
     answered: int
     error: str | None = None
     """Why the run has no snapshot, in our own words."""
+    first: bool = False
+    """No earlier run of the target has a snapshot."""
 
 
 def render(
@@ -111,6 +119,8 @@ def render(
         group=incident.group,
         commands=() if resolved else _commands(incident),
         safe_message=safe_message(incident.cause, resolved=resolved),
+        items=incident.member_count,
+        first_look=kind is MessageKind.OPENED and incident.cause in ITEM_CAUSES and run is not None and run.first,
     )
 
 

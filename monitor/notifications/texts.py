@@ -111,6 +111,22 @@ _CAUSE_TEXTS_OF_ONE: Mapping[Cause, str] = {
 }
 
 
+_FIRST_LOOK_WORDS: Mapping[Cause, str] = {
+    Cause.ITEMS_FAILED: "failed",
+    Cause.ITEMS_MISSING: "missing",
+    Cause.ITEMS_STUCK: "stuck",
+    Cause.ITEMS_REGRESSED: "pending again",
+    Cause.ITEMS_INVALID: "with an invalid id",
+    Cause.UNRECOGNISED_STATUS: "with an unrecognised status",
+}
+
+
+def describe_first_look(items_by_cause: Mapping[Cause, int]) -> str:
+    """What the first run of a target found: `first look: 57 failed, 12 missing, 43 stuck`."""
+    found = [f"{count} {_FIRST_LOOK_WORDS.get(cause, CAUSE_TEXTS[cause])}" for cause, count in items_by_cause.items()]
+    return f"first look: {', '.join(found)}"
+
+
 def describe_cause(cause: Cause, members: int = 0) -> str:
     """The name of a cause; for a cause about items with their number, unless it is 0."""
     if cause not in _CAUSE_TEXTS_OF_ONE or not members:

@@ -152,6 +152,7 @@ class RunCloser:
             total=snapshot.total,
             unknown=snapshot.unknown,
             answered=checked.tally.answered,
+            first=context.previous is None,
         )
         seen = checked.tally.evidence(requests=checked.requests)
         evaluation = self._evaluator.evaluate(

@@ -1,12 +1,15 @@
+import shlex
 from dataclasses import replace
 from datetime import timedelta
 
 from support.samples import NOW, message
 
-from monitor.model import Cause, Severity
+from monitor.incidents.silences import parse_matchers
+from monitor.model import ITEM_CAUSES, Cause, Severity
 from monitor.notifications.batching import join_names, merge
 from monitor.notifications.messages import MessageKind
-from monitor.notifications.texts import channel_target
+from monitor.notifications.routing import matches
+from monitor.notifications.texts import channel_target, describe_first_look
 
 
 def parts(count, **fields):
@@ -42,7 +45,11 @@ def test_the_content_of_a_merged_opening():
     )
     assert merged.commands == (
         ("acknowledge", "ingestion-monitor incidents ack 1 2 3"),
-        ("silence", "ingestion-monitor silences add --match cause=unauthorized --for 4h"),
+        (
+            "silence",
+            "ingestion-monitor silences add --for 4h --match cause=unauthorized"
+            + "".join(f" --match target=gloo-{number}" for number in (1, 2, 3)),
+        ),
     )
     assert merged.parts == tuple(parts(3))
 
@@ -52,7 +59,41 @@ def test_many_targets_are_partly_named_and_counted():
     facts = dict(merged.facts)
     assert facts["affected"].endswith("gloo-20 and 180 more")
     assert len(merged.facts) == 3 + 10
-    assert [label for label, _ in merged.commands] == ["silence"], "no line can hold two hundred numbers"
+    assert merged.commands == (), "no line can hold two hundred numbers, and half a silence is another one"
+
+
+def test_a_suggested_silence_matches_these_targets_and_groups_and_no_others():
+    given = [replace(part, group=group) for part, group in zip(parts(2), ("a [1]", "b's *"), strict=True)]
+    (_, command) = merge(given).commands[-1]
+    options = shlex.split(command)
+    matchers = parse_matchers([options[at + 1] for at, each in enumerate(options) if each == "--match"])
+    for part in given:
+        assert matches(matchers, {"cause": "unauthorized", "target": part.target, "group": part.group})
+    for other in ({"target": "gloo-3"}, {"group": "a 1"}, {"group": "b's other"}, {"cause": "outage"}):
+        assert not matches(matchers, {"cause": "unauthorized", "target": "gloo-1", "group": "a [1]", **other})
+
+
+def look(number, cause, items, **fields):
+    return message(number, cause=cause, items=items, first_look=True, target="gloo", commands=(), **fields)
+
+
+FOUND = (
+    look(1, Cause.ITEMS_FAILED, 57), look(2, Cause.ITEMS_MISSING, 10, group="a"),
+    look(3, Cause.ITEMS_MISSING, 2, group="b"), look(4, Cause.ITEMS_STUCK, 43),
+)  # fmt: skip
+
+
+def test_a_first_look_is_one_message_with_the_numbers_of_each_cause():
+    merged = merge(FOUND)
+    assert merged.title == "gloo: first look: 57 failed, 12 missing, 43 stuck"
+    assert dict(merged.facts)["incidents"] == "1, 2, 3, 4"
+    assert dict(merged.facts)["affected"] == "items_failed, items_missing (a), items_missing (b), items_stuck"
+    assert merged.commands[-1][1].count("cause=") == 3
+
+
+def test_every_incident_has_a_word_in_a_first_look():
+    for cause in ITEM_CAUSES:
+        assert describe_first_look({cause: 3}).startswith("first look: 3 ")
 
 
 def test_a_merged_message_has_the_highest_severity_and_the_outer_times():

@@ -69,8 +69,10 @@ def signature(secret: str, content: bytes) -> str:
 
 def _payload(message: Message) -> dict[str, object]:
     """The message and its parts as JSON values."""
+    fields = msgspec.to_builtins(message)
+    del fields["recipients"], fields["first_look"]  # they are for delivery
     return {
-        **msgspec.to_builtins(message),
+        **fields,
         "facts": dict(message.facts),
         "commands": dict(message.commands),
         "parts": [_payload(part) for part in message.parts],
