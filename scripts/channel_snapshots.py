@@ -20,6 +20,7 @@ from monitor.notifications.channels.alertmanager import AlertmanagerChannel
 from monitor.notifications.channels.apprise import AppriseChannel
 from monitor.notifications.channels.email import EmailChannel
 from monitor.notifications.channels.log import LogChannel
+from monitor.notifications.channels.mail_headers import Mailbox
 from monitor.notifications.channels.pagerduty import PagerDutyChannel
 from monitor.notifications.channels.slack import SlackChannel
 from monitor.notifications.channels.smtp import MailServer, Security
@@ -99,7 +100,7 @@ async def capture_mail(message):
         mail_server = MailServer(host="127.0.0.1", port=server.port, security=Security.NONE)
         channel = EmailChannel(
             mail_server,
-            sender="Ingestion Monitor <monitor@example.com>",
+            sender=Mailbox("Ingestion Monitor", "monitor@example.com"),
             recipients=["oncall@example.com"],
             timeout_s=5,
         )

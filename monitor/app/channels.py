@@ -26,6 +26,7 @@ from monitor.config import (
     SlackConfig,
     WebhookConfig,
 )
+from monitor.config.urls import parse_mailbox
 from monitor.errors import ConfigError
 from monitor.logs import redact_text
 from monitor.model.http import CallResult, Request
@@ -152,6 +153,7 @@ def _build_alertmanager(config: AlertmanagerConfig, resolve_timeout: timedelta) 
 def _build_email(config: EmailConfig, _: timedelta) -> Channel:
     # slow to import, because of the standard library's mail packages
     from monitor.notifications.channels.email import EmailChannel
+    from monitor.notifications.channels.mail_headers import Mailbox
     from monitor.notifications.channels.smtp import MailServer, Security
 
     server = MailServer(
@@ -161,8 +163,11 @@ def _build_email(config: EmailConfig, _: timedelta) -> Channel:
         user=config.user,
         read_password=secret_reader(config.password) if config.password is not None else None,
         ca_file=config.ca_file,
+        ehlo_name=config.ehlo_name,
     )
-    return EmailChannel(server, sender=config.from_, recipients=config.to, timeout_s=CHANNEL_TIMEOUT_S)
+    return EmailChannel(
+        server, sender=Mailbox(*parse_mailbox(config.from_)), recipients=config.to, timeout_s=CHANNEL_TIMEOUT_S
+    )
 
 
 def _build_authorization(config: AlertmanagerConfig) -> Callable[[], str] | None:

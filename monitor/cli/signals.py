@@ -79,8 +79,9 @@ async def deliver(sender: "Sender", interrupt: "asyncio.Event") -> "DeliveryRepo
 def delivery_line(report: "DeliveryReport") -> str:
     """`Messages: 2 sent, 1 deferred`; empty if nothing was due and nothing waits for a failing channel."""
     waiting = 0 if report.deferred else report.blocked
+    refused = f", {report.partly} of them not to all recipients (`ingestion-monitor notifications list --all` says why)"
     counted = [
-        (report.sent, "sent"),
+        (report.sent, "sent" + (refused if report.partly else "")),
         (report.deferred, "deferred"),
         (report.dead, "given up"),
         (waiting, "not sent yet (`ingestion-monitor notifications list` says why)"),

@@ -49,7 +49,8 @@ class TolerantFile(io.RawIOBase):
         self.loss: OutputLoss | None = None
         self._fd, self._stalled, self._torn = fd, False, False
         mode = os.fstat(fd).st_mode
-        self._patience_s = patience_s if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None
+        may_stall = hasattr(select, "poll") and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))  # no poll on Windows
+        self._patience_s = patience_s if may_stall else None
 
     def writable(self) -> bool:
         """Always."""

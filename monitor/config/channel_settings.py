@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from email.utils import parseaddr
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
@@ -26,11 +26,14 @@ from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
 from monitor.config.urls import (
     is_loopback,
+    require_apprise_tls,
+    require_https,
     validate_alertmanager_url,
     validate_apprise_url,
     validate_host,
     validate_mail_address,
     validate_pagerduty_url,
+    validate_sender,
 )
 
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
@@ -55,14 +58,6 @@ _validate_routing_key = require(
     re.compile(r"[A-Za-z0-9]{32}", re.ASCII).fullmatch,
     "must be the integration key of an Events API v2 integration: 32 letters and digits",
 )
-
-
-def _validate_sender(value: str) -> str:
-    name, address = parseaddr(value)
-    if value not in {address, f"{name} <{address}>"}:
-        raise ValueError('must be a mail address, with or without a name, such as "Monitor <monitor@example.com>"')
-    validate_mail_address(address)
-    return value
 
 
 def _validate_password(password: Secret | None, info: ValidationInfo) -> Secret | None:
@@ -91,6 +86,20 @@ class ChannelConfig(Section):
     )
 
 
+class _HttpChannelConfig(ChannelConfig):
+    """What channels have whose URL may use http."""
+
+    allow_http: bool = Field(
+        default=False, description="Allows plain http to other machines, where others can read the channel's secrets."
+    )
+
+
+def _validate_secret_url(url: Secret, info: ValidationInfo) -> Secret:
+    """The URL, which is a secret by itself."""
+    allow_http = info.data.get("allow_http", True)
+    return secret_validator(partial(require_https, allow_http=allow_http))(url)
+
+
 class LogConfig(ChannelConfig):
     """The monitor's own log. A channel named `log` always exists."""
 
@@ -104,7 +113,7 @@ class LogConfig(ChannelConfig):
         return enabled
 
 
-class WebhookConfig(ChannelConfig):
+class WebhookConfig(_HttpChannelConfig):
     """JSON posted to your own URL."""
 
     type: Literal["webhook"] = Field(description="JSON posted to your own URL.")
@@ -118,14 +127,18 @@ class WebhookConfig(ChannelConfig):
         "messages are not signed.",
     )
 
+    _validate_url = field_validator("url")(_validate_secret_url)
 
-class SlackConfig(ChannelConfig):
+
+class SlackConfig(_HttpChannelConfig):
     """A Slack incoming webhook."""
 
     type: Literal["slack"] = Field(description="A Slack incoming webhook.")
     url: Annotated[WebhookUrl, Remedy("give the url of Slack's incoming webhook, " + _OR_FILE_REMEDY.format("url"))] = (
         Field(description="The incoming webhook's URL. It is a secret: anyone who knows it can post there.")
     )
+
+    _validate_url = field_validator("url")(_validate_secret_url)
 
 
 class EmailConfig(ChannelConfig):
@@ -157,15 +170,22 @@ class EmailConfig(ChannelConfig):
     password: Annotated[Secret, AfterValidator(secret_validator(_validate_ascii))] | None = Field(
         default=None, validate_default=True, description="The user's password."
     )
-    from_: Annotated[Text, AfterValidator(text_validator(_validate_sender)), Remedy("give the sender's address")] = (
+    from_: Annotated[Text, AfterValidator(text_validator(validate_sender)), Remedy("give the sender's address")] = (
         Field(
             alias="from",
-            description="The sender's address, with or without a name.",
+            description="The sender's address, with or without a name. A name with a comma or another special "
+            "character stands in double quotes.",
             examples=["Ingestion Monitor <monitor@example.com>"],
         )
     )
     to: Annotated[tuple[_MailAddress, ...], Remedy("give at least one recipient")] = Field(
         min_length=1, max_length=100, description="The recipients' addresses.", examples=[["oncall@example.com"]]
+    )
+    ehlo_name: Annotated[Text, AfterValidator(text_validator(validate_host))] | None = Field(
+        default=None,
+        description="The name by which this machine greets the mail server (EHLO). Default: its full host name, or, "
+        "if it has none, the address that the connection comes from, in brackets.",
+        examples=["monitor.example.com"],
     )
     ca_file: CertificateFile | None = Field(
         default=None, description="A PEM file of CA certificates to trust in addition to the system's."
@@ -200,7 +220,7 @@ class PagerDutyConfig(ChannelConfig):
     )
 
 
-class AlertmanagerConfig(ChannelConfig):
+class AlertmanagerConfig(_HttpChannelConfig):
     """Prometheus Alertmanager, API v2."""
 
     type: Literal["alertmanager"] = Field(description="Prometheus Alertmanager, API v2.")
@@ -215,6 +235,20 @@ class AlertmanagerConfig(ChannelConfig):
         default=None, description="A token to send as `Authorization: Bearer`, instead of user and password."
     )
 
+    @field_validator("password", "token")
+    @classmethod
+    def _validate_not_in_the_clear(cls, secret: Secret | None, info: ValidationInfo) -> Secret | None:
+        url, allow_http = info.data.get("url"), info.data.get("allow_http", True)
+        if secret is not None and url is not None:
+            try:
+                require_https(url.reveal(), allow_http=allow_http)
+            except ValueError:
+                raise invalid_value(
+                    "would be sent in the clear: use https in url; plain http is only allowed to this machine, or with "
+                    "allow_http = true"
+                ) from None
+        return secret
+
     _validate_password_of_user = field_validator("password")(_validate_password)
 
     @field_validator("token")
@@ -225,7 +259,7 @@ class AlertmanagerConfig(ChannelConfig):
         return token
 
 
-class AppriseConfig(ChannelConfig):
+class AppriseConfig(_HttpChannelConfig):
     """Any service that the Apprise library supports."""
 
     type: Literal["apprise"] = Field(description="Any service that the Apprise library supports.")
@@ -234,6 +268,12 @@ class AppriseConfig(ChannelConfig):
         AfterValidator(secret_validator(validate_apprise_url)),
         Remedy("give Apprise's URL of the service, " + _OR_FILE_REMEDY.format("url")),
     ] = Field(description="The service's Apprise URL, such as `ntfy://topic`. It is a secret: it holds credentials.")
+
+    @field_validator("url")
+    @classmethod
+    def _validate_tls(cls, url: Secret, info: ValidationInfo) -> Secret:
+        allow_http = info.data.get("allow_http", True)
+        return secret_validator(partial(require_apprise_tls, allow_http=allow_http))(url)
 
 
 CHANNEL_TYPES: Mapping[str, type[ChannelConfig]] = {

@@ -19,6 +19,15 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 """RFC 5321's dot-string: the part before the @, without quotes."""
 _MAX_MAILBOX, _MAX_HOST = 64, 253
+_QUOTED_NAME, _ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"'), re.compile(r"\\(.)")
+_PLAIN_NAME = re.compile(r"[^\"<>@,:;\[\]\\]*")
+"""Brackets in it are a part of the name, although RFC 5322 has comments there."""
+_APPRISE_OVER_HTTP = frozenset({
+    "apprise", "bark", "enigma2", "form", "goalert", "gorush", "gotify", "hassio", "humhub", "json", "kodi", "mastodon",
+    "misskey", "mmost", "ncloud", "nctalk", "onebot", "parsep", "pjet", "rocket", "signal", "smseagle", "synology",
+    "toot", "xbmc", "xml",
+})  # fmt: skip
+"""Apprise's schemes of services that always speak http to the host named, and https with an `s` after the scheme."""
 _PORT, _MAX_PORT = re.compile(r"\d{1,5}", re.ASCII), 65535
 
 
@@ -34,6 +43,23 @@ def validate_base_url(url: str, *, allow_http: bool) -> str:
 def validate_webhook_url(url: str) -> str:
     """A channel's absolute http(s) URL."""
     _parse_web_url(url, "must be a URL that starts with https:// or http://")
+    return url
+
+
+def require_https(url: str, *, allow_http: bool) -> str:
+    """A channel's http(s) URL, once it is known that it is, or goes with, a secret."""
+    _require_https(urlsplit(url), allow_http=allow_http)
+    return url
+
+
+def require_apprise_tls(url: str, *, allow_http: bool) -> str:
+    """An Apprise URL. Those of services that you run yourself end in `s` for https: `gotifys://`, `jsons://`."""
+    scheme, host = url.partition("://")[0].lower(), _apprise_host(url)
+    if scheme in _APPRISE_OVER_HTTP and not (allow_http or _may_be_plain(host)):
+        raise ValueError(
+            f'must use https, as in "{scheme}s://"; plain http is only allowed to this machine, or with '
+            "allow_http = true"
+        )
     return url
 
 
@@ -79,6 +105,26 @@ def validate_host(host: str) -> str:
         if len(host) > _MAX_HOST or not _HOST.fullmatch(host):
             raise ValueError("must be only a host name or address: set port separately") from None
     return host
+
+
+def parse_mailbox(text: str) -> tuple[str, str]:
+    """Name (may be empty) and address of a sender: `a@b`, `Name <a@b>` or `"Name, with a comma" <a@b>`."""
+    name, bracket, rest = text.rpartition("<")
+    address = rest.removesuffix(">")
+    quoted = _QUOTED_NAME.fullmatch(name.strip())
+    if bracket and (address == rest or not (quoted or _PLAIN_NAME.fullmatch(name))):
+        raise ValueError(
+            "must be a mail address, with or without a name; quote a name with special characters, as in "
+            "'\"Monitor, Ingestion\" <monitor@example.com>'"
+        )
+    validate_mail_address(address)
+    return (_ESCAPED.sub(r"\1", quoted[1]) if quoted else name.strip()), address
+
+
+def validate_sender(text: str) -> str:
+    """The text, if `parse_mailbox` can read it."""
+    parse_mailbox(text)
+    return text
 
 
 def parse_listen_address(text: str) -> tuple[str, int]:
@@ -146,8 +192,22 @@ def resolve_sqlite_path(url: str, folder: Path) -> str:
 
 
 def _require_https(parts: SplitResult, *, allow_http: bool) -> None:
-    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
+    if parts.scheme == "http" and not (allow_http or _may_be_plain(parts.hostname or "")):
         raise ValueError("must use https; plain http is only allowed to this machine, or with allow_http = true")
+
+
+def _may_be_plain(host: str) -> bool:
+    """Whether http needs no permission: to this machine, and to names that exist only in tests (RFC 6761, 6.2)."""
+    return is_loopback(host) or host.lower().endswith(".test")
+
+
+def _apprise_host(url: str) -> str:
+    """The host of an Apprise URL; empty if there is none."""
+    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    try:
+        return urlsplit(f"//{authority}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _parse_web_url(url: str, message: str) -> SplitResult:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from monitor.database.engine import reading, writing
 from monitor.incidents import store as incident_store
 from monitor.notifications import channel_state
-from monitor.notifications.channels import Channel, SendOutcome, SupportsResend
+from monitor.notifications.channels import Channel, SendOutcome, SupportsResend, attempt
 from monitor.notifications.messages import Message, MessageKind, render
 
 RESEND_INTERVAL = timedelta(minutes=1)
@@ -38,7 +38,7 @@ class AlertResender:
                 at = self.utcnow()
                 messages = await asyncio.to_thread(self._due, name, at)
                 if messages:
-                    result = await channel.resend(messages, at=at)
+                    result = await attempt(channel.resend(messages, at=at))
                     if result.outcome is not SendOutcome.DELIVERED:
                         structlog.get_logger().warning("alerts_not_resent", channel=name, reason=result.reason)
 

@@ -39,14 +39,16 @@ def next_state(
     )
     if result.outcome is SendOutcome.SUSPENDED:
         return replace(failed, suspended_at=state.suspended_at or now, fingerprint=fingerprint, blocked_until=None)
-    backoff_s = exponential_backoff_s(
-        state.failures,
-        initial_s=INITIAL_BACKOFF.total_seconds(),
-        max_s=MAX_BACKOFF.total_seconds(),
-        jitter=0.5 + rand / 2,
-    )
     retry_after = min(result.retry_after or timedelta(0), _MAX_RETRY_AFTER)
-    return replace(failed, blocked_until=now + max(timedelta(seconds=backoff_s), retry_after))
+    return replace(failed, blocked_until=now + max(backoff(state.failures, rand=rand), retry_after))
+
+
+def backoff(failures: int, *, rand: float) -> timedelta:
+    """The wait after one more failure than so many. Pure; `rand` as in `next_state`."""
+    seconds = exponential_backoff_s(
+        failures, initial_s=INITIAL_BACKOFF.total_seconds(), max_s=MAX_BACKOFF.total_seconds(), jitter=0.5 + rand / 2
+    )
+    return timedelta(seconds=seconds)
 
 
 def is_failing(state: ChannelState, *, now: datetime) -> bool:

@@ -35,11 +35,15 @@ class DeliveryReport:
     """What one pass over the outbox did. Sent messages count once each, deferred notifications individually."""
 
     sent: int = 0
+    partly: int = 0
+    """Of the sent ones, those that the receiver refused for a part of the recipients."""
     deferred: int = 0
     """Includes those that wait because another message of their channel failed."""
     dead: int = 0
     refused: int = 0
     """Of the dead ones, those that their receiver refused: it was reached."""
+    reached: int = 0
+    """Of the deferred ones, those that wait for a part of the recipients: their receiver was reached."""
     logged: int = 0
     """Of the sent ones, those about a failing channel that went only to the log."""
     blocked: int = field(default=0, compare=False)
@@ -48,12 +52,12 @@ class DeliveryReport:
     @property
     def unreachable(self) -> bool:
         """Whether something was due and no channel was reached."""
-        return self.sent == self.logged and self.deferred + self.dead > self.refused
+        return self.sent == self.logged and self.deferred + self.dead > self.refused + self.reached
 
 
 def sum_reports(reports: Iterable[DeliveryReport]) -> DeliveryReport:
     """The sums; `blocked` is left out, since it is a state at the end."""
-    counts = ("sent", "deferred", "dead", "refused", "logged")
+    counts = ("sent", "partly", "deferred", "dead", "refused", "reached", "logged")
     every = list(reports)
     return DeliveryReport(**{name: sum(getattr(each, name) for each in every) for name in counts})
 
@@ -254,7 +258,7 @@ class Sender:
             if state != before:
                 channel_state.save(conn, state)
             report = self._store_result(conn, batch, result, state, rest)
-        if result.outcome is not SendOutcome.DELIVERED:
+        if result.outcome is not SendOutcome.DELIVERED or result.deferred:
             _log_failure(batch, result, state, report)
         return report
 
@@ -267,11 +271,14 @@ class Sender:
         rest: Sequence[ClaimedBatch],
     ) -> DeliveryReport:
         channel, now = batch.channel, self._utcnow()
+        if result.outcome is SendOutcome.DELIVERED and result.deferred:
+            return self._store_remainder(conn, batch, result)
         if result.outcome is SendOutcome.DELIVERED:
-            outbox.mark_sent(conn, batch, now=now)
+            outbox.mark_sent(conn, batch, now=now, error=None if result.complete else result.reason)
             self._incident_hooks.record_delivery(conn, channel, now=now)
             is_about_channel = batch.message.cause is Cause.CHANNEL_FAILING
-            return DeliveryReport(sent=1, logged=int(is_about_channel and channel == LOG_CHANNEL))
+            logged = is_about_channel and channel == LOG_CHANNEL
+            return DeliveryReport(sent=1, logged=int(logged), partly=int(not result.complete))
         if result.outcome is SendOutcome.REFUSED:
             outbox.mark_dead(conn, batch, error=result.reason, now=now)
             self._incident_hooks.redirect_refused(conn, batch.ids, channel, reason=result.reason, now=now)
@@ -283,6 +290,23 @@ class Sender:
         if dead or is_failing(state, now=now):
             self._incident_hooks.record_failure(conn, channel, error=result.reason, now=now)
         return DeliveryReport(deferred=outbox.count_pending(conn, channel=channel), dead=dead)
+
+    def _store_remainder(self, conn: Connection, batch: ClaimedBatch, result: SendResult) -> DeliveryReport:
+        """Some recipients have it, others are deferred: they get it later, and hold up no other message."""
+        now = self._utcnow()
+        outbox.defer_recipients(
+            conn,
+            batch,
+            recipients=result.deferred,
+            until=lambda attempts: now + channel_state.backoff(attempts, rand=self._rand()),
+            error=result.reason,
+            now=now,
+        )
+        self._incident_hooks.record_delivery(conn, batch.channel, now=now)
+        accepted = set(result.deferred) != set(batch.message.recipients)
+        dead = outbox.expire(conn, channels=[batch.channel], now=now).get(batch.channel, 0)
+        waiting = 0 if dead else len(batch.ids)
+        return DeliveryReport(sent=int(accepted), deferred=waiting, dead=dead, refused=dead, reached=waiting)
 
     def _release(self, unsent: Sequence[ClaimedBatch], in_flight: bool) -> None:  # noqa: FBT001  # called by position in a thread
         with writing(self._engine) as conn:

@@ -5,7 +5,7 @@ again with the same key. `batching` decides what is sent as one message.
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -82,7 +82,15 @@ def enqueue(
         for channel in channels
     ]
     if rows:
+        _hasten_remainders(conn, message.incident_id, channels, until=now + wait)
         conn.execute(insert(notifications), rows)
+
+
+def _hasten_remainders(conn: Connection, incident_id: int, channels: Sequence[str], *, until: datetime) -> None:
+    """What waits for a part of the recipients must not hold up the next message for all, which supersedes it."""
+    theirs = notifications.c.incident_id == incident_id, notifications.c.channel.in_(list(channels))
+    waiting = (_DUE, notifications.c.sent_at.is_not(None), notifications.c.next_attempt_at > until)
+    conn.execute(update(notifications).where(*theirs, *waiting).values(next_attempt_at=until))
 
 
 def claim(
@@ -208,9 +216,41 @@ _ATTEMPTED: dict[str, object] = {"attempts": notifications.c.attempts + 1}
 _DUE = notifications.c.status == "due"
 
 
-def mark_sent(conn: Connection, batch: ClaimedBatch, *, now: datetime) -> None:
-    """The receiver accepted the message: it is sent, even if another sender has claimed it by now."""
-    _update(conn, batch, _DUE, {"status": "sent", "sent_at": now, **_ATTEMPTED, "last_error": None})
+def mark_sent(conn: Connection, batch: ClaimedBatch, *, now: datetime, error: str | None = None) -> None:
+    """The receiver accepted the message: it is sent, even if another sender has claimed it by now.
+
+    `error` says for which recipients it did not.
+    """
+    values = {"status": "sent", "sent_at": now, **_ATTEMPTED, "last_error": to_column_text(error, 500)}
+    _update(conn, batch, _DUE, values)
+
+
+def defer_recipients(
+    conn: Connection,
+    batch: ClaimedBatch,
+    *,
+    recipients: Sequence[str],
+    until: Callable[[int], datetime],
+    error: str,
+    now: datetime,
+) -> None:
+    """Some recipients have it: the batch is due again for the others, at `until(attempts)`, under the same key.
+
+    It waits as `due` with `sent_at`, the time of the first delivery. Nothing changes if another sender has it by now.
+    """
+    for chunk in in_chunks(batch.ids):
+        columns = notifications.c.id, notifications.c.attempts, notifications.c.message, notifications.c.sent_at
+        rows = conn.execute(select(*columns).where(notifications.c.id.in_(chunk), _is_ours(batch))).all()
+        for row in rows:
+            values = {
+                "message": {**row.message, "recipients": list(recipients)},
+                "next_attempt_at": until(row.attempts),
+                "attempts": row.attempts + 1,
+                "sent_at": row.sent_at or now,
+                "last_error": to_column_text(error, 500),
+                **_UNCLAIMED,
+            }
+            conn.execute(update(notifications).where(notifications.c.id == row.id).values(values))
 
 
 def defer(conn: Connection, batch: ClaimedBatch, *, until: datetime, error: str, certain: bool) -> None:
@@ -265,10 +305,12 @@ def move(conn: Connection, *, incident_id: int, channel: str, to: Sequence[str])
     query = select(notifications).where(*theirs).order_by(notifications.c.id)
     rows = conn.execute(query.with_for_update()).mappings().all()
     first, *others = to
-    new_values = {"channel": first, "batch": None, "thread": None, **_UNCLAIMED}
-    conn.execute(update(notifications).where(notifications.c.id.in_([row["id"] for row in rows])).values(new_values))
+    new_values = {"channel": first, "batch": None, "thread": None, "sent_at": None, **_UNCLAIMED}
     for row in rows:
-        enqueue(conn, msgspec.convert(row["message"], Message), channels=others, now=row["created_at"])
+        message = replace(msgspec.convert(row["message"], Message), recipients=())
+        values = {**new_values, "message": msgspec.to_builtins(message)}
+        conn.execute(update(notifications).where(notifications.c.id == row["id"]).values(values))
+        enqueue(conn, message, channels=others, now=row["created_at"])
     return len(rows)
 
 

@@ -216,7 +216,7 @@ def _delivery_status(message: SentMessage, event: TimelineEvent) -> str:
         case "sent":
             late = message.sent_at is not None and message.sent_at.date() != event.at.date()
             at = format_time(message.sent_at) if late else f"{message.sent_at:%H:%M:%S}" if message.sent_at else "-"
-            return f"{message.kind}, sent {at}"
+            return f"{message.kind}, sent {at}{why}"
         case "due":
             tried = f" after {plural(message.attempts, 'attempt')}" if message.attempts else ""
             return f"{message.kind}, waiting{tried}{why}"

@@ -40,7 +40,8 @@ def _row(notification: NotificationRow, state: ChannelState | None, now: datetim
 
 def _delivery_status(notification: NotificationRow, state: ChannelState | None, now: datetime) -> str:
     if notification.status == "sent":
-        return f"sent {format_time(notification.sent_at)}"
+        partly = f", but {notification.last_error}" if notification.last_error else ""
+        return f"sent {format_time(notification.sent_at)}{partly}"
     if notification.status == "superseded":
         return f"superseded by notification {notification.superseded_by}"
     if notification.status == "dead":

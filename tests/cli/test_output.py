@@ -5,14 +5,17 @@ All tests start real processes, which is what costs their seconds.
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 from support.receiver import Receiver
 from support.world import environment
+from web.served import free_port
 
 from monitor.cli.streams import TolerantFile
 
@@ -97,11 +100,19 @@ def test_a_closed_stream_is_not_replaced_by_the_database(small_world):
 @pytest.mark.process
 def test_a_daemon_whose_log_is_full_goes_on_and_says_so(failing_world, receiver):
     command = [sys.executable, "-m", "monitor", "daemon", "--config", str(failing_world.config_path)]
+    port = free_port()
+    env = environment({"MONITOR_WEB__LISTEN": f"127.0.0.1:{port}"})
     with open("/dev/full", "wb") as full:  # noqa: PTH123  # a device
-        daemon = subprocess.Popen(command, env=environment(), cwd=failing_world.folder, stdout=full, stderr=full)
+        daemon = subprocess.Popen(command, env=env, cwd=failing_world.folder, stdout=full, stderr=full)
     try:
         until(lambda: receiver.got or daemon.poll() is not None)
         assert daemon.poll() is None
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as answer:
+            (warning,) = json.loads(answer.read())["warnings"]
+        assert (warning["part"], "No space left on device" in warning["reason"]) == ("log", True)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            (lost,) = re.findall(rb"^ingestion_monitor_log_lines_lost_total (\S+)", answer.read(), re.MULTILINE)
+        assert float(lost) > 0
     finally:
         daemon.terminate()
         assert daemon.wait(30) == 143

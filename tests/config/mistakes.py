@@ -54,7 +54,8 @@ MAIL = (
     '[[channels]]\nname = "mail"\ntype = "email"\nhost = "smtp.example.com"\nfrom = "monitor@example.com"\n'
     'to = ["oncall@example.com"]\n'
 )
-ALERTS = '[[channels]]\nname = "alerts"\ntype = "alertmanager"\nurl = "http://alertmanager:9093"\n'
+ALERTS = '[[channels]]\nname = "alerts"\ntype = "alertmanager"\nurl = "https://alertmanager:9093"\n'
+PLAIN_ALERTS = ALERTS.replace("https:", "http:")
 ONCALL = '[[channels]]\nname = "oncall"\n'
 OUTAGE = '[[rules]]\ncause = "outage"\n'
 
@@ -422,6 +423,9 @@ LINES = {
              "channels.mail.to[0]", "only a mail address", '`to = ["oncall"]`'),
             (MAIL.replace("monitor@example.com", "Monitor <monitor"),
              "channels.mail.from", "a mail address, with or without a name", '`from = "Monitor <monitor"`'),
+            (MAIL.replace("monitor@example.com", "Monitor, Ingestion <monitor@example.com>"),
+             "channels.mail.from", "quote a name with special characters", "a comma in the name, without quotes"),
+            (MAIL + 'ehlo_name = "monitor.example.com:25"', "channels.mail.ehlo_name", "only a host name or address"),
             (MAIL + 'security = "none"', "channels.mail.security", '"none" is only allowed to this machine, or'),
             (MAIL + 'user = "monitor"', "channels.mail.password", "give the user's password, or password_file"),
             (MAIL + 'password = "s3cret"', "channels.mail.password", "give the user that the password belongs to"),
@@ -438,6 +442,14 @@ LINES = {
              "channels.alerts.url", "give user and password, or a token"),
             (ALERTS + 'user = "me"\npassword = "s3cret"\ntoken = "s3cret"',
              "channels.alerts.token", "keep one of them"),
+            (PLAIN_ALERTS + 'user = "me"\npassword = "s3cret"', "channels.alerts.password", "use https in url"),
+            (PLAIN_ALERTS + 'token = "s3cret"', "channels.alerts.token", "would be sent in the clear"),
+            ('[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "http://hooks.example/s3cret"',
+             "channels.hook.url", "use https; plain http is only allowed to this machine"),
+            ('[[channels]]\nname = "oncall"\ntype = "slack"\nurl = "http://hooks.example/s3cret"',
+             "channels.oncall.url", "use https; plain http is only allowed to this machine"),
+            ('[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "gotify://push.example/s3cret"',
+             "channels.phone.url", 'use https, as in "gotifys://"'),
             ('[[channels]]\nname = "phone"\ntype = "apprise"',
              "channels.phone.url", "give Apprise's URL of the service, or"),
             ('[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "s3cret"',

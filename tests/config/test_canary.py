@@ -67,7 +67,7 @@ routing_key = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 [[channels]]
 name = "alerts"
 type = "alertmanager"
-url = "http://alertmanager:9093"
+url = "https://alertmanager:9093"
 token = "{token}"
 [[channels]]
 name = "phone"

@@ -12,6 +12,7 @@ from support.samples import NOW, incident, message
 from support.world import Clock
 
 from monitor.app import send_once
+from monitor.cli.signals import delivery_line
 from monitor.database.engine import reading, writing
 from monitor.database.tables import notifications
 from monitor.errors import StoreError
@@ -359,3 +360,110 @@ REPORTS = [
 @pytest.mark.parametrize(("report", "unreachable"), [r[1:] for r in REPORTS], ids=[r[0] for r in REPORTS])
 def test_when_no_channel_was_reached(report, unreachable):
     assert report.unreachable is unreachable
+
+
+# --- a part of the recipients -----------------------------------------------------------------------------------------
+
+PARTLY = SendResult(
+    outcome=SendOutcome.DELIVERED,
+    reason="deferred for 1 of 2 recipients: bo (SMTP 450)",
+    complete=False,
+    deferred=("bo",),
+)
+
+
+async def test_deferred_recipients_get_the_message_later_under_the_same_key_and_the_others_do_not(
+    engine, put, sender, clock
+):
+    put()
+    channel = FakeChannel(PARTLY, PARTLY, DELIVERED)
+    first = await sender(mail=channel, oncall=channel).deliver()
+    assert (first.sent, first.deferred, first.unreachable) == (1, 1, False)
+    assert [(row.status, row.last_error) for row in rows(engine)] == [("due", PARTLY.reason)]
+    assert (await sender(oncall=channel).deliver()).sent == 0, "not at once"
+    clock.advance(minutes=1)
+    again = await sender(oncall=channel).deliver()
+    assert (again.sent, again.deferred, again.unreachable) == (0, 1, False)
+    clock.advance(minutes=2)
+    assert (await sender(oncall=channel).deliver()).sent == 1
+    assert [sent.recipients for sent in channel.sent] == [(), ("bo",), ("bo",)]
+    assert len(set(channel.keys)) == 1
+    assert [row.status for row in rows(engine)] == ["sent"]
+
+
+async def test_deferred_recipients_hold_up_no_other_message(put, sender):
+    first, second = put(), put()
+    channel = FakeChannel(PARTLY, DELIVERED)
+    assert (await sender(oncall=channel).deliver()).sent == 2
+    assert [sent.incident_id for sent in channel.sent] == [first, second]
+
+
+async def test_a_later_message_of_the_incident_goes_to_all_at_once_and_replaces_what_was_deferred(
+    engine, put, sender, clock
+):
+    incident_id = put()
+    channel = FakeChannel(PARTLY, DELIVERED)
+    await sender(oncall=channel).deliver()
+    with writing(engine) as conn:
+        resolved = message(incident_id, kind=MessageKind.RESOLVED, target="target-0", environment="test-0", at=clock())
+        outbox.enqueue(conn, resolved, channels=["oncall"], now=clock())
+    assert (await sender(oncall=channel).deliver()).sent == 1
+    (_, last) = channel.sent
+    assert (last.kind, last.recipients) == (MessageKind.RESOLVED, ())
+    assert "not delivered until now" not in dict(last.facts)
+    assert [row.status for row in rows(engine)] == ["superseded", "sent"]
+
+
+async def test_a_merged_message_is_sent_again_as_it_was_to_the_deferred_recipients(put, sender, clock):
+    for _ in range(3):
+        put(alike=True)
+    channel = FakeChannel(PARTLY, DELIVERED)
+    await sender(oncall=channel).deliver()
+    put(alike=True)
+    clock.advance(minutes=1)
+    await sender(oncall=channel).deliver()
+    whole, *others = channel.sent
+    assert sorted((len(each.parts), each.recipients) for each in others) == [(0, ()), (3, ("bo",))]
+    assert whole.recipients == ()
+
+
+async def test_recipients_that_are_deferred_for_a_day_are_a_dead_letter(engine, put, sender, clock):
+    put()
+    channel = FakeChannel(PARTLY)
+    await sender(oncall=channel).deliver()
+    clock.advance(days=1, minutes=1)
+    report = await sender(oncall=channel).deliver()
+    assert (report.dead, report.deferred) == (1, 0)
+    ((_, state, _, error),) = status(engine)
+    assert (state, error) == ("dead", PARTLY.reason)
+
+
+async def test_refused_recipients_stay_visible(engine, put, sender):
+    put()
+    refused = SendResult(outcome=SendOutcome.DELIVERED, reason="refused for 1 of 2 recipients: al", complete=False)
+    report = await sender(oncall=FakeChannel(refused)).deliver()
+    assert status(engine) == [("oncall", "sent", 1, refused.reason)]
+    assert delivery_line(report).startswith("Messages: 1 sent, 1 of them not to all recipients")
+
+
+# --- whatever happens in a channel ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("s3cret"), MemoryError(), RecursionError(), UnicodeError("s3cret")],
+    ids=lambda each: str(type(each)),
+)
+async def test_an_error_inside_a_channel_ends_that_attempt_and_the_others_hear_of_it(engine, put, sender, clock, error):
+    put(channels=("broken",))
+    put(channels=("oncall",))
+    working = FakeChannel()
+    with capture_logs() as logs:
+        report = await sender(broken=FakeChannel(error), oncall=working).deliver()
+        clock.advance(minutes=16)
+        await sender(broken=FakeChannel(error), oncall=working).deliver()
+        await sender(broken=FakeChannel(error), oncall=working).deliver()
+    assert (report.sent, report.deferred) == (1, 1)
+    assert [sent.cause for sent in working.sent] == [Cause.UNAUTHORIZED, Cause.CHANNEL_FAILING]
+    assert "channel_raised" in {entry["event"] for entry in logs}
+    assert "s3cret" not in (state_of(engine, "broken").last_error or "")

@@ -14,6 +14,7 @@ from monitor.web.readiness import (
     Component,
     DatabaseInput,
     Liveness,
+    LogLoss,
     ReadinessInputs,
     ReadinessStatus,
     SchemaState,
@@ -128,6 +129,13 @@ def test_every_reason_for_not_ready_has_a_remedy(inputs, part, said, remedy):
             "hook",
             id="an old message",
         ),
+        pytest.param(
+            ReadinessInputs(log_loss=LogLoss(lines=12, reason="No space left on device", last_at=ago(minutes=59))),
+            Component.LOG,
+            "12 log lines were lost, the last at 2026-03-01 11:01:00 UTC: No space left on device",
+            None,
+            id="a log that can't be written",
+        ),
     ],
 )
 def test_a_problem_that_stops_no_run_is_a_warning(inputs, part, said, channel):
@@ -135,6 +143,11 @@ def test_a_problem_that_stops_no_run_is_a_warning(inputs, part, said, channel):
     (warning,) = found.warnings
     assert (found.status, found.reasons, warning.part, warning.channel) == (ReadinessStatus.READY, (), part, channel)
     assert said in warning.reason
+
+
+def test_log_lines_that_were_lost_long_ago_are_no_warning():
+    loss = LogLoss(lines=12, reason="No space left on device", last_at=ago(minutes=61))
+    assert readiness(ReadinessInputs(log_loss=loss), NOW).warnings == ()
 
 
 @pytest.mark.parametrize(

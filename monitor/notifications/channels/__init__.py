@@ -1,6 +1,6 @@
 """One module per channel type. A channel sends a message once and returns the result; it never retries."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from monitor.notifications.messages import Message
 
-__all__ = ["Channel", "SendOutcome", "SendResult", "SupportsResend", "send_with_fallback"]
+__all__ = ["Channel", "SendOutcome", "SendResult", "SupportsResend", "attempt", "send_with_fallback"]
 
 
 class SendOutcome(StrEnum):
@@ -31,6 +31,10 @@ class SendResult:
     retry_after: timedelta | None = None
     certain: bool = True
     """False when the receiver may have accepted the message although it sent no response."""
+    complete: bool = True
+    """False when the receiver accepted the message only for a part of the recipients; the reason names the others."""
+    deferred: tuple[str, ...] = ()
+    """Of those, the recipients to whom the message is sent again."""
 
 
 class Channel(Protocol):
@@ -61,6 +65,19 @@ async def send_with_fallback(channel: Channel, message: Message, *, key: str) ->
 
     The second payload has its own key: a receiver that remembers keys would repeat its refusal.
     """
-    result = await channel.send(message, key=key)
-    refused = result.outcome is SendOutcome.REFUSED
-    return await channel.send(message, key=f"{key}-plain", plain=True) if refused else result
+    result = await attempt(channel.send(message, key=key))
+    if result.outcome is not SendOutcome.REFUSED:
+        return result
+    return await attempt(channel.send(message, key=f"{key}-plain", plain=True))
+
+
+async def attempt(sending: Awaitable[SendResult]) -> SendResult:
+    """The result of sending. An error that nobody foresaw ends this attempt, and nothing else: it is tried again."""
+    try:
+        return await sending
+    except Exception as error:  # noqa: BLE001  # libraries raise anything, whatever a receiver says
+        import structlog
+
+        structlog.get_logger().exception("channel_raised")
+        reason = f"the attempt failed ({type(error).__name__}); the log has the details"
+        return SendResult(outcome=SendOutcome.RETRY, reason=reason, certain=False)

@@ -1,12 +1,16 @@
 """The channel `apprise`: each message is sent as text to one of the many services of the library Apprise.
 
-The library reports only success or failure. It blocks, so it runs in a thread, which is abandoned on a timeout.
+The library reports only success or failure, and reads whatever a service answers into memory, without an end. So each
+attempt runs in a process of its own, which has a limit for its memory and is killed on a timeout (ADR 27).
 """
 
+import json
 import logging
 import re
-import threading
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +29,18 @@ _MARKUP_CHARACTERS = re.compile("[@<&]")
 """Characters that begin a mention, a tag or an escape in one service or another."""
 _ZERO_WIDTH_SPACE = "\u200b"
 
+MAX_MEMORY_BYTES = 256 << 20
+"""Of data in the process of one attempt, which takes 60 MiB by itself."""
+_ACCEPTED, _NOT_ACCEPTED, _UNKNOWN_SERVICE = 0, 10, 11
+"""Exit codes of the process. All others are those of a crash."""
+_SCRIPT = """\
+import json, sys
+given = json.load(sys.stdin)
+sys.path[:] = given.pop("path")
+from monitor.notifications.channels.apprise import send_in_this_process
+sys.exit(send_in_this_process(**given))
+"""
+
 
 class AppriseChannel:
     """Sends messages to one service, with `timeout_s` of wall-clock time for each. Reads its Apprise URL, a secret, for
@@ -35,7 +51,6 @@ class AppriseChannel:
 
     def __init__(self, read_url: Callable[[], str], *, timeout_s: float) -> None:
         self._read_url, self._timeout_s = read_url, timeout_s
-        self._lock = threading.Lock()
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:  # noqa: ARG002  # Channel's signature
         """Sends the message as text. A failed message may have arrived: Apprise does not say."""
@@ -43,23 +58,65 @@ class AppriseChannel:
             url = self._read_url()
         except MonitorError as error:
             return SendResult(outcome=SendOutcome.SUSPENDED, reason=f"its URL can't be read: {error}")
+        clean = to_single_lines(message)
+        kind = "success" if message.kind is MessageKind.RESOLVED else _NOTIFY_TYPES[message.severity]
+        notification = {"url": url, "title": _defuse(clean.title), "body": as_text(clean), "kind": kind}
         try:
-            return await run_in_thread(partial(self._notify, url, to_single_lines(message)), timeout_s=self._timeout_s)
-        except TimeoutError:
+            code = await run_in_thread(
+                partial(_run_process, notification, self._timeout_s), timeout_s=self._timeout_s + _KILL_S
+            )
+        except (TimeoutError, subprocess.TimeoutExpired):
             return SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=False)
-        except Exception as error:  # noqa: BLE001  # plugins raise anything, and their text may hold the URL
-            reason = f"the service's plugin failed ({type(error).__name__})"
-            return SendResult(outcome=SendOutcome.RETRY, reason=reason, certain=False)
+        return _result(code)
 
-    def _notify(self, url: str, message: Message) -> SendResult:
-        """Blocks. One attempt at a time, so that a service that hangs does not use up threads."""
-        if not self._lock.acquire(blocking=False):
-            return SendResult(outcome=SendOutcome.RETRY, reason="the previous attempt still runs")
-        try:
-            kind = "success" if message.kind is MessageKind.RESOLVED else _NOTIFY_TYPES[message.severity]
-            return _notify_service(url, title=_defuse(message.title), body=as_text(message), kind=kind)
-        finally:
-            self._lock.release()
+
+_KILL_S = 5.0
+"""How long it may take to kill the process."""
+
+
+def _run_process(notification: dict[str, str], timeout_s: float) -> int:
+    """The exit code. Blocks; the process is killed after the timeout, and it ends by itself if this one has died."""
+    given = json.dumps({**notification, "path": sys.path, "max_s": int(timeout_s) + 1}).encode()
+    # the URL is a secret, which a command line would show; -P: no module of the working folder
+    process = subprocess.run(  # noqa: S603  # our own script
+        [sys.executable, "-P", "-c", _SCRIPT],
+        input=given,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=timeout_s,
+        check=False,
+    )
+    return process.returncode
+
+
+def _result(code: int) -> SendResult:
+    if code == _ACCEPTED:
+        return SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
+    if code == _UNKNOWN_SERVICE:
+        return SendResult(outcome=SendOutcome.SUSPENDED, reason="Apprise knows no service for its URL: check the URL")
+    reason = "the service did not accept it" if code == _NOT_ACCEPTED else f"the service's plugin failed (code {code})"
+    return SendResult(outcome=SendOutcome.RETRY, reason=reason, certain=False)
+
+
+def send_in_this_process(url: str, title: str, body: str, kind: str, max_s: int) -> int:
+    """Limits this process to `MAX_MEMORY_BYTES` and `max_s` seconds, and sends; returns the exit code."""
+    import signal
+
+    with suppress(ImportError):
+        import resource  # not on Windows
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+        signal.alarm(max_s)
+    import apprise
+
+    asset = _asset()
+    service = apprise.Apprise.instantiate(url, asset=asset)
+    if service is None:
+        return _UNKNOWN_SERVICE
+    sender = apprise.Apprise(asset=asset)
+    sender.add(service)
+    accepted = sender.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
+    return _ACCEPTED if accepted else _NOT_ACCEPTED
 
 
 def as_text(message: Message) -> str:
@@ -75,21 +132,6 @@ def known_service(url: str) -> str | None:
     _disable_logging()
     found = apprise.Apprise.instantiate(url, asset=_asset())
     return str(found.service_name) if found is not None else None
-
-
-def _notify_service(url: str, *, title: str, body: str, kind: str) -> SendResult:
-    import apprise
-
-    _disable_logging()
-    asset = _asset()
-    service = apprise.Apprise.instantiate(url, asset=asset)
-    if service is None:
-        return SendResult(outcome=SendOutcome.SUSPENDED, reason="Apprise knows no service for its URL: check the URL")
-    sender = apprise.Apprise(asset=asset)
-    sender.add(service)
-    if sender.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT):
-        return SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
-    return SendResult(outcome=SendOutcome.RETRY, reason="the service did not accept it", certain=False)
 
 
 def _asset() -> "apprise.AppriseAsset":

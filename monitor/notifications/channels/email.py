@@ -6,13 +6,20 @@
 from collections.abc import Iterable, Mapping, Sequence
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 from html import escape
 
 import structlog
 
 from monitor.model import Severity
 from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels.mail_headers import (
+    Mailbox,
+    recipients_header,
+    sender_header,
+    text_header,
+    token_header,
+)
 from monitor.notifications.channels.smtp import MailServer, SmtpDelivery
 from monitor.notifications.messages import Message, MessageKind, attribute_texts, shown_safe_message, to_single_lines
 from monitor.notifications.texts import CAUSE_TEXTS, display_name
@@ -129,57 +136,81 @@ class EmailChannel:
 
     threaded = True
 
-    def __init__(self, server: MailServer, *, sender: str, recipients: Sequence[str], timeout_s: float) -> None:
+    def __init__(self, server: MailServer, *, sender: Mailbox, recipients: Sequence[str], timeout_s: float) -> None:
         self._server, self._sender, self._recipients, self._timeout_s = server, sender, recipients, timeout_s
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
-        """Sends the mail; it is delivered if the server accepts it for at least one recipient."""
-        mail = as_mail(message, key=key, sender=self._sender, recipients=self._recipients, plain=plain)
+        """Sends the mail; it is delivered if the server accepts it for at least one recipient.
+
+        Recipients that the server defers are in the result: the message is sent again to them alone (`recipients`).
+        """
+        wanted = [each for each in self._recipients if not message.recipients or each in message.recipients]
+        if not wanted:
+            return SendResult(outcome=SendOutcome.DELIVERED, reason="its recipients are no longer configured")
         delivery = SmtpDelivery(
             server=self._server,
-            sender=_address(self._sender),
-            recipients=self._recipients,
-            mail=mail.as_bytes(),
+            sender=self._sender.address,
+            recipients=wanted,
+            mail=as_mail(message, key=key, sender=self._sender, recipients=self._recipients, plain=plain),
             timeout_s=self._timeout_s,
+            others_have_it=bool(message.recipients),
         )
         try:
             result = await run_in_thread(delivery.run, timeout_s=self._timeout_s)
         except TimeoutError:
             delivery.abort()
             return delivery.no_answer("timeout")
-        if delivery.refused and result.outcome is SendOutcome.DELIVERED:
-            return self._partly_delivered(delivery.refused, key)
+        if result.outcome is SendOutcome.DELIVERED and (delivery.refused or delivery.deferred):
+            return self._partly_delivered(delivery, key)
         return result
 
-    def _partly_delivered(self, refused: Sequence[int], key: str) -> SendResult:
-        codes = sorted(set(refused))
-        structlog.get_logger().warning(
-            "mail_recipients_refused", refused=len(refused), recipients=len(self._recipients), smtp_codes=codes, key=key
+    def _partly_delivered(self, delivery: SmtpDelivery, key: str) -> SendResult:
+        problems = [
+            f"{what} for {len(codes)} of {len(self._recipients)} recipients: {_with_codes(codes)}"
+            for what, codes in (("refused", delivery.refused), ("deferred", delivery.deferred))
+            if codes
+        ]
+        if delivery.refused:
+            structlog.get_logger().warning(
+                "mail_recipients_refused",
+                refused=len(delivery.refused),
+                recipients=len(self._recipients),
+                addresses=list(delivery.refused),
+                smtp_codes=sorted(set(delivery.refused.values())),
+                key=key,
+            )
+        return SendResult(
+            outcome=SendOutcome.DELIVERED, reason="; ".join(problems), deferred=tuple(delivery.deferred), complete=False
         )
-        recipients = f"{len(refused)} of {len(self._recipients)} recipients (SMTP {', '.join(map(str, codes))})"
-        return SendResult(outcome=SendOutcome.DELIVERED, reason=f"accepted, but not for {recipients}")
 
 
-def as_mail(message: Message, *, key: str, sender: str, recipients: Sequence[str], plain: bool = False) -> EmailMessage:
+def _with_codes(codes: Mapping[str, int]) -> str:
+    return ", ".join(f"{address} (SMTP {code})" for address, code in codes.items())
+
+
+def as_mail(message: Message, *, key: str, sender: Mailbox, recipients: Sequence[str], plain: bool = False) -> bytes:
     """The whole mail, the same on every attempt; its Message-ID is made from `key`; `plain`: without HTML."""
     clean = to_single_lines(message)
-    domain = _address(sender).rpartition("@")[2]
-    mail = EmailMessage(policy=SMTP)
-    mail["From"] = sender
-    mail["To"] = ", ".join(recipients)
-    mail["Subject"] = subject(clean)
-    mail["Date"] = format_datetime(message.at)
-    mail["Message-ID"] = f"<{key}@{domain}>"
+    domain = sender.address.rpartition("@")[2]
+    headers = [
+        sender_header(sender),
+        recipients_header(recipients),
+        text_header("Subject", subject(clean)),
+        token_header("Date", format_datetime(message.at)),
+        token_header("Message-ID", f"<{key}@{domain}>"),
+    ]
     if message.thread and message.thread != key:
         # a thread's id is the key of its first mail
-        mail["In-Reply-To"] = mail["References"] = f"<{message.thread}@{domain}>"
-    mail["Auto-Submitted"] = "auto-generated"
+        thread = f"<{message.thread}@{domain}>"
+        headers += [token_header("In-Reply-To", thread), token_header("References", thread)]
+    headers.append(token_header("Auto-Submitted", "auto-generated"))
+    content = EmailMessage(policy=SMTP)  # only for the parts: see mail_headers.py
     # quoted-printable passes every server and keeps lines short
-    mail.set_content(as_text(clean), cte="quoted-printable")
+    content.set_content(as_text(clean), cte="quoted-printable")
     if not plain:
-        mail.add_alternative(as_html(clean), subtype="html", cte="quoted-printable")
-        mail.set_boundary(f"={key}=")
-    return mail
+        content.add_alternative(as_html(clean), subtype="html", cte="quoted-printable")
+        content.set_boundary(f"={key}=")
+    return b"".join([*headers, content.as_bytes()])
 
 
 def subject(message: Message) -> str:
@@ -191,9 +222,7 @@ def subject(message: Message) -> str:
     about = targets[0] if len(targets) == 1 else f"{len(targets)} targets"
     group = f" ({message.group})" if message.group else ""
     words = "test message" if message.kind is MessageKind.TEST else CAUSE_TEXTS[message.cause]
+    if len({part.cause for part in message.parts}) > 1:
+        words = "first look"
     answer = "" if message.kind in _THREAD_OPENERS else "Re: "
     return f"{answer}[{message.environment}] {about}{group}: {words}"
-
-
-def _address(sender: str) -> str:
-    return parseaddr(sender)[1]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from monitor.errors import MonitorError
-from monitor.model.http import ApiError, CallResult, NetworkFault, Operation, Request
+from monitor.model.http import ApiError, CallResult, NetworkFault, Operation, Reply, Request
 from monitor.notifications.channels import SendOutcome, SendResult
 
 _SUSPENDING_STATUSES = frozenset({401, 403, 404, 410})
@@ -26,6 +26,8 @@ class HttpPost:
     """The URL's name in logs."""
     explanations: Mapping[str, str] = field(default_factory=dict)
     """Known response bodies of this receiver and what they mean; other bodies are never repeated."""
+    read_answer: Callable[[Reply], SendResult | None] | None = None
+    """What a 2xx response says about the delivery; None: it is delivered."""
     auth_headers: Callable[[str, bytes], Mapping[str, str]] | None = None
     """Key and body → headers that authenticate the sender. Raises MonitorError for a secret that can't be read."""
 
@@ -49,11 +51,13 @@ class HttpPost:
             body=body,
         )
         try:
-            return classify_response(await self.send_request(request), self.explanations)
+            answer = await self.send_request(request)
         except ValueError:
             # the transport's error text quotes the URL, which is a secret
             reason = "its URL can't be used: check the address in the configuration"
             return SendResult(outcome=SendOutcome.SUSPENDED, reason=reason)
+        said = self.read_answer(answer.reply) if self.read_answer and answer.reply is not None else None
+        return said or classify_response(answer, self.explanations)
 
 
 def classify_response(answer: CallResult, explanations: Mapping[str, str] | None = None) -> SendResult:

@@ -5,12 +5,15 @@ and links. Attachments are not used, since Slack folds them and would hide what 
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from itertools import accumulate
 
+import msgspec
+
 from monitor.model import Severity
-from monitor.model.http import CallResult, Request
+from monitor.model.http import CallResult, Reply, Request
 from monitor.notifications import messages
-from monitor.notifications.channels import SendResult
+from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.http_post import HttpPost
 from monitor.notifications.messages import Message, MessageKind
 
@@ -73,6 +76,31 @@ _ERROR_EXPLANATIONS: Mapping[str, str] = {
 }
 """Response bodies of incoming webhooks, from Slack's documentation."""
 
+_SUSPENDING_ERRORS = frozenset({
+    "access_denied", "account_inactive", "action_prohibited", "channel_is_archived", "channel_not_found",
+    "ekm_access_denied", "enterprise_is_restricted", "invalid_auth", "invalid_token", "is_archived", "is_inactive",
+    "missing_scope", "no_active_hooks", "no_permission", "no_service", "no_service_id", "no_team",
+    "not_allowed_token_type", "not_authed", "not_in_channel", "org_login_required",
+    "posting_to_general_channel_denied", "restricted_action",
+    "restricted_action_non_threadable_channel", "restricted_action_read_only_channel",
+    "restricted_action_thread_locked", "restricted_action_thread_only_channel", "team_access_not_granted",
+    "team_disabled", "team_not_found", "token_expired", "token_revoked", "two_factor_setup_required", "user_not_found",
+})  # fmt: skip
+"""Errors of `chat.postMessage` and of incoming webhooks that no other message would avoid."""
+_REFUSING_ERRORS = frozenset({
+    "as_user_not_supported", "block_mismatch", "cannot_parse_attachment", "invalid_arguments", "invalid_attachments",
+    "invalid_blocks", "invalid_blocks_format", "invalid_charset", "invalid_form_data", "invalid_json",
+    "invalid_metadata_format", "invalid_metadata_schema", "invalid_payload", "invalid_post_type", "json_not_object",
+    "markdown_text_conflict", "metadata_too_large", "missing_post_type", "msg_blocks_too_long", "msg_too_long",
+    "no_text", "too_many_attachments", "too_many_contact_cards",
+})  # fmt: skip
+"""The same for errors about this message."""
+_PASSING_ERRORS = frozenset({
+    "accesslimited", "fatal_error", "internal_error", "message_limit_exceeded", "rate_limited", "ratelimited",
+    "request_timeout", "service_unavailable", "team_added_to_org",
+})  # fmt: skip
+"""The same for errors that pass. An error that is not described is tried again as well."""
+
 Block = dict[str, object]
 
 
@@ -83,12 +111,55 @@ class SlackChannel:
 
     def __init__(self, read_url: Callable[[], str], send_request: Callable[[Request], Awaitable[CallResult]]) -> None:
         self._http_post = HttpPost(
-            read_url=read_url, send_request=send_request, template="slack", explanations=_ERROR_EXPLANATIONS
+            read_url=read_url,
+            send_request=send_request,
+            template="slack",
+            explanations=_ERROR_EXPLANATIONS,
+            read_answer=read_answer,
         )
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
         """Posts the message as blocks, or as text if `plain`."""
         return await self._http_post(as_text(message) if plain else as_blocks(message), key=key)
+
+
+def read_answer(reply: Reply) -> SendResult | None:
+    """What Slack, or a relay in front of it, says in a 2xx response; None if it does not say no.
+
+    Slack's API and relays answer 200 with `{"ok": false, "error": "channel_not_found"}`. Only known error codes become
+    part of the reason: other text may repeat a secret.
+    """
+    if reply.body.lstrip()[:14].lower().startswith((b"<html", b"<!doctype html")):
+        reason = f"HTTP {reply.status}, but with a web page: is there a proxy or a login in between?"
+        return SendResult(outcome=SendOutcome.RETRY, reason=reason)
+    error = _stated_error(reply.body)
+    if error is None:
+        return None
+    known = error in _SUSPENDING_ERRORS or error in _REFUSING_ERRORS or error in _PASSING_ERRORS
+    explanation = _ERROR_EXPLANATIONS.get(error, error.replace("_", " ")) if known else "an error that is not described"
+    reason = f"HTTP {reply.status}, but not accepted: {explanation}"
+    if error in _SUSPENDING_ERRORS:
+        return SendResult(outcome=SendOutcome.SUSPENDED, reason=reason)
+    if error in _REFUSING_ERRORS:
+        return SendResult(outcome=SendOutcome.REFUSED, reason=reason)
+    wait = reply.headers.get("retry-after", "").strip()
+    retry_after = timedelta(seconds=int(wait)) if wait.isascii() and wait.isdigit() and len(wait) < 6 else None
+    return SendResult(outcome=SendOutcome.RETRY, reason=reason, retry_after=retry_after)
+
+
+def _stated_error(body: bytes) -> str | None:
+    """The error in a response; empty if it only says no, None if it does not."""
+    text = body.decode("utf-8-sig", errors="replace").strip()
+    if text in _ERROR_EXPLANATIONS:
+        return text
+    try:
+        said = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None
+    if not isinstance(said, dict) or all(said.get(name, True) for name in ("ok", "success")):
+        return None
+    error = said.get("error")
+    return error.strip() if isinstance(error, str) else ""
 
 
 def as_blocks(message: Message) -> dict[str, object]:

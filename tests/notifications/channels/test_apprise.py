@@ -1,24 +1,25 @@
-import logging
+import resource
 import subprocess
 import sys
 import threading
 
-import apprise
 import pytest
 from structlog.testing import capture_logs
 from support.receiver import Receiver
 from support.samples import message
+from support.talker import repeat, talking
 
 from monitor.config.secret import Secret
-from monitor.logs import configure
 from monitor.model import Severity
 from monitor.notifications.channels import SendOutcome, SendResult
-from monitor.notifications.channels.apprise import AppriseChannel, as_text, known_service
+from monitor.notifications.channels.apprise import MAX_MEMORY_BYTES, AppriseChannel, as_text, known_service
 from monitor.notifications.messages import MessageKind
 from monitor.threads import run_in_thread
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 CANARY = "T0K3N-canary"
+TIMEOUT_S = 60
+"""Each attempt starts a process, which takes seconds on a busy machine."""
 
 
 def to(receiver, *, scheme="json", timeout_s=5, path=""):
@@ -62,7 +63,7 @@ async def test_a_failure_is_retried(status):
 
 @pytest.mark.parametrize("url", ["nonsense://host/x", "slack://x", "https://", "tgram://"])
 async def test_a_url_that_apprise_rejects_suspends_the_channel(url):
-    result = await AppriseChannel(lambda: url, timeout_s=5).send(message(), key=KEY)
+    result = await AppriseChannel(lambda: url, timeout_s=TIMEOUT_S).send(message(), key=KEY)
     assert result.outcome is SendOutcome.SUSPENDED
     assert url not in result.reason
     assert known_service(url) is None
@@ -74,29 +75,19 @@ def test_a_service_has_a_name():
 
 async def test_a_url_that_can_t_be_read_suspends_the_channel_and_names_the_file(tmp_path):
     missing = Secret.from_file(tmp_path / "url").reveal
-    result = await AppriseChannel(missing, timeout_s=5).send(message(), key=KEY)
+    result = await AppriseChannel(missing, timeout_s=TIMEOUT_S).send(message(), key=KEY)
     assert result.outcome is SendOutcome.SUSPENDED
     assert str(tmp_path / "url") in result.reason
 
 
-@pytest.fixture
-def wide_open(capsys):
-    """Every logger at the most verbose level."""
-    logger = logging.getLogger("apprise")
-    configure(level="DEBUG")
-    logging.disable(logging.NOTSET)
-    logger.setLevel(1)
-    yield capsys
-    logger.setLevel(logging.NOTSET)
-    logging.disable(logging.WARNING - 1)
-
-
-async def test_apprises_own_log_is_suppressed_because_it_quotes_urls(wide_open, caplog):
+async def test_nothing_that_apprise_prints_or_logs_is_heard(capfd, caplog):
+    """It quotes URLs, and answers."""
     with caplog.at_level(1):
         for answer in ((200, {}, b""), (500, {}, CANARY.encode())):
             await sent(message(), answer, path=f"/{CANARY}")
-        await AppriseChannel(lambda: f"slack://{CANARY}", timeout_s=5).send(message(), key=KEY)
-    shown = wide_open.readouterr()
+        await AppriseChannel(lambda: f"slack://{CANARY}", timeout_s=TIMEOUT_S).send(message(), key=KEY)
+        known_service(f"slack://{CANARY}")
+    shown = capfd.readouterr()
     assert "apprise" not in {record.name for record in caplog.records}
     assert CANARY not in shown.out + shown.err
 
@@ -110,25 +101,35 @@ async def test_an_unreachable_service_is_tried_again():
     assert logs == []
 
 
-async def test_a_plugin_that_raises_is_a_failure():
-    @apprise.decorators.notify(on="broken")
-    def break_down(**_):
-        raise RuntimeError(CANARY)
-
-    result = await AppriseChannel(lambda: "broken://host", timeout_s=5).send(message(), key=KEY)
+async def test_a_process_that_dies_is_a_failure(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    result = await AppriseChannel(lambda: f"json://127.0.0.1/{CANARY}", timeout_s=TIMEOUT_S).send(message(), key=KEY)
     assert (result.outcome, result.certain) == (SendOutcome.RETRY, False)
     assert CANARY not in result.reason
 
 
-async def test_a_hanging_service_gets_no_second_attempt_meanwhile():
+async def test_a_service_that_hangs_is_given_up_and_leaves_no_process():
     with Receiver() as receiver:
         receiver.hang = True
-        channel = to(receiver, timeout_s=1)
-        first = await channel.send(message(), key=KEY)
-        second = await channel.send(message(), key=KEY)
-        assert len(receiver.got) == 1
-    assert first == SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=False)
-    assert second == SendResult(outcome=SendOutcome.RETRY, reason="the previous attempt still runs")
+        channel = to(receiver, timeout_s=3)
+        results = [await channel.send(message(), key=KEY) for _ in range(2)]
+    assert results == [SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=False)] * 2
+    assert [each for each in threading.enumerate() if each.name == "channel"] == []
+
+
+async def test_an_answer_without_end_fills_no_memory():
+    """The limit of the process is what ends the answer: the service would go on for ever."""
+
+    async def talk(_reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n")
+        await repeat(writer, b"x" * (1 << 20))
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    async with talking(talk) as port:
+        result = await AppriseChannel(lambda: f"json://127.0.0.1:{port}/", timeout_s=60).send(message(), key=KEY)
+    assert (result.outcome, result.certain) == (SendOutcome.RETRY, False)
+    assert "timeout" not in result.reason
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(before, (MAX_MEMORY_BYTES >> 10) * 2)
 
 
 HOSTILE = {
@@ -155,7 +156,7 @@ def test_the_body_does_not_repeat_the_title():
 async def test_a_thread_returns_results_and_exceptions():
     assert await run_in_thread(lambda: 42, timeout_s=5) == 42
     with pytest.raises(ZeroDivisionError):
-        await run_in_thread(lambda: 1 / 0, timeout_s=5)
+        await run_in_thread(lambda: 1 / 0, timeout_s=TIMEOUT_S)
 
 
 async def test_a_thread_that_ends_after_its_timeout_is_harmless():

@@ -1,8 +1,12 @@
 import asyncio
+import email
 import ssl
+import threading
+import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from email.policy import default
 from socket import create_server
 
 import pytest
@@ -10,17 +14,27 @@ import trustme
 from structlog.testing import capture_logs
 from support.mailserver import MailServer as Server
 from support.samples import NOW, message
+from support.talker import repeat, talking
 
 from monitor.config.secret import Secret
 from monitor.model import Cause
 from monitor.notifications.channels import SendOutcome, SendResult, send_with_fallback
 from monitor.notifications.channels.email import EmailChannel, as_mail, subject
-from monitor.notifications.channels.smtp import MailServer, Security, SmtpStep, classify_reply
+from monitor.notifications.channels.mail_headers import Mailbox
+from monitor.notifications.channels.smtp import (
+    MailServer,
+    Security,
+    SmtpStep,
+    _full_host_name,
+    address_literal,
+    classify_reply,
+)
 from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 THREAD = "9b74c9897bac770ffc029102a200c5de"
-SENDER = "Ingestion Monitor <monitor@example.com>"
+SENDER = Mailbox("Ingestion Monitor", "monitor@example.com")
+FROM = "Ingestion Monitor <monitor@example.com>"
 TO = ("oncall@example.com", "pipeline@example.com")
 CANARY = "T0K3N-canary"
 
@@ -32,8 +46,16 @@ def to(server, *, recipients=TO, timeout_s=5, security=Security.NONE, host="127.
     return EmailChannel(reached, sender=SENDER, recipients=recipients, timeout_s=timeout_s)
 
 
+def raw_mail(given, *, key=KEY, sender=SENDER, recipients=TO):
+    return as_mail(given, key=key, sender=sender, recipients=recipients)
+
+
+def parsed(raw):
+    return email.message_from_bytes(raw, policy=default)
+
+
 def mail(**fields):
-    return as_mail(message(**fields), key=KEY, sender=SENDER, recipients=TO)
+    return parsed(raw_mail(message(**fields)))
 
 
 def later(kind=MessageKind.RESOLVED, **fields):
@@ -69,7 +91,7 @@ async def test_a_mail_is_complete_for_all_recipients():
         assert server.envelopes == [("monitor@example.com", TO)]
     assert ended == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     assert [part.get_content_type() for part in got.iter_parts()] == ["text/plain", "text/html"]
-    assert (got["From"], got["To"]) == (SENDER, ", ".join(TO))
+    assert (got["From"], got["To"]) == (FROM, ", ".join(TO))
     assert got["Message-ID"] == f"<{KEY}@example.com>"
     assert got["Auto-Submitted"] == "auto-generated"
 
@@ -83,7 +105,7 @@ async def test_every_attempt_sends_the_same_bytes():
 
 
 def test_lines_of_a_mail_are_short_and_ascii():
-    lines = mail(title="ü" * 2000, facts=(("sample ids", "x" * 5000),)).as_bytes().split(b"\r\n")
+    lines = raw_mail(message(title="ü" * 2000, facts=(("sample ids", "x" * 5000),))).split(b"\r\n")
     assert max(map(len, lines)) <= 998, "RFC 5321, 4.5.3.1.6"
     assert all(line.isascii() for line in lines)
 
@@ -100,7 +122,7 @@ def test_the_html_loads_nothing_and_fits_a_phone():
 
 
 def test_later_mails_reply_to_the_mail_that_opened_the_thread():
-    opened, resolved = mail(thread=KEY), as_mail(later(), key="another", sender=SENDER, recipients=TO)
+    opened, resolved = mail(thread=KEY), parsed(raw_mail(later(), key="another"))
     assert (opened["In-Reply-To"], opened["References"]) == (None, None)
     assert resolved["In-Reply-To"] == resolved["References"] == f"<{THREAD}@example.com>"
 
@@ -127,7 +149,7 @@ def test_a_subject_names_the_group_and_how_many_targets():
 
 @pytest.mark.parametrize(("open_", "said"), [(1, "1 other incident"), (2, "2 other incidents")])
 def test_a_resolution_says_how_many_others_of_its_thread_are_open(open_, said):
-    sent_mail = as_mail(later(others_open=open_), key=KEY, sender=SENDER, recipients=TO)
+    sent_mail = parsed(raw_mail(later(others_open=open_)))
     for part in sent_mail.iter_parts():
         assert f"{said} of this thread" in part.get_content()
 
@@ -269,12 +291,41 @@ async def test_one_recipient_that_is_refused_does_not_keep_the_mail_from_the_oth
     with Server({"RCPT": {TO[1]: "550 no such user"}}) as server, capture_logs() as logs:
         ended = await to(server).send(message(), key=KEY)
         assert server.envelopes == [("monitor@example.com", TO[:1])]
-    assert ended == SendResult(
-        outcome=SendOutcome.DELIVERED, reason="accepted, but not for 1 of 2 recipients (SMTP 550)"
-    )
+    reason = f"refused for 1 of 2 recipients: {TO[1]} (SMTP 550)"
+    assert ended == SendResult(outcome=SendOutcome.DELIVERED, reason=reason, complete=False)
     (entry,) = logs
     assert (entry["event"], entry["refused"], entry["recipients"]) == ("mail_recipients_refused", 1, 2)
-    assert entry["smtp_codes"] == [550]
+    assert (entry["smtp_codes"], entry["addresses"]) == ([550], [TO[1]])
+
+
+@pytest.mark.parametrize("code", ["450 greylisted", "451 try later", "452 4.2.2 full", "421 busy", "552 full"])
+async def test_a_recipient_that_is_deferred_gets_the_same_mail_later_and_the_others_get_it_once(code):
+    with Server({"RCPT": {TO[1]: code}}) as server:
+        first = await to(server).send(message(), key=KEY)
+        del server.answers["RCPT"]
+        second = await to(server).send(message(recipients=first.deferred), key=KEY)
+        assert [recipients for _, recipients in server.envelopes] == [TO[:1], TO[1:]]
+        assert server.mails[0] == server.mails[1]
+    assert (first.outcome, first.deferred, first.complete) == (SendOutcome.DELIVERED, TO[1:], False)
+    assert TO[1] in first.reason
+    assert second == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
+
+
+async def test_the_rest_of_the_recipients_may_be_deferred_again_or_refused_in_the_end():
+    with Server({"RCPT": "450 busy"}) as server:
+        again = await to(server).send(message(recipients=TO[1:]), key=KEY)
+        server.answers["RCPT"] = "550 gone"
+        ended = await to(server).send(message(recipients=TO[1:]), key=KEY)
+        assert server.mails == []
+    assert (again.outcome, again.deferred) == (SendOutcome.DELIVERED, TO[1:])
+    assert (ended.outcome, ended.deferred, ended.complete) == (SendOutcome.DELIVERED, (), False)
+
+
+async def test_a_deferred_recipient_that_is_no_longer_configured_gets_nothing():
+    with Server() as server:
+        ended = await to(server).send(message(recipients=("gone@example.com",)), key=KEY)
+        assert server.mails == []
+    assert ended.outcome is SendOutcome.DELIVERED
 
 
 async def test_the_size_is_declared_if_the_server_supports_it():
@@ -332,6 +383,79 @@ async def test_what_smtp_greetings_mean(greeting, outcome, reason):
     assert (ended.outcome, ended.reason) == (outcome, reason)
 
 
+@pytest.mark.parametrize("challenge", [b"334 !!!notbase64", b"334 \xff\xfe", b"334", b"334 =", b"334 /w=="])
+async def test_a_challenge_of_any_kind_ends_no_more_than_the_attempt(challenge):
+    async def talk(reader, writer):
+        writer.write(b"220 here\r\n")
+        while line := await reader.readline():
+            answers = {b"EHLO": b"250-here\r\n250 AUTH CRAM-MD5\r\n", b"AUTH": challenge + b"\r\n"}
+            writer.write(answers.get(line.split()[0].upper(), b"250 ok\r\n"))
+
+    async with talking(talk) as port:
+        channel = to(None, port=port, user="monitor", read_password=lambda: "right")
+        ended = await channel.send(message(), key=KEY)
+    assert ended.outcome in {SendOutcome.RETRY, SendOutcome.DELIVERED}
+    if b"!" in challenge:
+        assert ended == SendResult(outcome=SendOutcome.RETRY, reason="no answer (protocol)")
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220 here\r\n"], ids=["in its greeting", "in its answer"])
+async def test_a_server_that_never_stops_talking_fills_no_memory(greeting):
+    async def talk(_reader, writer):
+        writer.write(greeting)
+        await repeat(writer, b"250-more\r\n" * 1000)
+
+    tracemalloc.start()
+    try:
+        async with talking(talk) as port:
+            ended = await to(None, port=port, timeout_s=30).send(message(), key=KEY)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+    assert ended == SendResult(outcome=SendOutcome.RETRY, reason="no answer (too_large)")
+
+
+async def test_a_greeting_that_does_not_end_is_cut_off_with_the_attempt():
+    """Also a slow one, of which each line comes in time: no thread stays behind."""
+
+    async def talk(_reader, writer):
+        while not writer.is_closing():
+            writer.write(b"220-more\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async with talking(talk) as port:
+        ended = await to(None, port=port, timeout_s=0.5).send(message(), key=KEY)
+        for thread in [each for each in threading.enumerate() if each.name == "channel"]:
+            await asyncio.to_thread(thread.join)
+    assert ended == SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)")
+
+
+async def greeted_as(**there):
+    """What the client calls itself."""
+    with Server() as server:
+        seen = []
+
+        async def handle_EHLO(_server, session, _envelope, hostname, responses):  # noqa: N802  # aiosmtpd's name
+            seen.append(hostname)
+            session.host_name = hostname
+            return responses
+
+        server.handle_EHLO = handle_EHLO
+        await to(server, **there).send(message(), key=KEY)
+    (name,) = seen
+    return name
+
+
+async def test_the_client_greets_by_the_configured_name():
+    assert await greeted_as(ehlo_name="monitor.example.com") == "monitor.example.com"
+
+
+async def test_without_a_name_the_client_greets_by_its_full_name_or_its_address():
+    assert await greeted_as() == (_full_host_name() or "[127.0.0.1]")
+    assert address_literal("fe80::1%eth0") == "[IPv6:fe80::1]"
+
+
 def test_every_permanent_reply_rejects_the_message_or_suspends_the_channel():
     outcomes = {classify_reply(step, code).outcome for step in SmtpStep for code in range(500, 560) if code != 552}
     assert outcomes == {SendOutcome.SUSPENDED, SendOutcome.REFUSED}
@@ -343,5 +467,5 @@ def test_a_date_is_that_of_the_message():
 
 def test_a_message_is_not_changed_by_being_sent():
     original = message(parts=(message(2),))
-    as_mail(original, key=KEY, sender=SENDER, recipients=TO)
+    raw_mail(original)
     assert original == replace(original)

@@ -1,10 +1,18 @@
+import tracemalloc
 from datetime import timedelta
 
 import pytest
+from support.samples import message
+from support.talker import repeat, talking
 
+from monitor.app import send_once
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, CallResult, NetworkFault, Reply
 from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels.alertmanager import AlertmanagerChannel
 from monitor.notifications.channels.http_post import classify_response
+from monitor.notifications.channels.pagerduty import PagerDutyChannel
+from monitor.notifications.channels.slack import SlackChannel
+from monitor.notifications.channels.webhook import WebhookChannel
 
 OUTCOMES = [
     *[(str(code), ApiError(status=code), SendOutcome.SUSPENDED, f"HTTP {code}") for code in (401, 403, 404, 410)],
@@ -54,3 +62,28 @@ def test_known_answers_of_receivers_are_explained_and_never_quoted():
         classify_response(CallResult(error=ApiError(status=404, message="no_service of T0K3N")), explanations).reason
         == "HTTP 404"
     )
+
+
+BUILDERS = {
+    "webhook": lambda url: WebhookChannel(lambda: url, send_once),
+    "slack": lambda url: SlackChannel(lambda: url, send_once),
+    "pagerduty": lambda url: PagerDutyChannel(lambda: url, lambda: "a" * 32, send_once),
+    "alertmanager": lambda url: AlertmanagerChannel(lambda: url, send_once, resolve_timeout=timedelta(minutes=15)),
+}
+
+
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+async def test_an_answer_without_end_is_cut_off(build):
+    async def talk(_reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+        await repeat(writer, b"x" * (1 << 16))
+
+    tracemalloc.start()
+    try:
+        async with talking(talk) as port:
+            result = await build(f"http://127.0.0.1:{port}/x").send(message(), key="3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f")
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+    assert (result.outcome, result.certain) == (SendOutcome.RETRY, False)
+    assert "timeout" not in result.reason

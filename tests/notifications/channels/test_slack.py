@@ -274,3 +274,40 @@ def test_every_cause_severity_and_team_can_be_sent():
     for severity in Severity:
         for team in Team:
             assert as_blocks(replace(message(), severity=severity, team=team))["blocks"]
+
+
+# --- an answer of 200 that says no ------------------------------------------------------------------------------------
+
+NO = {
+    "revoked": (b'{"ok": false, "error": "invalid_auth", "warning": "missing_charset"}', SendOutcome.SUSPENDED),
+    "no channel": (b'{"ok":false,"error":"channel_not_found"}', SendOutcome.SUSPENDED),
+    "a relay's text": (b"no_service", SendOutcome.SUSPENDED),
+    "too long": (b'{"ok": false, "error": "msg_too_long"}', SendOutcome.REFUSED),
+    "rate limit": (b'{"ok": false, "error": "ratelimited"}', SendOutcome.RETRY),
+    "unknown error": (b'{"ok": false, "error": "T0K3N-canary"}', SendOutcome.RETRY),
+    "no error named": (b'\xef\xbb\xbf{"ok": false}\n', SendOutcome.RETRY),
+    "odd error": (b'{"ok": false, "error": {"code": 7}}', SendOutcome.RETRY),
+    "a login page": (b"\n<!DOCTYPE html><html>T0K3N-canary</html>", SendOutcome.RETRY),
+    "another server's word": (b'{"success": false, "error": "error-room-not-found"}', SendOutcome.RETRY),
+}
+
+
+@pytest.mark.parametrize(("body", "outcome"), NO.values(), ids=NO)
+async def test_a_200_whose_body_says_no_is_a_refusal(body, outcome):
+    result, posts = await sent((200, {"content-type": "application/json"}, body))
+    assert result.outcome is outcome
+    assert CANARY not in result.reason
+    assert len(posts) == (2 if outcome is SendOutcome.REFUSED else 1)
+
+
+async def test_a_rate_limit_says_how_long_to_wait():
+    result, _ = await sent((200, {"retry-after": "30"}, b'{"ok": false, "error": "ratelimited"}'))
+    assert result.retry_after == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(
+    "body", [b"ok", b"", b'{"ok": true}', b'{"ok": true, "error": ""}', b"[]", b"null", b"false", b"{", b"\xff"]
+)
+async def test_any_other_200_is_a_delivery(body):
+    result, _ = await sent((200, {}, body))
+    assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
