@@ -40,4 +40,4 @@ def _end_at_signal(reader: int) -> None:
     """Reads the number of each signal. Other handlers than `end`, such as asyncio's, do their own work."""
     while number := os.read(reader, 1):
         if number[0] in signal.valid_signals() and signal.getsignal(number[0]) is end:
-            end(number[0])
+            end(number[0], None)

@@ -74,7 +74,7 @@ class TolerantFile(io.RawIOBase):
                 self._torn = False
             while rest:
                 written = self._write_some(rest)
-                self._torn = rest[written - 1 : written] != b"\n"
+                self._torn = bytes(rest[written - 1 : written]) != b"\n"
                 rest = rest[written:]
         except OSError as error:
             self._count(rest, error)
