@@ -110,7 +110,7 @@ def validate_host(host: str) -> str:
 def parse_mailbox(text: str) -> tuple[str, str]:
     """Name (may be empty) and address of a sender: `a@b`, `Name <a@b>` or `"Name, with a comma" <a@b>`."""
     name, bracket, rest = text.rpartition("<")
-    address = rest.removesuffix(">")
+    address = rest.removesuffix(">") if bracket else text
     quoted = _QUOTED_NAME.fullmatch(name.strip())
     if bracket and (address == rest or not (quoted or _PLAIN_NAME.fullmatch(name))):
         raise ValueError(

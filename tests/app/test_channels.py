@@ -41,7 +41,7 @@ WHOLE = {
         "host": "mail.example", "user": "me", "password": CANARY, "from": "monitor@example.com", "to": ["a@b.example"]
     },
     "pagerduty": {"routing_key": ROUTING_KEY},
-    "alertmanager": {"url": "http://alertmanager:9093", "token": CANARY},
+    "alertmanager": {"url": "https://alertmanager:9093", "token": CANARY},
     "apprise": {"url": "ntfy://topic"},
 }  # fmt: skip
 MADE = {

@@ -183,7 +183,7 @@ def test_a_refused_secret_is_not_shown(config_dir, where, secret):
         "signing": '"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"',
         "password": '"x"\nfrom',
         "routing_key": f'"{"a" * 32}"',
-        "alerts": '"http://alertmanager:9093"',
+        "alerts": '"https://alertmanager:9093"',
         "token": '"x"\n[[channels]]',
         "apprise": '"tgram://x/chat"',
         "client_secret": '"x" }\n[targets.sync_log]\nurl = "postgresql://u:x',

@@ -190,7 +190,8 @@ def test_the_view_of_a_configuration_has_its_keys_and_no_secret(config_dir):
     assert view["database"] == MASK
     assert view["targets"][0]["auth"] == {"client_id": "client", "client_secret": MASK}
     assert view["targets"][0]["check"]["deadline"] == "1h30m"
-    assert view["channels"][0] == {"name": "oncall", "type": "webhook", "include_api_message": False, "url": MASK}
+    plain = {"name": "oncall", "type": "webhook", "include_api_message": False, "allow_http": False}
+    assert view["channels"][0] == {**plain, "url": MASK}
     assert view["routes"][0]["continue"] is True
     assert view["schedule"] == {"cron": "*/5 * * * *", "timezone": "Europe/Paris", "jitter": "0s"}
 

@@ -2,7 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config.urls import normalise_database_url, resolve_sqlite_path, validate_base_url, validate_webhook_url
+from monitor.config.urls import (
+    normalise_database_url,
+    parse_mailbox,
+    require_apprise_tls,
+    resolve_sqlite_path,
+    validate_base_url,
+    validate_webhook_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -108,3 +115,52 @@ def test_a_webhook_needs_an_http_url(url):
 )
 def test_a_relative_sqlite_path_is_relative_to_the_folder(url, anchored):
     assert resolve_sqlite_path(url, Path("/etc/monitor")) == anchored
+
+
+SENDERS = {
+    "monitor@example.com": ("", "monitor@example.com"),
+    "Monitor <monitor@example.com>": ("Monitor", "monitor@example.com"),
+    "Monitor (prod) <monitor@example.com>": ("Monitor (prod)", "monitor@example.com"),
+    "Überwachung <monitor@example.com>": ("Überwachung", "monitor@example.com"),
+    '"Monitor, Ingestion" <monitor@example.com>': ("Monitor, Ingestion", "monitor@example.com"),
+    r'"A \"quoted\" \\ name" <monitor@example.com>': (r'A "quoted" \ name', "monitor@example.com"),
+    '"a <b>" <monitor@example.com>': ("a <b>", "monitor@example.com"),
+    "<monitor@example.com>": ("", "monitor@example.com"),
+}
+
+
+@pytest.mark.parametrize(("text", "mailbox"), SENDERS.items(), ids=SENDERS)
+def test_a_sender_has_a_name_that_may_be_quoted(text, mailbox):
+    assert parse_mailbox(text) == mailbox
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Monitor, Ingestion <m@example.com>",
+        'Mon"itor <m@example.com>',
+        '"Monitor <m@example.com>',
+        "m@example.com>",
+        "a <b",
+    ],
+)
+def test_any_other_sender_is_refused(text):
+    with pytest.raises(ValueError, match="must be"):
+        parse_mailbox(text)
+
+
+PLAIN = ["json://host.example/x", "xml://u:p@host.example", "gotify://push.example/token", "mmost://[2001:db8::1]/x"]
+FREE = ["jsons://host.example/x", "json://127.0.0.1/x", "json://localhost", "ntfy://topic", "tgram://token/chat",
+        "json://slack.test/x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", PLAIN)
+def test_a_service_of_apprise_over_http_needs_permission(url):
+    with pytest.raises(ValueError, match="must use https"):
+        require_apprise_tls(url, allow_http=False)
+    assert require_apprise_tls(url, allow_http=True) == url
+
+
+@pytest.mark.parametrize("url", FREE)
+def test_a_service_of_apprise_that_is_safe_needs_none(url):
+    assert require_apprise_tls(url, allow_http=False) == url
