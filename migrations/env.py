@@ -25,6 +25,7 @@ from sqlalchemy import Connection
 from monitor.database import history_view
 from monitor.database.migrate import migration_transaction
 from monitor.database.tables import UtcDateTime, metadata
+from monitor.database.version_table import VERSION_TABLE, take_over
 from monitor.errors import StoreError
 
 
@@ -61,8 +62,11 @@ def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[Fal
 
 
 def _run(connection: Connection) -> None:
+    revisions = frozenset(str(each.revision) for each in context.script.walk_revisions())
+    take_over(connection, revisions)
     context.configure(
         connection=connection,
+        version_table=VERSION_TABLE,
         target_metadata=metadata,
         process_revision_directives=_write,
         render_item=_render,

@@ -221,8 +221,11 @@ def _url_secrets(value: str) -> set[str]:
     if scheme in {"http", "https"}:
         values = (part.partition("=")[2] for part in url.query.split("&"))
         parts = {url.path, url.query, *url.path.split("/"), *values}
+    elif scheme in _SCHEMES:
+        pairs = (part.partition("=") for part in url.query.split("&"))
+        parts = {value for name, _, value in pairs if _is_denied(name)}  # libpq's ?password=, ?sslpassword=
     else:
-        parts = set() if scheme in _SCHEMES else set(re.split(r"[/:@?&=,]+", rest))
+        parts = set(re.split(r"[/:@?&=,]+", rest))
     return {part for part in parts if len(part) >= _MIN_TOKEN_CHARS} | {url.password or ""}
 
 
@@ -317,6 +320,10 @@ def _console(*, colours: bool) -> "Processor":
     return render
 
 
+_CONNECTION_DETAILS = re.compile(r" \((?:host|hostaddr|port|user|database|dbname|service)=[^)]*\)")
+"""psycopg names a connection by its host, user and database."""
+
+
 class _ToStructlog(logging.Handler):
     """Passes what libraries log through `logging` to structlog, and so through the redaction."""
 
@@ -326,6 +333,8 @@ class _ToStructlog(logging.Handler):
             text = record.getMessage()
         except Exception as error:  # noqa: BLE001  # a library's bug; the event reports it
             text = f"{record.msg} (its arguments do not fit: {type(error).__name__})"
+        if record.name.partition(".")[0] == "psycopg":
+            text = _CONNECTION_DETAILS.sub("", text)
         # structlog knows only the five standard levels
         level = min(record.levelno // 10 * 10, logging.CRITICAL)
         structlog.get_logger().log(level, "library", logger=record.name, text=text, exc_info=record.exc_info)

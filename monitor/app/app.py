@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from monitor.app.channels import build_channel, fingerprint, send_once
 from monitor.app.clients import build_auth, open_client, secret_reader
-from monitor.config import ChannelConfig, Config, RuleConfig, TargetConfig
+from monitor.config import ChannelConfig, Config, RuleConfig, SyncLogConfig, TargetConfig
 from monitor.database.schema import ensure
 from monitor.errors import ConfigError
 from monitor.incidents.rulebook import EffectiveRule, Override, Rule, effective_rules
@@ -121,6 +121,7 @@ if TYPE_CHECKING:  # imported where one is built, so that commands that only rea
     from monitor.incidents.silence_expiry import SilenceExpiry
     from monitor.notifications.delivery import ConfiguredChannel, Sender
     from monitor.runs.run import Job
+    from monitor.synclog import SyncLogSpec
 
 
 _MIN_RESOLVE_TIMEOUT = timedelta(minutes=15)
@@ -175,13 +176,18 @@ class App:
             },
         )
 
+    def log_may_hide_rows(self, target: TargetConfig) -> bool:
+        """Whether row-level security may hide rows of a target's sync log. Raises SyncLogError if it can't be read."""
+        from monitor.synclog import may_hide_rows
+
+        return target.sync_log is not None and may_hide_rows(_spec(target.sync_log))
+
     def read_log(self, target: TargetConfig) -> Iterator[Sequence[SyncLogEntry]]:
         """A target's sync log in batches. Raises SyncLogError, or StoreError (built-in log), if it can't be read."""
         if target.sync_log is not None:
-            from monitor.synclog import SyncLogSpec, read
+            from monitor.synclog import read
 
-            settings = target.sync_log.model_dump(exclude={"url"})
-            yield from read(SyncLogSpec(url=target.sync_log.url.reveal(), **settings))
+            yield from read(_spec(target.sync_log))
             return
         from monitor.database.engine import connect_read_only
         from monitor.synclog import builtin as tracked
@@ -271,6 +277,12 @@ class App:
             if scheduled or schedule.explicit
             else None,
         )
+
+
+def _spec(log: SyncLogConfig) -> "SyncLogSpec":
+    from monitor.synclog import SyncLogSpec
+
+    return SyncLogSpec(url=log.url.reveal(), **log.model_dump(exclude={"url"}))
 
 
 def _configured_channel(config: ChannelConfig, resolve_timeout: timedelta) -> "ConfiguredChannel":

@@ -50,7 +50,7 @@ def current(config: ConfigPath = None) -> None:
 
 def version_text(version: "SchemaVersion") -> str:
     """The schema's version, whether it fits, and what to do if not."""
-    from monitor.database.schema import SchemaFit
+    from monitor.database.schema import FOREIGN_REMEDY, FOREIGN_TEXT, SchemaFit
 
     match version.fit:
         case SchemaFit.CURRENT:
@@ -60,6 +60,8 @@ def version_text(version: "SchemaVersion") -> str:
                 f"The database is at schema {version.current}, which is newer than this program's ({version.head}): "
                 "install the newer ingestion-monitor, or name another database."
             )
+        case SchemaFit.FOREIGN:
+            return f"The database {FOREIGN_TEXT}: {FOREIGN_REMEDY}."
         case SchemaFit.MISSING:
             found = "empty"
         case SchemaFit.OLDER:

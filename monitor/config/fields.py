@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from monitor.config.secret import Secret
-from monitor.config.urls import normalise_database_url, validate_webhook_url
+from monitor.config.urls import validate_database_url, validate_webhook_url
 from monitor.providers.registry import BUILT_IN, installed_providers
 
 
@@ -107,7 +107,7 @@ TimeZone = Annotated[str, Field(max_length=100), AfterValidator(_validate_time_z
 DatabaseUrl = Annotated[
     Secret,
     Field(json_schema_extra={"pattern": r"^(sqlite:///|postgres(ql)?(\+psycopg)?://)."}),
-    AfterValidator(secret_validator(normalise_database_url)),
+    AfterValidator(secret_validator(validate_database_url)),
 ]
 WebhookUrl = Annotated[Secret, AfterValidator(secret_validator(validate_webhook_url))]
 _validate_header_value = require(

@@ -44,15 +44,17 @@ def decode_variables(
 ) -> tuple[list[Layer], list[Problem], list[str]]:
     """Reads the `MONITOR_…` variables, ignoring case. Relative paths in them start at `folder`.
 
-    Returns a layer per variable, a table before its single keys; the problems; a warning per unknown variable.
+    Returns a layer per variable, a table before its single keys; the problems; the unknown variables, each with a near
+    name. Variables that Kubernetes sets for a Service are not mentioned.
     """
     settings = {f"{_PREFIX}{key}".upper(): key for key in _variable_keys()}
-    layers, problems, warnings = [], [], []
+    layers, problems, unknown = [], [], []
     for variable in sorted(name for name in variables if name.upper().startswith(_PREFIX)):
         if variable.upper() in {"MONITOR_CONFIG", *_GLOO}:
             continue
         if (key := settings.get(variable.upper())) is None:
-            warnings.append(f"{variable} is not a setting and was ignored{_suggestion(variable, settings)}")
+            if not _is_of_service(variable, variables[variable]):
+                unknown.append(f"{variable}{_suggestion(variable, settings)}")
             continue
         loc: Loc = tuple(key.split("__"))
         data = _decode_variable(key, variables[variable])
@@ -60,7 +62,7 @@ def decode_variables(
             problems.append(Problem(loc=loc, predicate=_NOT_JSON))
         origin = Origin(source=source, name=variable)
         layers.append(Layer(data=resolve_paths(data or {}, folder), origin=origin, variables={loc: variable}))
-    return layers, problems, warnings
+    return layers, problems, unknown
 
 
 def gloo_target_layer(sources: Mapping[SettingSource, Mapping[str, object]]) -> Layer | None:
@@ -90,7 +92,28 @@ def _suggestion(variable: str, settings: Iterable[str]) -> str:
     # without the prefix, which makes any two names look alike
     known = [setting.removeprefix(_PREFIX) for setting in settings]
     near = difflib.get_close_matches(variable.upper().removeprefix(_PREFIX), known, n=1, cutoff=0.8)
-    return f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+    return f" (did you mean {_PREFIX}{near[0]}?)" if near else ""
+
+
+_SERVICE_VARIABLE = re.compile(
+    r"MONITOR(_[A-Z0-9_]+)?(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|_PORT(_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)?)"
+)
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://\S+")
+
+
+def _is_of_service(variable: str, value: str) -> bool:
+    """Whether Kubernetes sets this variable in each pod beside a Service whose name begins with `monitor`."""
+    named = _SERVICE_VARIABLE.fullmatch(variable)
+    # NAME_PORT alone could also be a slip of somebody who looks for a setting
+    return bool(named and (not variable.endswith("_PORT") or value.isdecimal() or _SERVICE_ADDRESS.fullmatch(value)))
+
+
+def _warn_of_unknown(unknown: Iterable[str]) -> tuple[str, ...]:
+    names = list(dict.fromkeys(unknown))
+    if not names:
+        return ()
+    verb = "is not a setting and was" if len(names) == 1 else "are not settings and were"
+    return (f"{', '.join(names)} {verb} ignored",)
 
 
 def _variable_keys() -> tuple[str, ...]:
@@ -224,7 +247,7 @@ def _build_layers(
 ) -> tuple[list[Layer], list[Problem], tuple[str, ...]]:
     """All layers but the flags, lowest first. Relative paths start at the folder of `.env`, or the working folder."""
     data, problems, used = expand_variables(inputs.file, {**inputs.dotenv, **environment})
-    warnings = list[str]()
+    unknown_variables = list[str]()
     # the default database is beside the file, so that a file means the same history from any working folder
     layers = [Layer(data=resolve_paths({"database": DEFAULT_DATABASE}, inputs.folder))]
     sources = (
@@ -238,8 +261,8 @@ def _build_layers(
         decoded, wrong, unknown = decode_variables(variables, folder, source)
         layers += decoded
         problems += wrong
-        warnings += unknown
-    return layers, problems, tuple(dict.fromkeys(warnings))
+        unknown_variables += unknown
+    return layers, problems, _warn_of_unknown(unknown_variables)
 
 
 def _file_layer(

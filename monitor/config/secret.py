@@ -18,6 +18,8 @@ from monitor.errors import ConfigError
 MASK = "**********"
 
 _MAX_BYTES = 64 * 1024
+_BYTE_ORDER_MARK = "\ufeff"
+"""Some editors write it before the text."""
 _FINAL_NEWLINE = re.compile(r"\r?\n\Z")
 
 
@@ -57,9 +59,9 @@ class Secret:
         return made
 
     def reveal(self) -> str:
-        """The value. A file is read at each call (keys rotate); one trailing newline is removed.
+        """The value. A file is read at each call (keys rotate); a byte order mark and one trailing newline are removed.
 
-        Raises ConfigError if the file can't be read, is empty, or contains control characters.
+        Raises ConfigError if the file can't be read, is empty, or contains control or invisible characters.
         """
         try:
             return self._read()
@@ -169,8 +171,16 @@ def _read_file(path: Path) -> str:
 
 
 def _validate_text(value: str) -> str:
+    value = value.removeprefix(_BYTE_ORDER_MARK)
     if not value:
         raise ValueError("is empty: give it a value")
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in value):
         raise ValueError("contains control characters, such as a line break: remove them")
+    if any(_is_invisible(character) for character in value):
+        raise ValueError("contains an invisible character, such as a zero-width space: copy it again without it")
     return value
+
+
+def _is_invisible(character: str) -> bool:
+    """Zero-width and directional characters, and blanks other than the space: they come along when text is copied."""
+    return unicodedata.category(character) == "Cf" or (unicodedata.category(character) == "Zs" and character != " ")

@@ -9,11 +9,12 @@ import re
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from monitor.database.postgres_url import ESCAPE
+
 DIRECT = "direct"
 """In place of a proxy's URL: no proxy."""
 
 _SQLITE = "sqlite:///"
-_POSTGRESQL = "postgresql+psycopg://"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
@@ -154,31 +155,21 @@ def validate_proxy_url(url: str) -> str:
     """`DIRECT`, or a proxy's URL: http, https, socks5 or socks5h, with a host and no path."""
     if url == DIRECT:
         return url
+    _reject_unescaped(url)
     parts = _split_url(url)
     if parts is None or parts.scheme not in {"http", "https", "socks5", "socks5h"} or not parts.hostname:
         raise ValueError('must be a URL with http://, https:// or socks5h:// and a host, or "direct"')
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ValueError(
-            "must contain only scheme, user, password, host and port: escape special characters (/ as %2F)"
-        )
+        raise ValueError(f"must contain only scheme, user, password, host and port: escape {ESCAPE}")
     return url
 
 
-def normalise_database_url(url: str) -> str:
-    """A connection URL for SQLAlchemy, with psycopg 3 for `postgres://` and `postgresql://`."""
-    scheme, separator, rest = url.partition("://")
-    if scheme == "sqlite":
-        if not url.startswith(_SQLITE) or url.removeprefix(_SQLITE).partition("?")[0] in {"", ":memory:"}:
-            raise ValueError('must name a file, as in "sqlite:///monitor.db"')
-        return url
-    if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not separator:
-        raise ValueError("must start with sqlite:/// or postgresql://; no other database is supported")
-    parts = _split_url(f"postgresql://{rest}")
-    if parts is None:
-        raise ValueError("can't be parsed: escape special characters in user and password (@ as %40, / as %2F)")
-    if parts.path in {"", "/"} and "dbname=" not in parts.query:
-        raise ValueError("contains no database name: end it with /name")
-    return _POSTGRESQL + rest
+def validate_database_url(url: str) -> str:
+    """A connection URL of SQLite or PostgreSQL, by the parser that will also read it at its use."""
+    from monitor.database.urls import parse  # it loads SQLAlchemy, which not every command needs
+
+    parse(url)
+    return url
 
 
 def resolve_sqlite_path(url: str, folder: Path) -> str:
@@ -211,10 +202,29 @@ def _apprise_host(url: str) -> str:
 
 
 def _parse_web_url(url: str, message: str) -> SplitResult:
+    _reject_unescaped(url)
     parts = _split_url(url)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(message)
     return parts
+
+
+def _reject_unescaped(url: str) -> None:
+    """Refuses special characters of a user or password that would move a part of it into the host, path or query.
+
+    An `@` may be in the value of a query parameter after a path, as in `/send?to=oncall@example.com`.
+    """
+    rest = url.partition("://")[2]
+    head, _, fragment = rest.partition("#")
+    address, _, query = head.partition("?")
+    authority, slash, path = address.partition("/")
+    user_info, _, _ = authority.rpartition("@")
+    names = [name if equals else "@" for name, equals, _ in (pair.partition("=") for pair in query.split("&"))]
+    query_fits = "@" not in query or (slash and "@" not in "".join(names))
+    if "@" in user_info + path + fragment or user_info.count(":") > 1 or not query_fits:
+        raise ValueError(
+            f"has an @ or : where none can be: write them in user, password and path as escapes ({ESCAPE})"
+        )
 
 
 def _split_url(url: str) -> SplitResult | None:

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, Table, create_engine, event, func, select
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from monitor.database.postgres import STATEMENT_TIMEOUT_S, postgres_engine
-from monitor.database.urls import DatabaseFault, classify_fault, is_sqlite, location_of, open_read_only, parse
+from monitor.database.postgres import STATEMENT_TIMEOUT_S, postgres_engine, shorten_timeouts
+from monitor.database.postgres_faults import DatabaseFault, connection_text
+from monitor.database.urls import classify_fault, is_sqlite, location_of, open_read_only, parse
 from monitor.errors import StoreError, StoreUnavailableError
 
 BUSY_TIMEOUT_S = 10.0
@@ -44,11 +45,17 @@ def connect(
     return postgres_engine(parsed, statement_timeout_s=statement_timeout_s, pool_pre_ping=True, max_overflow=_UNLIMITED)
 
 
-def connect_read_only(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
-    """An engine that can't write, not even the header of a SQLite file. Raises StoreError for any other URL."""
+def connect_read_only(
+    url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S, connect_args: Mapping[str, object] | None = None
+) -> Engine:
+    """An engine that can't write, not even the header of a SQLite file. Raises StoreError for any other URL.
+
+    `connect_args` are parameters of libpq that the URL may set otherwise.
+    """
     parsed = _parse_url(url)
     if not is_sqlite(parsed):
-        return postgres_engine(parsed, pool_pre_ping=True).execution_options(postgresql_readonly=True)
+        engine = postgres_engine(parsed, pool_pre_ping=True, connect_args=connect_args or {})
+        return engine.execution_options(postgresql_readonly=True)
     path = Path(str(parsed.database))
     return create_engine(
         parsed, creator=lambda: open_read_only(path, busy_timeout_s=busy_timeout_s), poolclass=NullPool
@@ -106,7 +113,7 @@ def _parse_url(url: str) -> URL:
     try:
         return parse(url)
     except ValueError as error:
-        raise StoreError(f"database: {error}") from None
+        raise StoreError(f"database: the URL {error}") from None
 
 
 def _sqlite_engine(url: URL, busy_timeout_s: float, *, create: bool) -> Engine:
@@ -164,6 +171,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 _FAULT_TEXTS: Mapping[DatabaseFault, str] = {
     DatabaseFault.LOCKED: "is locked by another process; try again, or end the process that holds it",
+    DatabaseFault.CONFLICT: "undid the work, which conflicted with another session's; run again",
     DatabaseFault.READ_ONLY: "can't be written: it, its folder or its server is read-only; allow this user to write",
     DatabaseFault.FULL: "has no space left; free some and run again",
     DatabaseFault.CANNOT_OPEN: "can't be opened; check that its folder exists and that this user may write there",
@@ -184,8 +192,8 @@ _FAULT_TEXTS: Mapping[DatabaseFault, str] = {
 
 
 _TRANSIENT = frozenset({
-    DatabaseFault.LOCKED, DatabaseFault.UNREACHABLE, DatabaseFault.TOO_MANY_CONNECTIONS, DatabaseFault.LOST,
-    DatabaseFault.TIMEOUT,
+    DatabaseFault.LOCKED, DatabaseFault.CONFLICT, DatabaseFault.UNREACHABLE, DatabaseFault.TOO_MANY_CONNECTIONS,
+    DatabaseFault.LOST, DatabaseFault.REFUSED, DatabaseFault.WRONG_SERVER, DatabaseFault.TIMEOUT,
 })  # fmt: skip
 """Faults of a restart, a failover, a backup or high load, which end without help."""
 
@@ -193,7 +201,8 @@ _TRANSIENT = frozenset({
 def _describe_fault(error: SQLAlchemyError, fault: DatabaseFault, url: URL) -> str:
     kind = "SQLite" if is_sqlite(url) else "PostgreSQL"
     cause = getattr(error, "orig", None) or error
-    what = _FAULT_TEXTS.get(fault, f"failed with {type(cause).__name__}; check the database's log, then run again")
+    known = connection_text(fault, cause) or _FAULT_TEXTS.get(fault)
+    what = known or f"failed with {type(cause).__name__}; check the database's log, then run again"
     return f"database {kind} {location_of(url)} {what}"
 
 
@@ -204,4 +213,4 @@ IDLE_TRANSACTION_TIMEOUT = "30s"
 def limit_idle_transaction(conn: Connection) -> None:
     """Makes PostgreSQL roll this transaction back and end its session after 30 s idle."""
     if conn.dialect.name == "postgresql":
-        conn.execute(select(func.set_config("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT, True)))  # noqa: FBT003  # its third argument: for this transaction alone
+        conn.exec_driver_sql(shorten_timeouts({"idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT}))

@@ -14,7 +14,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitor.database.engine import begin_immediate, connect, translate_errors
-from monitor.database.urls import DatabaseFault, classify_fault, is_sqlite, location_of, parse
+from monitor.database.postgres import shorten_timeouts
+from monitor.database.postgres_faults import DatabaseFault
+from monitor.database.urls import classify_fault, is_sqlite, location_of, parse
 from monitor.errors import StoreError
 
 LOCK_TIMEOUT_S = 60.0
@@ -37,7 +39,7 @@ def migration_transaction(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> Iterat
             if is_sqlite(engine.url):
                 conn.connection.cursor().execute("PRAGMA foreign_keys=OFF")
             with begin_immediate(conn).begin():
-                _set_timeouts(conn)
+                _lock_on_server(conn, wait_s)
                 yield conn
                 _check_foreign_keys(conn)
     finally:
@@ -69,18 +71,25 @@ def retry_while_locked(url: str, attempt: Callable[[], _T], *, wait_s: float) ->
         time.sleep(random.uniform(*_RETRY_PAUSE_S))  # noqa: S311  # spreads attempts, no secret
 
 
-def _set_timeouts(conn: Connection) -> None:
-    """No time limit for the change itself, a short one for table locks."""
-    if conn.dialect.name == "postgresql":
-        conn.execute(text("SET LOCAL statement_timeout = 0"))
-        conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        conn.execute(text(f"SET LOCAL lock_timeout = {int(_TABLE_LOCK_TIMEOUT_S * 1000)}"))  # milliseconds
+def _lock_on_server(conn: Connection, wait_s: float) -> None:
+    """An advisory lock of the transaction itself: behind a pooler, one connection to the server is enough.
+
+    Then no time limit for the change, and a short one for table locks.
+    """
+    if conn.dialect.name != "postgresql":
+        return
+    conn.exec_driver_sql("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+    conn.exec_driver_sql(f"SET LOCAL lock_timeout = {int(wait_s * 1000)}")  # milliseconds
+    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_KEY})
+    conn.exec_driver_sql("SET LOCAL lock_timeout TO DEFAULT")
+    conn.exec_driver_sql(shorten_timeouts({"lock_timeout": f"{int(_TABLE_LOCK_TIMEOUT_S * 1000)}ms"}))
 
 
 @contextlib.contextmanager
 def _migration_lock(url: str, wait_s: float) -> Iterator[None]:
+    """The lock of a SQLite file, which is taken before the transaction begins."""
     parsed = parse(url)
-    with _file_lock(location_of(parsed), wait_s) if is_sqlite(parsed) else _server_lock(url, wait_s):
+    with _file_lock(location_of(parsed), wait_s) if is_sqlite(parsed) else contextlib.nullcontext():
         yield
 
 
@@ -105,21 +114,6 @@ def _file_lock(path: str, wait_s: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def _server_lock(url: str, wait_s: float) -> Iterator[None]:
-    """An advisory lock on its own connection, bound to a transaction because of PgBouncer."""
-    engine = connect(url, statement_timeout_s=None)
-    try:
-        with translate_errors(engine), engine.connect() as conn:
-            conn.execute(text(f"SET LOCAL lock_timeout = {int(wait_s * 1000)}"))  # milliseconds
-            conn.execute(text("SET LOCAL statement_timeout = 0"))
-            conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_KEY})
-            yield
-    finally:
-        engine.dispose()
 
 
 def _check_foreign_keys(conn: Connection) -> None:

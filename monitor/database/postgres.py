@@ -1,11 +1,19 @@
-"""PostgreSQL engines with timeouts: a silent network, a frozen server or a held lock becomes an error after a while."""
+"""PostgreSQL engines with timeouts: a silent network, a frozen server or a held lock becomes an error after a while.
+
+A connection may be a pooler's (PgBouncer in transaction mode): the next transaction on it may be another program's, and
+ours may run in another session. So nothing is set for a session, no statement is prepared, and each transaction brings
+its own settings.
+"""
 
 import time
 from collections.abc import Generator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from monitor.database.postgres_faults import find_sqlstate
+from monitor.database.postgres_url import connection_parameters
 
 if TYPE_CHECKING:
     import psycopg
@@ -20,56 +28,81 @@ _CLIENT_MARGIN_S = 10.0
 _CONNECT_ARGUMENTS: Mapping[str, object] = {
     "connect_timeout": 10,
     "application_name": "ingestion-monitor",
+    # a database in SQL_ASCII would hand out bytes
+    "client_encoding": "utf8",
     # a host that disappeared is noticed after a minute
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-_SESSION_TIMEOUTS = (("lock_timeout", "30s"), ("idle_in_transaction_session_timeout", "90s"))
+_SETTINGS: Mapping[str, str] = {"TimeZone": "UTC"}
+_TIMEOUTS: Mapping[str, str] = {"lock_timeout": "30s", "idle_in_transaction_session_timeout": "90s"}
 """The server ends a session that holds a lock but is dead, frozen or stopped. Reading a sync log leaves our transaction
 idle for less than that."""
 
 _T = TypeVar("_T")
 
 
-def postgres_engine(url: URL, *, statement_timeout_s: float | None = STATEMENT_TIMEOUT_S, **options: Any) -> Engine:  # noqa: ANN401  # handed on
-    """An engine with these timeouts; settings of the URL, the role or the database win. Connects at first use."""
-    given = {**_CONNECT_ARGUMENTS, **options.pop("connect_args", {})}
-    arguments = {name: value for name, value in given.items() if name not in url.query}
-    engine = create_engine(url, hide_parameters=True, connect_args=arguments, **options)
+def postgres_engine(
+    url: URL,
+    *,
+    statement_timeout_s: float | None = STATEMENT_TIMEOUT_S,
+    settings: Mapping[str, str] | None = None,
+    **options: Any,  # noqa: ANN401  # handed on
+) -> Engine:
+    """An engine with these timeouts, where those of the role or the database are not shorter. Connects at first use.
+
+    `settings` hold in each transaction. Parameters of the URL win over `connect_args`.
+    """
+    parameters = {**_CONNECT_ARGUMENTS, **options.pop("connect_args", {}), **connection_parameters(url)}
+    engine = create_engine(url, hide_parameters=True, **options)
+    timeouts = dict(_TIMEOUTS)
+    if statement_timeout_s is not None:
+        timeouts["statement_timeout"] = f"{statement_timeout_s:g}s"
+    wanted = {**_SETTINGS, **(settings or {})}
+    settle = "; ".join(
+        [*(f"SET LOCAL {name} = '{value}'" for name, value in wanted.items()), shorten_timeouts(timeouts)]
+    )
 
     @event.listens_for(engine, "do_connect")
-    def connect(
-        _dialect: object, _record: object, positional: list[Any], named: dict[str, Any]
-    ) -> "psycopg.Connection":
-        session = _session_type().connect(*positional, **named)
-        try:
-            _configure_session(session, statement_timeout_s)
-        except BaseException:
-            session.close()
-            raise
-        return session
+    def connect(_dialect: object, _record: object, _args: object, named: Mapping[str, Any]) -> "psycopg.Connection":
+        return _connect({**named, **parameters}, statement_timeout_s)
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(conn: Connection) -> None:
+        # with the settings in one message: a transaction costs no further round trip
+        access = " READ ONLY" if conn.get_execution_options().get("postgresql_readonly") else ""
+        conn.exec_driver_sql(f"BEGIN ISOLATION LEVEL READ COMMITTED{access}; {settle}")
 
     return engine
 
 
-def _configure_session(session: "psycopg.Connection", statement_timeout_s: float | None) -> None:
-    """Sets timeouts that have no value yet; by statements, since PgBouncer rejects them as startup parameters."""
-    timeouts = (
-        _SESSION_TIMEOUTS
-        if statement_timeout_s is None
-        else (*_SESSION_TIMEOUTS, ("statement_timeout", f"{statement_timeout_s:g}s"))
+def shorten_timeouts(timeouts: Mapping[str, str]) -> str:
+    """The statement that sets these timeouts (`{"lock_timeout": "30s"}`) for the present transaction.
+
+    A timeout that is shorter already stays: somebody who administers the database wants it so.
+    """
+    rows = ", ".join(f"('{name}', '{limit}')" for name, limit in timeouts.items())
+    return (
+        f"SELECT set_config(name, most, true) FROM (VALUES {rows}) AS limits (name, most) "  # noqa: S608  # ours alone
+        "WHERE current_setting(name, true)::interval NOT BETWEEN '1 microsecond' AND most::interval"
     )
-    rows = ", ".join(f"('{name}', '{limit}')" for name, limit in timeouts)
+
+
+def _connect(parameters: Mapping[str, Any], statement_timeout_s: float | None) -> "psycopg.Connection":
+    import psycopg
+
+    try:
+        # psycopg leaves transactions to us; and a prepared statement would be missing in the next session of a pooler
+        session = _session_type().connect(**parameters, autocommit=True, prepare_threshold=None)
+    except psycopg.OperationalError as error:
+        sqlstate = find_sqlstate(error, parameters)
+        if sqlstate is None:
+            raise
+        raise psycopg.errors.lookup(sqlstate)(str(error)) from error
     cast("Any", session).statement_timeout_s = statement_timeout_s
-    session.autocommit = True
-    session.execute("SET TIME ZONE 'UTC'")
-    session.execute(
-        f"SELECT set_config(name, most, false) FROM (VALUES {rows}) AS limits (name, most) "  # noqa: S608  # ours alone
-        "WHERE current_setting(name, true) = '0'"
-    )
-    session.autocommit = False
+    return session
 
 
 @cache

@@ -13,7 +13,19 @@ from monitor.database.engine import connect, connect_read_only, insert, reading,
 from monitor.database.migrate import LOCK_TIMEOUT_S, migration_transaction, retry_while_locked
 from monitor.database.tables import metadata
 from monitor.database.urls import is_sqlite, location_of, parse
-from monitor.errors import SchemaError
+from monitor.database.version_table import StoredVersion, read_version
+from monitor.errors import SchemaError, StoreError
+
+FOREIGN_TEXT = "belongs to another program, whose table alembic_version it has"
+FOREIGN_REMEDY = (
+    "give ingestion-monitor a database of its own, or on PostgreSQL a schema of its own: "
+    "?options=-csearch_path%3Dmonitor in the URL"
+)
+
+
+_MAY_CREATE = text(
+    "SELECT quote_ident(current_schema()), quote_ident(current_user), has_schema_privilege(current_schema(), 'CREATE')"
+)
 
 
 class SchemaFit(StrEnum):
@@ -23,6 +35,8 @@ class SchemaFit(StrEnum):
     OLDER = "older"
     CURRENT = "current"
     NEWER = "newer"
+    FOREIGN = "foreign"
+    """Another program's, by its own Alembic revision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +45,15 @@ class SchemaVersion:
 
     current: str | None
     head: str
+    former: bool = False
+    """The revision stands in the table of former versions, from which an upgrade takes it over."""
+    foreign: bool = False
 
     @property
     def fit(self) -> SchemaFit:
-        """The comparison. An unknown revision counts as newer."""
+        """The comparison. An unknown revision in our own table counts as newer."""
+        if self.foreign:
+            return SchemaFit.FOREIGN
         if self.current is None:
             return SchemaFit.MISSING
         if self.current == self.head:
@@ -59,7 +78,8 @@ def upgrade(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> list[str]:
         SchemaError: it is newer than this program or another program's. Nothing was written.
         StoreError: the database can't be written, or a lock was held for too long.
     """
-    if _read_version(url).fit is SchemaFit.CURRENT:
+    version = _read_version(url)
+    if version.fit is SchemaFit.CURRENT and not version.former:
         return []
     before = retry_while_locked(url, lambda: _upgrade_once(url), wait_s=wait_s)
     return [revision for revision in _revisions() if before.current is None or revision > before.current]
@@ -68,10 +88,11 @@ def upgrade(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> list[str]:
 def _upgrade_once(url: str) -> SchemaVersion:
     """One attempt; returns the version before it."""
     with migration_transaction(url) as conn:
-        before = _reject_newer(_version(conn), conn.engine.url)
+        before = _reject_unusable(_version(conn), conn.engine.url)
         if before.fit is SchemaFit.MISSING:
             _reject_foreign_tables(conn)
-        if before.fit is not SchemaFit.CURRENT:
+            _require_create(conn)
+        if before.fit is not SchemaFit.CURRENT or before.former:
             _run_alembic(conn)
     return before
 
@@ -84,10 +105,11 @@ def ensure(url: str) -> Engine:
         StoreError: the database can't be used.
     """
     version = _read_version(url)
-    if version.fit is not SchemaFit.CURRENT:
-        if not is_sqlite(parse(url)):
-            raise _outdated_error(version, parse(url))
+    current = version.fit is SchemaFit.CURRENT
+    if is_sqlite(parse(url)) and (not current or version.former):
         upgrade(url)
+    elif not current:
+        raise _outdated_error(version, parse(url))
     return connect(url, create=False)
 
 
@@ -99,7 +121,7 @@ def verify(engine: Engine) -> None:
         StoreError: it can't be read.
     """
     with reading(engine) as conn:  # not `current`, which takes a deleted file for an empty database
-        version = _reject_newer(_version(conn), engine.url)
+        version = _reject_unusable(_version(conn), engine.url)
     if version.fit is not SchemaFit.CURRENT:
         raise _outdated_error(version, engine.url)
 
@@ -122,16 +144,20 @@ def _exists(engine: Engine) -> bool:
 
 
 def _version(conn: Connection | None) -> SchemaVersion:
-    revision = None
-    if conn is not None and inspect(conn).has_table("alembic_version"):
-        revision = conn.scalar(text("SELECT version_num FROM alembic_version"))
-    return SchemaVersion(current=revision, head=_revisions()[-1])
+    known = _revisions()
+    stored = StoredVersion() if conn is None else read_version(conn, frozenset(known))
+    return SchemaVersion(
+        current=stored.revision or stored.foreign,
+        head=known[-1],
+        former=stored.former,
+        foreign=stored.foreign is not None,
+    )
 
 
 def _read_version(url: str) -> SchemaVersion:
     engine = connect_read_only(url)
     try:
-        return _reject_newer(current(engine), engine.url)
+        return _reject_unusable(current(engine), engine.url)
     finally:
         engine.dispose()
 
@@ -141,22 +167,44 @@ def _outdated_error(version: SchemaVersion, url: URL) -> SchemaError:
     return SchemaError(f"database {location_of(url)} {state}; run `ingestion-monitor db upgrade`", needs_upgrade=True)
 
 
-def _reject_newer(version: SchemaVersion, url: URL) -> SchemaVersion:
+def _reject_unusable(version: SchemaVersion, url: URL) -> SchemaVersion:
     if version.fit is SchemaFit.NEWER:
         raise SchemaError(
             f"database {location_of(url)} has the schema {version.current}, which is newer than this program's "
             f"({version.head}); install the newer ingestion-monitor, or name another database"
         )
+    if version.fit is SchemaFit.FOREIGN:
+        raise SchemaError(f"database {location_of(url)} {FOREIGN_TEXT}; {FOREIGN_REMEDY}")
     return version
 
 
 def _reject_foreign_tables(conn: Connection) -> None:
-    taken = sorted({*inspect(conn).get_table_names(), *inspect(conn).get_view_names()} & {*metadata.tables, "history"})
+    catalog = inspect(conn)
+    own = catalog.default_schema_name  # otherwise the tables of the whole search_path are listed
+    existing = {*catalog.get_table_names(schema=own), *catalog.get_view_names(schema=own)}
+    taken = sorted(existing & {*metadata.tables, "history"})
     if taken:
         raise SchemaError(
             f"database {location_of(conn.engine.url)} already has {', '.join(taken)}, not created by this program; "
             "use a separate database for ingestion-monitor"
         )
+
+
+def missing_privilege(conn: Connection) -> str | None:
+    """What a PostgreSQL user lacks to create our tables, and how to grant it; None if it may, or on SQLite."""
+    if conn.dialect.name != "postgresql":
+        return None
+    schema, role, allowed = conn.execute(_MAY_CREATE).one()
+    if schema is None:
+        return "has no schema that this user may use; create one, or correct search_path in the URL's options"
+    if allowed:
+        return None
+    return f"refuses new tables: run as its owner: grant create on schema {schema} to {role}"
+
+
+def _require_create(conn: Connection) -> None:
+    if lacking := missing_privilege(conn):
+        raise StoreError(f"database PostgreSQL {location_of(conn.engine.url)} {lacking}")
 
 
 def _run_alembic(conn: Connection) -> None:

@@ -1,50 +1,45 @@
 """Parses database URLs, names databases in messages and classifies errors; for our own database and for sync logs."""
 
+import re
 import sqlite3
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
+from urllib.parse import unquote
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from monitor.database.postgres_faults import DatabaseFault, postgres_fault
+from monitor.database.postgres_url import SCHEMES, describe_server, parse_postgres_url
 
-class DatabaseFault(StrEnum):
-    """Kinds of database errors."""
-
-    LOCKED = "locked"
-    READ_ONLY = "read_only"
-    FULL = "full"
-    CANNOT_OPEN = "cannot_open"
-    NOT_A_DATABASE = "not_a_database"
-    DISK = "disk"
-    UNREACHABLE = "unreachable"
-    TOO_MANY_CONNECTIONS = "too_many_connections"
-    LOST = "lost"
-    LOGIN = "login"
-    NO_DATABASE = "no_database"
-    PERMISSION = "permission"
-    NO_TABLE = "no_table"
-    TIMEOUT = "timeout"
-    OTHER = "other"
+_SQLITE = "sqlite:///"
+_SQLITE_PARAMETERS = frozenset({"timeout", "mode", "cache", "check_same_thread"})
+"""Harmless without effect: the monitor opens a file as it must. Others, such as `immutable`, would give wrong data."""
 
 
 def parse(url: str) -> URL:
-    """Parses `sqlite:///path`, `postgresql://…` or `postgres://…`. Raises ValueError, without the URL, for others."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        # the library's text contains the password
-        raise ValueError("the database URL can't be read; it begins with sqlite:/// or postgresql://") from None
-    kind = parsed.drivername.partition("+")[0]
-    if kind == "sqlite":
-        if parsed.database in {None, "", ":memory:"}:
-            raise ValueError("a SQLite database needs a file: sqlite:///path/to/file.db")
-        return parsed.set(drivername="sqlite+pysqlite")
-    if kind in {"postgresql", "postgres"}:
-        return parsed.set(drivername="postgresql+psycopg")
-    raise ValueError("only SQLite and PostgreSQL are supported; the URL begins with sqlite:/// or postgresql://")
+    """Parses `sqlite:///path`, `postgresql://…` or `postgres://…`, the only parser of database URLs.
+
+    A SQLite URL loses its parameters, which have no effect. Raises ValueError with a predicate ("must …") that quotes
+    neither the URL nor a part of it that may be secret.
+    """
+    scheme = url.partition("://")[0]
+    if scheme in SCHEMES and "://" in url:
+        return parse_postgres_url(url)
+    if scheme != "sqlite":
+        raise ValueError("must start with sqlite:/// or postgresql://; no other database is supported")
+    path, _, query = url.removeprefix(_SQLITE).partition("?")
+    if not url.startswith(_SQLITE) or path in {"", ":memory:"} or path.startswith("file:"):
+        raise ValueError('must name a file, as in "sqlite:///monitor.db"')
+    names = [pair.partition("=")[0] for pair in query.split("&")] if query else []
+    for name in names:
+        if name not in _SQLITE_PARAMETERS:
+            shown = (
+                f'the parameter "{name}", which' if re.fullmatch(r"\w{1,40}", name, re.ASCII) else "a parameter that"
+            )
+            raise ValueError(f"has {shown} has no effect here: remove it")
+    return URL.create("sqlite+pysqlite", database=unquote(path))
 
 
 def is_sqlite(url: URL) -> bool:
@@ -54,10 +49,7 @@ def is_sqlite(url: URL) -> bool:
 
 def location_of(url: URL) -> str:
     """The database in messages: the file, or `host:port/name`; never with user or password."""
-    if is_sqlite(url):
-        return str(url.database)
-    host = url.host or url.query.get("host") or "localhost"
-    return f"{host if isinstance(host, str) else ','.join(host)}:{url.port or 5432}/{url.database or ''}"
+    return str(url.database) if is_sqlite(url) else describe_server(url)
 
 
 def open_read_only(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
@@ -102,10 +94,7 @@ def classify_fault(error: BaseException) -> DatabaseFault:
         return _sqlite_fault(error)
     if isinstance(error, SQLAlchemyError):
         return DatabaseFault.OTHER
-    sqlstate = getattr(error, "sqlstate", None)
-    if isinstance(sqlstate, str):
-        return _SQLSTATES.get(sqlstate) or _SQLSTATE_CLASSES.get(sqlstate[:2], DatabaseFault.OTHER)
-    return _postgres_fault_by_text(error)
+    return postgres_fault(error)
 
 
 _SQLITE_CODES: Mapping[int, DatabaseFault] = {
@@ -120,49 +109,6 @@ _SQLITE_CODES: Mapping[int, DatabaseFault] = {
     sqlite3.SQLITE_PERM: DatabaseFault.PERMISSION,
 }
 
-_SQLSTATES: Mapping[str, DatabaseFault] = {
-    "25006": DatabaseFault.READ_ONLY,
-    "25P03": DatabaseFault.LOST,
-    "25P04": DatabaseFault.LOST,
-    "3D000": DatabaseFault.NO_DATABASE,
-    "40P01": DatabaseFault.LOCKED,
-    "42501": DatabaseFault.PERMISSION,
-    "42P01": DatabaseFault.NO_TABLE,
-    "53100": DatabaseFault.FULL,
-    "53300": DatabaseFault.TOO_MANY_CONNECTIONS,
-    "55P03": DatabaseFault.LOCKED,
-    "57014": DatabaseFault.TIMEOUT,
-    "57P01": DatabaseFault.LOST,
-    "57P02": DatabaseFault.LOST,
-    "57P03": DatabaseFault.UNREACHABLE,
-    "57P05": DatabaseFault.LOST,
-    "58030": DatabaseFault.DISK,
-}
-
-_SQLSTATE_CLASSES: Mapping[str, DatabaseFault] = {"08": DatabaseFault.LOST, "28": DatabaseFault.LOGIN}
-
-# libpq reports failed connects without an SQLSTATE
-_POSTGRES_TEXTS: tuple[tuple[str, DatabaseFault], ...] = (
-    ("password", DatabaseFault.LOGIN),
-    ("authentication", DatabaseFault.LOGIN),
-    ("pg_hba.conf", DatabaseFault.LOGIN),
-    ("too many", DatabaseFault.TOO_MANY_CONNECTIONS),
-    ("remaining connection slots", DatabaseFault.TOO_MANY_CONNECTIONS),
-    ("role ", DatabaseFault.LOGIN),
-    ("database system is", DatabaseFault.UNREACHABLE),
-    ("not currently accepting connections", DatabaseFault.UNREACHABLE),
-    ("database ", DatabaseFault.NO_DATABASE),
-    ("server closed the connection", DatabaseFault.LOST),
-    ("connection is lost", DatabaseFault.LOST),
-    ("connection is closed", DatabaseFault.LOST),
-    ("connection failed", DatabaseFault.UNREACHABLE),
-    ("connection timeout", DatabaseFault.UNREACHABLE),
-    ("timeout expired", DatabaseFault.UNREACHABLE),
-    ("no answer within", DatabaseFault.TIMEOUT),
-    ("failed to resolve", DatabaseFault.UNREACHABLE),
-    ("could not translate host name", DatabaseFault.UNREACHABLE),
-)
-
 
 def _sqlite_fault(error: sqlite3.Error) -> DatabaseFault:
     code = getattr(error, "sqlite_errorcode", None)
@@ -171,9 +117,3 @@ def _sqlite_fault(error: sqlite3.Error) -> DatabaseFault:
     if code == sqlite3.SQLITE_ERROR and "no such table" in str(error):
         return DatabaseFault.NO_TABLE
     return _SQLITE_CODES.get(code & 0xFF, DatabaseFault.OTHER)
-
-
-def _postgres_fault_by_text(error: BaseException) -> DatabaseFault:
-    text = str(error)
-    fatal = text.partition("FATAL:")[2] or text
-    return next((fault for phrase, fault in _POSTGRES_TEXTS if phrase in fatal), DatabaseFault.OTHER)

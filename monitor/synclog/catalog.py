@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import quoted_name
 
 from monitor.database.urls import location_of
 from monitor.errors import SyncLogError
-from monitor.synclog.connection import SyncLogSpec
+from monitor.synclog.connection import SyncLogSpec, connect_read_only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,8 @@ _POSTGRES_COLUMNS = text("""
     WHERE n.nspname = :schema AND c.relname = :table AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """)
 
+_ROW_SECURITY = text("SELECT row_security_active(format('%I.%I', CAST(:schema AS text), CAST(:table AS text)))")
+
 
 def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
     """Finds the table and its columns by exact name, else by the only name that differs just in case.
@@ -73,6 +75,18 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
         rowid=rowid,
         key=tuple(conn.execute(_SQLITE_KEY, {"table": table}).scalars()) if no_rowid else (),
     )
+
+
+def may_hide_rows(spec: SyncLogSpec) -> bool:
+    """Whether row-level security decides which rows of the table this user sees; False for SQLite.
+
+    Raises SyncLogError if the log can't be read.
+    """
+    with connect_read_only(spec) as conn:
+        resolved = resolve_table(conn, spec)
+        if conn.dialect.name == "sqlite":
+            return False
+        return bool(conn.scalar(_ROW_SECURITY, {"schema": resolved.schema, "table": resolved.table}))
 
 
 def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str]:

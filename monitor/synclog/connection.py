@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitor.database.postgres import postgres_engine
-from monitor.database.urls import DatabaseFault, classify_fault, is_sqlite, location_of, open_read_only, parse
-from monitor.errors import SyncLogError
+from monitor.database.postgres_faults import DatabaseFault, connection_text
+from monitor.database.urls import classify_fault, is_sqlite, location_of, open_read_only, parse
+from monitor.errors import SyncLogConflictError, SyncLogError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class SyncLogSpec:
 
 
 STATEMENT_TIMEOUT_S = 60
+_TRANSACTION_SETTINGS = {"datestyle": "ISO"}
+_CONFLICTS = frozenset({"40001", "40P01"})
 
 
 @contextmanager
@@ -38,14 +41,14 @@ def connect_read_only(spec: SyncLogSpec) -> Iterator[Connection]:
     try:
         url = parse(spec.url)
     except ValueError as error:
-        raise SyncLogError(f"sync log: {error}") from None
+        raise SyncLogError(f"sync log: its url {error}") from None
     try:
         with _engine(url, spec).connect() as conn:
-            if not is_sqlite(url):
-                _configure_transaction(conn)
             yield conn
     except SQLAlchemyError as error:
-        raise SyncLogError(_error_message(error, url, spec)) from error
+        sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
+        kind = SyncLogConflictError if sqlstate in _CONFLICTS else SyncLogError
+        raise kind(_error_message(error, url, spec)) from error
 
 
 def _engine(url: URL, spec: SyncLogSpec) -> Engine:
@@ -57,21 +60,20 @@ def _engine(url: URL, spec: SyncLogSpec) -> Engine:
             poolclass=NullPool,
             hide_parameters=True,
         )
-    # no prepared statements: PgBouncer may switch to a session that does not have them
     engine = postgres_engine(
-        url, statement_timeout_s=STATEMENT_TIMEOUT_S, connect_args={"prepare_threshold": None}, poolclass=NullPool
+        url, statement_timeout_s=STATEMENT_TIMEOUT_S, settings=_TRANSACTION_SETTINGS, poolclass=NullPool
     )
     return engine.execution_options(postgresql_readonly=True)
 
 
-def _configure_transaction(conn: Connection) -> None:
-    """Settings for this transaction, which the server treats as read-only."""
-    for setting in (f"statement_timeout = '{STATEMENT_TIMEOUT_S}s'", "TIME ZONE 'UTC'", "datestyle = 'ISO'"):
-        conn.execute(text(f"SET LOCAL {setting}"))
-
-
 _ERROR_MESSAGES: Mapping[DatabaseFault, str] = {
     DatabaseFault.LOCKED: "is locked by a writer; end its long transaction, or wait for the next run",
+    DatabaseFault.CONFLICT: (
+        "is a replica that cancelled the read, to apply changes of its primary; set hot_standby_feedback = on there, "
+        "raise max_standby_streaming_delay, or read the primary"
+    ),
+    DatabaseFault.NOT_READY: "can't be read yet; if it is a materialized view, refresh it once",
+    DatabaseFault.FOREIGN_SERVER: "is a foreign table, and its server can't be reached; check that server",
     DatabaseFault.CANNOT_OPEN: "can't be opened; check that this user may read the file and its folder",
     DatabaseFault.READ_ONLY: (
         "can't be read without write access: while a writer has a SQLite file in WAL mode open, this user needs write "
@@ -85,7 +87,10 @@ _ERROR_MESSAGES: Mapping[DatabaseFault, str] = {
     DatabaseFault.LOST: "dropped the connection; check that the server runs, the next run tries again",
     DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the sync log's url",
     DatabaseFault.NO_DATABASE: "does not exist on that server; correct the name in the sync log's url",
-    DatabaseFault.TIMEOUT: f"did not answer within {STATEMENT_TIMEOUT_S} s; check its load, and the query of the view",
+    DatabaseFault.TIMEOUT: (
+        f"did not answer in time ({STATEMENT_TIMEOUT_S} s, or its role's shorter statement_timeout); check its load, "
+        "and the query of the view"
+    ),
 }
 
 
@@ -97,5 +102,7 @@ def _error_message(error: SQLAlchemyError, url: URL, spec: SyncLogSpec) -> str:
     if fault is DatabaseFault.PERMISSION:
         return f'{where}, table "{spec.table}": this user may not read it; grant it SELECT'
     cause = getattr(error, "orig", None) or error
-    what = _ERROR_MESSAGES.get(fault, f"failed with {type(cause).__name__}; see the log of the database")
+    what = connection_text(fault, cause) or _ERROR_MESSAGES.get(
+        fault, f"failed with {type(cause).__name__}; see the log of the database"
+    )
     return f"{where} {what}"

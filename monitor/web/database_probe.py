@@ -12,9 +12,9 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Engine, ScalarSelect, String, column, func, select, text, values
 
 from monitor.database.engine import connect_read_only, in_chunks, reading
+from monitor.database.postgres import shorten_timeouts
 from monitor.database.schema import current
 from monitor.database.tables import incidents, notifications, runs, snapshots
-from monitor.database.urls import is_sqlite, parse
 from monitor.errors import ConfigError, StoreError
 from monitor.model import FINISHED, ChannelState, IncidentState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
@@ -70,7 +70,7 @@ def read(
     `throttle_keys` has the key of the learned limits by target. `timeout_s` (> 0) limits each statement on PostgreSQL.
     """
     if conn.dialect.name == "postgresql":
-        conn.execute(text(f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}"))  # milliseconds
+        conn.exec_driver_sql(shorten_timeouts({"statement_timeout": f"{int(timeout_s * 1000)}ms"}))
     target_states: dict[str, TargetState] = {}
     for batch in in_chunks(targets):
         target_states |= _target_states(conn, batch)
@@ -257,12 +257,8 @@ def _timed_out() -> ProbeResult:
 
 
 def _engine(url: str, timeout_s: float) -> Engine:
-    parsed = parse(url)
-    if is_sqlite(parsed):
-        return connect_read_only(url, busy_timeout_s=timeout_s)
-    timeouts = {"connect_timeout": str(max(2, round(timeout_s))), "tcp_user_timeout": str(round(timeout_s * 1000))}
-    missing = {name: value for name, value in timeouts.items() if name not in parsed.query}
-    return connect_read_only(parsed.update_query_dict(missing).render_as_string(hide_password=False))
+    timeouts = {"connect_timeout": max(2, round(timeout_s)), "tcp_user_timeout": round(timeout_s * 1000)}
+    return connect_read_only(url, busy_timeout_s=timeout_s, connect_args=timeouts)
 
 
 def _read(engine: Engine, targets: list[str], throttle_keys: dict[str, str], timeout_s: float) -> ProbeResult:

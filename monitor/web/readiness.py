@@ -58,6 +58,7 @@ class SchemaState(StrEnum):
     MISSING = "missing"
     OLDER = "older"
     NEWER = "newer"
+    FOREIGN = "foreign"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +184,10 @@ _SCHEMA = {
     SchemaState.NEWER: (
         "the schema is newer than this program's",
         "install the newer ingestion-monitor, then restart this daemon",
+    ),
+    SchemaState.FOREIGN: (
+        "the database belongs to another program",
+        "give the monitor a database of its own, then restart this daemon",
     ),
 }
 

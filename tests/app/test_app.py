@@ -267,7 +267,7 @@ def test_the_database_is_upgraded_to_the_current_schema(configured, tmp_path):
     engine = open_database(configured())
     with engine.connect() as conn:
         assert conn.exec_driver_sql("SELECT count(*) FROM runs").scalar_one() == 0
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        conn.exec_driver_sql("UPDATE ingestion_monitor_version SET version_num = '9999'")
         conn.commit()
     engine.dispose()
     with pytest.raises(SchemaError):

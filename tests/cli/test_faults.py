@@ -169,7 +169,7 @@ def _began(connection):
 def test_a_schema_from_the_future(here, small_world, command):
     small_world.track(1)
     with writing(small_world.app.engine) as conn:
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        conn.exec_driver_sql("UPDATE ingestion_monitor_version SET version_num = '9999'")
     expect_one_sentence(here(small_world, command), 3, "has the schema 9999, which is newer than this program's")
     assert small_world.rows("SELECT 1 FROM runs") == []
     assert small_world.sandbox.requests() == 0

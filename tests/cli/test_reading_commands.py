@@ -13,7 +13,7 @@ from monitor.cli import db, main
 from monitor.database.schema import SchemaVersion
 from monitor.database.tables import metadata
 
-NEWER = "UPDATE alembic_version SET version_num = '9999'"
+NEWER = "UPDATE ingestion_monitor_version SET version_num = '9999'"
 
 
 def sql(world, statement):
@@ -240,7 +240,7 @@ def test_an_older_schema_is_printed_with_the_command_to_run():
 
 
 def test_a_database_with_foreign_tables_is_refused(here, small_world):
-    sql(small_world, "DELETE FROM alembic_version")
+    sql(small_world, "DELETE FROM ingestion_monitor_version")
     done = here(small_world, "db", "upgrade")
     assert done.returncode == 3
     assert "already has" in done.stderr

@@ -9,10 +9,13 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitor.cli.doctor.channels import check_channel
+from monitor.cli.doctor.locations import SettingLocation
 from monitor.config import load_config
 from monitor.config.effective import effective_settings, format_toml
+from monitor.database.urls import location_of, parse
 from monitor.errors import ConfigError
-from monitor.logs import configure
+from monitor.logs import configure, register_secret
 
 CANARY = "c4n/ry+S3cr3t="
 SECRETS = (
@@ -200,3 +203,75 @@ def test_a_refused_secret_is_not_shown(config_dir, where, secret):
         shown_text = repr(config) + str(config.describe())
 
     assert found(shown_text) == []
+
+
+UNESCAPED = ["@", ":", "/", "?", "#", "@/", "/@", "?@", "#@", "%", " ", "\u200b", "\ufeff"]
+HALVES = ("Hrs3xx", "Btry7yy")
+"""The parts of a secret before and after a special character."""
+PLACES = {
+    "database": 'database = "postgresql://u:{}@db/x"',
+    "sync_log": 'url = "postgresql://u:{}@db/x"',
+    "sync_log_user": 'url = "postgresql://{}@db/x"',
+    "sync_log_query": 'url = "postgresql://db/x?user=u&password={}"',
+    "proxy": 'proxy = "http://u:{}@proxy:3128"',
+    "heartbeat": 'heartbeat = "https://u:{}@hc.example/x"',
+    "heartbeat_path": 'heartbeat = "https://hc.example/{}"',
+    "base_url": 'base_url = "https://u:{}@api.example"',
+    "client_secret": 'auth = {{ client_id = "id", client_secret = "{}" }}',
+    "api_key": 'auth = {{ api_key = "{}" }}',
+    "webhook": 'type = "webhook"\nurl = "https://u:{}@hooks.example/x"',
+    "webhook_user": 'type = "webhook"\nurl = "https://{}@hooks.example/x"',
+    "webhook_secret": 'type = "webhook"\nurl = "https://hooks.example/x"\nsecret = "whsec_{}"',
+    "slack": 'type = "slack"\nurl = "https://hooks.example/{}"',
+    "email": 'type = "email"\nhost = "mail"\nfrom = "a@b.c"\nto = ["a@b.c"]\nuser = "u"\npassword = "{}"',
+    "email_host": 'type = "email"\nhost = "u:{}@mail"\nfrom = "a@b.c"\nto = ["a@b.c"]',
+    "pagerduty": 'type = "pagerduty"\nrouting_key = "{}"',
+    "pagerduty_url": f'type = "pagerduty"\nrouting_key = "{"a" * 32}"\nurl = "https://u:{{}}@events.example/x"',
+    "alertmanager": 'type = "alertmanager"\nurl = "https://u:{}@alerts.example"',
+    "alertmanager_token": 'type = "alertmanager"\nurl = "https://alerts.example"\ntoken = "{}"',
+    "apprise": 'type = "apprise"\nurl = "mailto://u:{}@mail.example"',
+}
+
+
+def with_secret(place, secret):
+    """A configuration with this secret in this setting, unescaped."""
+    setting = PLACES[place].format(secret)
+    kind = setting.partition(" ")[0]
+    top, channel = ("", f'[[channels]]\nname = "c"\n{setting}') if kind == "type" else (setting, "")
+    in_target = {"proxy", "heartbeat", "base_url", "auth"}
+    auth = "" if kind == "auth" else 'auth = { api_key = "k" }'
+    target = top if kind in in_target else ""
+    log = top if kind == "url" else 'url = "sqlite:///x.db"'
+    return (
+        f'{top if kind == "database" else ""}\nenvironment = "test"\n[[targets]]\nname = "one"\nprovider = "gloo"\n'
+        f'publisher_id = "p"\n{auth}\n{target}\n[targets.sync_log]\n{log}\n{channel}\n'
+    )
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("between", UNESCAPED, ids=ascii)
+def test_no_part_of_a_secret_with_a_special_character_is_shown(config_dir, place, between):
+    path = config_dir.write(with_secret(place, between.join(HALVES)))
+    written = io.BytesIO()
+    try:
+        config = load_config(path, {})
+    except ConfigError as error:
+        shown = everything_shown(error)
+    else:
+        with io.TextIOWrapper(written, write_through=True) as stream:
+            configure(stream=stream, level="DEBUG")
+            for secret in config.secrets():
+                register_secret(secret.reveal())
+            structlog.get_logger().debug("loaded", config=config, dump=config.model_dump())
+            logged = written.getvalue().decode()
+        at = SettingLocation(setting="channels", where=None)
+        channels = [str(check_channel(channel, at)) for channel in config.channels]
+        shown = "\n".join([repr(config), str(config.describe()), logged, *channels, *locations(config)])
+
+    assert [half for half in HALVES if half in shown] == []
+
+
+def locations(config):
+    """How the databases are named in messages."""
+    urls = [config.database, *(target.sync_log.url for target in config.targets)]
+    return [location_of(parse(url.reveal())) for url in urls]

@@ -109,10 +109,10 @@ def test_every_setting_of_a_file_is_read(config_dir):
 
     (target,) = config.targets
     assert target.auth.client_secret.reveal() == "s3cret"
-    assert target.sync_log.url.reveal() == "postgresql+psycopg://reader@db/pipeline"
+    assert target.sync_log.url.reveal() == "postgres://reader@db/pipeline"
     assert config.channels[0].url.reveal() == "https://hooks.example/x"
     assert [type(channel) for channel in config.channels] == [WebhookConfig, LogConfig]
-    assert config.database.reveal() == "postgresql+psycopg://monitor:pw@db/monitor"
+    assert config.database.reveal() == "postgresql://monitor:pw@db/monitor"
     assert (config.environment, config.schedule.cron, config.schedule.every) == ("staging", "*/5 * * * *", None)
     assert target.base_url == "https://gw.example/gloo"
     assert (target.check.deadline, target.check.attempt_timeout) == (timedelta(hours=1.5), timedelta(seconds=0.5))
@@ -290,13 +290,13 @@ def test_a_secret_replaces_an_earlier_secret_file_and_the_other_way_round(config
     key = config_dir.folder / "key"
     key.write_text("postgresql://db/from-file")
     by_file = config_dir.write(valid.replace("#top", 'database_file = "key"'))
-    assert load_config(by_file).database.reveal() == "postgresql+psycopg://db/from-file"
+    assert load_config(by_file).database.reveal() == "postgresql://db/from-file"
     assert load_config(by_file, {"MONITOR_DATABASE": "postgresql://db/x"}).database.reveal().endswith("/x")
 
     by_value = config_dir.write(valid.replace("#top", 'database = "postgresql://db/x"'))
     config = load_config(by_value, {"MONITOR_DATABASE_FILE": str(key)})
     key.write_text("postgresql://db/rotated")
-    assert config.database.reveal() == "postgresql+psycopg://db/rotated"
+    assert config.database.reveal() == "postgresql://db/rotated"
 
 
 def test_relative_paths_are_relative_to_their_file(config_dir, empty_cwd, valid):
@@ -311,7 +311,7 @@ def test_relative_paths_are_relative_to_their_file(config_dir, empty_cwd, valid)
     assert config.database.reveal() == f"sqlite:///{config_dir.folder}/data/monitor.db"
 
     assert load_config(path, {"MONITOR_DATABASE": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{empty_cwd}/m.db"
-    assert load_config(path, {"MONITOR_DATABASE_FILE": "key"}).database.reveal() == "postgresql+psycopg://db/here"
+    assert load_config(path, {"MONITOR_DATABASE_FILE": "key"}).database.reveal() == "postgresql://db/here"
     assert load_config(path, {}, {"database": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{empty_cwd}/m.db"
     config_dir.write(text, dotenv="MONITOR_DATABASE=sqlite:///m.db")
     assert load_config(path, {}).database.reveal() == f"sqlite:///{config_dir.folder}/m.db"
@@ -366,26 +366,48 @@ def test_every_key_of_a_table_has_a_variable(variable):
     assert [layer.variables for layer in layers] == [{tuple(variable.lower()[8:].split("__")): variable}]
 
 
-def test_an_unknown_variable_is_a_warning(config_dir):
+def test_unknown_variables_are_one_warning(config_dir):
     environ = {
-        "MONITOR_PORT_8080_TCP": "tcp://10.0.0.1:8080",
-        "MONITOR_SERVICE_HOST": "10.0.0.1",
         "MONITOR_DATABSE": "x",
         "MONITOR_SCHEDULE__EVRY": "5m",
         "MONITOR_TARGETS__0__NAME": "x",
+        "MONITOR_PORT": "x",
         "MONITORING": "x",
         **GLOO,
     }
     config = load_config(config_dir.write(dotenv="MONITOR_DATABSE=y"), environ)
 
-    assert config.warnings == (
-        "MONITOR_DATABSE is not a setting and was ignored; did you mean MONITOR_DATABASE?",
-        "MONITOR_PORT_8080_TCP is not a setting and was ignored",
-        "MONITOR_SCHEDULE__EVRY is not a setting and was ignored; did you mean MONITOR_SCHEDULE__EVERY?",
-        "MONITOR_SERVICE_HOST is not a setting and was ignored",
-        "MONITOR_TARGETS__0__NAME is not a setting and was ignored",
+    (warning,) = config.warnings
+    assert warning == (
+        "MONITOR_DATABSE (did you mean MONITOR_DATABASE?), MONITOR_PORT, "
+        "MONITOR_SCHEDULE__EVRY (did you mean MONITOR_SCHEDULE__EVERY?), MONITOR_TARGETS__0__NAME "
+        "are not settings and were ignored"
     )
     assert [target.name for target in config.targets] == ["gloo-prod"]
+
+
+def test_a_single_unknown_variable_is_named(config_dir):
+    config = load_config(config_dir.write(), {"MONITOR_ENVIROMENT": "x"})
+    assert config.warnings == (
+        "MONITOR_ENVIROMENT (did you mean MONITOR_ENVIRONMENT?) is not a setting and was ignored",
+    )
+
+
+@pytest.mark.parametrize("service", ["MONITOR", "MONITOR_WEB", "MONITOR_DATABASE", "MONITOR_2_BLUE"])
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_variables_of_a_kubernetes_service_are_not_mentioned(config_dir, service, protocol):
+    address = f"{protocol.lower()}://10.96.0.17:8990"
+    environ = {
+        f"{service}_SERVICE_HOST": "10.96.0.17",
+        f"{service}_SERVICE_PORT": "8990",
+        f"{service}_SERVICE_PORT_HTTP_METRICS": "8990",
+        f"{service}_PORT": address,
+        f"{service}_PORT_8990_{protocol}": address,
+        f"{service}_PORT_8990_{protocol}_PROTO": protocol.lower(),
+        f"{service}_PORT_8990_{protocol}_PORT": "8990",
+        f"{service}_PORT_8990_{protocol}_ADDR": "10.96.0.17",
+    }
+    assert load_config(config_dir.write(), environ).warnings == ()
 
 
 def test_the_environment_alone_can_describe_one_gloo_target(empty_cwd):
@@ -415,7 +437,7 @@ def test_the_environment_can_set_more_options_of_its_target(empty_cwd):
     assert target.auth.api_key.reveal() == "k3y"
     assert (target.publisher_id, target.base_url) == ("p2", "http://127.0.0.1:9000")
     assert (target.sync_log.table, target.sync_log.id_column) == ("uploads", "id")
-    assert target.sync_log.url.reveal() == "postgresql+psycopg://db/x"
+    assert target.sync_log.url.reveal() == "postgres://db/x"
 
 
 def test_the_environment_of_the_process_is_read_by_default(empty_cwd):

@@ -161,6 +161,34 @@ def test_an_unusable_secret_file_is_named_and_not_quoted(secret_file, fault):
     assert CANARY not in str(later.value) + str(at_start.value) + repr(at_start.value)
 
 
+@pytest.mark.parametrize("from_file", [False, True])
+def test_a_byte_order_mark_is_no_part_of_a_secret(secret_file, from_file):
+    secret_file.write_bytes(b"\xef\xbb\xbf" + CANARY.encode() + b"\r\n")
+    given = {"key_file": str(secret_file)} if from_file else {"key": f"\ufeff{CANARY}"}
+
+    assert Credentials.model_validate(given).key.reveal() == CANARY
+
+
+INVISIBLE = ["\u200b", "\u200d", "\u2060", "\u00ad", "\ufeff", "\u202e", "\u00a0", "\u3000", "\U000e0061"]
+
+
+@pytest.mark.parametrize("character", INVISIBLE, ids=ascii)
+@pytest.mark.parametrize("place", ["{0}x{1}", "x{1}{0}", "x{0}{1}"])
+@pytest.mark.parametrize("from_file", [False, True])
+def test_an_invisible_character_in_a_secret_is_refused_with_a_sentence(secret_file, character, place, from_file):
+    text = place.format(character, CANARY)
+    if text.startswith("\ufeff"):
+        return  # a byte order mark
+    secret_file.write_text(text)
+
+    with pytest.raises(ValidationError) as caught:
+        Credentials.model_validate({"key_file": str(secret_file)} if from_file else {"key": text})
+
+    (error,) = caught.value.errors()
+    assert "contains an invisible character" in error["msg"]
+    assert CANARY not in error["msg"]
+
+
 def test_a_missing_secret_file_or_a_folder_is_named(tmp_path):
     missing = tmp_path / "missing"
     with pytest.raises(ConfigError) as caught:

@@ -1,13 +1,16 @@
+import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from monitor.config.urls import (
-    normalise_database_url,
     parse_mailbox,
     require_apprise_tls,
     resolve_sqlite_path,
     validate_base_url,
+    validate_database_url,
+    validate_proxy_url,
     validate_webhook_url,
 )
 
@@ -57,20 +60,16 @@ def test_an_invalid_base_url_is_refused_without_quoting_it(url, fault):
 
 
 @pytest.mark.parametrize(
-    ("url", "sqlalchemy"),
+    "url",
     [
-        ("postgresql://reader@db/pipeline", "postgresql+psycopg://reader@db/pipeline"),
-        ("postgres://u:p%40ss@db:5432/x?sslmode=require", "postgresql+psycopg://u:p%40ss@db:5432/x?sslmode=require"),
-        ("postgresql+psycopg://db/x", "postgresql+psycopg://db/x"),
-        ("postgresql:///x?host=/run/postgresql", "postgresql+psycopg:///x?host=/run/postgresql"),
-        ("postgresql://?dbname=x", "postgresql+psycopg://?dbname=x"),
-        ("sqlite:///monitor.db", "sqlite:///monitor.db"),
-        ("sqlite:////var/lib/monitor.db?timeout=5", "sqlite:////var/lib/monitor.db?timeout=5"),
+        "postgresql://reader@db/pipeline",
+        "postgres://u:p%40ss@db:5432/x?sslmode=require",
+        "postgresql+psycopg://db/x",
+        "sqlite:///monitor.db",
     ],
 )
-def test_a_connection_url_is_converted_for_sqlalchemy(url, sqlalchemy):
-    assert normalise_database_url(url) == sqlalchemy
-    assert normalise_database_url(sqlalchemy) == sqlalchemy
+def test_a_connection_url_is_kept_as_it_is(url):
+    assert validate_database_url(url) == url
 
 
 @pytest.mark.parametrize(
@@ -78,22 +77,56 @@ def test_a_connection_url_is_converted_for_sqlalchemy(url, sqlalchemy):
     [
         ("mysql://db/x", "must start with sqlite:/// or postgresql://"),
         ("postgresql+asyncpg://db/x", "must start with sqlite:/// or postgresql://"),
+        ("jdbc:postgresql://db/x", "must start with sqlite:/// or postgresql://"),
         ("postgresql", "must start with sqlite:/// or postgresql://"),
         ("monitor.db", "must start with sqlite:/// or postgresql://"),
-        ("postgresql://u:pa/ss@db/x", "can't be parsed"),
+        ("postgresql://u:pa/ss@db/x", "special character .* not escaped"),
         ("postgresql://db", "contains no database name"),
         ("postgresql://db/", "contains no database name"),
         ("sqlite://", "must name a file"),
         ("sqlite:///", "must name a file"),
         ("sqlite:///:memory:", "must name a file"),
+        ("sqlite:///file:x.db?uri=true", "must name a file"),
         ("sqlite://host/x", "must name a file"),
+        ("sqlite:///x.db?immutable=1", 'the parameter "immutable", which has no effect here'),
     ],
 )
 def test_an_invalid_connection_url_is_refused_without_quoting_it(url, fault):
     with pytest.raises(ValueError, match=fault) as caught:
-        normalise_database_url(url)
+        validate_database_url(url)
 
     assert "pa/ss" not in str(caught.value)
+
+
+UNESCAPED = ["@", ":", "/", "?", "#", "@/", "/@", "?=", "#@", ":@", "/?"]
+"""Special characters in the middle of a password."""
+
+
+@pytest.mark.parametrize("between", UNESCAPED)
+@pytest.mark.parametrize("user_info", ["me:Hrs3{}Btry", "Hrs3{}Btry:x", "Hrs3{}Btry", "me:12{}Btry", ":Hrs3{}Btry"])
+@pytest.mark.parametrize("rest", ["@example.com", "@example.com:8080/hooks/x", "@example.com/x?to=a"])
+def test_a_user_or_password_in_a_web_address_has_its_special_characters_escaped(between, user_info, rest):
+    url = f"https://{user_info.format(between)}{rest}"
+    if user_info == "Hrs3{}Btry" and between == ":":
+        return  # a user and a password
+
+    for validate in (validate_webhook_url, validate_proxy_url, partial(validate_base_url, allow_http=True)):
+        with pytest.raises(ValueError, match=r"has an @|must be a URL|must contain only") as caught:
+            validate(url)
+        assert not re.search("Hrs3|Btry|12", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://u:p%40ss@relay.example/hook",
+        "https://relay.example/send?to=oncall@example.com",
+        "https://relay.example/a:b/c?d=e:f",
+        "https://[::1]:8080/x",
+    ],
+)
+def test_an_escaped_password_and_an_address_in_the_query_are_taken(url):
+    assert validate_webhook_url(url) == url
 
 
 @pytest.mark.parametrize("url", ["slack.com/x", "mailto:a@b", "https://", "https://a b"])

@@ -171,14 +171,14 @@ def test_a_schema_that_becomes_newer_is_logged_and_the_daemon_waits(small_world,
     daemon = start(small_world)
     daemon.await_events("run_finished")
     with closing(sqlite3.connect(small_world.folder / "monitor.db", timeout=20)) as conn, conn:
-        (schema,) = conn.execute("SELECT version_num FROM alembic_version").fetchone()
-        conn.execute("UPDATE alembic_version SET version_num = '9999'")
+        (schema,) = conn.execute("SELECT version_num FROM ingestion_monitor_version").fetchone()
+        conn.execute("UPDATE ingestion_monitor_version SET version_num = '9999'")
         # makes the daemon check at once instead of within half a minute
         conn.execute("ALTER TABLE leases RENAME TO mislaid")
     until(lambda: any("is newer than this program's" in e["reason"] for e in daemon.logged("database_not_ready")), "it")
     assert daemon.process.poll() is None
     with closing(sqlite3.connect(small_world.folder / "monitor.db", timeout=20)) as conn, conn:
-        conn.execute("UPDATE alembic_version SET version_num = ?", (schema,))
+        conn.execute("UPDATE ingestion_monitor_version SET version_num = ?", (schema,))
         conn.execute("ALTER TABLE mislaid RENAME TO leases")
     seen = len(daemon.logged("run_finished"))
     daemon.await_events("run_finished", seen + 1)

@@ -119,7 +119,7 @@ def history_columns(url):
 def _tables(conn):
     metadata = MetaData()
     metadata.reflect(conn)
-    metadata.remove(metadata.tables["alembic_version"])
+    metadata.remove(metadata.tables["ingestion_monitor_version"])
     return metadata
 
 

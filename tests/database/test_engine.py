@@ -59,7 +59,7 @@ def test_an_exception_rolls_back_and_propagates(engine):
     assert targets(engine) == []
 
 
-def test_a_server_session_uses_utc_and_our_application_name(new_postgres, connected):
+def test_a_transaction_uses_utc_and_our_application_name(new_postgres, connected):
     with reading(connected(new_postgres())) as conn:
         assert conn.scalar(text("SHOW timezone")) == "UTC"
         assert conn.scalar(text("SHOW application_name")) == "ingestion-monitor"
@@ -237,11 +237,12 @@ def test_a_naive_time_is_refused(engine):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("mysql://u:canary@h/d", "only SQLite and PostgreSQL"),
-        ("canary", "can't be read"),
-        ("postgresql://u:canary@h:port/d", "can't be read"),
-        ("sqlite://", "needs a file"),
-        ("sqlite:///:memory:", "needs a file"),
+        ("mysql://u:canary@h/d", "must start with sqlite:/// or postgresql://"),
+        ("canary", "must start with"),
+        ("postgresql://u:canary@h:port/d", "a port that is no number"),
+        ("postgresql://u:can@ary@h/d", "not escaped"),
+        ("sqlite://", "must name a file"),
+        ("sqlite:///:memory:", "must name a file"),
     ],
 )
 def test_an_unusable_url_is_refused_without_repeating_it(url, said):

@@ -36,8 +36,9 @@ def disposing():
 
 
 def test_the_migrated_schema_matches_the_tables(engine):
+    opts = {"compare_type": True, "compare_server_default": True, "version_table": "ingestion_monitor_version"}
     with reading(engine) as conn:
-        context = MigrationContext.configure(conn, opts={"compare_type": True, "compare_server_default": True})
+        context = MigrationContext.configure(conn, opts=opts)
         assert compare_metadata(context, metadata) == []
 
 
@@ -116,7 +117,7 @@ def test_down_and_up_again_leaves_the_same(engine, store_url):
         config.set_main_option("path_separator", "os")
         config.attributes["connection"] = conn
         command.downgrade(config, "base")
-        assert set(inspect(conn).get_table_names()) == {"alembic_version"}
+        assert set(inspect(conn).get_table_names()) == {"ingestion_monitor_version"}
         assert inspect(conn).get_view_names() == []
     assert schema.current(engine).fit is schema.SchemaFit.MISSING
     assert schema.upgrade(store_url) == schema._revisions()
@@ -145,7 +146,7 @@ def test_a_schema_counts_as_older_when_its_revision_is_known_and_not_the_last():
 @pytest.mark.parametrize("use", [schema.ensure, schema.upgrade], ids=["ensure", "upgrade"])
 def test_a_newer_schema_is_refused_without_a_write(store_url, engine, database_kind, use):
     with writing(engine) as conn:
-        conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        conn.execute(text("UPDATE ingestion_monitor_version SET version_num = '9999'"))
         conn.execute(text("INSERT INTO leases (target, epoch) VALUES ('kept', 1)"))
     engine.dispose()
     before = _bytes(store_url) if database_kind == "sqlite" else None
@@ -155,7 +156,7 @@ def test_a_newer_schema_is_refused_without_a_write(store_url, engine, database_k
         use(store_url)
     assert before == (_bytes(store_url) if database_kind == "sqlite" else None)
     with reading(engine) as conn:
-        assert conn.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+        assert conn.scalar(text("SELECT version_num FROM ingestion_monitor_version")) == "9999"
         assert conn.scalar(text("SELECT count(*) FROM leases")) == 1
 
 

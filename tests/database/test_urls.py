@@ -6,13 +6,22 @@ import pytest
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from monitor.database.urls import DatabaseFault, classify_fault, location_of, open_read_only, parse
+from monitor.database.postgres_faults import DatabaseFault
+from monitor.database.urls import classify_fault, location_of, open_read_only, parse
 
 
 def sqlite_error(code, said=""):
     error = sqlite3.OperationalError(said)
     error.sqlite_errorcode = code
     return error
+
+
+def attempt(text):
+    return psycopg.OperationalError(f'connection failed: connection to server at "h", port 5432 failed: {text}')
+
+
+def refused(text, *, severity="FATAL"):
+    return attempt(f"{severity}:  {text}")
 
 
 @pytest.mark.parametrize(
@@ -33,7 +42,22 @@ def sqlite_error(code, said=""):
         (psycopg.errors.InvalidPassword(), "login"),
         (psycopg.errors.ConnectionFailure(), "lost"),
         (psycopg.errors.SyntaxError(), "other"),
-        (psycopg.OperationalError('FATAL:  no pg_hba.conf entry for host "h", user "u", database "d"'), "login"),
+        (refused('no pg_hba.conf entry for host "h", user "u", database "d", SSL encryption'), "not_admitted"),
+        (refused('no pg_hba.conf entry for host "h", user "u", database "d", no encryption'), "encryption_required"),
+        (refused("SSL required"), "encryption_required"),
+        (refused("la contraseña no es válida", severity="FATAL"), "refused"),
+        (refused("нет такого пользователя", severity="ВАЖНО"), "refused"),
+        (refused('permission denied for database "d"'), "permission"),
+        (psycopg.errors.InvalidAuthorizationSpecification("kein pg_hba.conf-Eintrag für Host"), "not_admitted"),
+        (psycopg.errors.SerializationFailure(), "conflict"),
+        (psycopg.errors.SqlclientUnableToEstablishSqlconnection(), "foreign_server"),
+        (psycopg.errors.ObjectNotInPrerequisiteState(), "not_ready"),
+        (attempt("server does not support SSL, but SSL was required"), "no_encryption"),
+        (attempt('root certificate file "/x" does not exist'), "certificate"),
+        (attempt("SSL error: certificate verify failed"), "certificate"),
+        (attempt("session is read-only"), "wrong_server"),
+        (attempt("Connection refused"), "unreachable"),
+        (attempt("fe_sendauth: no password supplied"), "login"),
         (psycopg.OperationalError('FATAL:  role "postgres" does not exist'), "login"),
         (psycopg.OperationalError('FATAL:  database "d" does not exist'), "no_database"),
         (psycopg.OperationalError("FATAL:  the database system is starting up"), "unreachable"),
@@ -66,8 +90,16 @@ def test_every_error_has_a_kind(error, fault):
         ("postgresql://user:canary@db/pipeline", "db:5432/pipeline"),
         ("postgres://user:canary@db:6432/pipeline?sslmode=require", "db:6432/pipeline"),
         ("postgresql+psycopg://user:canary@/pipeline?host=/run/postgresql", "/run/postgresql:5432/pipeline"),
-        ("postgresql:///pipeline?host=a&host=b", "a,b:5432/pipeline"),
-        ("postgresql://", "localhost:5432/"),
+        ("postgresql:///pipeline?host=a&host=b", "a:5432,b:5432/pipeline"),
+        ("postgresql://a:5433,b/pipeline", "a:5433,b:5432/pipeline"),
+        ("postgresql://a,b:6432/pipeline", "a:5432,b:6432/pipeline"),
+        ("postgresql:///pipeline?host=a:5433&host=b", "a:5433,b:5432/pipeline"),
+        ("postgresql:///pipeline?host=a,b&port=6432", "a:6432,b:6432/pipeline"),
+        ("postgresql://u@%2Frun%2Fpostgresql:6432/pipeline", "/run/postgresql:6432/pipeline"),
+        ("postgresql://u:canary@[::1]/pipeline", "[::1]:5432/pipeline"),
+        ("postgresql://h/pipeline?user=me@canary&password=canary", "h:5432/pipeline"),
+        ("postgresql:///pipeline", "localhost:5432/pipeline"),
+        ("sqlite:///data/monitor.db?timeout=5&mode=ro", "data/monitor.db"),
     ],
 )
 def test_a_database_is_named_without_user_and_password(url, named):

@@ -108,7 +108,7 @@ def test_a_suspended_channel_is_a_warning(serve, store_url):
 
 
 def test_a_newer_schema_is_reported_with_its_remedy(serve, store_url):
-    execute(store_url, "UPDATE alembic_version SET version_num = '9999'")
+    execute(store_url, "UPDATE ingestion_monitor_version SET version_num = '9999'")
     served = serve()
     ready = ask(served.address, "/readyz")
     assert (ready.status, reasons(ready)) == (503, [("schema", None)])

@@ -184,7 +184,7 @@ def test_a_newer_schema_is_noticed_by_a_running_daemon(world, start):
     daemon.await_events("daemon_started")
     until(lambda: daemon.ask("/readyz").status == 200, "a daemon that is ready")
     with writing(world.app.engine) as conn:
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        conn.exec_driver_sql("UPDATE ingestion_monitor_version SET version_num = '9999'")
     until(lambda: daemon.ask("/readyz").status == 503, "a newer schema")
     assert [reason["part"] for reason in daemon.ask("/readyz").json["reasons"]] == ["schema"]
 

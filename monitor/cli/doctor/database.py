@@ -8,12 +8,13 @@ from pathlib import Path
 from monitor.cli.doctor.findings import Finding, Level, finding_at, with_full_stop
 from monitor.cli.doctor.locations import SettingLocation
 from monitor.database import schema
-from monitor.database.engine import connect, connect_read_only
-from monitor.database.schema import SchemaFit, SchemaVersion, check_write_access
+from monitor.database.engine import connect, connect_read_only, reading
+from monitor.database.schema import FOREIGN_REMEDY, FOREIGN_TEXT, SchemaFit, SchemaVersion, check_write_access
 from monitor.database.urls import is_sqlite, location_of, parse
 from monitor.errors import StoreError
 
 _UPGRADE = "ingestion-monitor db upgrade"
+_UNUSABLE = frozenset({SchemaFit.NEWER, SchemaFit.FOREIGN})
 
 
 def check_database(url: str, at: SettingLocation, *, option: str = "") -> Finding:
@@ -21,7 +22,10 @@ def check_database(url: str, at: SettingLocation, *, option: str = "") -> Findin
     where = location_of(parse(url))
     try:
         before = _read_version(url)
-        if before.fit is SchemaFit.NEWER or (before.fit is not SchemaFit.CURRENT and not is_sqlite(parse(url))):
+        on_server = not is_sqlite(parse(url))
+        if on_server and before.fit is SchemaFit.MISSING and (lacking := _missing_privilege(url)):
+            return finding_at(at, "database", Level.PROBLEM, f"{where} {lacking}.")
+        if before.fit in _UNUSABLE or (before.fit is not SchemaFit.CURRENT and on_server):
             return _wrong_schema(before, where, at, option)
         steps = schema.upgrade(url)
         _prove_writable(url)
@@ -50,6 +54,15 @@ def _read_version(url: str) -> SchemaVersion:
         engine.dispose()
 
 
+def _missing_privilege(url: str) -> str | None:
+    engine = connect_read_only(url)
+    try:
+        with reading(engine) as conn:
+            return schema.missing_privilege(conn)
+    finally:
+        engine.dispose()
+
+
 def _prove_writable(url: str) -> None:
     engine = connect(url)
     try:
@@ -63,6 +76,8 @@ def _wrong_schema(version: SchemaVersion, where: str, at: SettingLocation, optio
         message = f"{where} has the schema {version.current}, newer than this program's ({version.head})."
         remedy = "install the newer ingestion-monitor, or name another database"
         return finding_at(at, "database", Level.PROBLEM, message, remedy)
+    if version.fit is SchemaFit.FOREIGN:
+        return finding_at(at, "database", Level.PROBLEM, f"{where} {FOREIGN_TEXT}.", FOREIGN_REMEDY)
     state = "is empty" if version.current is None else f"has the older schema {version.current}"
     message = f"{where} {state}; this program needs {version.head}."
     return finding_at(at, "database", Level.PROBLEM, message, command=f"{_UPGRADE}{option}")

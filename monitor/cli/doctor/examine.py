@@ -88,8 +88,9 @@ class Doctor:
             return
         sample = LogSample()
         try:
-            sample = self._sample(target)
-            yield check_log(sample, target, locations.of("targets", row, "sync_log"), option=self.option)
+            sample, hidden = self._sample(target)
+            at = locations.of("targets", row, "sync_log")
+            yield check_log(sample, target, at, hidden=hidden, option=self.option)
         except MonitorError as error:
             yield log_unreadable(error, target, locations, row)
         if sample.ids:
@@ -120,10 +121,13 @@ class Doctor:
 
         return self._read(read) or []
 
-    def _sample(self, target: TargetConfig) -> LogSample:
+    def _sample(self, target: TargetConfig) -> tuple[LogSample, bool]:
+        """The sample, and whether rows may be hidden from it if it is empty."""
         engine = connect(self.config.database.reveal())
         try:
-            return read_sample(App(config=self.config, engine=engine).read_log(target), now=utcnow())
+            app = App(config=self.config, engine=engine)
+            sample = read_sample(app.read_log(target), now=utcnow())
+            return sample, not sample.counts.read and app.log_may_hide_rows(target)
         finally:
             engine.dispose()
 

@@ -11,6 +11,8 @@ from monitor.cli.doctor.findings import Finding, Level
 from monitor.config import MASK, AlertmanagerConfig, Config, PagerDutyConfig, Secret
 from monitor.config.effective import effective_settings
 from monitor.config.origin import SettingSource
+from monitor.database.postgres_url import has_secret
+from monitor.database.urls import parse
 
 _OTHERS, _GROUP = stat.S_IROTH, stat.S_IRGRP
 _DOCKER = Path("/run/secrets")
@@ -59,17 +61,14 @@ def _is_secret(config: Config, loc: Sequence[str | int]) -> bool:
     if loc[0] == "channels" and loc[-1] == "url" and isinstance(loc[1], int):
         return not isinstance(config.channels[loc[1]], PagerDutyConfig | AlertmanagerConfig)
     if loc[-1] == "database":
-        url = config.database.reveal()
-    elif loc[-2:] == ("sync_log", "url") and isinstance(loc[1], int):
+        return has_secret(parse(config.database.reveal()))
+    if loc[-2:] == ("sync_log", "url") and isinstance(loc[1], int):
         log = config.targets[loc[1]].sync_log
-        url = log.url.reveal() if log is not None else ""
-    elif loc[-1] == "proxy" and isinstance(loc[1], int):
+        return log is not None and has_secret(parse(log.url.reveal()))
+    if loc[-1] == "proxy" and isinstance(loc[1], int):
         proxy = config.targets[loc[1]].proxy
-        url = proxy.reveal() if isinstance(proxy, Secret) else ""
-    else:
-        return True
-    parts = urlsplit(url)
-    return bool(parts.password) or "password=" in parts.query
+        return isinstance(proxy, Secret) and bool(urlsplit(proxy.reveal()).password)
+    return True
 
 
 def read_modes(paths: Iterable[Path]) -> list[SecretFile]:

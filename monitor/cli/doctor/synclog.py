@@ -49,14 +49,20 @@ def read_sample(batches: Iterator[Sequence[SyncLogEntry]], *, now: datetime) -> 
     return LogSample(counts=counts, ids=tuple(ids), complete=complete)
 
 
-def check_log(sample: LogSample, target: TargetConfig, at: SettingLocation, *, option: str = "") -> Finding:
-    """The finding about a log that could be read."""
+def check_log(
+    sample: LogSample, target: TargetConfig, at: SettingLocation, *, hidden: bool = False, option: str = ""
+) -> Finding:
+    """The finding about a log that could be read; `hidden`: row-level security may hide its rows."""
     built_in, counts = target.sync_log is None, sample.counts
     name = "the built-in log" if built_in or target.sync_log is None else f'table "{target.sync_log.table}"'
     if not counts.read:
         if built_in:
             command = f"ingestion-monitor items import FILE --target {target.name}{option}"
             return finding_at(None, _PART, Level.WARNING, f"{name} is readable, but empty.", command=command)
+        if hidden:
+            message = f"{name} has no row that this user may see: row-level security is active on it."
+            remedy = "create a policy for SELECT for the monitor's role, or give that role BYPASSRLS"
+            return finding_at(at, _PART, Level.WARNING, message, remedy)
         message = f"{name} is readable, but empty: has the pipeline recorded anything yet?"
         return finding_at(at, _PART, Level.WARNING, message)
     start = f"{name} is readable: " + (_rows(counts.read) if sample.complete else f"the first {_rows(counts.read)}")

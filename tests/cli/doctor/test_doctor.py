@@ -158,7 +158,7 @@ def test_a_postgresql_database_without_a_schema_is_not_changed(small_world, new_
 
 def test_a_newer_schema_is_a_problem(small_world):
     with small_world.app.engine.begin() as conn:
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        conn.exec_driver_sql("UPDATE ingestion_monitor_version SET version_num = '9999'")
     database = only(examined(small_world), "database")
     assert database.level is Level.PROBLEM
     assert "newer" in database.message
