@@ -6,7 +6,8 @@ MonitorError                     the root: one sentence for people, and the comm
 │   ├── StoreUnavailableError    for the moment: locked, restarting, unreachable
 │   └── SchemaError              its schema is missing or not this program's version
 ├── SyncLogError                 the user's sync log can't be read
-│   └── SyncLogConflictError     its database cancelled the read: it may succeed at once
+│   └── SyncLogUnavailableError  for the moment: locked, restarting, unreachable
+├── RunCrashedError              a run ended by an error that nobody foresaw
 ├── LeaseHeldError               another run of the target is in progress
 ├── RunAlreadyExecutedError      the run key was already executed
 └── LeaseLostError               another process took over our lease: write nothing more
@@ -60,8 +61,12 @@ class SyncLogError(MonitorError):
     """The user's sync log can't be read: the file, the server, the table or a column is missing."""
 
 
-class SyncLogConflictError(SyncLogError):
-    """The database cancelled the read (SQLSTATE 40001 or 40P01): it may be repeated at once, from its start."""
+class SyncLogUnavailableError(SyncLogError):
+    """The sync log can't be read for the moment: a retry may succeed."""
+
+
+class RunCrashedError(MonitorError):
+    """A run of one target ended by an error that nobody foresaw. It is logged and counted."""
 
 
 class LeaseHeldError(MonitorError):

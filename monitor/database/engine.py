@@ -13,7 +13,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from monitor.database.postgres import STATEMENT_TIMEOUT_S, postgres_engine, shorten_timeouts
 from monitor.database.postgres_faults import DatabaseFault, connection_text
-from monitor.database.urls import classify_fault, is_sqlite, location_of, open_read_only, parse
+from monitor.database.sqlite_files import open_file, open_read_only
+from monitor.database.urls import classify_fault, is_sqlite, location_of, parse
 from monitor.errors import StoreError, StoreUnavailableError
 
 BUSY_TIMEOUT_S = 10.0
@@ -133,7 +134,7 @@ def _sqlite_engine(url: URL, busy_timeout_s: float, *, create: bool) -> Engine:
 
 def _open_sqlite(path: Path, busy_timeout_s: float, *, create: bool) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?mode={'rwc' if create else 'rw'}"
-    return sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, check_same_thread=False)
+    return open_file(uri, path, timeout=busy_timeout_s)
 
 
 def _reject_replaced_file(path: Path, record: ConnectionPoolEntry) -> None:
@@ -172,6 +173,9 @@ def _begin_sqlite(connection: Connection) -> None:
 _FAULT_TEXTS: Mapping[DatabaseFault, str] = {
     DatabaseFault.LOCKED: "is locked by another process; try again, or end the process that holds it",
     DatabaseFault.CONFLICT: "undid the work, which conflicted with another session's; run again",
+    DatabaseFault.HOT_JOURNAL: (
+        "holds half a transaction: its last writer was cut off; run `ingestion-monitor db upgrade`, which rolls it back"
+    ),
     DatabaseFault.READ_ONLY: "can't be written: it, its folder or its server is read-only; allow this user to write",
     DatabaseFault.FULL: "has no space left; free some and run again",
     DatabaseFault.CANNOT_OPEN: "can't be opened; check that its folder exists and that this user may write there",

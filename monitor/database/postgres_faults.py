@@ -17,7 +17,10 @@ class DatabaseFault(StrEnum):
 
     LOCKED = "locked"
     CONFLICT = "conflict"
+    """A transaction that would have succeeded alone, or at another moment."""
     READ_ONLY = "read_only"
+    HOT_JOURNAL = "hot_journal"
+    """A SQLite file whose last writer was cut off in a transaction."""
     FULL = "full"
     CANNOT_OPEN = "cannot_open"
     NOT_A_DATABASE = "not_a_database"

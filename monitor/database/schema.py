@@ -3,6 +3,7 @@
 The steps are Alembic revisions in `migrations/`. Alembic is loaded only if there is something to do.
 """
 
+import stat
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -140,7 +141,13 @@ def _exists(engine: Engine) -> bool:
     if not is_sqlite(engine.url):
         return True
     path = Path(str(engine.url.database))
-    return path.exists() and (not path.is_file() or path.stat().st_size > 0)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:  # a folder that may not be entered: to open the file gives the sentence about it
+        return True
+    return not stat.S_ISREG(found.st_mode) or found.st_size > 0
 
 
 def _version(conn: Connection | None) -> SchemaVersion:

@@ -18,6 +18,15 @@ def escape_unprintable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+_BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Embeddings, overrides and isolates: they show what follows in another order than it is."""
+
+
+def escape_bidirectional(text: str) -> str:
+    """The text with characters that reorder others escaped, as JSON and Python escape them."""
+    return _BIDIRECTIONAL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def to_single_line(text: str, width: int) -> str:
     """The text as one line of at most `width` (> 0) printable characters."""
     line = escape_unprintable(" ".join(text.split()))

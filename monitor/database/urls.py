@@ -3,7 +3,6 @@
 import re
 import sqlite3
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import unquote
 
 from sqlalchemy.engine import URL
@@ -12,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from monitor.database.postgres_faults import DatabaseFault, postgres_fault
 from monitor.database.postgres_url import SCHEMES, describe_server, parse_postgres_url
+from monitor.database.text import escape_unprintable, to_single_line
 
 _SQLITE = "sqlite:///"
 _SQLITE_PARAMETERS = frozenset({"timeout", "mode", "cache", "check_same_thread"})
@@ -49,38 +49,7 @@ def is_sqlite(url: URL) -> bool:
 
 def location_of(url: URL) -> str:
     """The database in messages: the file, or `host:port/name`; never with user or password."""
-    return str(url.database) if is_sqlite(url) else describe_server(url)
-
-
-def open_read_only(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
-    """Opens an existing SQLite file read-only, or raises sqlite3.Error. Other text than UTF-8 has lone surrogates."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    try:
-        return _open_and_read(uri, busy_timeout_s)
-    except sqlite3.OperationalError as error:
-        wal = path.with_name(f"{path.name}-wal")
-        unopened = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
-        if not unopened or not path.is_file() or (wal.exists() and wal.stat().st_size):
-            raise
-        # In a read-only folder a WAL database can't be opened, since readers need to create an index file. If its WAL
-        # is empty, the file has everything and can be opened as immutable.
-        return _open_and_read(f"{uri}&immutable=1", busy_timeout_s)
-
-
-def _open_and_read(uri: str, busy_timeout_s: float) -> sqlite3.Connection:
-    # the first read opens the file, not connect
-    connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
-    connection.text_factory = _decode_text
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _decode_text(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")
+    return escape_unprintable(str(url.database)) if is_sqlite(url) else describe_server(url)
 
 
 def classify_fault(error: BaseException) -> DatabaseFault:
@@ -110,10 +79,44 @@ _SQLITE_CODES: Mapping[int, DatabaseFault] = {
 }
 
 
+_BAD_SCHEMA = "malformed database schema"
+"""A view or trigger that this SQLite can't parse, or a damaged schema."""
+
+
+def sqlite_phrase(error: sqlite3.Error) -> str:
+    """What SQLite itself says, with a remedy; it names objects of the schema, and holds neither data nor a path."""
+    phrase = to_single_line(str(error), _MAX_PHRASE_LENGTH)
+    if phrase.startswith(_BAD_SCHEMA):
+        return (
+            f"{phrase}; SQLite {sqlite3.sqlite_version} here may be older than the one that made it: give the sync log "
+            "a file without it"
+        )
+    for missing, remedy in _MISSING:
+        if phrase.startswith(missing):
+            return f"{phrase}; {remedy}"
+    return phrase
+
+
+_MAX_PHRASE_LENGTH = 300
+_MISSING = (
+    ("no such collation", "it belongs to the application that made the file: read a table that does without it"),
+    ("no such function", "it belongs to the application that made the file: read a table or view that does without it"),
+    ("no such table", "correct the view, or the table in the sync log's settings"),
+    ("no such column", "correct the view, or the columns in the sync log's settings"),
+    ("no such module", "it belongs to the application that made the file: read a table that does without it"),
+)
+
+
 def _sqlite_fault(error: sqlite3.Error) -> DatabaseFault:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return DatabaseFault.OTHER
     if code == sqlite3.SQLITE_ERROR and "no such table" in str(error):
         return DatabaseFault.NO_TABLE
+    if code == sqlite3.SQLITE_IOERR_GETTEMPPATH:  # no temporary folder can be written
+        return DatabaseFault.FULL
+    if code == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return DatabaseFault.HOT_JOURNAL
+    if str(error).startswith(_BAD_SCHEMA):
+        return DatabaseFault.OTHER
     return _SQLITE_CODES.get(code & 0xFF, DatabaseFault.OTHER)

@@ -98,8 +98,10 @@ class SyncLogEntry:
 
     item_id: str | None
     submitted_at: datetime | None = None
-    """Upload time (aware); None if the log has none."""
+    """Upload time (aware); None if the log has none, or none that can be read."""
     group: str | None = None
+    unreadable_time: str | None = None
+    """What stands in place of an upload time that can't be read, as one line of at most 60 characters."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):

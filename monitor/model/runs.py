@@ -33,6 +33,8 @@ class SyncReport:
     """Distinct valid ids."""
     new: int = 0
     removed: int = 0
+    kept: int = 0
+    """Items that stay tracked although the log is empty."""
     returned: int = 0
     null: int = 0
     blank: int = 0
@@ -42,9 +44,13 @@ class SyncReport:
     """Ids that no database or URL can hold: over 512 characters, control characters, lone surrogates."""
     future: int = 0
     """Rows with an upload time in the future; that time is ignored."""
+    unreadable: int = 0
+    """Rows with an upload time that can't be read; an empty one does not count."""
     duplicate_ids: tuple[str, ...] = ()
     unusable_ids: tuple[str, ...] = ()
     """Cut to 60 characters and made printable."""
+    unreadable_time: str | None = None
+    """The first of them, cut and made printable in the same way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

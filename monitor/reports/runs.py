@@ -154,13 +154,19 @@ def _log_lines(sync: SyncReport) -> list[str]:
     moved = [(sync.new, "new in the sync log"), (sync.removed, "left the sync log"), (sync.returned, "returned to it")]
     lines = [f"{format_items(count)} {what}" for count, what in moved if count]
     if not sync.tracked:
-        lines.append("the sync log holds no usable id" if sync.read else "the sync log is empty")
+        kept = f"; its {format_items(sync.kept)} stay tracked" if sync.kept else ""
+        lines.append(("the sync log holds no usable id" if sync.read else "the sync log is empty") + kept)
     problems = [
         (sync.null, "without an id", ()),
         (sync.blank, "with a blank id", ()),
         (sync.duplicate, "with a duplicate id", sync.duplicate_ids),
         (sync.unusable, "with an id that can't be used", sync.unusable_ids),
         (sync.future, "with an upload time in the future (not used)", ()),
+        (
+            sync.unreadable,
+            "with an upload time that can't be read (not used)",
+            tuple(filter(None, [sync.unreadable_time])),
+        ),
     ]
     return lines + [f"sync log: {plural(count, 'row')} {what}{_named(ids)}" for count, what, ids in problems if count]
 

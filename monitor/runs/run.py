@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine
 from monitor.database import leases
 from monitor.database.engine import limit_idle_transaction, reading, writing
 from monitor.database.retry import run_with_retry, with_retry
-from monitor.errors import RunAlreadyExecutedError, StoreError, SyncLogConflictError, SyncLogError
+from monitor.errors import RunAlreadyExecutedError, StoreError, SyncLogError
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.incidents.evaluate import IncidentEvaluator
@@ -46,8 +46,6 @@ from monitor.threads import run_in_lease_pool, run_in_sync_log_pool
 LEASE_TTL = timedelta(seconds=30)
 """How long a lease lives without renewal, and so how long a dead run blocks its target."""
 RENEWALS_PER_TTL = 3
-SYNC_LOG_REPEATS = 2
-"""How often a read of the sync log that its database cancelled is repeated within a run."""
 
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
@@ -152,14 +150,6 @@ class Run:
         return await asyncio.to_thread(self._closer.close, context, sync, due, checked)
 
     def _sync(self, context: RunContext) -> SyncReport:
-        for _ in range(SYNC_LOG_REPEATS):
-            try:
-                return self._sync_once(context)
-            except SyncLogConflictError as error:
-                structlog.get_logger().info("sync_log_read_again", reason=str(error))
-        return self._sync_once(context)
-
-    def _sync_once(self, context: RunContext) -> SyncReport:
         job = self._job
         return run_with_retry(
             self._engine,

@@ -173,14 +173,11 @@ def added_at(conn: Connection, *, item_id: str) -> dict[str, datetime]:
 
 
 def read(engine: Engine, *, target: str, batch: int = 1000) -> Iterator[list[SyncLogEntry]]:
-    """Yields the log of a target in batches of at most `batch` (> 0) rows, each in its own read transaction."""
+    """Yields the log of a target in batches of at most `batch` (> 0) rows, all of one moment."""
     log = tracked_items.c
-    query = select(log.item_id, log.submitted_at, log.group_name).where(log.target == target)
-    last = ""
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query.where(log.item_id > last).order_by(log.item_id).limit(batch)).all()
-        if not rows:
-            return
-        yield [SyncLogEntry(item_id=row.item_id, submitted_at=row.submitted_at, group=row.group_name) for row in rows]
-        last = rows[-1].item_id
+    query = select(log.item_id, log.submitted_at, log.group_name).where(log.target == target).order_by(log.item_id)
+    with reading(engine) as conn, conn.execution_options(yield_per=batch).execute(query) as result:
+        for rows in result.partitions():
+            yield [
+                SyncLogEntry(item_id=row.item_id, submitted_at=row.submitted_at, group=row.group_name) for row in rows
+            ]

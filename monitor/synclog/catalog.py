@@ -3,8 +3,8 @@
 SQLite reads an unknown quoted column as text, so a misspelt name would be returned as an id.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from sqlalchemy import Connection, literal_column, select, text
@@ -26,15 +26,16 @@ class ResolvedTable:
     id_column: str
     submitted_at_column: str | None
     group_column: str | None
-    rowid: str | None
+    is_view: bool = False
+    """A view of SQLite."""
+    rowid: str | None = None
     """The name of the rowid of a SQLite table; None for views and tables without one."""
-    key: tuple[str, ...] = ()
-    """The primary key of a SQLite table without a rowid."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """By column of PostgreSQL, how its values become text: see `_POSTGRES_COLUMNS`."""
 
 
 _SQLITE_TABLES = text("SELECT NULL AS schema, name FROM sqlite_master WHERE type IN ('table', 'view')")
 _SQLITE_TYPE = text("SELECT type FROM sqlite_master WHERE name = :table AND type IN ('table', 'view')")
-_SQLITE_KEY = text("SELECT name FROM pragma_table_xinfo(:table) WHERE pk > 0 ORDER BY pk")
 _SQLITE_COLUMNS = text("SELECT name FROM pragma_table_xinfo(:table) WHERE hidden <> 1 ORDER BY cid")
 
 _POSTGRES_TABLES = text("""
@@ -43,9 +44,14 @@ _POSTGRES_TABLES = text("""
       AND (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid) OR lower(n.nspname) = lower(:schema))
     ORDER BY n.nspname = :schema  -- of two names that differ only in case, the exact one comes last and wins
 """)
+# json: also a text is in quotes there. raw: a number or bytes, as the driver reads it. text: as the server writes it
 _POSTGRES_COLUMNS = text("""
-    SELECT a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    SELECT a.attname AS name,
+      CASE WHEN b.typname IN ('json', 'jsonb') THEN 'json'
+           WHEN b.typname = 'bytea' OR b.typcategory = 'N' AND b.typname <> 'money' THEN 'raw' ELSE 'text' END AS kind
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
     WHERE n.nspname = :schema AND c.relname = :table AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """)
 
@@ -59,21 +65,22 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
     """
     where = f"sync log {location_of(conn.engine.url)}"
     schema, table = _table(conn, spec.table, where)
-    columns = _columns(conn, schema, table)
+    types = _types(conn, schema, table)
+    columns = list(types)
 
     def column(name: str) -> str:
         return _match(name, columns, f'{where}, table "{table}": it has no column "{name}"')
 
-    rowid = _rowid_name(conn, table, columns) if schema is None else None
-    no_rowid = schema is None and rowid is None
+    is_view = schema is None and conn.scalar(_SQLITE_TYPE, {"table": table}) == "view"
     return ResolvedTable(
         schema=schema,
         table=table,
         id_column=column(spec.id_column),
         submitted_at_column=column(spec.submitted_at_column) if spec.submitted_at_column else None,
         group_column=column(spec.group_column) if spec.group_column else None,
-        rowid=rowid,
-        key=tuple(conn.execute(_SQLITE_KEY, {"table": table}).scalars()) if no_rowid else (),
+        is_view=is_view,
+        rowid=_rowid_name(conn, table, columns) if schema is None and not is_view else None,
+        types=types,
     )
 
 
@@ -106,9 +113,12 @@ def _postgres_tables(conn: Connection, schema: str | None) -> dict[str, str]:
     return {row.name: row.schema for row in conn.execute(_POSTGRES_TABLES, {"schema": schema})}
 
 
-def _columns(conn: Connection, schema: str | None, table: str) -> list[str]:
-    statement = _SQLITE_COLUMNS if schema is None else _POSTGRES_COLUMNS
-    return list(conn.execute(statement, {"table": table} | ({"schema": schema} if schema else {})).scalars())
+def _types(conn: Connection, schema: str | None, table: str) -> dict[str, str]:
+    """The kinds of the columns by name, in their order; on SQLite each value has a type of its own."""
+    if schema is None:
+        return dict.fromkeys(conn.execute(_SQLITE_COLUMNS, {"table": table}).scalars(), "raw")
+    rows = conn.execute(_POSTGRES_COLUMNS, {"table": table, "schema": schema})
+    return {row.name: row.kind for row in rows}
 
 
 def _match(name: str, known: Sequence[str], missing: str) -> str:
@@ -131,8 +141,6 @@ def _join_names(names: Sequence[str]) -> str:
 
 
 def _rowid_name(conn: Connection, table: str, columns: Sequence[str]) -> str | None:
-    if conn.scalar(_SQLITE_TYPE, {"table": table}) == "view":
-        return None
     taken = {column.lower() for column in columns}  # a column may have one of these names
     candidate = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
     if candidate is None:

@@ -1,5 +1,7 @@
 """A read-only connection to the user's database; its errors become one sentence with a remedy."""
 
+import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monitor.database.postgres import postgres_engine
 from monitor.database.postgres_faults import DatabaseFault, connection_text
-from monitor.database.urls import classify_fault, is_sqlite, location_of, open_read_only, parse
-from monitor.errors import SyncLogConflictError, SyncLogError
+from monitor.database.sqlite_files import open_read_only
+from monitor.database.urls import classify_fault, is_sqlite, location_of, parse, sqlite_phrase
+from monitor.errors import MonitorError, SyncLogError, SyncLogUnavailableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +35,14 @@ class SyncLogSpec:
 
 STATEMENT_TIMEOUT_S = 60
 _TRANSACTION_SETTINGS = {"datestyle": "ISO"}
-_CONFLICTS = frozenset({"40001", "40P01"})
 
 
 @contextmanager
 def connect_read_only(spec: SyncLogSpec) -> Iterator[Connection]:
-    """Opens the user's database read-only. Raises SyncLogError, without URL and SQL, for every error of the driver."""
+    """Opens the user's database read-only. Raises SyncLogError, without URL and SQL, for every error.
+
+    It is a SyncLogUnavailableError if the next try may succeed.
+    """
     try:
         url = parse(spec.url)
     except ValueError as error:
@@ -46,9 +51,13 @@ def connect_read_only(spec: SyncLogSpec) -> Iterator[Connection]:
         with _engine(url, spec).connect() as conn:
             yield conn
     except SQLAlchemyError as error:
-        sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
-        kind = SyncLogConflictError if sqlstate in _CONFLICTS else SyncLogError
+        kind = SyncLogUnavailableError if classify_fault(error) in _TRANSIENT else SyncLogError
         raise kind(_error_message(error, url, spec)) from error
+    except MonitorError:
+        raise
+    except Exception as error:
+        # one odd value, or a defect of ours or of the driver: this target's fault alone
+        raise SyncLogError(f"sync log {location_of(url)} can't be read: {type(error).__name__}") from error
 
 
 def _engine(url: URL, spec: SyncLogSpec) -> Engine:
@@ -66,23 +75,40 @@ def _engine(url: URL, spec: SyncLogSpec) -> Engine:
     return engine.execution_options(postgresql_readonly=True)
 
 
+_TRANSIENT = frozenset({
+    DatabaseFault.LOCKED, DatabaseFault.UNREACHABLE, DatabaseFault.TOO_MANY_CONNECTIONS, DatabaseFault.LOST,
+    DatabaseFault.CONFLICT, DatabaseFault.REFUSED,
+})  # fmt: skip
+"""Faults of a restart, a failover, a busy moment or a standby, which end without help. A view that is slow stays so."""
+
 _ERROR_MESSAGES: Mapping[DatabaseFault, str] = {
-    DatabaseFault.LOCKED: "is locked by a writer; end its long transaction, or wait for the next run",
+    DatabaseFault.LOCKED: (
+        "is locked by a writer; end its long transaction, or its PRAGMA locking_mode = EXCLUSIVE, or wait for the next "
+        "run"
+    ),
     DatabaseFault.CONFLICT: (
         "is a replica that cancelled the read, to apply changes of its primary; set hot_standby_feedback = on there, "
         "raise max_standby_streaming_delay, or read the primary"
     ),
     DatabaseFault.NOT_READY: "can't be read yet; if it is a materialized view, refresh it once",
     DatabaseFault.FOREIGN_SERVER: "is a foreign table, and its server can't be reached; check that server",
-    DatabaseFault.CANNOT_OPEN: "can't be opened; check that this user may read the file and its folder",
+    DatabaseFault.CANNOT_OPEN: (
+        "can't be opened; check that this user may enter its folder, and may read it and the files beside it (-wal, "
+        "-shm, -journal)"
+    ),
     DatabaseFault.READ_ONLY: (
-        "can't be read without write access: while a writer has a SQLite file in WAL mode open, this user needs write "
-        "permission on its folder; and a view must not change data"
+        "can't be read without a change; check that this user may read the files beside it (-wal, -shm)"
+    ),
+    DatabaseFault.HOT_JOURNAL: (
+        "holds half a transaction: its last writer was cut off (there is a -journal beside it); let the pipeline open "
+        "it once, which rolls the transaction back"
     ),
     DatabaseFault.NOT_A_DATABASE: "is not a SQLite database, or is damaged; correct the path in the sync log's url",
     DatabaseFault.DISK: "can't be read from its disk; check that it is a file, and check the disk",
     DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs, and check host and port",
-    DatabaseFault.FULL: "is a view, and the temporary folder has no space for its copy; free some, or set TMPDIR",
+    DatabaseFault.FULL: (
+        "can't be copied to the temporary folder; free some space there, or set TMPDIR to a folder with enough"
+    ),
     DatabaseFault.TOO_MANY_CONNECTIONS: "has no free connection; end some sessions, the next run tries again",
     DatabaseFault.LOST: "dropped the connection; check that the server runs, the next run tries again",
     DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the sync log's url",
@@ -97,12 +123,29 @@ _ERROR_MESSAGES: Mapping[DatabaseFault, str] = {
 def _error_message(error: SQLAlchemyError, url: URL, spec: SyncLogSpec) -> str:
     where = f"sync log {location_of(url)}"
     fault = classify_fault(error)
-    if fault is DatabaseFault.CANNOT_OPEN and not Path(location_of(url)).exists():
+    if fault is DatabaseFault.CANNOT_OPEN and _is_missing(Path(str(url.database))):
         return f"{where} does not exist; correct the path in the sync log's url, or start the pipeline that writes it"
+    if fault is DatabaseFault.HOT_JOURNAL and not os.access(f"{os.path.realpath(str(url.database))}-journal", os.R_OK):
+        fault = DatabaseFault.CANNOT_OPEN  # SQLite takes a journal that it can't read for a hot one
+    if fault is DatabaseFault.READ_ONLY and not is_sqlite(url):
+        return f'{where}, table "{spec.table}": reading it changes data, which a view must not do; read another one'
     if fault is DatabaseFault.PERMISSION:
         return f'{where}, table "{spec.table}": this user may not read it; grant it SELECT'
     cause = getattr(error, "orig", None) or error
+    if isinstance(cause, sqlite3.Error) and fault not in _ERROR_MESSAGES:
+        return f'{where}, table "{spec.table}", can\'t be read: {sqlite_phrase(cause)}'
     what = connection_text(fault, cause) or _ERROR_MESSAGES.get(
         fault, f"failed with {type(cause).__name__}; see the log of the database"
     )
     return f"{where} {what}"
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is no such file. A folder that may not be entered hides that."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False

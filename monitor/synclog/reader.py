@@ -1,53 +1,38 @@
-"""Reads the rows of a sync log in batches, without blocking its writers for long.
+"""Reads the rows of a sync log in batches, as of one moment, without blocking its writers for long.
 
-A SQLite table is read in pages by rowid or primary key, one statement per page: in rollback mode a reader blocks
-writers, so only for one page. Rows written in between are read now or in the next run. A view cannot be paged cheaply,
-so one statement copies it, and the copy is read. PostgreSQL uses a server-side cursor; its readers block no writer.
+PostgreSQL: one statement with a server-side cursor; its readers block no writer. SQLite: see `sqlite_rows`.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    Select,
-    Text,
-    cast,
-    column,
-    literal,
-    literal_column,
-    null,
-    select,
-    table,
-    tuple_,
-)
+from sqlalchemy import ColumnElement, Connection, Select, Text, cast, column, func, null, select, table, text
 from sqlalchemy.sql.elements import quoted_name
 
 from monitor.errors import SyncLogError
 from monitor.model import SyncLogEntry
 from monitor.synclog.catalog import ResolvedTable, resolve_table
 from monitor.synclog.connection import SyncLogSpec, connect_read_only
-from monitor.synclog.timestamps import parse_timestamp
+from monitor.synclog.sqlite_rows import FileChangedError, read_sqlite
+from monitor.synclog.timestamps import parse_timestamp, unreadable_sample
 
-_Rows = Sequence[Row[Any]]
+_ATTEMPTS = 5
+"""Reads of a file that its writer keeps opening, changing and closing."""
 
 
 def read(spec: SyncLogSpec, *, batch: int = 1000) -> Iterator[list[SyncLogEntry]]:
-    """Yields the log in batches of at most `batch` (> 0) rows, and closes it at the end.
+    """Yields the log in batches of at most `batch` (> 0) rows, all of one moment, and closes it at the end.
 
-    Ids that are numbers, UUIDs or bytes become text. Unreadable upload times become None. SyncLogError says what to do.
+    Ids that are numbers, UUIDs or bytes become text. Upload times that can't be read become None, with a sample. Raises
+    SyncLogError, which says what to do; SyncLogUnavailableError if a retry may succeed.
     """
     zone = _zone(spec)
-    with connect_read_only(spec) as conn:
-        resolved = resolve_table(conn, spec)
-        for rows in _read_pages(conn, resolved, batch):
-            yield [_entry(row, zone) for row in rows]
+    for rows in _read(spec, batch):
+        yield [_entry(row, zone) for row in rows]
 
 
 def verify(spec: SyncLogSpec) -> None:
@@ -65,47 +50,56 @@ def _zone(spec: SyncLogSpec) -> tzinfo:
         ) from error
 
 
-def _read_pages(conn: Connection, resolved: ResolvedTable, batch: int) -> Iterator[_Rows]:
-    query = _select(resolved, as_text=conn.dialect.name != "sqlite")
-    if conn.dialect.name != "sqlite":
-        with conn.execution_options(yield_per=batch).execute(query) as result:
-            yield from result.partitions()
-        return
-    key: Sequence[ColumnElement[Any]] = [_column(name) for name in resolved.key]
-    if resolved.rowid is not None:
-        key = [literal_column(resolved.rowid)]
-    elif not key:
-        query, key = _copy_view(conn, query), [literal_column("rowid")]
-    query = query.add_columns(*key).order_by(*key).limit(batch)
-    page: _Rows = conn.execute(query).all()
-    while page:
-        yield page
-        if len(page) < batch:
-            return  # otherwise a writer that keeps adding rows would keep us reading
-        page = conn.execute(query.where(tuple_(*key) > tuple_(*map(_key_parameter, page[-1][-len(key) :])))).all()
+def _read(spec: SyncLogSpec, batch: int) -> Iterator[Sequence[Sequence[Any]]]:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with connect_read_only(spec) as conn:
+                resolved = resolve_table(conn, spec)
+                if conn.dialect.name == "sqlite":
+                    yield from read_sqlite(conn, resolved, _select(resolved), batch)
+                else:
+                    yield from _read_postgres(conn, resolved, batch)
+        except FileChangedError:
+            # nothing was yielded yet
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return
 
 
-def _copy_view(conn: Connection, query: Select[Any]) -> Select[Any]:
-    """Copies a view to a temporary table, so that writers wait only for the copy."""
-    named = query.with_only_columns(*(each.label(f"c{n}") for n, each in enumerate(query.selected_columns)))
-    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE copied_log AS {named.compile(conn)}")
-    columns: list[ColumnElement[Any]] = [column(f"c{n}") for n in range(len(query.selected_columns))]
-    copied: Select[Any] = select(*columns).select_from(table("copied_log"))
-    return copied
+def _read_postgres(conn: Connection, resolved: ResolvedTable, batch: int) -> Iterator[Sequence[Sequence[Any]]]:
+    # such a database may hold any bytes: one text that is no UTF-8 must not end the read
+    as_bytes = conn.scalar(text("SELECT current_setting('server_encoding')")) == "SQL_ASCII"
+    query, decode = _select(resolved, as_bytes=as_bytes), _decoder(resolved, as_bytes=as_bytes)
+    with conn.execution_options(yield_per=batch).execute(query) as result:
+        for rows in result.partitions():
+            yield [decode(row) for row in rows]
 
 
-def _key_parameter(value: object) -> ColumnElement[Any]:
-    """A key value as a parameter; text as bytes, since it may not be UTF-8."""
-    if isinstance(value, str):
-        return cast(literal(value.encode("utf-8", "surrogateescape")), Text())
-    return literal(value)
+def _decoder(resolved: ResolvedTable, *, as_bytes: bool) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    if not as_bytes:
+        return lambda row: row
+    raw = [_kind(resolved, name) == "raw" for name in _names(resolved)]
+    raw[1] = False  # a time is always read as text
+    return lambda row: [
+        value if is_raw or value is None else bytes(value).decode("utf-8", "surrogateescape")
+        for value, is_raw in zip(row, raw, strict=True)
+    ]
 
 
-def _select(resolved: ResolvedTable, *, as_text: bool) -> Select[Any]:
-    columns = [_column(name) for name in (resolved.id_column, resolved.submitted_at_column, resolved.group_column)]
-    if as_text and resolved.submitted_at_column:
-        # PostgreSQL has times that Python lacks: infinity, years BC
-        columns[1] = cast(columns[1], Text())
+def _names(resolved: ResolvedTable) -> tuple[str | None, ...]:
+    return resolved.id_column, resolved.submitted_at_column, resolved.group_column
+
+
+def _kind(resolved: ResolvedTable, name: str | None) -> str:
+    return "raw" if name is None else resolved.types[name]
+
+
+def _select(resolved: ResolvedTable, *, as_bytes: bool = False) -> Select[Any]:
+    kinds = [_kind(resolved, name) for name in _names(resolved)]
+    if resolved.schema is not None and resolved.submitted_at_column:
+        kinds[1] = "text"
+    columns = [_column(name, kind, as_bytes=as_bytes) for name, kind in zip(_names(resolved), kinds, strict=True)]
     source = table(
         quoted_name(resolved.table, quote=True),
         schema=quoted_name(resolved.schema, quote=True) if resolved.schema else None,
@@ -113,13 +107,30 @@ def _select(resolved: ResolvedTable, *, as_text: bool) -> Select[Any]:
     return select(*columns).select_from(source)
 
 
-def _column(name: str | None) -> ColumnElement[Any]:
-    return column(quoted_name(name, quote=True)) if name else null()
+def _column(name: str | None, kind: str, *, as_bytes: bool) -> ColumnElement[Any]:
+    """A column as it is selected.
+
+    The server makes the text of most types: it has dates that Python lacks (infinity, BC), and knows that the blanks at
+    the end of a char(n) mean nothing.
+    """
+    if name is None:
+        return null()
+    found: ColumnElement[Any] = column(quoted_name(name, quote=True))
+    if kind == "raw":
+        return found
+    written = found.op("#>>")(text("'{}'")) if kind == "json" else cast(found, Text())
+    return func.convert_to(written, "SQL_ASCII") if as_bytes else written
 
 
-def _entry(row: Row[Any], zone: tzinfo) -> SyncLogEntry:
-    item_id, submitted_at, group = tuple(row)[:3]
-    return SyncLogEntry(item_id=_text(item_id), submitted_at=parse_timestamp(submitted_at, zone), group=_text(group))
+def _entry(row: Sequence[Any], zone: tzinfo) -> SyncLogEntry:
+    item_id, submitted_at, group = row[0], row[1], row[2]
+    read_at = parse_timestamp(submitted_at, zone)
+    return SyncLogEntry(
+        item_id=_text(item_id),
+        submitted_at=read_at,
+        group=_text(group),
+        unreadable_time=unreadable_sample(submitted_at) if read_at is None and submitted_at is not None else None,
+    )
 
 
 def _text(value: object) -> str | None:
@@ -133,7 +144,11 @@ def _text(value: object) -> str | None:
                 return raw.decode("utf-8")
             except UnicodeDecodeError:
                 return raw.hex()
-        case float() | Decimal() if math.isfinite(value) and value == value // 1:
+        case float() if math.isfinite(value) and value.is_integer():
             return str(int(value))
+        case Decimal() if value.is_finite():
+            # not by way of int or division: PostgreSQL has 131,072 digits, Python divides 28 and prints 4,300
+            whole, _, fraction = format(value, "f").partition(".")
+            return whole if not fraction.strip("0") else str(value)
         case _:
             return str(value)

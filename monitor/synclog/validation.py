@@ -15,7 +15,7 @@ MAX_SAMPLES = 5
 MAX_SAMPLE_LENGTH = 60
 MAX_GROUP_LENGTH = 200
 
-_COUNTS = ("read", "null", "blank", "unusable", "future")
+_COUNTS = ("read", "null", "blank", "unusable", "future", "unreadable")
 
 
 def validate_entries(entries: Iterable[SyncLogEntry], *, now: datetime) -> tuple[list[SyncLogEntry], SyncReport]:
@@ -26,28 +26,33 @@ def validate_entries(entries: Iterable[SyncLogEntry], *, now: datetime) -> tuple
     usable: list[SyncLogEntry] = []
     counts: Counter[str] = Counter()
     bad_ids: list[str] = []
+    bad_time: str | None = None
     for entry in entries:
         problem = _id_problem(entry.item_id)
         late = not problem and entry.submitted_at is not None and entry.submitted_at > now
         counts.update(read=1, future=int(late))
+        if entry.unreadable_time is not None and not problem:
+            counts["unreadable"] += 1
+            bad_time = bad_time or entry.unreadable_time
         if not problem:
             usable.append(_clean(entry, late=late))
             continue
         counts[problem] += 1
         if problem == "unusable" and len(bad_ids) < MAX_SAMPLES:
             bad_ids.append(_sample(entry.item_id or ""))
-    return usable, _report(counts, tuple(bad_ids))
+    return usable, _report(counts, tuple(bad_ids), bad_time)
 
 
 def add_counts(one: SyncReport, other: SyncReport) -> SyncReport:
     """The sum of two batches, with the first samples."""
     sums = {name: getattr(one, name) + getattr(other, name) for name in _COUNTS}
-    return _report(sums, (*one.unusable_ids, *other.unusable_ids)[:MAX_SAMPLES])
+    bad_ids = (*one.unusable_ids, *other.unusable_ids)[:MAX_SAMPLES]
+    return _report(sums, bad_ids, one.unreadable_time or other.unreadable_time)
 
 
-def _report(counts: Mapping[str, int], unusable_ids: tuple[str, ...]) -> SyncReport:
+def _report(counts: Mapping[str, int], unusable_ids: tuple[str, ...], unreadable_time: str | None) -> SyncReport:
     values: dict[str, Any] = {name: counts.get(name, 0) for name in _COUNTS}
-    return SyncReport(**values, unusable_ids=unusable_ids)
+    return SyncReport(**values, unusable_ids=unusable_ids, unreadable_time=unreadable_time)
 
 
 def _id_problem(item_id: str | None) -> str | None:

@@ -7,7 +7,8 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from monitor.database.postgres_faults import DatabaseFault
-from monitor.database.urls import classify_fault, location_of, open_read_only, parse
+from monitor.database.sqlite_files import open_read_only
+from monitor.database.urls import classify_fault, location_of, parse
 
 
 def sqlite_error(code, said=""):

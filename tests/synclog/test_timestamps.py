@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.synclog.timestamps import parse_timestamp
+from monitor.synclog.timestamps import parse_timestamp, unreadable_sample
 
 PARIS = ZoneInfo("Europe/Paris")
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -14,7 +14,24 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 NO_TIMES = [
     *(None, "", "yesterday", "0000-00-00 00:00:00", "infinity", "0044-03-15 00:00:00 BC", "2026-13-01", "2026"),
-    *(0, -1, 1e14, 1e300, float("nan"), float("inf"), Decimal("NaN"), True, b"2026-07-01", []),
+    *(
+        0,
+        -1,
+        1e20,
+        1e300,
+        2461041.5,
+        20261120,
+        46346.35,
+        "2461041.5",
+        "20261120083000",
+        "Thu, 01 Jan 2026 00:00:00 GMT",
+        float("nan"),
+        float("inf"),
+        Decimal("NaN"),
+        True,
+        b"2026-07-01",
+        [],
+    ),
     *("٢٠٢٦-07-01", "17829072000001782907200", "0001-01-01 00:00:00"),
     datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
 ]
@@ -42,6 +59,16 @@ NO_TIMES = [
         ("1782907200", NOON),
         ("1782907200000", NOON),
         ("1782907200.25", NOON + timedelta(milliseconds=250)),
+        (1782907200123456, NOON + timedelta(microseconds=123456)),
+        ("1782907200123456", NOON + timedelta(microseconds=123456)),
+        (1782907200123456789, NOON + timedelta(microseconds=123457)),
+        ("1782907200123456789", NOON + timedelta(microseconds=123457)),
+        ("2026-07-01 12:00:00.123 +00:00", NOON + timedelta(milliseconds=123)),
+        ("2026-07-01 14:00:00 +0200", NOON),
+        ("2026-07-01 12:00:00 UTC", NOON),
+        ("2026-07-01 14:00:00.5 +0200 GMT", NOON + timedelta(milliseconds=500)),
+        ("2026-07-01t12:00:00z", NOON),
+        ("20260701T120000Z", NOON),
     ],
     ids=str,
 )
@@ -66,6 +93,15 @@ def test_all_formats_of_a_time_give_the_same_time(seconds, micros):
     whole = datetime.fromtimestamp(seconds, UTC)
     at = whole + timedelta(microseconds=micros)
     assert [parse_timestamp(v, PARIS) for v in (at, at.isoformat(), str(at))] == [at] * 3
-    assert [parse_timestamp(v, PARIS) for v in (seconds, seconds * 1000, str(seconds), str(seconds * 1000))] == [
-        whole
-    ] * 4
+    numbers = [seconds * 1000**thousands for thousands in range(4)]
+    assert [parse_timestamp(v, PARIS) for v in (*numbers, *map(str, numbers))] == [whole] * 8
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [("the other day", "the other day"), (20261120, "20261120"), ("", None), ("  ", None), (b"\xff\x00", "\\xff\\x00")],
+)
+def test_a_value_that_is_no_time_is_quoted_unless_it_is_empty(value, quoted):
+    assert unreadable_sample(value) == quoted
+    assert len(unreadable_sample("x\u202e" * 100)) == 60
+    assert unreadable_sample("x\u202e" * 100).isprintable()

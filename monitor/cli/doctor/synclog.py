@@ -53,10 +53,10 @@ def check_log(
     sample: LogSample, target: TargetConfig, at: SettingLocation, *, hidden: bool = False, option: str = ""
 ) -> Finding:
     """The finding about a log that could be read; `hidden`: row-level security may hide its rows."""
-    built_in, counts = target.sync_log is None, sample.counts
-    name = "the built-in log" if built_in or target.sync_log is None else f'table "{target.sync_log.table}"'
+    counts = sample.counts
+    name = "the built-in log" if target.sync_log is None else f'table "{target.sync_log.table}"'
     if not counts.read:
-        if built_in:
+        if target.sync_log is None:
             command = f"ingestion-monitor items import FILE --target {target.name}{option}"
             return finding_at(None, _PART, Level.WARNING, f"{name} is readable, but empty.", command=command)
         if hidden:
@@ -73,12 +73,13 @@ def check_log(
         (counts.unusable, "with an id that can't be used"),
         (repeated, "with a duplicate id"),
         (counts.future, "uploaded in the future"),
+        (counts.unreadable, f"with an upload time that can't be read, such as {counts.unreadable_time}"),
     ]
     irregular_text = "".join(f", {count} {what}" for count, what in irregular if count)
     if not sample.ids:
         return finding_at(at, _PART, Level.PROBLEM, f"{start}{irregular_text}: no usable id.")
-    bad_ids = counts.null or counts.blank or counts.unusable or counts.future
-    level = Level.WARNING if bad_ids else Level.OK
+    bad_rows = counts.null or counts.blank or counts.unusable or counts.future or counts.unreadable
+    level = Level.WARNING if bad_rows else Level.OK
     return finding_at(at, _PART, level, f"{start}, {format_items(len(sample.ids))}{irregular_text}.")
 
 
