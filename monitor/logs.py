@@ -56,6 +56,27 @@ class WarningLimiter:
 _warning_limiter = WarningLimiter()
 
 
+_MAX_LINES = 12
+
+
+def code_lines(error: BaseException) -> list[str]:
+    """Where an error came from, outermost first, as `monitor/runs/sync.py:88 _stage`; at most 12, the innermost.
+
+    Neither its text nor the values of variables, which may hold the user's data.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{_short_path(each.filename)}:{each.lineno} {each.name}" for each in frames][-_MAX_LINES:]
+
+
+def _short_path(path: str) -> str:
+    """A file as its package names it."""
+    parts = path.replace(os.sep, "/").split("/")
+    start = next(
+        (n for n in range(len(parts) - 1, -1, -1) if parts[n] in {"monitor", "site-packages"}), max(0, len(parts) - 2)
+    )
+    return "/".join(parts[start + (parts[start] == "site-packages") :])
+
+
 def warn_rate_limited(event: str, *, reason: str, **facts: object) -> None:
     """Logs a warning at most once a minute per event and reason; `times` counts those since the last one."""
     times = _warning_limiter.count_if_due(event, reason, now_s=monotonic())
@@ -192,7 +213,9 @@ def _escaped(text: str) -> str:
 def _encodings(value: str) -> set[str]:
     """Every encoding that gives the value away: plain, URL-encoded, base64 at each of the three offsets."""
     raw = value.encode(errors="surrogatepass")
-    found = {value, ascii(value)[1:-1], quote(value, safe=""), quote(value), quote_plus(value)}
+    found = {value, ascii(value)[1:-1]}
+    # a path may hold bytes that are no UTF-8, which Python has as lone surrogates
+    found |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
     found |= {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), each) for each in found if "%" in each}
     for offset in range(3):
         found |= {_inner_base64(raw, offset, altchars) for altchars in (b"+/", b"-_")}

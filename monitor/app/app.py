@@ -163,6 +163,7 @@ class App:
                 target, provider, self.throttles.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
             ),
             evaluator=self._evaluator(target, scheduled=scheduled),
+            keep_if_empty=target.sync_log is not None,
             heartbeat=build_heartbeat(target),
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monitor.cli.exit_codes import UNREACHABLE, FailOn, combine_exit_codes, exit_code_of
+from monitor.cli.exit_codes import COULD_NOT_RUN, UNREACHABLE, FailOn, combine_exit_codes, exit_code_of
 from monitor.cli.options import AsJson, ConfigPath, LogLevel, TargetNames
 from monitor.cli.session import (
     load,
@@ -212,6 +212,8 @@ class Session:
         except MonitorError as error:
             failed = isinstance(error, StoreError)
             return TargetResult(target=target.name, exit_code=error.exit_code, error=str(error), store_failed=failed)
+        except Exception as error:  # noqa: BLE001  # before the run began: this target's fault alone
+            return TargetResult(target=target.name, exit_code=COULD_NOT_RUN, error=_unforeseen(target.name, error))
         return TargetResult(target=target.name, exit_code=exit_code_of(report, self.fail_on), report=report)
 
     def _job(self, target: "TargetConfig") -> "Job":
@@ -226,6 +228,17 @@ class Session:
             return 128 + self.signals.signal
         codes = [result.exit_code for result in results]
         return combine_exit_codes([*codes, UNREACHABLE if delivery.unreachable else 0])
+
+
+def _unforeseen(target: str, error: Exception) -> str:
+    """Logs an error that nobody foresaw; returns the sentence about it."""
+    import structlog
+
+    from monitor.logs import code_lines
+
+    lines, kind = code_lines(error), type(error).__name__
+    structlog.get_logger().error("run_crashed", integration=target, error_type=kind, lines=lines)
+    return f"target {target}: it can't be run ({kind} in {lines[-1]}); see run_crashed in the log, and report it"
 
 
 @contextmanager

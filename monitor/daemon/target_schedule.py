@@ -14,7 +14,15 @@ import structlog
 
 from monitor.daemon.database import RETRY_S, DatabaseMonitor
 from monitor.daemon.tasks import Clock, RunningTasks
-from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, RunAlreadyExecutedError, StoreError
+from monitor.errors import (
+    LeaseHeldError,
+    LeaseLostError,
+    MonitorError,
+    RunAlreadyExecutedError,
+    RunCrashedError,
+    StoreError,
+)
+from monitor.logs import code_lines
 from monitor.model.schedule import DueTimes
 
 _LEASE_MARGIN_S = 0.2
@@ -116,8 +124,10 @@ class TargetSchedule:
         except StoreError as error:
             self._database.report_failure(error)
             return RETRY_S
+        except RunCrashedError:
+            pass  # it is logged where it was caught, and stored
         except MonitorError as error:
             log.error("run_error", reason=str(error), error_type=type(error).__name__)  # noqa: TRY400  # no defect
-        except Exception:  # a defect in one run must not end the daemon; it is logged with its traceback
-            log.exception("run_crashed")
+        except Exception as error:  # noqa: BLE001  # a defect before the run began must not end the daemon
+            log.error("run_crashed", error_type=type(error).__name__, lines=code_lines(error))  # noqa: TRY400  # as above
         return _NO_RETRY

@@ -14,6 +14,7 @@ from monitor.incidents import members, silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import OPENINGS, Action, Decision, EvidencePoint, decide, evolve
 from monitor.incidents.evidence import (
+    detect_crashing,
     detect_empty_sync_log,
     detect_missed_runs,
     detect_too_many_unknown,
@@ -179,8 +180,12 @@ class RunEvaluation:
         return taken
 
     def _last_error(self, cause: Cause) -> str | None:
-        return self.recorder.run.error if self.recorder.run and cause is Cause.SYNC_LOG_UNREADABLE else None
+        return self.recorder.run.error if self.recorder.run and cause in _CAUSES_WITH_ERROR else None
 
+
+_MAX_STREAK = 1_000
+_CAUSES_WITH_ERROR = frozenset({Cause.SYNC_LOG_UNREADABLE, Cause.RUN_CRASHING})
+"""Causes whose messages say how the run ended."""
 
 _RUN_CAUSES = tuple(cause for cause in MONITOR_CAUSES if cause is not Cause.CHANNEL_FAILING)
 """Monitor causes that runs are evidence of; `channel_failing` comes from deliveries."""
@@ -276,6 +281,18 @@ class IncidentEvaluator:
         evaluation = self._evaluation(conn, facts, pieces, current, now, keys=keys)
         changes = tuple(filter(None, (evaluation.evaluate_runs(key) for key in keys)))
         return EvaluationResult(evidence=pieces, changes=changes)
+
+    def evaluate_crash(self, conn: Connection, *, facts: RunFacts, now: datetime) -> EvaluationResult:
+        """Evaluates a run that ended by an error that nobody foresaw. It counts for `run_crashing` alone."""
+        key = (Cause.RUN_CRASHING, "")
+        current = incident_store.current(conn, target=self.target)
+        known = key in current and current[key].state is not IncidentState.RESOLVED
+        streak = incident_store.crash_streak(conn, target=self.target, at_most=_MAX_STREAK)
+        piece = detect_crashing(streak, known=known)
+        if piece is None:
+            return EvaluationResult()
+        change = self._evaluation(conn, facts, (piece,), current, now, keys=[key]).evaluate_runs(key)
+        return EvaluationResult(evidence=(piece,), changes=(change,) if change else ())
 
     def _monitor_evidence(
         self, conn: Connection, facts: RunFacts, read: SyncReport | None, started_at: datetime

@@ -197,7 +197,21 @@ def detect_empty_sync_log(read: SyncReport, *, tracked_before: bool) -> Evidence
     if read.tracked or not tracked_before:
         return None
     unusable = {"rows without a usable id": read.read} if read.read else {}
-    return Evidence(cause=Cause.SYNC_LOG_EMPTY, count=read.removed, breakdown=unusable)
+    return Evidence(cause=Cause.SYNC_LOG_EMPTY, count=read.removed + read.kept, breakdown=unusable)
+
+
+CRASHES_IN_A_ROW = 3
+"""Runs of a target that end by an unforeseen error before that is evidence."""
+
+
+def detect_crashing(streak: int, *, known: bool) -> Evidence | None:
+    """Evidence of `run_crashing`, or None: `streak` runs in a row ended by an error that nobody foresaw.
+
+    `known`: whether an incident says so already; then each further run is evidence.
+    """
+    if streak < CRASHES_IN_A_ROW and not known:
+        return None
+    return Evidence(cause=Cause.RUN_CRASHING, count=streak, breakdown={"runs in a row": streak})
 
 
 def detect_missed_runs(runs: int) -> Evidence | None:

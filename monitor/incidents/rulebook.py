@@ -63,6 +63,7 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
         Rule(cause=Cause.SYNC_LOG_UNREADABLE, team=Team.MONITOR, severity=Severity.CRITICAL, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_EMPTY, team=Team.MONITOR),
         Rule(cause=Cause.RUN_MISSED, team=Team.MONITOR),
+        Rule(cause=Cause.RUN_CRASHING, team=Team.MONITOR, severity=Severity.CRITICAL),
         Rule(cause=Cause.CHANNEL_FAILING, team=Team.MONITOR),
     )
 }
@@ -206,6 +207,8 @@ _FILTERS: Mapping[Cause, RunFilter] = {
     # Every run that reads an empty log is evidence, so any other run is clean.
     Cause.SYNC_LOG_EMPTY: RunFilter(statuses=_ASKED_API, criterion=RecoveryCriterion.RAN),
     Cause.RUN_MISSED: RunFilter(statuses=_FINISHED, criterion=RecoveryCriterion.RAN),
+    # Of the crashed runs only those that ended by an unforeseen error: see `store`.
+    Cause.RUN_CRASHING: RunFilter(statuses=_FINISHED | {RunStatus.CRASHED}, criterion=RecoveryCriterion.RAN),
 }
 
 

@@ -7,7 +7,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, RowMapping, String, cast, exists, func, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    RowMapping,
+    String,
+    and_,
+    cast,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
@@ -18,6 +33,7 @@ from monitor.incidents.decide import EvidencePoint
 from monitor.incidents.evidence import MAX_SAMPLES, NOT_SENT
 from monitor.incidents.rulebook import RunFilter, counts_as_recovery, run_filter
 from monitor.model import (
+    FINISHED,
     Cause,
     Evidence,
     Incident,
@@ -32,6 +48,7 @@ from monitor.model import (
 
 _MAX_RUNS = 5_000
 """Runs that a rule looks at, whatever its window."""
+_MAX_CRASHES = 1_000
 
 
 def add_evidence(
@@ -77,10 +94,33 @@ def evidence_points(
     return found
 
 
+def ended_unforeseen() -> ColumnElement[bool]:
+    """The runs that ended by an error that nobody foresaw; other crashed runs belong to a process that died."""
+    return and_(runs.c.status == RunStatus.CRASHED.value, runs.c.abort_reason == Cause.RUN_CRASHING.value)
+
+
+def crash_streak(conn: Connection, *, target: str, at_most: int) -> int:
+    """The newest runs of a target in a row that ended by an unforeseen error, up to `at_most` (> 0).
+
+    Several daemons may execute one run key after another: that counts once.
+    """
+    finished = runs.c.status.in_([status.value for status in FINISHED])
+    newest_first = (runs.c.started_at.desc(), runs.c.id.desc())
+    last_good = select(runs.c.id).where(runs.c.target == target, finished).order_by(*newest_first).limit(1)
+    crashed = select(runs.c.id, runs.c.run_key).where(
+        runs.c.target == target, runs.c.id > func.coalesce(last_good.scalar_subquery(), 0), ended_unforeseen()
+    )
+    rows = conn.execute(crashed.order_by(runs.c.id.desc()).limit(_MAX_CRASHES)).all()
+    return min(at_most, len({row.run_key or row.id for row in rows}))
+
+
 def _finished_runs(
     conn: Connection, target: str, statuses: Iterable[RunStatus], since: datetime, at_least: int
 ) -> Sequence[RowMapping]:
-    ended = runs.c.status.in_(sorted(status.value for status in statuses))
+    ended = and_(
+        runs.c.status.in_(sorted(status.value for status in statuses)),
+        or_(runs.c.status != RunStatus.CRASHED.value, ended_unforeseen()),
+    )
     finished = (
         select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered)
         .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None))

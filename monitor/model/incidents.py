@@ -29,6 +29,7 @@ class Cause(StrEnum):
     SYNC_LOG_UNREADABLE = "sync_log_unreadable"
     SYNC_LOG_EMPTY = "sync_log_empty"
     RUN_MISSED = "run_missed"
+    RUN_CRASHING = "run_crashing"
     CHANNEL_FAILING = "channel_failing"
 
 
@@ -47,6 +48,7 @@ MONITOR_CAUSES: tuple[Cause, ...] = (
     Cause.SYNC_LOG_UNREADABLE,
     Cause.SYNC_LOG_EMPTY,
     Cause.RUN_MISSED,
+    Cause.RUN_CRASHING,
     Cause.CHANNEL_FAILING,
 )
 """Causes about the monitor itself."""

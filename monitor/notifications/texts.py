@@ -61,6 +61,7 @@ SAFE_MESSAGES: Mapping[Cause, str] = {
         "into it."
     ),
     Cause.RUN_MISSED: _CHECKS_DELAYED,
+    Cause.RUN_CRASHING: _CHECKS_DELAYED,
     Cause.CHANNEL_FAILING: (
         "Documents are not affected: only notices to our own staff are delayed. You don't need to do anything."
     ),
@@ -98,6 +99,7 @@ CAUSE_TEXTS: Mapping[Cause, str] = {
     Cause.SYNC_LOG_UNREADABLE: "the sync log can't be read",
     Cause.SYNC_LOG_EMPTY: "the sync log is empty",
     Cause.RUN_MISSED: "runs were missed",
+    Cause.RUN_CRASHING: "runs end by an internal error",
     Cause.CHANNEL_FAILING: "messages can't be delivered",
 }
 
@@ -195,8 +197,13 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     Cause.SYNC_LOG_EMPTY: (
         "the pipeline: does it still record its uploads?",
         "the sync log's table or view: did a filter or a migration empty it?",
+        "row-level security: does a policy let the monitor's user see the rows?",
     ),
     Cause.RUN_MISSED: ("the daemon, cron or the CronJob: did it run, and did it end in time?",),
+    Cause.RUN_CRASHING: (
+        "`run_crashed` in the log: report it with the lines of code that it names",
+        "what changed last: this program's version, a provider of your own, the target's data",
+    ),
     Cause.CHANNEL_FAILING: (
         "the channel named: its URL and credentials, and the last error",
         "the receiver: does it still exist, and does it accept messages from here?",

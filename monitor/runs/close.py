@@ -8,16 +8,18 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine
 
 from monitor.database import leases
 from monitor.database.engine import writing
 from monitor.database.retry import run_with_retry
-from monitor.errors import SyncLogError
+from monitor.errors import RunCrashedError, SyncLogError
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import UNTHROTTLED, ThrottleFactor, next_throttle_factor
 from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator
+from monitor.logs import code_lines
 from monitor.model import Cause, Evidence, Reason, RunStatus, Snapshot, SyncReport
 from monitor.notifications.messages import RunFacts
 from monitor.runs import store as run_store
@@ -70,6 +72,46 @@ class RunCloser:
         report = replace(self._write_once(context, write), error=str(error), duration_s=_duration_s(context, now))
         log_run(report, None, None)
         return report
+
+    def close_crashed(self, context: RunContext, error: Exception) -> RunCrashedError:
+        """Closes a run that an unforeseen error ended, logs it, and returns the error to raise. Never raises itself."""
+        lines = code_lines(error)
+        structlog.get_logger().error("run_crashed", error_type=type(error).__name__, lines=lines)
+        sentence = (
+            f"target {context.target}: the run ended by an error that nobody foresaw ({type(error).__name__} in "
+            f"{lines[-1] if lines else 'unknown code'}); see run_crashed in the log, and report it"
+        )
+        try:
+            self._record_crash(context, sentence)
+        except Exception as second:  # noqa: BLE001  # the first error matters more; the next run closes this one
+            structlog.get_logger().warning(
+                "crash_not_recorded", error_type=type(second).__name__, lines=code_lines(second)
+            )
+        return RunCrashedError(sentence)
+
+    def _record_crash(self, context: RunContext, sentence: str) -> None:
+        """Counts the crash in one transaction, and evaluates it in another, which the same error may end."""
+        now = self._utcnow()
+        facts = RunFacts(
+            run_id=context.run_id, status=RunStatus.CRASHED, total=0, unknown=0, answered=0, error=sentence
+        )
+
+        def mark(conn: Connection) -> None:
+            run_store.finish(
+                conn,
+                run_id=context.run_id,
+                status=RunStatus.CRASHED,
+                abort_reason=Cause.RUN_CRASHING.value,
+                owner_cause=None,
+                due=0,
+                answered=0,
+                error=sentence,
+                finished_at=now,
+                snapshot=None,
+            )
+
+        self._write_once(context, mark)
+        self._write_once(context, lambda conn: self._evaluator.evaluate_crash(conn, facts=facts, now=now))
 
     def _write_once(self, context: RunContext, write: Callable[[Connection], _T]) -> _T:
         """Writes in one transaction, exactly once.

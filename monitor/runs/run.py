@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine
 from monitor.database import leases
 from monitor.database.engine import limit_idle_transaction, reading, writing
 from monitor.database.retry import run_with_retry, with_retry
-from monitor.errors import RunAlreadyExecutedError, StoreError, SyncLogError
+from monitor.errors import MonitorError, RunAlreadyExecutedError, StoreError, SyncLogError
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.incidents.evaluate import IncidentEvaluator
@@ -40,7 +40,7 @@ from monitor.runs.progress import CheckReport, DueItems, Progress
 from monitor.runs.report import RunContext, RunReport
 from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import Strategy
-from monitor.runs.sync import sync_worklist
+from monitor.runs.sync import retry_unavailable_log, sync_worklist
 from monitor.threads import run_in_lease_pool, run_in_sync_log_pool
 
 LEASE_TTL = timedelta(seconds=30)
@@ -73,6 +73,8 @@ class Job:
     """The clock of leases: see `leases.lease_now`."""
     log_fields: Mapping[str, str]
     """Further fields of every log event, such as `publisher_id` and `endpoint`."""
+    keep_if_empty: bool = False
+    """Whether an empty sync log removes nothing: the user's may be hidden from us, or emptied for a moment."""
     heartbeat: Heartbeat | None = None
     lease_ttl: timedelta = LEASE_TTL
 
@@ -97,6 +99,7 @@ class Run:
             LeaseHeldError: another run of the target is in progress.
             LeaseLostError: another run took over; what was stored before remains.
             StoreError: our database can't be used.
+            RunCrashedError: an error that nobody foresaw ended the run; it is stored and counted.
         """
         heartbeat = self._job.heartbeat
         return await (self._run(lambda: None) if heartbeat is None else heartbeat.send_around_run(self._run))
@@ -113,6 +116,10 @@ class Run:
         ):
             try:
                 return await self._under_lease(context, self._execute(context, started_s))
+            except MonitorError:
+                raise
+            except Exception as error:
+                raise await asyncio.to_thread(self._closer.close_crashed, context, error) from error
             finally:
                 await asyncio.to_thread(self._release, context)
 
@@ -142,14 +149,22 @@ class Run:
 
     async def _execute(self, context: RunContext, started_s: float) -> RunReport:
         try:
-            sync = await run_in_sync_log_pool(lambda: self._sync(context))
+            sync = await run_in_sync_log_pool(lambda: self._sync(context, started_s))
         except SyncLogError as error:
             return await asyncio.to_thread(self._closer.close_failed, context, error)
         due = await asyncio.to_thread(run_with_retry, self._engine, lambda: self._plan(context))
         due, checked = await self._check(context, due, started_s)
         return await asyncio.to_thread(self._closer.close, context, sync, due, checked)
 
-    def _sync(self, context: RunContext) -> SyncReport:
+    def _sync(self, context: RunContext, started_s: float) -> SyncReport:
+        return retry_unavailable_log(
+            lambda: self._sync_once(context),
+            started_s=started_s,
+            deadline_s=started_s + self._job.deadline.total_seconds(),
+            should_stop=self._interrupt.is_set,
+        )
+
+    def _sync_once(self, context: RunContext) -> SyncReport:
         job = self._job
         return run_with_retry(
             self._engine,
@@ -161,6 +176,7 @@ class Run:
                 run_id=context.run_id,
                 batches=job.read_log(),
                 now=job.utcnow(),
+                keep_if_empty=job.keep_if_empty,
             ),
         )
 

@@ -98,8 +98,9 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
 ) -> None:
     """Closes an open run and stores its snapshot, in the closing transaction.
 
-    `abort_reason` is a cause, `deadline` or `interrupted`; `due` and `answered` count the items that the run had to ask
-    about and those that got a reply. Without a snapshot, `error` says why.
+    `abort_reason` is a cause (`run_crashing` if an unforeseen error ended it), `deadline` or `interrupted`; `due` and
+    `answered` count the items that the run had to ask about and those that got a reply. Without a snapshot, `error`
+    says why.
 
     Raises:
         LeaseLostError: another process has already closed the run as crashed.

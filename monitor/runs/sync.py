@@ -3,10 +3,14 @@
 The sync log is read outside our write locks. Only changed rows are written, in one short transaction.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeVar
 
+import structlog
 from sqlalchemy import (
     Column,
     Connection,
@@ -30,9 +34,12 @@ from monitor.database.bulk import begin_merge, create_staging_table
 from monitor.database.engine import insert as insert_or
 from monitor.database.engine import translate_errors
 from monitor.database.tables import UtcDateTime, items
+from monitor.errors import SyncLogUnavailableError
 from monitor.model import ItemState, Reason, SyncLogEntry, SyncReport
 from monitor.runs.worklist import add_events
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH, MAX_SAMPLES, add_counts, validate_entries
+
+_T = TypeVar("_T")
 
 _staged = Table(
     "staged_ids",
@@ -46,8 +53,44 @@ _staged = Table(
 )
 
 
+RETRIES = 2
+FIRST_PAUSE_S = 0.5
+_RETRY_SHARE = 0.5
+"""Of the run's time: no retry begins later, so that time to ask about the items remains."""
+
+
+def retry_unavailable_log(
+    work: Callable[[], _T], *, started_s: float, deadline_s: float, should_stop: Callable[[], bool]
+) -> _T:
+    """Runs `work` again, at most twice, while the sync log can't be read for the moment.
+
+    Times are on the monotonic clock: when the run started, and when it must end. `work` writes all or nothing.
+
+    Raises:
+        SyncLogError: the log can't be read, or still can't.
+    """
+    latest_s = started_s + _RETRY_SHARE * (deadline_s - started_s)
+    for attempt in itertools.count():
+        try:
+            return work()
+        except SyncLogUnavailableError as error:
+            pause_s = FIRST_PAUSE_S * 2**attempt
+            if attempt >= RETRIES or should_stop() or time.monotonic() + pause_s >= latest_s:
+                raise
+            structlog.get_logger().info("sync_log_retried", reason=str(error), retry_in_s=pause_s)
+            time.sleep(pause_s)
+    raise AssertionError("unreachable")
+
+
 def sync_worklist(
-    engine: Engine, *, target: str, epoch: int, run_id: int, batches: Iterable[Sequence[SyncLogEntry]], now: datetime
+    engine: Engine,
+    *,
+    target: str,
+    epoch: int,
+    run_id: int,
+    batches: Iterable[Sequence[SyncLogEntry]],
+    now: datetime,
+    keep_if_empty: bool = False,
 ) -> SyncReport:
     """Updates the work list of a target from its sync log.
 
@@ -55,8 +98,8 @@ def sync_worklist(
     2. One write transaction verifies the lease, marks ids that left the log as removed, restores ids that came back,
        updates upload times and groups, and adds new ids as unknown.
 
-    Of several rows with one id the first counts. An empty log removes all items; the report shows this. Upload times
-    after `now` are counted and ignored. One batch is in memory at a time.
+    Of several rows with one id the first counts. A log without a usable id removes all items, or with `keep_if_empty`
+    none; the report shows this. Upload times after `now` are counted and ignored. One batch is in memory at a time.
 
     Raises:
         LeaseLostError: the lease is no longer ours; nothing was written.
@@ -66,7 +109,7 @@ def sync_worklist(
         report = _stage(conn, batches, now)
         begin_merge(conn, _staged)
         leases.verify(conn, target=target, epoch=epoch)
-        report = _merge(conn, report, target=target, run_id=run_id, now=now)
+        report = _merge(conn, report, target=target, run_id=run_id, now=now, keep_if_empty=keep_if_empty)
         _staged.drop(conn)
         conn.commit()
     return report
@@ -89,8 +132,13 @@ def _row(entry: SyncLogEntry) -> dict[str, object]:
     return {"item_id": entry.item_id, "submitted_at": entry.submitted_at, "group_name": entry.group, "seen": 1}
 
 
-def _merge(conn: Connection, report: SyncReport, *, target: str, run_id: int, now: datetime) -> SyncReport:
+def _merge(
+    conn: Connection, report: SyncReport, *, target: str, run_id: int, now: datetime, keep_if_empty: bool
+) -> SyncReport:
     of_target = items.c.target == target
+    if keep_if_empty and conn.scalar(select(_staged.c.item_id).limit(1)) is None:
+        kept = select(func.count()).where(of_target, items.c.removed_at.is_(None))
+        return replace(report, kept=conn.execute(kept).scalar_one())
     in_log = exists().where(_staged.c.item_id == items.c.item_id)
     removed_items = and_(of_target, items.c.removed_at.is_(None), ~in_log)
     returned_items = and_(of_target, items.c.removed_at.is_not(None), in_log)

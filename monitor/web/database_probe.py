@@ -16,6 +16,8 @@ from monitor.database.postgres import shorten_timeouts
 from monitor.database.schema import current
 from monitor.database.tables import incidents, notifications, runs, snapshots
 from monitor.errors import ConfigError, StoreError
+from monitor.incidents.evidence import CRASHES_IN_A_ROW
+from monitor.incidents.store import crash_streak
 from monitor.model import FINISHED, ChannelState, IncidentState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
 from monitor.notifications.routing import LOG_CHANNEL
@@ -37,6 +39,8 @@ class TargetState:
     last_success_at: datetime | None = None
     """When its last complete run ended; None before the first."""
     snapshot: Snapshot | None = None
+    crashes: int = 0
+    """Its newest runs in a row that ended by an unforeseen error, counted up to `CRASHES_IN_A_ROW`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +98,18 @@ def _target_states(conn: Connection, targets: Sequence[str]) -> dict[str, Target
             _newest(names.c.name, finished).label("ended"),
             _newest(names.c.name, runs.c.status == RunStatus.COMPLETE.value).label("complete"),
             _newest(names.c.name, runs.c.id.in_(select(snapshots.c.run_id))).label("counted"),
+            _newest(names.c.name, runs.c.status != RunStatus.RUNNING.value).label("newest"),
         )
     ).all()
-    ids = {number for _, *numbers in chosen for number in numbers if number is not None}
+    ids = {number for row in chosen for number in (row.ended, row.complete) if number is not None}
     ended = _end_times(conn, sorted(ids))
     counted = _snapshots(conn, sorted(row.counted for row in chosen if row.counted is not None))
     return {
         row.name: TargetState(
-            last_run_at=ended.get(row.ended), last_success_at=ended.get(row.complete), snapshot=counted.get(row.counted)
+            last_run_at=ended.get(row.ended),
+            last_success_at=ended.get(row.complete),
+            snapshot=counted.get(row.counted),
+            crashes=0 if row.newest == row.ended else crash_streak(conn, target=row.name, at_most=CRASHES_IN_A_ROW),
         )
         for row in chosen
     }
@@ -296,6 +304,7 @@ def target_inputs(daemon: StateSnapshot, probe: ProbeResult) -> list[TargetInput
             deadline=target.check.deadline,
             watched_since=daemon.watched_since.get(target.name, daemon.started_at),
             last_run_at=probe.stored.targets.get(target.name, TargetState()).last_run_at,
+            crashes=probe.stored.targets.get(target.name, TargetState()).crashes,
         )
         for target in daemon.config.targets
     ]

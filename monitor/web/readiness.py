@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from monitor.incidents.evidence import CRASHES_IN_A_ROW
 from monitor.model.schedule import DueTimes
 
 HEARTBEAT_LIMIT_S = 60.0
@@ -100,6 +101,8 @@ class TargetInput:
     watched_since: datetime
     last_run_at: datetime | None = None
     """When its last finished run ended, in any process; None before the first."""
+    crashes: int = 0
+    """Its newest runs in a row that ended by an unforeseen error, in any process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +209,22 @@ def _database_reasons(inputs: DatabaseInput) -> list[Reason]:
 
 
 def _run_reasons(targets: Iterable[TargetInput], now: datetime) -> list[Reason]:
-    return [_overdue(target, at) for target in targets if (at := overdue_from(target)) is not None and now >= at]
+    reasons = []
+    for target in targets:
+        if target.crashes >= CRASHES_IN_A_ROW:
+            reasons.append(_crashing(target))
+        elif (at := overdue_from(target)) is not None and now >= at:
+            reasons.append(_overdue(target, at))
+    return reasons
+
+
+def _crashing(target: TargetInput) -> Reason:
+    return Reason(
+        part=Component.RUNS,
+        target=target.name,
+        reason="its runs end by an error that nobody foresaw, again and again",
+        remedy="look for run_crashed in the daemon's log, and report it",
+    )
 
 
 def _overdue(target: TargetInput, since: datetime) -> Reason:

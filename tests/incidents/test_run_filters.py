@@ -32,6 +32,7 @@ def test_which_runs_confirm_recovery(criterion, due, answered, confirms_recovery
         (Cause.SYNC_LOG_UNREADABLE, {COMPLETE, PARTIAL, ABORTED, FAILED}),
         (Cause.SYNC_LOG_EMPTY, {COMPLETE, PARTIAL, ABORTED}),
         (Cause.RUN_MISSED, {COMPLETE, PARTIAL, ABORTED, FAILED}),
+        (Cause.RUN_CRASHING, {COMPLETE, PARTIAL, ABORTED, FAILED, RunStatus.CRASHED}),
     ],
 )
 def test_which_runs_count(cause, statuses):

@@ -1,5 +1,6 @@
 import contextlib
 import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,9 +11,9 @@ from sqlalchemy import func, select, text
 from monitor.database import leases
 from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events, items
-from monitor.errors import LeaseLostError, SyncLogError
+from monitor.errors import LeaseLostError, SyncLogError, SyncLogUnavailableError
 from monitor.model import SyncLogEntry
-from monitor.runs.sync import sync_worklist
+from monitor.runs.sync import retry_unavailable_log, sync_worklist
 from monitor.synclog.validation import add_counts, validate_entries
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -28,10 +29,10 @@ def epoch(engine):
 
 @pytest.fixture
 def run(engine, epoch):
-    def synced(*ids, now=NOW, run_id=1, entries=None, size=2):
+    def synced(*ids, now=NOW, run_id=1, entries=None, size=2, **more):
         rows = entries if entries is not None else [SyncLogEntry(item_id=item_id) for item_id in ids]
         batches = (rows[i : i + size] for i in range(0, len(rows), size))
-        return sync_worklist(engine, target=TARGET, epoch=epoch, run_id=run_id, batches=batches, now=now)
+        return sync_worklist(engine, target=TARGET, epoch=epoch, run_id=run_id, batches=batches, now=now, **more)
 
     return synced
 
@@ -75,6 +76,72 @@ def test_an_empty_log_removes_all_items_and_the_report_shows_it(engine, run):
     run("a", "b")
     report = run(run_id=2)
     assert (report.read, report.tracked, report.removed) == (0, 0, 2)
+
+
+def test_a_log_that_is_empty_all_of_a_sudden_removes_nothing_if_it_is_the_users(engine, run):
+    run("a", "b", "c")
+    run("a", "b", run_id=2)
+    for nothing in ((), (None, "")):
+        report = run(*nothing, run_id=3, keep_if_empty=True)
+        assert (report.tracked, report.removed, report.kept) == (0, 0, 2)
+    assert {item_id for item_id, row in rows(engine).items() if row.removed_at is None} == {"a", "b"}
+    assert (run("a", run_id=4, keep_if_empty=True).removed, run(run_id=5).removed) == (1, 1)
+
+
+def test_upload_times_that_cannot_be_read_are_counted_and_one_is_kept(run):
+    entries = [
+        SyncLogEntry(item_id="a", unreadable_time="the other day"),
+        SyncLogEntry(item_id="b"),
+        SyncLogEntry(item_id="c", submitted_at=NOW - HOUR),
+        SyncLogEntry(item_id="d", unreadable_time="2461041.5"),
+        SyncLogEntry(item_id=None, unreadable_time="no matter"),
+    ]
+    report = run(entries=entries)
+    assert (report.read, report.tracked, report.unreadable, report.unreadable_time) == (5, 4, 2, "the other day")
+
+
+class Log:
+    """A sync log that can't be read for the moment, so many times."""
+
+    def __init__(self, *errors):
+        self.errors, self.reads = list(errors), 0
+
+    def __call__(self):
+        self.reads += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "read"
+
+
+AWAY = SyncLogUnavailableError("is restarting")
+
+
+@pytest.mark.parametrize(
+    ("log", "reads", "raised"),
+    [
+        (Log(), 1, None),
+        (Log(AWAY), 2, None),
+        (Log(AWAY, AWAY), 3, None),
+        (Log(AWAY, AWAY, AWAY), 3, SyncLogUnavailableError),
+        (Log(SyncLogError("has no table")), 1, SyncLogError),
+        (Log(AWAY, SyncLogError("has no table")), 2, SyncLogError),
+    ],
+    ids=["good", "once", "twice", "for long", "for good", "for a moment, then for good"],
+)
+def test_a_log_that_is_away_for_a_moment_is_read_again(monkeypatch, log, reads, raised):
+    monkeypatch.setattr("monitor.runs.sync.FIRST_PAUSE_S", 0.001)
+    now_s = time.monotonic()
+    with contextlib.nullcontext() if raised is None else pytest.raises(raised):
+        retry_unavailable_log(log, started_s=now_s, deadline_s=now_s + 60, should_stop=lambda: False)
+    assert log.reads == reads
+
+
+@pytest.mark.parametrize(("left_s", "stopped"), [(0.5, False), (60, True)], ids=["little time left", "a signal"])
+def test_a_log_that_is_away_is_not_read_again_without_time_or_after_a_signal(left_s, stopped):
+    log, now_s = Log(AWAY), time.monotonic()
+    with pytest.raises(SyncLogUnavailableError):
+        retry_unavailable_log(log, started_s=now_s, deadline_s=now_s + left_s, should_stop=lambda: stopped)
+    assert log.reads == 1
 
 
 def test_invalid_ids_are_counted_and_not_tracked(engine, run):

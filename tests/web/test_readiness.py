@@ -98,6 +98,13 @@ def test_the_daemon_is_alive_while_its_event_loop_runs(age_s, expected):
             "run_skipped",
             id="no run at all",
         ),
+        pytest.param(
+            ReadinessInputs(targets=[target(crashes=3, last_run_at=None)]),
+            Component.RUNS,
+            "end by an error that nobody foresaw",
+            "run_crashed",
+            id="crashing",
+        ),
     ],
 )
 def test_every_reason_for_not_ready_has_a_remedy(inputs, part, said, remedy):

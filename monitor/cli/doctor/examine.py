@@ -27,6 +27,7 @@ from monitor.database.engine import connect, connect_read_only, reading
 from monitor.errors import ConfigError, MonitorError, StoreError
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
+from monitor.logs import code_lines
 from monitor.model import LearnedLimits, Silence
 from monitor.notifications import channel_state
 from monitor.providers import Provider
@@ -54,7 +55,7 @@ class Doctor:
             yield finding
         for row, target in enumerate(self.config.targets):
             if target.name in targets:
-                async for finding in self._target(target, row, locations):
+                async for finding in self._target_apart(target, row, locations):
                     yield replace(finding, about=f"target {target.name}")
         for row, channel in enumerate(self.config.channels):
             at = locations.of("channels", row, destination_setting(channel))
@@ -78,6 +79,17 @@ class Doctor:
         if listen_finding is not None:
             yield listen_finding
         yield from secret_files.check_secret_files(secret_files.read_modes(secret_files.secret_files(self.config)))
+
+    async def _target_apart(
+        self, target: TargetConfig, row: int, locations: SettingLocations
+    ) -> AsyncIterator[Finding]:
+        """The findings of one target. An error that nobody foresaw is a finding, too: the next target is examined."""
+        try:
+            async for finding in self._target(target, row, locations):
+                yield finding
+        except Exception as error:  # noqa: BLE001  # a defect in one target's examination is that target's alone
+            message = f"it can't be examined ({type(error).__name__} in {code_lines(error)[-1]}): report this."
+            yield Finding(part="target", level=Level.PROBLEM, message=message)
 
     async def _target(self, target: TargetConfig, row: int, locations: SettingLocations) -> AsyncIterator[Finding]:
         try:
