@@ -206,12 +206,15 @@ def can_print(text: str) -> bool:
 
 
 def print_lines(text: str) -> None:
-    """Prints text on stdout."""
-    print(text, flush=True)
+    """Prints text on stdout. An id or a group must not reorder what a terminal shows."""
+    from monitor.database.text import escape_bidirectional
+
+    print(escape_bidirectional(text), flush=True)
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
     """Prints one JSON value on stdout, indented, characters as they are."""
     import json
 
-    print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
+    # an escape in place of such a character is the same JSON
+    print_lines(json.dumps(value, indent=2, ensure_ascii=False))

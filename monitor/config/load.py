@@ -5,7 +5,7 @@ import io
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -172,7 +172,7 @@ def load_config(
     key or variable and a remedy, and no secret. If a file can't be read, its settings are not reported as missing.
     """
     environment = os.environ if environ is None else environ
-    working_folder = Path.cwd()
+    working_folder = find_working_folder(environment)
     inputs = _read_inputs(path, environment, working_folder)
     layers, problems, warnings = _build_layers(inputs, environment, working_folder)
     flags = Layer(data=resolve_paths(overrides or {}, working_folder), origin=Origin(source=SettingSource.FLAG))
@@ -185,13 +185,21 @@ def load_config(
     return config.loaded_from(inputs.source, origins=origins, warnings=warnings)
 
 
+def find_working_folder(environment: Mapping[str, str]) -> Path:
+    """The working folder; if it was deleted under the process, what it was called: nothing relative is found there."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/") / environment.get("PWD", "deleted-working-folder")
+
+
 def _read_inputs(path: Path | None, environment: Mapping[str, str], working_folder: Path) -> _Inputs:
     source = _find_file(path, environment, working_folder)
     inputs = _Inputs(source=source, folder=source.parent if source else working_folder)
     if source is not None and (text := _read_text(source, inputs.errors)) is not None:
         inputs.file = _parse_toml(source, text, inputs.errors)
     dotenv = inputs.folder / ".env"
-    if dotenv.is_file() and (text := _read_text(dotenv, inputs.errors)) is not None:
+    if can_see(dotenv.is_file) and (text := _read_text(dotenv, inputs.errors)) is not None:
         inputs.dotenv = _parse_dotenv(dotenv, text, inputs.errors)
     return inputs
 
@@ -200,7 +208,15 @@ def _find_file(path: Path | None, environment: Mapping[str, str], working_folder
     if given := path or environment.get("MONITOR_CONFIG"):
         return working_folder / given
     default = working_folder / "monitor.toml"
-    return default if default.exists() else None
+    return default if can_see(default.exists) else None
+
+
+def can_see(look: Callable[[], bool]) -> bool:
+    """The answer of `path.exists` or `path.is_file`; no if the path is in a folder that this user may not enter."""
+    try:
+        return look()
+    except OSError:
+        return False
 
 
 def _read_text(path: Path, errors: list[str]) -> str | None:

@@ -27,6 +27,10 @@ _MAX_NAMED = 20
 _BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _DELIMITERS = (",", ";", "\t", "|")
 _ID_HEADER = re.compile(r"(?:(?:item|document|doc|file)[ _-]?)?ids?", re.IGNORECASE)
+_RULER = re.compile(r"[\s|+:─━═│┃┌┬┐├┼┤└┴┘╞╪╡-]*(?:--|──|━━|══)[\s|+:─━═│┃┌┬┐├┼┤└┴┘╞╪╡-]*")
+"""The line under a header, or a border, as psql, `sqlite3 -column` and Markdown draw it."""
+_ROW_COUNT = re.compile(r"\(\d+ \w+\)")
+"""Such as `(2 rows)`, the last line of psql."""
 _BOM = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -218,6 +222,8 @@ def _open_csv(lines: LineReader, spec: FileSpec) -> tuple[tuple[str, ...], Itera
     reader = csv.reader(lines, delimiter=delimiter or ",", strict=True)
     if not first:
         return (), iter(())
+    if _RULER.fullmatch(first.strip()):
+        raise _drawn_table(spec)
     notes: tuple[str, ...] = ()
     if delimiter or spec.id_column or spec.submitted_at_column or spec.group_column:
         columns = _columns(_header(reader, spec), spec)
@@ -277,8 +283,30 @@ def _rows(
             yield BadLine(first=first, last=lines.number, reason=f"it can't be read as CSV: {error}{unclosed}")
             continue
         if len(fields) > 1 or any(map(str.strip, fields)):
-            found = _row(fields, columns, spec)
+            found = _drawing(fields, columns, spec) or _row(fields, columns, spec)
             yield BadLine(first=first, last=lines.number, reason=found) if isinstance(found, str) else found
+
+
+def _drawing(fields: Sequence[str], columns: _Columns, spec: FileSpec) -> str | None:
+    """Why a line is no row: it belongs to a table that is drawn for people.
+
+    Raises ConfigError if it shows that the lines read as ids are rows of such a table, of several columns.
+    """
+    line = "|".join(fields).strip()
+    if _ROW_COUNT.fullmatch(line):
+        return f"it is a count of rows, as psql prints it; {_EXPORT_PLAIN}"
+    if not _RULER.fullmatch(line):
+        return None
+    if columns.width == 1 and len(re.findall(r"[-─━═]{2,}", line)) > 1:
+        raise _drawn_table(spec)
+    return f"it is a line of a drawn table; {_EXPORT_PLAIN}"
+
+
+def _drawn_table(spec: FileSpec) -> ConfigError:
+    return ConfigError([f"{spec.name}: it is a table that is drawn for people, not one id per line; {_EXPORT_PLAIN}"])
+
+
+_EXPORT_PLAIN = "export it with `psql --csv` or `sqlite3 -csv -header`"
 
 
 def _row(fields: Sequence[str], columns: _Columns, spec: FileSpec) -> SyncLogEntry | str:

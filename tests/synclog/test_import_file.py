@@ -239,3 +239,35 @@ def test_any_bytes_are_read_or_raise_a_config_error(content, name):
         return
     assert all(ids)
     assert all(1 <= first <= last for first, last, _ in bad)
+
+
+@pytest.mark.parametrize(
+    ("content", "ids", "bad_lines"),
+    [
+        (" item_id \n---------\n doc-1\n doc-2\n(2 rows)\n\n", ["doc-1", "doc-2"], [2, 5]),
+        (" item_id | at \n---------+----\n doc-1   | x\n(1 row)\n", ["doc-1"], [2, 4]),
+        ("item_id\n-------\ndoc-1\n", ["doc-1"], [2]),
+        ("| item_id | at |\n|---------|:--:|\n| doc-1 | x |\n", ["doc-1"], [2]),
+        ("id\n----\n-1\n-\na--b\n", ["-1", "-", "a--b"], [2]),
+        (" item_id \n---------\n doc-1\n(1 Zeile)\n", ["doc-1"], [2, 4]),
+    ],
+)
+def test_lines_of_a_table_that_is_drawn_are_no_ids(content, ids, bad_lines):
+    found_ids, bad = read(content)
+    assert found_ids == ids
+    assert [first for first, *_ in bad] == bad_lines
+    assert all("psql --csv" in reason for *_, reason in bad)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "item_id  uploaded_at\n-------  -----------\ndoc-1    2026-01-01\n",
+        "+---------+\n| item_id |\n+---------+\n| doc-1   |\n+---------+\n",
+        "┌─────────┐\n│ item_id │\n├─────────┤\n│ 'doc-1' │\n└─────────┘\n",
+    ],
+    ids=["sqlite3 -column", "sqlite3 -table", "sqlite3 -box"],
+)
+def test_a_drawn_table_whose_lines_would_be_ids_is_refused(content):
+    with pytest.raises(ConfigError, match=r"drawn for people, not one id per line; export it with `psql --csv`"):
+        read(content)

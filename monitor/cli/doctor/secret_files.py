@@ -1,5 +1,6 @@
 """Which users can read the files that hold secrets, by their modes. The files are not read."""
 
+import os
 import shlex
 import stat
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from monitor.cli.doctor.findings import Finding, Level
 from monitor.config import MASK, AlertmanagerConfig, Config, PagerDutyConfig, Secret
 from monitor.config.effective import effective_settings
+from monitor.config.load import can_see, find_working_folder
 from monitor.config.origin import SettingSource
 from monitor.database.postgres_url import has_secret
 from monitor.database.urls import parse
@@ -32,11 +34,11 @@ def secret_files(config: Config) -> list[Path]:
     """Every file with a secret: those that settings name, `.env`, and the configuration file if it holds one."""
     files = [origin.secret_file for origin in config.origins.values() if origin.secret_file]
     found = [Path(file) for file in files]
-    folder = config.source.parent if config.source else Path.cwd()
+    folder = config.source.parent if config.source else find_working_folder(os.environ)
     found.append(folder / ".env")
     if config.source is not None and literal_secrets(config):
         found.append(config.source)
-    return [path for path in dict.fromkeys(found) if path.is_file()]
+    return [path for path in dict.fromkeys(found) if can_see(path.is_file)]
 
 
 def literal_secrets(config: Config) -> list[str]:
