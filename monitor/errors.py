@@ -4,6 +4,7 @@ MonitorError                     the root: one sentence for people, and the comm
 ├── ConfigError                  the configuration or usage is wrong: before any network or write
 ├── StoreError                   our own database can't be used
 │   ├── StoreUnavailableError    for the moment: locked, restarting, unreachable
+│   ├── RunOverdueError          a run did not end in time, since this or something else does not answer
 │   └── SchemaError              its schema is missing or not this program's version
 ├── SyncLogError                 the user's sync log can't be read
 │   └── SyncLogUnavailableError  for the moment: locked, restarting, unreachable
@@ -45,6 +46,10 @@ class StoreUnavailableError(StoreError):
 
     If the connection broke during a commit, it is unknown whether the commit succeeded.
     """
+
+
+class RunOverdueError(StoreError):
+    """A run did not end by its deadline and its grace, and was ended: something that it needs does not answer."""
 
 
 class SchemaError(StoreError):

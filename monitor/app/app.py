@@ -157,7 +157,7 @@ class App:
             target=target.name,
             environment=self.config.environment,
             engine=self.engine,
-            read_log=lambda: self.read_log(target),
+            read_log=lambda ends_s: self.read_log(target, ends_s=ends_s),
             provider=provider,
             open_client=lambda: open_client(
                 target, provider, self.throttles.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
@@ -183,12 +183,15 @@ class App:
 
         return target.sync_log is not None and may_hide_rows(_spec(target.sync_log))
 
-    def read_log(self, target: TargetConfig) -> Iterator[Sequence[SyncLogEntry]]:
-        """A target's sync log in batches. Raises SyncLogError, or StoreError (built-in log), if it can't be read."""
+    def read_log(self, target: TargetConfig, *, ends_s: float | None = None) -> Iterator[Sequence[SyncLogEntry]]:
+        """A target's sync log in batches; a statement that still runs at `ends_s` (monotonic) is interrupted.
+
+        Raises SyncLogError, or StoreError (built-in log), if it can't be read.
+        """
         if target.sync_log is not None:
             from monitor.synclog import read
 
-            yield from read(_spec(target.sync_log))
+            yield from read(_spec(target.sync_log), ends_s=ends_s)
             return
         from monitor.database.engine import connect_read_only
         from monitor.synclog import builtin as tracked

@@ -22,6 +22,7 @@ from monitor.logs import warn_rate_limited
 from monitor.model import LearnedLimits
 from monitor.runs import store as run_store
 from monitor.runs import throttle_store
+from monitor.threads import run_in_database_pool
 
 _PORTS = {"https": 443, "http": 80}
 _PEPPER = secrets.token_bytes(32)
@@ -96,11 +97,11 @@ class ThrottleRegistry:
 
         Of all `configured` targets, those with the same key use the strictest of their rates and shares.
         """
-        key = await asyncio.to_thread(throttle_key, target)
-        learned = await asyncio.to_thread(_read, engine, key)
+        key = await run_in_database_pool(lambda: throttle_key(target))
+        learned = await run_in_database_pool(lambda: _read(engine, key))
         throttle = self._throttles.get(key)
         if throttle is None:
-            sharing = await asyncio.to_thread(_targets_with_key, target, configured)
+            sharing = await run_in_database_pool(lambda: _targets_with_key(target, configured))
             new = _build_throttle([each.check for each in sharing], learned, utcnow)
             throttle = self._throttles.setdefault(key, new)
             self._target_names.setdefault(key, set()).update(each.name for each in sharing)
@@ -109,7 +110,7 @@ class ThrottleRegistry:
         if learned is not None:
             throttle.restore_backoff(learned)
         # the lowest factor of the targets with this key applies to all of them
-        factor = await asyncio.to_thread(_read_throttle_factor, engine, sorted(self._target_names[key]))
+        factor = await run_in_database_pool(lambda: _read_throttle_factor(engine, sorted(self._target_names[key])))
         throttle.set_throttle_factor(factor)
         throttle.breaker.start_run()
         sync_task = asyncio.create_task(_sync_periodically(engine, key, target, throttle))
@@ -120,7 +121,7 @@ class ThrottleRegistry:
             (result,) = await asyncio.gather(sync_task, return_exceptions=True)
             if isinstance(result, Exception):
                 structlog.get_logger().error("throttle_not_shared", reason=type(result).__name__)
-            await asyncio.to_thread(_write, engine, key, target, throttle.learned())
+            await run_in_database_pool(lambda: _write(engine, key, target, throttle.learned()))
 
 
 def _targets_with_key(target: TargetConfig, configured: Sequence[TargetConfig]) -> Sequence[TargetConfig]:
@@ -163,8 +164,8 @@ def copy_limits(targets: Sequence[TargetConfig], *, source: Engine, destination:
 async def _sync_periodically(engine: Engine, key: str, target: TargetConfig, throttle: Throttle) -> None:
     while True:
         await asyncio.sleep(SYNC_INTERVAL_S)
-        await asyncio.to_thread(_write, engine, key, target, throttle.learned())
-        learned = await asyncio.to_thread(_read, engine, key)
+        await run_in_database_pool(lambda: _write(engine, key, target, throttle.learned()))
+        learned = await run_in_database_pool(lambda: _read(engine, key))
         if learned is not None:
             throttle.restore_backoff(learned)
 

@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from monitor.config.secret import Secret
 from monitor.config.urls import validate_database_url, validate_webhook_url
+from monitor.providers.id_pattern import compile_id_pattern
 from monitor.providers.registry import BUILT_IN, installed_providers
 
 
@@ -252,11 +253,11 @@ _validate_dotted_path = require(
 )
 
 
-def _validate_regex(pattern: str) -> str:
+def _validate_id_pattern(pattern: str) -> str:
     try:
-        re.compile(pattern)
-    except re.error:
-        raise invalid_value("must be a valid Python regular expression") from None
+        compile_id_pattern(pattern)
+    except ValueError as error:
+        raise invalid_value(str(error)) from None
     return pattern
 
 
@@ -314,7 +315,7 @@ QueryParameter = Annotated[
     str,
     AfterValidator(require(_PARAMETER.fullmatch, 'must be the name of a query parameter, such as "page" or "limit"')),
 ]
-Regex = Annotated[str, Field(max_length=1000), AfterValidator(_validate_regex)]
+IdPattern = Annotated[str, Field(max_length=1000), AfterValidator(_validate_id_pattern)]
 HeaderName = Annotated[str, AfterValidator(_validate_header_name)]
 Headers = Annotated[Mapping[str, str], AfterValidator(_validate_headers)]
 AuthScheme = Annotated[

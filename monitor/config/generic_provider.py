@@ -4,7 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from monitor.config.fields import DottedPath, DottedPathOrBody, ItemPath, ListPath, QueryParameter, Regex, invalid_value
+from monitor.config.fields import (
+    DottedPath,
+    DottedPathOrBody,
+    IdPattern,
+    ItemPath,
+    ListPath,
+    QueryParameter,
+    invalid_value,
+)
 from monitor.config.section import Remedy, Section
 
 _PARAMETERS = {"cursor": "cursor", "offset": "offset", "number": "page"}
@@ -28,10 +36,10 @@ class ItemConfig(Section):
         description="The place of the item's id in the response. If given, a response about another item is rejected.",
         examples=["id"],
     )
-    id_pattern: Regex | None = Field(
+    id_pattern: IdPattern | None = Field(
         default=None,
         description="A regular expression that a whole id must match. An id that does not match is counted as invalid, "
-        "without a request.",
+        "without a request. It is matched in linear time, so it has neither look-around nor back-references.",
         examples=["doc_[0-9a-f]{32}"],
     )
 

@@ -5,7 +5,7 @@ docs/providers has examples.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from monitor.errors import ConfigError
 from monitor.model import BadBody, ItemStatus
 from monitor.model.http import Request, is_valid_path
 from monitor.providers import ProviderSettings
+from monitor.providers.id_pattern import compile_id_pattern
 from monitor.providers.listing import Listing, ListReader
 from monitor.providers.pagination import PageRequest, PageRule, first_page, next_page
 from monitor.providers.paths import fill_template, scalar_text, template_problem, value_at
@@ -22,6 +23,9 @@ from monitor.providers.statuses import StatusTable
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, 5.6.2)."""
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and lone surrogates, which UTF-8 can't encode."""
 
 _HTTP_STATUSES = range(100, 600)
 """Error objects repeat them as `status`."""
@@ -62,8 +66,8 @@ class Generic:
     base_url: str
     list_max_bytes: int
     headers: Mapping[str, str]
-    ids: re.Pattern[str] | None
-    """The form of an id, if it is known."""
+    matches_pattern: Callable[[str], bool]
+    """Whether an id has the form of this API's ids; always true if that is not known."""
     values: Mapping[str, str]
     """The values of placeholders other than `item_id`."""
 
@@ -86,15 +90,15 @@ class Generic:
             base_url=settings.base_url.rstrip("/"),
             list_max_bytes=settings.list_max_bytes,
             headers=options.headers,
-            ids=re.compile(options.item.id_pattern) if options.item.id_pattern is not None else None,
+            matches_pattern=_matcher(options.item.id_pattern),
             values=known,
         )
 
     def valid_id(self, item_id: str) -> bool:
-        """Whether it is printable, can be sent, and matches `item.id_pattern`."""
-        if not item_id.strip() or not item_id.isprintable() or not is_valid_path(self._item_path(item_id)):
+        """Whether it can be sent and matches `item.id_pattern`. All but control characters can be escaped."""
+        if not item_id.strip() or _CONTROL.search(item_id) or not is_valid_path(self._item_path(item_id)):
             return False
-        return self.ids is None or self.ids.fullmatch(item_id) is not None
+        return self.matches_pattern(item_id)
 
     def item_request(self, item_id: str) -> Request:
         """`GET` of `item.path`, the id escaped."""
@@ -217,8 +221,8 @@ def _problems(options: _Options, settings: ProviderSettings, known: Mapping[str,
         problems.append('item is missing: add the request for one item, as in { path = "/documents/{item_id}" }')
     elif problem := template_problem(options.item.path, required="item_id", known=("item_id", *known)):
         problems.append(f"item.path {problem}")
-    if options.item is not None and options.item.id_pattern is not None and not _compiles(options.item.id_pattern):
-        problems.append("item.id_pattern is not a valid regular expression: fix or remove it")
+    if options.item is not None and (problem := _pattern_problem(options.item.id_pattern)):
+        problems.append(f"item.id_pattern {problem}")
     if options.list is not None and (problem := template_problem(options.list.path, required=None, known=tuple(known))):
         problems.append(f"list.path {problem}")
     problems += [
@@ -231,9 +235,17 @@ def _problems(options: _Options, settings: ProviderSettings, known: Mapping[str,
     return problems
 
 
-def _compiles(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except re.error:
-        return False
+def _matcher(pattern: str | None) -> Callable[[str], bool]:
+    return _any_id if pattern is None else compile_id_pattern(pattern)
+
+
+def _any_id(_: str) -> bool:
     return True
+
+
+def _pattern_problem(pattern: str | None) -> str | None:
+    try:
+        _matcher(pattern)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -38,6 +38,8 @@ from monitor.runs.strategy import (
     list_is_wrong,
     needs_sample,
 )
+from monitor.runs.time_limit import settle
+from monitor.threads import run_in_database_pool
 
 BATCH_SIZE = 4000
 """Due items that are read and shuffled together."""
@@ -90,7 +92,7 @@ class TargetCheck:
         cause = self.due.probe_for
         if cause is None:
             return await self._check_all()
-        probe = await asyncio.to_thread(self._choose_probe)
+        probe = await run_in_database_pool(self._choose_probe)
         if probe is None:
             # no valid id is tracked: fetching the list would be pointless
             return await replace(self, strategy=Strategy.ITEMS)._check_all()  # noqa: SLF001  # one of this very class
@@ -141,7 +143,7 @@ class TargetCheck:
             return approach, self.due
         if error := _list_error(fetched):
             return self._handle_list_failure(error, approach), self.due
-        result = await asyncio.to_thread(self._reconcile, fetched.listing)
+        result = await run_in_database_pool(lambda: self._reconcile(fetched.listing))
         if result.listed:
             self.check.confirm_access()
         if needs_sample(tracked=result.tracked, missing=result.missing) and await self._list_is_wrong(result):
@@ -178,9 +180,7 @@ class TargetCheck:
             self.check.cut_short(Reason.INTERRUPTED)
             return FetchedList()
         finally:
-            for task in (fetching, interrupted):
-                task.cancel()
-            await asyncio.gather(fetching, interrupted, return_exceptions=True)
+            await settle(fetching, interrupted)
 
     def _handle_list_failure(self, error: ApiError, approach: Approach) -> Approach:
         """Stops the run, cuts it short, or continues item by item."""
@@ -207,9 +207,9 @@ class TargetCheck:
     async def _list_is_wrong(self, result: Reconciliation) -> bool:
         """Asks about a sample of the missing items."""
         self.progress.begin(len(result.sample))
-        sample = await asyncio.to_thread(self._load_items, result.sample)
+        sample = await run_in_database_pool(lambda: self._load_items(result.sample))
         await self.check.run(iter([sample]))
-        states = await asyncio.to_thread(self._load_states, result.sample)
+        states = await run_in_database_pool(lambda: self._load_states(result.sample))
         absent = sum(state is ItemState.NOT_FOUND for state in states)
         return list_is_wrong(existing=sum(state.exists for state in states), absent=absent)
 
@@ -262,7 +262,7 @@ class TargetCheck:
         """All items were due. If the run was cut short, those that the list did not confirm become unknown."""
         unconfirmed: tuple[str, ...] = ()
         if self.check.must_stop:
-            unconfirmed = await asyncio.to_thread(
+            unconfirmed = await run_in_database_pool(
                 lambda: tuple(i for chunk in self._unconfirmed_ids(result, listing) for i in chunk)
             )
         return DueItems(count=result.tracked + (self.probed_id is not None), recheck_ids=unconfirmed)

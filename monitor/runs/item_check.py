@@ -20,9 +20,11 @@ from monitor.model import Cause, Latencies, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Request
 from monitor.model.items import ItemChange, TrackedItem, transition
 from monitor.providers import Provider
+from monitor.runs.admission import Admission
 from monitor.runs.outcomes import malformed_id_outcome, outcome_from_result
 from monitor.runs.progress import CheckReport, Progress
-from monitor.runs.stop_rules import StopConditions
+from monitor.runs.time_limit import DEADLINE_GRACE_S, settle
+from monitor.threads import run_in_database_pool
 
 BATCH_SIZE = 1000
 """Outcomes per write transaction."""
@@ -108,7 +110,7 @@ class OutcomeBuffer:
             self._flushed_at = time.monotonic()
             if changes:
                 # a worker may be cancelled here, but its thread continues: the next flush waits for it
-                self._pending_write = asyncio.ensure_future(asyncio.to_thread(self._record, changes))
+                self._pending_write = asyncio.ensure_future(run_in_database_pool(lambda: self._record(changes)))
                 await asyncio.shield(self._pending_write)
 
     async def join(self) -> None:
@@ -157,7 +159,7 @@ class WorkQueue:
             await asyncio.gather(self._prefetched, return_exceptions=True)
 
     def _prefetch(self) -> asyncio.Future[list[TrackedItem] | None]:
-        return asyncio.ensure_future(asyncio.to_thread(next, self._batches, None))
+        return asyncio.ensure_future(run_in_database_pool(lambda: next(self._batches, None)))
 
 
 class ItemClient(Protocol):
@@ -199,7 +201,7 @@ class ItemCheck:
         self._provider, self._client, self._buffer = provider, client, OutcomeBuffer(record)
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
         self._progress, self._utcnow, self._shuffle, self._grace_s = progress, utcnow, shuffle, grace_s
-        self._latencies, self._conditions = LatencyHistogram(), StopConditions(deadline_s)
+        self._latencies, self._admission = LatencyHistogram(), Admission(deadline_s)
         self._started = self._requests = self._retries = 0
         self._incomplete = False
         self._deferred: deque[tuple[TrackedItem, Outcome]] = deque()
@@ -219,20 +221,18 @@ class ItemCheck:
         queue = WorkQueue(due, self._shuffle)
         workers = [asyncio.create_task(self._run_worker(queue, known_outcome)) for _ in range(self._concurrency)]
         watchers = [
-            asyncio.create_task(self._watch_interrupt()),
+            asyncio.create_task(self._admission.watch(self._interrupt)),
             asyncio.create_task(self._cancel_after_grace(workers)),
         ]
         try:
             await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in (*workers, *watchers):
-                task.cancel()
-            await asyncio.gather(*workers, *watchers, return_exceptions=True)
+            await settle(*workers, *watchers)
             # threads can't be cancelled: wait until they have finished reading and writing
             await queue.join()
             await self._buffer.join()
         for worker in workers:
-            if not worker.cancelled():
+            if worker.done() and not worker.cancelled():
                 worker.result()
         while self._deferred:
             self._add_outcome(*self._deferred.popleft())
@@ -242,7 +242,7 @@ class ItemCheck:
 
     async def probe(self, item: TrackedItem) -> None:
         """Asks about one item first; a refusal, even a 403, stops the target. Raises like `run`."""
-        with self._conditions.probing():
+        with self._admission.probing():
             report = await self.run(iter([[item]]))
         if report.tally.answered:
             self.confirm_access()
@@ -250,7 +250,7 @@ class ItemCheck:
     @property
     def must_stop(self) -> bool:
         """Whether no further request may start."""
-        return self._conditions.must_stop()
+        return self._admission.must_stop()
 
     def add_requests(self, *, requests: int, retries: int, latencies_ms: Iterable[float]) -> None:
         """Counts other requests of this run, such as those for the list."""
@@ -265,39 +265,35 @@ class ItemCheck:
 
     def confirm_access(self) -> None:
         """Notes that the API returned one of our items; from now on a 403 concerns only its own item."""
-        self._conditions.confirm_access()
+        self._admission.confirm_access()
 
     def stop(self, cause: Cause, error: ApiError, *, items: int) -> None:
         """Stops the target because of an error that leaves this many items unknown."""
-        self._conditions.stop(cause)
+        self._admission.stop(cause)
         self._buffer.tally.block(cause, error, items)
 
     def cut_short(self, reason: Reason) -> None:
         """Ends the run before all items were checked."""
-        self._conditions.cut_short(reason)
+        self._admission.cut_short(reason)
         self._incomplete = True
 
-    async def _watch_interrupt(self) -> None:
-        await self._interrupt.wait()
-        self._conditions.cut_short(Reason.INTERRUPTED)
-        self._conditions.must_stop()
-
     async def _cancel_after_grace(self, workers: Sequence[asyncio.Task[None]]) -> None:
-        """Cancels the workers after the grace period, once no further request may start."""
-        await self._conditions.stopping.wait()
-        await asyncio.sleep(self._grace_s)
+        """Cancels the workers once no further request may start, after a grace that ends soon after the deadline."""
+        await self._admission.wait_until_stopping()
+        left_s = self._deadline_s + DEADLINE_GRACE_S - time.monotonic()
+        await asyncio.sleep(max(0.0, min(self._grace_s, left_s)))
         for worker in workers:
             worker.cancel()
 
     async def _run_worker(self, queue: WorkQueue, known_outcome: KnownOutcome) -> None:
         while (item := queue.get_nowait() or await queue.get()) is not None:
             self._started += 1
-            if self._conditions.must_stop():
+            if self._admission.must_stop():
                 return
             outcome = known_outcome(item)
             if outcome is None and not self._provider.valid_id(item.item_id):
                 outcome = malformed_id_outcome(item.item_id, self._utcnow())
-            elif outcome is None and (self._conditions.all_admitted.is_set() or await self._conditions.admit()):
+            elif outcome is None and await self._admission.admit():
                 outcome = await self._check_item(item)
             if outcome is None:
                 continue
@@ -310,13 +306,13 @@ class ItemCheck:
     def _is_worth_retrying(self, outcome: Outcome) -> bool:
         """Whether to ask again in the second pass."""
         error = outcome.error
-        if error is None or error.from_backoff or len(self._deferred) >= MAX_DEFERRED or self._conditions.must_stop():
+        if error is None or error.from_backoff or len(self._deferred) >= MAX_DEFERRED or self._admission.must_stop():
             return False
         return not outcome.answered and is_transient(error)
 
     async def _retry_deferred(self) -> None:
         """The second pass. An item that fails again keeps its first outcome; consecutive failures end the pass."""
-        while self._deferred and self._failed_retries < MAX_FAILED_RETRIES and not self._conditions.must_stop():
+        while self._deferred and self._failed_retries < MAX_FAILED_RETRIES and not self._admission.must_stop():
             item, failed = self._deferred.popleft()
             outcome = failed
             try:
@@ -342,12 +338,13 @@ class ItemCheck:
             self._latencies.add(result.latency_ms)
         error = result.error
         if error is not None and error.is_local(DEADLINE_EXCEEDED):
-            self._conditions.cut_short_by = Reason.DEADLINE
+            self._admission.cut_short(Reason.DEADLINE)
             return None
         if error is not None and error.is_local(RETRY_BUDGET_EXHAUSTED):
+            self._admission.give_up()
             return None
         outcome = outcome_from_result(item.item_id, result, self._provider.read_item, self._utcnow())
-        self._conditions.observe(outcome, tripped=self._client.tripped)
+        self._admission.observe(outcome, tripped=self._client.tripped)
         return outcome
 
     def _add_outcome(self, item: TrackedItem, outcome: Outcome) -> bool:
@@ -364,6 +361,6 @@ class ItemCheck:
             requests=self._requests,
             retries=self._retries,
             latencies=self._latencies.latencies(),
-            stopped_by=self._conditions.stopped_by,
-            cut_short_by=self._conditions.cut_short_by if left and self._conditions.stopped_by is None else None,
+            stopped_by=self._admission.stopped_by,
+            cut_short_by=self._admission.cut_short_by if left and self._admission.stopped_by is None else None,
         )

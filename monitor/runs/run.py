@@ -28,6 +28,7 @@ from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.incidents.evaluate import IncidentEvaluator
 from monitor.logs import warn_rate_limited
 from monitor.model import SyncLogEntry, SyncReport
+from monitor.model.durations import format_duration
 from monitor.model.items import ItemChange
 from monitor.providers import Provider
 from monitor.runs import outcomes, worklist
@@ -41,11 +42,15 @@ from monitor.runs.report import RunContext, RunReport
 from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import Strategy
 from monitor.runs.sync import retry_unavailable_log, sync_worklist
-from monitor.threads import run_in_lease_pool, run_in_sync_log_pool
+from monitor.runs.time_limit import DEADLINE_GRACE_S, TimeLimit, settle
+from monitor.threads import StillRunningError, run_in_database_pool, run_in_lease_pool, run_in_sync_log_pool
 
 LEASE_TTL = timedelta(seconds=30)
 """How long a lease lives without renewal, and so how long a dead run blocks its target."""
 RENEWALS_PER_TTL = 3
+
+MAX_LOG_ROWS = 10_000_000
+"""Rows of one sync log that are read: a table without end would fill the disk with its copy."""
 
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
@@ -59,8 +64,10 @@ class Job:
     target: str
     environment: str
     engine: Engine
-    read_log: Callable[[], Iterator[Sequence[SyncLogEntry]]]
-    """Opens the sync log, yields it in batches, and closes it at the end."""
+    read_log: Callable[[float], Iterator[Sequence[SyncLogEntry]]]
+    """Opens the sync log, yields it in batches, and closes it at the end. The argument is an instant on the monotonic
+    clock: from then on a statement that still runs is interrupted.
+    """
     provider: Provider
     open_client: Callable[[], AbstractAsyncContextManager[ApiClient]]
     evaluator: IncidentEvaluator
@@ -87,8 +94,9 @@ class Run:
 
     def __init__(self, job: Job, *, interrupt: asyncio.Event, progress: Progress, run_key: str | None = None) -> None:
         self._job, self._interrupt, self._progress, self._run_key = job, interrupt, progress, run_key
+        self._limit = TimeLimit(target=job.target, deadline=job.deadline, interrupt=interrupt)
         # a short database outage loses no outcome
-        self._engine = with_retry(job.engine, should_stop=interrupt.is_set)
+        self._engine = with_retry(job.engine, should_stop=self._limit.should_stop)
         self._closer = RunCloser(self._engine, job.evaluator, utcnow=job.utcnow)
 
     async def __call__(self) -> RunReport:
@@ -98,15 +106,17 @@ class Run:
             RunAlreadyExecutedError: a run with this run key was executed already.
             LeaseHeldError: another run of the target is in progress.
             LeaseLostError: another run took over; what was stored before remains.
-            StoreError: our database can't be used.
+            StoreError: our database can't be used, or the run did not end in time.
             RunCrashedError: an error that nobody foresaw ended the run; it is stored and counted.
         """
         heartbeat = self._job.heartbeat
-        return await (self._run(lambda: None) if heartbeat is None else heartbeat.send_around_run(self._run))
+        return await (self._in_time(lambda: None) if heartbeat is None else heartbeat.send_around_run(self._in_time))
+
+    async def _in_time(self, on_start: Callable[[], None]) -> RunReport:
+        return await self._limit.enforce(self._run(on_start))
 
     async def _run(self, on_start: Callable[[], None]) -> RunReport:
-        started_s = time.monotonic()
-        context = await asyncio.to_thread(self._begin)
+        context = await run_in_database_pool(self._begin)
         on_start()
         with structlog.contextvars.bound_contextvars(
             run_id=context.run_id,
@@ -115,13 +125,14 @@ class Run:
             **self._job.log_fields,
         ):
             try:
-                return await self._under_lease(context, self._execute(context, started_s))
+                return await self._under_lease(context, self._execute(context))
             except MonitorError:
                 raise
             except Exception as error:
-                raise await asyncio.to_thread(self._closer.close_crashed, context, error) from error
+                crash = error
+                raise await run_in_database_pool(lambda: self._closer.close_crashed(context, crash)) from error
             finally:
-                await asyncio.to_thread(self._release, context)
+                await run_in_database_pool(lambda: self._release(context))
 
     def _begin(self) -> RunContext:
         job, now = self._job, self._job.utcnow()
@@ -147,21 +158,66 @@ class Run:
                 throttle_factor=run_store.throttle_factor(conn, target=job.target),
             )
 
-    async def _execute(self, context: RunContext, started_s: float) -> RunReport:
+    async def _execute(self, context: RunContext) -> RunReport:
         try:
-            sync = await run_in_sync_log_pool(lambda: self._sync(context, started_s))
+            sync = await self._sync_in_time(context)
         except SyncLogError as error:
-            return await asyncio.to_thread(self._closer.close_failed, context, error)
-        due = await asyncio.to_thread(run_with_retry, self._engine, lambda: self._plan(context))
-        due, checked = await self._check(context, due, started_s)
-        return await asyncio.to_thread(self._closer.close, context, sync, due, checked)
+            failed = error
+            return await run_in_database_pool(lambda: self._closer.close_failed(context, failed))
+        due = await run_in_database_pool(lambda: run_with_retry(self._engine, lambda: self._plan(context)))
+        self._limit.step = "the API"
+        due, checked = await self._check(context, due)
+        self._limit.step = "the database"
+        return await run_in_database_pool(lambda: self._closer.close(context, sync, due, checked))
 
-    def _sync(self, context: RunContext, started_s: float) -> SyncReport:
+    async def _sync_in_time(self, context: RunContext) -> SyncReport:
+        """Copies the sync log, until the deadline. Raises SyncLogError if it can't be read to its end by then."""
+        self._limit.step = "the sync log"
+        key = (self._job.engine.url, self._job.target)
+        try:
+            async with asyncio.timeout(self._limit.deadline_s + DEADLINE_GRACE_S - time.monotonic()):
+                return await run_in_sync_log_pool(lambda: self._sync(context), key=key)
+        except TimeoutError:
+            raise self._overdue_log() from None
+        except SyncLogError:
+            if time.monotonic() >= self._limit.deadline_s:
+                raise self._overdue_log() from None
+            raise
+        except StillRunningError:
+            raise SyncLogError(
+                f"target {context.target}: an earlier run still waits for its sync log, which does not answer; check "
+                "its disk, or its server"
+            ) from None
+        finally:
+            self._limit.step = "the database"
+
+    def _overdue_log(self) -> SyncLogError:
+        return SyncLogError(
+            f"target {self._job.target}: its sync log was not read to its end within the deadline of the run "
+            f"({format_duration(self._job.deadline)}); check its size, its load and the query of its view, or allow a "
+            "longer deadline"
+        )
+
+    def _read_log(self) -> Iterator[Sequence[SyncLogEntry]]:
+        """The sync log, but neither without end nor after the deadline."""
+        rows = 0
+        for batch in self._job.read_log(self._limit.deadline_s):
+            rows += len(batch)
+            if rows > MAX_LOG_ROWS:
+                raise SyncLogError(
+                    f"target {self._job.target}: its sync log has more than {MAX_LOG_ROWS:,} rows; name a table or a "
+                    "view with fewer, such as one per collection, or leave out what is no longer watched"
+                )
+            if time.monotonic() >= self._limit.deadline_s:
+                raise self._overdue_log()
+            yield batch
+
+    def _sync(self, context: RunContext) -> SyncReport:
         return retry_unavailable_log(
             lambda: self._sync_once(context),
-            started_s=started_s,
-            deadline_s=started_s + self._job.deadline.total_seconds(),
-            should_stop=self._interrupt.is_set,
+            started_s=self._limit.deadline_s - self._job.deadline.total_seconds(),
+            deadline_s=self._limit.deadline_s,
+            should_stop=self._limit.should_stop,
         )
 
     def _sync_once(self, context: RunContext) -> SyncReport:
@@ -174,7 +230,7 @@ class Run:
                 target=job.target,
                 epoch=context.epoch,
                 run_id=context.run_id,
-                batches=job.read_log(),
+                batches=self._read_log(),
                 now=job.utcnow(),
                 keep_if_empty=job.keep_if_empty,
             ),
@@ -201,9 +257,9 @@ class Run:
             candidates = worklist.probe_candidates(conn, target=target, run_id=context.run_id, item_ids=again)
             return replace(due, probe_for=cause, probe_ids=order_probe_candidates(candidates))
 
-    async def _check(self, context: RunContext, due: DueItems, started_s: float) -> tuple[DueItems, CheckReport]:
-        job, deadline_s = self._job, started_s + self._job.deadline.total_seconds()
-        async with job.open_client() as client:
+    async def _check(self, context: RunContext, due: DueItems) -> tuple[DueItems, CheckReport]:
+        job, deadline_s = self._job, self._limit.deadline_s
+        async with self._limit.closing(job.open_client()) as client:
             check = ItemCheck(
                 provider=job.provider,
                 client=client,
@@ -254,14 +310,11 @@ class Run:
         try:
             await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                working.cancel()
-                await asyncio.gather(working, return_exceptions=True)
+                await settle(working)
                 renewing.result()
             return await working
         finally:
-            for task in (working, renewing):
-                task.cancel()
-            await asyncio.gather(working, renewing, return_exceptions=True)
+            await settle(working, renewing)
 
     async def _keep_renewing(self, context: RunContext) -> None:
         while True:

@@ -1,7 +1,5 @@
-"""Decides whether a run may send further requests: what stops its target, and what cuts the run short."""
+"""Decides whether a run may send further requests: what stops its target, and what cuts the run short. Pure."""
 
-import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,30 +42,31 @@ class StopRule:
 class StopConditions:
     """The state of one run: whether it must stop, and whether more than the first five items may be asked about.
 
-    The others wait until one of the first five is answered, or all five have failed without stopping the target.
-    `deadline_s` is on the monotonic clock.
+    The others may be asked about once one of the first five is answered, or all five have ended without stopping the
+    target. Instants are seconds on the monotonic clock.
     """
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s, self._rule = deadline_s, StopRule()
-        self._first_asked = self._first_answers = 0
-        self._access_confirmed = False
+        self._first_asked = self._first_ended = 0
+        self._any_answered = self._access_confirmed = False
         self.stopped_by: Cause | None = None
         self.cut_short_by: Reason | None = None
-        self.all_admitted = asyncio.Event()
-        """Set once all items may be asked about."""
-        self.stopping = asyncio.Event()
-        """Set once no further request may start."""
 
-    def must_stop(self) -> bool:
+    def must_stop(self, now_s: float) -> bool:
         """Whether no further request may start."""
-        if self.stopped_by is None and self.cut_short_by is None and time.monotonic() >= self._deadline_s:
+        if self.stopped_by is None and self.cut_short_by is None and now_s >= self._deadline_s:
             self.cut_short_by = Reason.DEADLINE
-        must_stop = self.stopped_by is not None or self.cut_short_by is not None
-        if must_stop:
-            self.stopping.set()
-            self.all_admitted.set()
-        return must_stop
+        return self.stopped_by is not None or self.cut_short_by is not None
+
+    def all_admitted(self, now_s: float) -> bool:
+        """Whether no item has to wait for the first five: they ended, or the run must stop."""
+        return self._any_answered or self._first_ended >= FIRST_ITEMS or self.must_stop(now_s)
+
+    def take_first_place(self) -> bool:
+        """Takes one of the first five places; False if they were all taken."""
+        self._first_asked += 1
+        return self._first_asked <= FIRST_ITEMS
 
     def stop(self, cause: Cause) -> None:
         """Stops the target; the first cause counts."""
@@ -90,25 +89,22 @@ class StopConditions:
         finally:
             self._rule = StopRule()
 
-    async def admit(self) -> bool:
-        """Waits for the first five items if they were already given out. False if the run must stop."""
-        if self._first_asked >= FIRST_ITEMS:
-            await self.all_admitted.wait()
-        self._first_asked += 1
-        return not self.must_stop()
-
-    def observe(self, outcome: Outcome, *, tripped: bool) -> None:
+    def observe(self, outcome: Outcome, *, tripped: bool, now_s: float) -> None:
         """Adds an outcome of any item, in order of arrival; `tripped`: the circuit breaker has stopped the target."""
-        self.stopped_by = self.stopped_by or self._stop_cause(outcome) or (Cause.OUTAGE if tripped else None)
-        self._first_answers += 1
-        if outcome.answered or self._first_answers >= FIRST_ITEMS:
-            self.all_admitted.set()
+        stopped_by = self._stop_cause(outcome, now_s) or (Cause.OUTAGE if tripped else None)
+        self.stopped_by = self.stopped_by or stopped_by
+        self._any_answered = self._any_answered or outcome.answered
+        self._first_ended += 1
 
-    def _stop_cause(self, outcome: Outcome) -> Cause | None:
+    def give_up(self) -> None:
+        """Notes that a request ended without a statement of the API: others must not wait for it."""
+        self._first_ended += 1
+
+    def _stop_cause(self, outcome: Outcome, now_s: float) -> Cause | None:
         """The cause if the target must stop after this outcome."""
         error = outcome.error
         hint = error.retry_after if error and is_transient(error) else None
-        if error and hint and time.monotonic() + hint.total_seconds() >= self._deadline_s:
+        if error and hint and now_s + hint.total_seconds() >= self._deadline_s:
             return cause_of(error)  # Retry-After ends after the deadline
         stop_cause = self._rule.observe(outcome)
         return None if stop_cause is Cause.FORBIDDEN and self._access_confirmed else stop_cause

@@ -18,20 +18,22 @@ from monitor.model import SyncLogEntry
 from monitor.synclog.catalog import ResolvedTable, resolve_table
 from monitor.synclog.connection import SyncLogSpec, connect_read_only
 from monitor.synclog.sqlite_rows import FileChangedError, read_sqlite
+from monitor.synclog.time_limit import interrupted_from
 from monitor.synclog.timestamps import parse_timestamp, unreadable_sample
 
 _ATTEMPTS = 5
 """Reads of a file that its writer keeps opening, changing and closing."""
 
 
-def read(spec: SyncLogSpec, *, batch: int = 1000) -> Iterator[list[SyncLogEntry]]:
+def read(spec: SyncLogSpec, *, batch: int = 1000, ends_s: float | None = None) -> Iterator[list[SyncLogEntry]]:
     """Yields the log in batches of at most `batch` (> 0) rows, all of one moment, and closes it at the end.
 
-    Ids that are numbers, UUIDs or bytes become text. Upload times that can't be read become None, with a sample. Raises
-    SyncLogError, which says what to do; SyncLogUnavailableError if a retry may succeed.
+    Ids that are numbers, UUIDs or bytes become text. Upload times that can't be read become None, with a sample. A
+    statement that still runs at `ends_s` (monotonic) is interrupted. Raises SyncLogError, which says what to do;
+    SyncLogUnavailableError if a retry may succeed.
     """
     zone = _zone(spec)
-    for rows in _read(spec, batch):
+    for rows in _read(spec, batch, ends_s):
         yield [_entry(row, zone) for row in rows]
 
 
@@ -50,10 +52,10 @@ def _zone(spec: SyncLogSpec) -> tzinfo:
         ) from error
 
 
-def _read(spec: SyncLogSpec, batch: int) -> Iterator[Sequence[Sequence[Any]]]:
+def _read(spec: SyncLogSpec, batch: int, ends_s: float | None) -> Iterator[Sequence[Sequence[Any]]]:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with connect_read_only(spec) as conn:
+            with connect_read_only(spec) as conn, interrupted_from(conn, ends_s):
                 resolved = resolve_table(conn, spec)
                 if conn.dialect.name == "sqlite":
                     yield from read_sqlite(conn, resolved, _select(resolved), batch)

@@ -1,4 +1,5 @@
 import json
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -187,6 +188,24 @@ def test_an_id_that_cannot_be_sent_is_invalid(item_id):
     assert not generic().valid_id(item_id)
 
 
+@pytest.mark.parametrize(
+    "item_id",
+    [
+        "報告\u3000書.pdf",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467.txt",
+        "\u0645\u06cc\u200c\u062e\u0648",
+        "Prix 5\u00a0€.pdf",
+        "\u202eid",
+        "\ue000",
+    ],
+    ids=["ideographic space", "joiner", "non-joiner", "no-break space", "bidi override", "private use"],
+)
+def test_an_id_of_any_characters_that_can_be_escaped_is_valid_and_arrives_whole(item_id):
+    provider = generic()
+    assert provider.valid_id(item_id)
+    assert unquote(provider.item_request(item_id).path.rpartition("/")[2]) == item_id
+
+
 def test_an_id_must_match_the_configured_pattern_completely():
     provider = generic({"id_pattern": "file-[a-z0-9]+"})
     assert [provider.valid_id(item_id) for item_id in ("file-a1", "file-", "xfile-a1", "file-a1\n")] == [
@@ -308,7 +327,7 @@ WRONG = {
     "dot segments": ({"item": {"path": "/a/../{item_id}"}}, "targets.docs.item.path must be a valid URL path"),
     "a space": ({"item": {"path": "/a b/{item_id}"}}, "targets.docs.item.path must be a valid URL path"),
     "a list of one item": ({"item": ITEM, "list": {"path": "/{item_id}"}}, "targets.docs.list.path contains {item_id}"),
-    "a broken pattern": ({"item": {**ITEM, "id_pattern": "["}}, "targets.docs.item.id_pattern is not a valid regular"),
+    "a broken pattern": ({"item": {**ITEM, "id_pattern": "["}}, "targets.docs.item.id_pattern must be a valid regular"),
     "a header in two lines": ({"item": ITEM, "headers": {"X": "a\nb"}}, "targets.docs.headers.'X' must be"),
     "a header's name": ({"item": ITEM, "headers": {"X Y": "a"}}, "targets.docs.headers.'X Y' must be"),
     "an unknown page rule": (

@@ -2,11 +2,11 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
+from monitor.threads import run_in_database_pool
 
 OPEN = "SELECT status, abort_reason, finished_at FROM runs"
 
@@ -24,12 +24,11 @@ async def asking(world):
 
 
 async def test_a_lease_is_renewed_while_all_database_threads_are_busy(small_world):
-    loop, gate = asyncio.get_running_loop(), threading.Event()
-    loop.set_default_executor(ThreadPoolExecutor(4))
+    gate = threading.Event()
     lease = {"lease_ttl": timedelta(seconds=0.3), "lease_now": lambda _conn: datetime.now(UTC)}
     running = begun(small_world, **lease)
     await asking(small_world)
-    stuck = [loop.run_in_executor(None, gate.wait, 60) for _ in range(8)]
+    stuck = [asyncio.create_task(run_in_database_pool(lambda: gate.wait(60))) for _ in range(40)]
     ends = set()
     while len(ends) < 4:
         ends |= {row["expires_at"] for row in small_world.rows("SELECT expires_at FROM leases")}
