@@ -27,7 +27,10 @@ def build_connection(target: TargetConfig) -> "ConnectionOptions":
     if isinstance(proxy, Secret):
         proxy = secret_reader(proxy)()
     return ConnectionOptions(
-        ca_pem=_read_file(target, "ca_file", tls.ca_file), identity_pem=_client_certificate(target, tls), proxy=proxy
+        ca_pem=_read_file(target, "ca_file", tls.ca_file),
+        identity_pem=_client_certificate(target, tls),
+        proxy=proxy,
+        attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
     )
 
 

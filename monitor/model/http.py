@@ -84,6 +84,8 @@ class TransportFault:
     fault: NetworkFault
     text: str
     """Written by us, without URL or secret."""
+    unanswered: bool = False
+    """The connection broke before an answer began."""
 
 
 BodySink = Callable[[bytes], bool]

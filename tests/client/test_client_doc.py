@@ -292,7 +292,7 @@ def of_bodies():
 
 
 def words(fault):
-    others = [(each.fault, each.text) for each in (pool.TIMED_OUT, pool.INVALID_HEADERS)]
+    others = [(pool.TIMED_OUT.fault, pool.TIMED_OUT.text)]
     return [pool._FAULT_MESSAGES[fault], *(text for kind, text in [*others, *of_bodies()] if kind is fault)]
 
 

@@ -7,6 +7,7 @@ since a dripped body outlasts httpx's: one wall clock covers the whole attempt.
 import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AsyncExitStack
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import cast
 
@@ -18,15 +19,16 @@ from pyreqwest.request import RequestBuilder
 
 from monitor.client.transports.body import MAX_CONCURRENT_LARGE_BODIES, MAX_ERROR_BODY_BYTES, BodyReader, ReadTimeout
 from monitor.client.transports.pool import (
-    INVALID_HEADERS,
     TIMED_OUT,
     UNREADABLE_URL,
     USER_AGENT,
     ConnectionOptions,
     FaultTypes,
+    ReuseTracker,
     create_pool,
     fault_from_error,
     request_url,
+    text_headers,
 )
 from monitor.model.http import BodySink, NetworkFault, Reply, Request, TransportFault
 
@@ -53,10 +55,15 @@ class HttpxTransport:
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._large_bodies = asyncio.Semaphore(MAX_CONCURRENT_LARGE_BODIES)
-        connection = connection or ConnectionOptions()
-        self._through_proxy = connection.through_proxy
-        self._client = httpx.AsyncClient(
-            transport=transport or _UnbufferedTransport(create_pool(self._base_url, connection)),
+        self._connection, self._transport = connection or ConnectionOptions(), transport
+        self._client = self._open(reuse=True)
+        self._fresh_client: httpx.AsyncClient | None = None
+        self._reuse = ReuseTracker()
+
+    def _open(self, *, reuse: bool) -> httpx.AsyncClient:
+        pool = None if self._transport else create_pool(self._base_url, self._connection, reuse=reuse)
+        return httpx.AsyncClient(
+            transport=self._transport or _UnbufferedTransport(pool),
             timeout=None,  # noqa: S113  # `send` times each attempt
             trust_env=False,  # it would read .netrc and send its passwords
             follow_redirects=False,
@@ -71,34 +78,57 @@ class HttpxTransport:
         """Sends the request once and reads the whole answer; see `Transport.send`. Raises what `request_url` raises."""
         if timeout_s <= 0:
             return TIMED_OUT
-        outgoing = self._outgoing(request)
+        started_s = time.monotonic()
+        received = await self._send_once(self._client, request, timeout_s, sink, read_timeout_s)
+        if isinstance(received, Reply):
+            self._reuse.record_answer()
+        elif self._reuse.may_repeat(request, received, started_s=started_s):
+            self._fresh_client = self._fresh_client or self._open(reuse=False)
+            left_s = timeout_s - (time.monotonic() - started_s)
+            return await self._send_once(self._fresh_client, request, left_s, sink, read_timeout_s)
+        return received
+
+    async def _send_once(
+        self,
+        client: httpx.AsyncClient,
+        request: Request,
+        timeout_s: float,
+        sink: BodySink | None,
+        read_timeout_s: float | None,
+    ) -> Reply | TransportFault:
+        outgoing = self._outgoing(client, request)
         read_timeout = ReadTimeout(deadline_s=time.monotonic() + timeout_s, read_timeout_s=read_timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._exchange(outgoing, request.max_bytes, sink, read_timeout)
+                return await self._exchange(client, outgoing, request.max_bytes, sink, read_timeout)
         except TimeoutError:
             return TIMED_OUT
         except (httpx.HTTPError, PyreqwestError) as error:
-            return fault_from_error(error, through_proxy=self._through_proxy, fault_types=_FAULT_TYPES)
-        except ValueError:
-            return INVALID_HEADERS
+            return fault_from_error(error, through_proxy=self._connection.through_proxy, fault_types=_FAULT_TYPES)
 
     async def close(self) -> None:
         """Closes every connection. Safe to call twice."""
         await self._client.aclose()
+        if self._fresh_client is not None:
+            await self._fresh_client.aclose()
 
-    def _outgoing(self, request: Request) -> httpx.Request:
+    def _outgoing(self, client: httpx.AsyncClient, request: Request) -> httpx.Request:
         url = request_url(self._base_url, request)
         headers = {**request.headers, "accept-encoding": "gzip"}
         try:
-            return self._client.build_request(request.method, url, headers=headers, content=request.body)
+            return client.build_request(request.method, url, headers=headers, content=request.body)
         except httpx.InvalidURL:
             raise ValueError(UNREADABLE_URL) from None
 
     async def _exchange(
-        self, outgoing: httpx.Request, max_bytes: int, sink: BodySink | None, read_timeout: ReadTimeout
+        self,
+        client: httpx.AsyncClient,
+        outgoing: httpx.Request,
+        max_bytes: int,
+        sink: BodySink | None,
+        read_timeout: ReadTimeout,
     ) -> Reply | TransportFault:
-        response = await read_timeout.wait(self._client.send(outgoing, stream=True))
+        response = await read_timeout.wait(client.send(outgoing, stream=True))
         wanted = sink if sink is not None and response.is_success else None
         try:
             body = BodyReader(
@@ -127,11 +157,12 @@ class _UnbufferedTransport(pyreqwest_httpx.HttpxTransport):
         await super().aclose()
         del self._client  # idle connections are closed with the last reference to the pool
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await super().handle_async_request(request)
-        if isinstance(response.stream, ResponseStream):
-            response.stream = _UnbufferedStream(response.stream)
-        return response
+    async def _map_response(self, builder: RequestBuilder, request: httpx.Request) -> httpx.Response:  # noqa: ARG002  # the library's signature
+        """Leaves out header fields that are not text, on which the library's own fails; maps no exception."""
+        async with AsyncExitStack() as stack:
+            response = await stack.enter_async_context(builder.build_streamed())
+            stream = _UnbufferedStream(ResponseStream(response, stack.pop_all()))
+        return httpx.Response(status_code=response.status, headers=text_headers(response), stream=stream)
 
 
 class _UnbufferedStream(httpx.AsyncByteStream):

@@ -5,24 +5,35 @@ It trusts the system's certificate authorities (or `SSL_CERT_FILE`, `SSL_CERT_DI
 """
 
 import dataclasses
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import BuilderError, DetailedPyreqwestError, NetworkError, RequestTimeoutError
 from pyreqwest.proxy import ProxyBuilder
+from pyreqwest.response import BaseResponse
 
 from monitor import __version__
-from monitor.model.http import NetworkFault, Request, TransportFault, are_valid_headers, is_valid_path
+from monitor.model.http import NetworkFault, Operation, Reply, Request, TransportFault, are_valid_headers, is_valid_path
 
 FaultTypes = Sequence[tuple[tuple[type[Exception], ...], NetworkFault]]
 """The fault for each type of a library's exceptions; the first match wins."""
 
 TIMED_OUT = TransportFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
-INVALID_HEADERS = TransportFault(fault=NetworkFault.PROTOCOL, text="the answer's headers are not text")
-"""pyreqwest returns header values only as text, and fails on other bytes."""
+
+POOL_IDLE_S = 1.5
+"""Seconds for which an idle connection is kept. Servers keep one for 2 s (gunicorn) or 5 s (uvicorn, Node, Apache), and
+lose a request that is on its way when they close it.
+"""
+MAX_CONNECT_S = 10.0
+"""Seconds to connect, divided evenly among the addresses of a host, so that a dead one leaves time for the next."""
+_CONNECT_SHARE = 2 / 3
+"""Of an attempt that is shorter."""
 
 _PROXY_REFUSALS = (
     ("proxy authorization required", "the proxy requires credentials, or rejects those it got"),
@@ -37,6 +48,8 @@ _FAULT_BY_MESSAGE = (
     (NetworkFault.TOO_LARGE, ("head is too large",)),
     (NetworkFault.REFUSED, ("client error (connect)",)),
 )
+_NO_ANSWER = "client error (sendrequest)"
+"""The connection broke before the head of an answer was complete."""
 _FAULT_BY_TYPE: FaultTypes = (((RequestTimeoutError,), NetworkFault.TIMEOUT), ((NetworkError,), NetworkFault.RESET))
 _FAULT_MESSAGES: Mapping[NetworkFault, str] = {
     NetworkFault.DNS: "the host name can't be resolved",
@@ -73,7 +86,8 @@ def fault_from_error(error: Exception, *, through_proxy: bool = False, fault_typ
     messages = (
         _PROXY_FAULT_MESSAGES if _is_proxy_fault(fault, message, through_proxy=through_proxy) else _FAULT_MESSAGES
     )
-    return TransportFault(fault=fault, text=messages.get(fault) or _FAULT_MESSAGES[fault])
+    unanswered = fault is NetworkFault.RESET and _NO_ANSWER in message
+    return TransportFault(fault=fault, text=messages.get(fault) or _FAULT_MESSAGES[fault], unanswered=unanswered)
 
 
 def _source(error: BaseException) -> DetailedPyreqwestError | None:
@@ -98,6 +112,46 @@ def _is_proxy_fault(fault: NetworkFault, message: str, *, through_proxy: bool) -
     if "tunnel error" in message or "socks" in message:
         return True
     return through_proxy and fault in {NetworkFault.DNS, NetworkFault.REFUSED}
+
+
+class ReuseTracker:
+    """Tells a request that may have met the closing of an idle connection from one that a server dropped.
+
+    A server may close an idle connection at any moment, with a request on its way. RFC 9110 (9.2.2) lets a client
+    repeat it by itself. The libraries don't say which connection a request had: it may have been an old one if another
+    answer came since, or shortly before it was sent.
+    """
+
+    def __init__(self) -> None:
+        self._answered_s = -math.inf
+
+    def record_answer(self) -> None:
+        """Notes that an answer is complete: its connection is idle now."""
+        self._answered_s = time.monotonic()
+
+    def may_repeat(self, request: Request, fault: Reply | TransportFault, *, started_s: float) -> bool:
+        """Whether to repeat the request at once on a new connection: that is no second attempt."""
+        if not isinstance(fault, TransportFault) or not fault.unanswered or request.operation is Operation.WRITE:
+            return False
+        return self._answered_s >= started_s - POOL_IDLE_S
+
+
+def text_headers(response: BaseResponse) -> list[tuple[str, str]]:
+    """The header fields that are text, repeated ones too. A value is opaque (RFC 9110, 5.5): whoever sends other bytes
+    than ASCII means no field that we use.
+    """
+    try:
+        return list(response.headers.items())
+    except ValueError:
+        fields = [(name, _text_values(response, name)) for name in dict.fromkeys(response.headers.keys())]
+        return [(name, value) for name, values in fields for value in values]
+
+
+def _text_values(response: BaseResponse, name: str) -> Sequence[str]:
+    try:
+        return response.get_header_all(name)
+    except ValueError:
+        return ()
 
 
 UNREADABLE_URL = "a request's URL can't be read; check the address in the configuration"
@@ -142,14 +196,18 @@ class ConnectionOptions:
     proxy: str | None = dataclasses.field(default=None, repr=False)
     """URL of a proxy (http, https, socks5, socks5h), `DIRECT` for none, None to use the environment."""
 
+    attempt_timeout_s: float = 30.0
+    """How long an attempt may take: the time to connect is less."""
+
     @property
     def through_proxy(self) -> bool:
         """Whether every connection goes to a configured proxy; False if only the environment may name one."""
         return self.proxy not in {None, DIRECT}
 
 
-def create_pool(base_url: str, connection: ConnectionOptions) -> Client:
-    """A pool of connections for requests below `base_url`; empty: for absolute URLs.
+def create_pool(base_url: str, connection: ConnectionOptions, *, reuse: bool = True) -> Client:
+    """A pool of connections for requests below `base_url`; empty: for absolute URLs. `reuse`: whether a connection
+    serves more than one request.
 
     Raises:
         ValueError: the certificates, the key or the proxy's URL can't be used, or the system has no CA certificates.
@@ -158,6 +216,15 @@ def create_pool(base_url: str, connection: ConnectionOptions) -> Client:
     builder = ClientBuilder().follow_redirects(enable=False).referer(enable=False).min_tls_version("TLSv1.2")
     # `BodyReader` decodes, with a limit for each step
     builder = builder.gzip(enable=False).brotli(enable=False).zstd(enable=False).deflate(enable=False)
+    # obsolete line folding is read as spaces (RFC 9112, 5.2); a line that is no header field is left out
+    builder = builder.http1_allow_obsolete_multiline_headers_in_responses(value=True)
+    builder = builder.http1_ignore_invalid_headers_in_responses(value=True)
+    builder = builder.pool_idle_timeout(timedelta(seconds=POOL_IDLE_S))
+    if not reuse:
+        builder = builder.pool_max_idle_per_host(0)
+    builder = builder.connect_timeout(
+        timedelta(seconds=min(MAX_CONNECT_S, _CONNECT_SHARE * connection.attempt_timeout_s))
+    )
     # set here, a proxy gets the same name as the API
     builder = builder.user_agent(USER_AGENT).default_headers({"accept-encoding": "gzip"})
     if base_url.startswith("https://"):

@@ -23,13 +23,14 @@ from monitor.client.transports.body import (
     decode_body,
 )
 from monitor.client.transports.pool import (
-    INVALID_HEADERS,
     TIMED_OUT,
     UNREADABLE_URL,
     ConnectionOptions,
+    ReuseTracker,
     create_pool,
     fault_from_error,
     request_url,
+    text_headers,
 )
 from monitor.model.http import BodySink, Reply, Request, TransportFault
 
@@ -39,10 +40,11 @@ class PyreqwestTransport:
 
     def __init__(self, *, base_url: str = "", connection: ConnectionOptions | None = None) -> None:
         self._base_url = base_url.rstrip("/")
-        connection = connection or ConnectionOptions()
-        self._through_proxy = connection.through_proxy
+        self._connection = connection or ConnectionOptions()
         self._large_bodies = asyncio.Semaphore(MAX_CONCURRENT_LARGE_BODIES)
-        self._client: Client | None = create_pool(self._base_url, connection)
+        self._client: Client | None = create_pool(self._base_url, self._connection)
+        self._fresh_client: Client | None = None
+        self._reuse = ReuseTracker()
 
     async def send(
         self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
@@ -50,7 +52,26 @@ class PyreqwestTransport:
         """Sends the request once and reads the whole answer; see `Transport.send`. Raises what `request_url` raises."""
         if timeout_s <= 0:
             return TIMED_OUT
-        builder = self._builder(request).timeout(timedelta(seconds=timeout_s))
+        if self._client is None:
+            raise RuntimeError("this transport is closed")
+        started_s = time.monotonic()
+        received = await self._send_once(self._client, request, timeout_s, sink, read_timeout_s)
+        if isinstance(received, Reply):
+            self._reuse.record_answer()
+        elif self._reuse.may_repeat(request, received, started_s=started_s):
+            left_s = timeout_s - (time.monotonic() - started_s)
+            return await self._send_once(self._fresh(), request, left_s, sink, read_timeout_s)
+        return received
+
+    def _fresh(self) -> Client:
+        """A client whose every request has a connection of its own."""
+        self._fresh_client = self._fresh_client or create_pool(self._base_url, self._connection, reuse=False)
+        return self._fresh_client
+
+    async def _send_once(
+        self, client: Client, request: Request, timeout_s: float, sink: BodySink | None, read_timeout_s: float | None
+    ) -> Reply | TransportFault:
+        builder = self._builder(client, request).timeout(timedelta(seconds=timeout_s))
         try:
             if sink is None:
                 return await self._send_whole(builder, request.max_bytes, timeout_s)
@@ -59,16 +80,14 @@ class PyreqwestTransport:
         except TimeoutError:
             return TIMED_OUT
         except PyreqwestError as error:
-            return fault_from_error(error, through_proxy=self._through_proxy)
-        except ValueError:
-            return INVALID_HEADERS
+            return fault_from_error(error, through_proxy=self._connection.through_proxy)
 
     async def close(self) -> None:
         """Closes every connection. Safe to call twice."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-        del client  # idle connections are closed with the last reference to the pool
+        clients = [client for client in (self._client, self._fresh_client) if client is not None]
+        self._client = self._fresh_client = None
+        while clients:  # idle connections are closed with the last reference to the pool
+            await clients.pop().close()
 
     async def _send_whole(self, builder: RequestBuilder, max_bytes: int, timeout_s: float) -> Reply | TransportFault:
         """Reads a small answer at once: pyreqwest has it together with its headers. A larger one comes in pieces."""
@@ -117,12 +136,10 @@ class PyreqwestTransport:
             await streamed.__aexit__(None, None, None)
         return fault or Reply(status=response.status, headers=headers, body=body.content)
 
-    def _builder(self, request: Request) -> RequestBuilder:
-        if self._client is None:
-            raise RuntimeError("this transport is closed")
+    def _builder(self, client: Client, request: Request) -> RequestBuilder:
         url = request_url(self._base_url, request)
         try:
-            builder = self._client.request(request.method, url)
+            builder = client.request(request.method, url)
             for name, value in request.headers.items():
                 builder = builder.header(name, value)
         except ValueError:
@@ -139,6 +156,6 @@ async def _chunks(reader: ResponseBodyReader, first: bytes = b"") -> AsyncIterat
 
 def _headers(response: Response) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for name, value in response.headers.items():
+    for name, value in text_headers(response):
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
