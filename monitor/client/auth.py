@@ -14,11 +14,10 @@ from functools import partial
 from typing import Protocol
 from urllib.parse import urlencode
 
-import msgspec
-
 from monitor.client.retry import is_transient
 from monitor.errors import MonitorError
 from monitor.model.http import DEADLINE_EXCEEDED, UNUSABLE_CREDENTIALS, ApiError, Operation, Reply, Request
+from monitor.model.json_body import decode_json
 
 GRACE_S = 60.0
 """How long, in seconds, the last good value is used while its file is missing, empty or unreadable.
@@ -151,7 +150,7 @@ def read_token(reply: Reply) -> Token | ApiError:
     expires sooner causes a 401 and is replaced.
     """
     try:
-        body = msgspec.json.decode(reply.body)
+        body = decode_json(reply.body)
     except (ValueError, RecursionError):
         body = None
     value = body.get("access_token") if isinstance(body, dict) else None

@@ -80,6 +80,7 @@ _UNIX_SECONDS_FROM = 1e8
 _UNIX_MILLISECONDS_FROM = 1e11
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[ \t]*,[ \t]*[0-9]+(?:\.[0-9]+)?){0,9}")
+_MAX_HINTS = 10
 _DURATION = re.compile(
     r"(?=[0-9])(?:([0-9]+)h)?(?:([0-9]+)m(?!s))?(?:([0-9]+(?:\.[0-9]+)?)s)?(?:([0-9]+(?:\.[0-9]+)?)ms)?"
 )
@@ -103,9 +104,27 @@ def _milliseconds(text: str, _: _Clocks) -> float | None:
 
 def _retry_after(text: str, clocks: _Clocks) -> float | None:
     if _SECONDS.fullmatch(text):
-        return max(map(float, text.split(",")))  # a gateway may add its own
+        return max(map(float, text.split(",")))
     instant = parse_http_date(text, now=clocks.own)
-    return clocks.until(instant.timestamp()) if instant else None
+    if instant is not None:
+        return clocks.until(instant.timestamp())
+    hints = _split_hints(text)
+    if not 1 < len(hints) <= _MAX_HINTS:
+        return None
+    waits_s = [_retry_after(hint, clocks) for hint in hints]
+    # a gateway may add its own: the longest wait counts
+    return None if None in waits_s else max(wait_s for wait_s in waits_s if wait_s is not None)
+
+
+def _split_hints(text: str) -> list[str]:
+    """The values of a header that came several times: joined by commas, of which a date may have its own."""
+    hints: list[str] = []
+    for part in (each.strip(" \t") for each in text.split(",")):
+        if hints and hints[-1].isalpha():  # a weekday
+            hints[-1] += f", {part}"
+        else:
+            hints.append(part)
+    return hints
 
 
 def _reset(text: str, clocks: _Clocks) -> float | None:

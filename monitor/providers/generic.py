@@ -14,6 +14,7 @@ import msgspec
 from monitor.errors import ConfigError
 from monitor.model import BadBody, ItemStatus
 from monitor.model.http import Request, is_valid_path
+from monitor.model.json_body import decode_json
 from monitor.providers import ProviderSettings
 from monitor.providers.id_pattern import compile_id_pattern
 from monitor.providers.listing import Listing, ListReader
@@ -210,7 +211,7 @@ class _PageReader:
 def _decoded(body: bytes, what: str) -> object:
     """The JSON value, or a `BadBody`."""
     try:
-        return msgspec.json.decode(body)
+        return decode_json(body)
     except (ValueError, RecursionError):
         return BadBody(reason=f"{what} is not JSON" if body else f"{what} is empty")
 

@@ -13,6 +13,7 @@ import msgspec
 
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Request
+from monitor.model.json_body import decode_json
 from monitor.providers import ProviderSettings
 from monitor.providers.json_stream import JsonArrayReader
 from monitor.providers.listing import Listing, ListReader
@@ -75,7 +76,7 @@ class Gloo:
         `status` and `item_id` (error objects of gateways have a `status` too).
         """
         try:
-            item = msgspec.json.decode(body, type=_Item)
+            item = decode_json(body, _Item)
         except msgspec.ValidationError as error:
             # msgspec names types and field names, never values
             return BadBody(reason=f"the item's body has an unexpected form: {error}")

@@ -9,14 +9,11 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from monitor.model.json_body import BYTE_ORDER_MARK, replace_lone_surrogates
+
 _ROW_SEPARATOR = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*\{")
 _STRUCTURAL = re.compile(rb'\\.|["{}\[\]]', re.DOTALL)
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
-)
-"""A pair of surrogates, one alone (the group), any other escape."""
 _WHITESPACE = b" \t\r\n"
-_BOM = b"\xef\xbb\xbf"
 _MAX_GUESSES = 4
 """Places that look like the end of a row, from the last one back, tried before brackets are counted."""
 _MAX_ROW_BYTES = 4 << 20
@@ -62,8 +59,8 @@ class JsonArrayReader(Generic[_Row]):
 
     def _start(self) -> bool:
         """Whether the array has begun."""
-        start = self._buffer.removeprefix(_BOM).lstrip(_WHITESPACE)
-        if not start or (len(self._buffer) < len(_BOM) and _BOM.startswith(self._buffer)):
+        start = self._buffer.removeprefix(BYTE_ORDER_MARK).lstrip(_WHITESPACE)
+        if not start or (len(self._buffer) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(self._buffer)):
             return False
         if not start.startswith(b"["):
             self.error = "the list is not a JSON array"
@@ -114,7 +111,7 @@ class JsonArrayReader(Generic[_Row]):
         raw = self._split(chunk)
         if raw is None and repair:
             # a lone surrogate in one title makes the whole chunk invalid
-            raw = self._split(_ESCAPE.sub(_replace_lone_surrogate, chunk))
+            raw = self._split(replace_lone_surrogates(chunk))
         if raw is None:
             return None
         rows = []
@@ -131,10 +128,6 @@ class JsonArrayReader(Generic[_Row]):
             return self._raw.decode(chunk)
         except (ValueError, RecursionError):
             return None
-
-
-def _replace_lone_surrogate(escape: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if escape[1] else escape[0]
 
 
 class _BracketScanner:
