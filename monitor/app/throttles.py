@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from monitor.client.limits import Breaker, ConcurrencyLimit
 from monitor.client.rate.limiter import RateLimiter
+from monitor.client.rate.unannounced import UnannouncedLimit
 from monitor.client.throttle import Throttle, utcnow
 from monitor.config import ApiKeyConfig, CheckConfig, TargetConfig
 from monitor.database.engine import reading, writing
@@ -112,7 +113,7 @@ class ThrottleRegistry:
         # the lowest factor of the targets with this key applies to all of them
         factor = await run_in_database_pool(lambda: _read_throttle_factor(engine, sorted(self._target_names[key])))
         throttle.set_throttle_factor(factor)
-        throttle.breaker.start_run()
+        throttle.start_run()
         sync_task = asyncio.create_task(_sync_periodically(engine, key, target, throttle))
         try:
             yield throttle
@@ -143,6 +144,7 @@ def _build_throttle(
             max(check.concurrency for check in checks), learned.concurrency if learned else None
         ),
         breaker=Breaker(down=learned.down if learned else False),
+        unannounced=UnannouncedLimit(known=learned is not None and learned.rate_per_s is not None),
         utcnow=utcnow,
     )
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from monitor.client.retry import is_transient
@@ -150,7 +150,7 @@ def read_token(reply: Reply) -> Token | ApiError:
     expires sooner causes a 401 and is replaced.
     """
     try:
-        body = decode_json(reply.body)
+        body: Any = decode_json(reply.body)
     except (ValueError, RecursionError):
         body = None
     value = body.get("access_token") if isinstance(body, dict) else None

@@ -17,6 +17,7 @@ from functools import partial
 from monitor.client.limits import Breaker, ConcurrencyLimit, ServerBackoff, is_overload
 from monitor.client.rate.headers import RateLimitHeaderReader
 from monitor.client.rate.limiter import RateLimiter
+from monitor.client.rate.unannounced import UnannouncedLimit, Verdict
 from monitor.client.retry_after import MAX_RETRY_AFTER
 from monitor.model import LearnedLimits
 from monitor.model.http import BREAKER_OPEN, DEADLINE_EXCEEDED, ApiError, NetworkFault
@@ -44,7 +45,10 @@ class Throttle:
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     monotonic: Callable[[], float] = time.monotonic
     utcnow: Callable[[], datetime] = utcnow
+    unannounced: UnannouncedLimit = dataclasses.field(default_factory=UnannouncedLimit)
     in_flight: int = 0
+    _refusals: int = 0
+    """503s in a row that the breaker was not told of."""
     _header_reader: RateLimitHeaderReader = dataclasses.field(default_factory=RateLimitHeaderReader)
     _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
 
@@ -56,6 +60,12 @@ class Throttle:
         # no hint is longer: the clock of the process that stored it was ahead
         if 0 < wait_s <= MAX_RETRY_AFTER.total_seconds():
             self.server_backoff.begin(wait_s=wait_s, status=learned.status, code=learned.code, now_s=self.monotonic())
+
+    def start_run(self) -> None:
+        """Begins a run: whether the service is up is seen anew."""
+        self.breaker.start_run()
+        self.unannounced.start_run()
+        self._refusals = 0
 
     def set_throttle_factor(self, factor: float) -> None:
         """Limits rate and concurrency to a share (above 0, at most 1); replaces an earlier factor."""
@@ -127,21 +137,36 @@ class Throttle:
         """
         self.in_flight -= 1
         now_s = self.monotonic()
-        if is_sample:
-            self.breaker.record(failure)
+        overload = failure if failure is not None and is_overload(failure) else None
+        verdict = self.unannounced.judge(overload, started_s=started_s, now_s=now_s)
+        self._record_in_breaker(failure, verdict, is_sample=is_sample)
         self.server_backoff.record(failure, now_s=now_s)
-        if failure is None or not is_overload(failure):
+        if failure is None or overload is None:
             too_large = failure is not None and failure.network is NetworkFault.TOO_LARGE
             (self.concurrency.on_large_answer if too_large else self.concurrency.on_success)()
             self.rate_limiter.accepted(now_s)
         else:
             self.concurrency.on_overload(started_s=started_s, now_s=now_s)
-            if failure.status == 429:
+            if failure.status == 429 or verdict is Verdict.REFUSAL:
                 self.rate_limiter.refused(now_s)
+            elif verdict is Verdict.FEW_REFUSALS:
+                self.rate_limiter.refused_once(now_s, started_s=started_s)
         rate_limit = self._header_reader.read(headers, self.utcnow())
         if rate_limit is not None:
             self.rate_limiter.observe(rate_limit, sent_s=started_s, in_flight=self.in_flight)
         self._wake()
+
+    def _record_in_breaker(self, failure: ApiError | None, verdict: Verdict, *, is_sample: bool) -> None:
+        """A refusal is no outage; once it turns out to be one, the breaker hears of all of them."""
+        if verdict in {Verdict.REFUSAL, Verdict.FEW_REFUSALS}:
+            self._refusals += is_sample
+            return
+        if verdict is Verdict.OUTAGE:
+            for _ in range(self._refusals):
+                self.breaker.record(failure)
+        self._refusals = 0
+        if is_sample:
+            self.breaker.record(failure)
 
     def release_unused(self) -> None:
         """An attempt was given up, or says nothing about the service."""

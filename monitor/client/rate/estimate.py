@@ -19,6 +19,7 @@ _INITIAL_RECOVERY_S = 5.0
 _MAX_RECOVERY_S = 120.0
 _BACKOFF_FACTOR = 0.95
 _PLATEAU_FACTOR = 0.97
+_EASED_FACTOR = 0.985
 _MAX_OVER_SUSTAINED = 1.25
 _CURVATURE = 0.2
 _MAX_PROGRESS = 10.0
@@ -79,6 +80,16 @@ class CubicProbe:
                 near_plateau = rate >= _NEAR_PLATEAU * self.plateau_per_s
                 self._recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S) if near_plateau else _INITIAL_RECOVERY_S
             self._limited = self._probe_unsent = True
+
+    def refused_once(self, now_s: float, *, started_s: float) -> None:
+        """A request that started then was refused among many accepted ones: a little slower, without a pause."""
+        rate = self._curve(now_s)
+        if self._limited or rate is None:
+            self.refused(now_s)
+        elif started_s >= self._curve_start_s:  # else it was in flight at the last refusal
+            self._recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S)
+            self.plateau_per_s = self._initial_per_s = max(_EASED_FACTOR * rate, _MIN_PER_S)
+            self._curve_start_s = now_s
 
     def _resume(self, now_s: float) -> None:
         sustained = self._accepted / max(now_s - self._start_s, 1.0)

@@ -103,6 +103,12 @@ class RateLimiter:
         else:
             self._probe.refused(now_s)
 
+    def refused_once(self, now_s: float, *, started_s: float) -> None:
+        """The API refused a request, without a 429, that started then, and accepts most others: see `unannounced`."""
+        self._unlimited = False
+        if not self._capacity.known:
+            self._probe.refused_once(now_s, started_s=started_s)
+
     def _gap_s(self, now_s: float) -> float:
         """Seconds from the last start to the next."""
         if self._capacity.known:
