@@ -6,8 +6,8 @@ docs/providers has examples.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from monitor.model.http import Request, is_valid_path
 from monitor.model.json_body import decode_json
 from monitor.providers import ProviderSettings
 from monitor.providers.id_pattern import compile_id_pattern
+from monitor.providers.json_stream import JsonArrayReader
 from monitor.providers.listing import Listing, ListReader
 from monitor.providers.pagination import PageRequest, PageRule, first_page, next_page
 from monitor.providers.paths import fill_template, scalar_text, template_problem, value_at
@@ -27,6 +28,9 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and lone surrogates, which UTF-8 can't encode."""
+
+_MAX_HEAD_BYTES = 1 << 16
+"""Of a page without rows: enough to say what is wrong with it."""
 
 _HTTP_STATUSES = range(100, 600)
 """Error objects repeat them as `status`."""
@@ -146,7 +150,7 @@ class Generic:
         return first_page(self.list_.page, request)
 
     def list_reader(self, page: Request, listing: Listing) -> ListReader:
-        """Reads one page, whole, as `list` describes it.
+        """Reads one page, while it arrives, as `list` describes it.
 
         Raises:
             ValueError: the target has no `list`, or the page is not a request of this provider.
@@ -159,53 +163,73 @@ class Generic:
         return fill_template(self.item.path, {**self.values, "item_id": item_id})
 
 
-@dataclass(slots=True, kw_only=True)
 class _PageReader:
-    """Collects a whole page; an unusable page adds nothing to the listing."""
+    """Adds the rows of one page to the listing while the page arrives: what is kept of it is one row, and the rest of
+    the body without the rows.
+    """
 
-    rule: _ListRule
-    statuses: StatusTable
-    base_url: str
-    page: PageRequest
-    listing: Listing
-    body: bytearray = field(default_factory=bytearray)
-    too_large: bool = False
+    def __init__(
+        self, *, rule: _ListRule, statuses: StatusTable, base_url: str, page: PageRequest, listing: Listing
+    ) -> None:
+        self._rule, self._statuses, self._base_url = rule, statuses, base_url
+        self._page, self._listing = page, listing
+        self._array: JsonArrayReader[Any] = JsonArrayReader(object, path=rule.items)
+        self._received = self._count = 0
+        self._head = bytearray()
+        self._problem: str | None = None
 
     def feed(self, piece: bytes) -> bool:
-        """Keeps the piece; False once the page is larger than allowed."""
-        self.too_large = self.too_large or len(self.body) + len(piece) > self.page.max_bytes
-        if not self.too_large:
-            self.body += piece
-        return not self.too_large
+        """Reads the rows that are complete with this piece; False if the rest need not be read."""
+        if len(self._head) < _MAX_HEAD_BYTES:
+            self._head += piece[:_MAX_HEAD_BYTES]
+        self._received += len(piece)
+        if self._received > self._page.max_bytes:
+            self._problem = f"a page of the list is larger than {self._page.max_bytes} bytes"
+        self._add_to_listing(self._array.feed(piece))
+        return self._problem is None and self._array.error is None
 
     def finish(self, headers: Mapping[str, str]) -> Request | BadBody | None:
-        """Adds the page's items and returns what follows it."""
-        if self.too_large:
-            return BadBody(reason=f"a page of the list is larger than {self.page.max_bytes} bytes")
-        decoded = _decoded(bytes(self.body), "a page of the list")
+        """Adds the last rows and returns what follows the page."""
+        if self._problem is None:
+            self._add_to_listing(self._array.finish())
+        if self._problem is not None:
+            return BadBody(reason=self._problem)
+        if self._array.error is not None:
+            return self._array_problem()
+        decoded = _decoded(self._array.envelope, "a page of the list")
         if isinstance(decoded, BadBody):
             return decoded
-        items = value_at(decoded, self.rule.items)
-        if not isinstance(items, list):
-            return BadBody(reason=f"a page of the list has no array at {self.rule.items!r}")
-        next_request = next_page(
-            self.rule.page, self.page, body=decoded, count=len(items), headers=headers, base_url=self.base_url
+        return next_page(
+            self._rule.page,
+            self._page,
+            body=decoded,
+            count=self._count,
+            known=len(self._listing),
+            headers=headers,
+            base_url=self._base_url,
         )
-        return next_request if isinstance(next_request, BadBody) else self._add_to_listing(items) or next_request
 
-    def _add_to_listing(self, items: list[object]) -> BadBody | None:
+    def _array_problem(self) -> BadBody:
+        """Why there is no array of rows."""
+        if self._array.started or self._received > len(self._head):
+            return BadBody(reason=f"a page of the list can't be read: {self._array.error}")
+        decoded = _decoded(bytes(self._head), "a page of the list")
+        return (
+            decoded
+            if isinstance(decoded, BadBody)
+            else BadBody(reason=f"a page of the list has no array at {self._rule.items!r}")
+        )
+
+    def _add_to_listing(self, items: list[Any]) -> None:
+        self._count += len(items)
         found = []
         for item in items:
-            item_id = scalar_text(value_at(item, self.rule.id))
+            item_id = scalar_text(value_at(item, self._rule.id))
             if not item_id:
-                return BadBody(reason=f"an item of the list has no id at {self.rule.id!r}")
-            found.append((item_id, self.statuses.read(scalar_text(value_at(item, self.rule.status)) or "")))
-        known = len(self.listing)
-        self.listing.add(found)
-        if items and len(self.listing) == known:
-            # an API that ignores the page parameter sends the first page for ever
-            return BadBody(reason="a page of the list has no new items: the pages lead in a circle")
-        return None
+                self._problem = self._problem or f"an item of the list has no id at {self._rule.id!r}"
+                return
+            found.append((item_id, self._statuses.read(scalar_text(value_at(item, self._rule.status)) or "")))
+        self._listing.add(found)
 
 
 def _decoded(body: bytes, what: str) -> object:

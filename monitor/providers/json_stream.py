@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from monitor.model.json_body import BYTE_ORDER_MARK, replace_lone_surrogates
+from monitor.providers.envelope import ArrayFinder
 
 _ROW_SEPARATOR = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*\{")
 _STRUCTURAL = re.compile(rb'\\.|["{}\[\]]', re.DOTALL)
@@ -19,16 +20,22 @@ _MAX_GUESSES = 4
 _MAX_ROW_BYTES = 4 << 20
 """Anything longer is not a row of a list."""
 
-_Row = TypeVar("_Row", bound=msgspec.Struct)
+_Row = TypeVar("_Row")
 
 
 class JsonArrayReader(Generic[_Row]):
-    """The rows of one array; a row that is not a `row_type` is counted as unreadable and left out."""
+    """The rows of one array; a row that is not a `row_type` is counted as unreadable and left out.
 
-    def __init__(self, row_type: type[_Row]) -> None:
+    `path` says where in the body the array is, if it is not the body itself; the rest of the body is kept.
+    """
+
+    def __init__(self, row_type: type[_Row], *, path: str = "") -> None:
         self._row, self._array = msgspec.json.Decoder(row_type), msgspec.json.Decoder(list[row_type])  # type: ignore[valid-type]  # a class is a type at run time
         self._raw = msgspec.json.Decoder(list[msgspec.Raw])
         self._buffer, self._scanner, self._started = bytearray(), _BracketScanner(), False
+        self._finder = ArrayFinder(path) if path else None
+        self._before = b""
+        self._after: bytearray | None = None
         self.readable = self.unreadable = 0
         """Rows that were read, and rows of another form."""
         self.error: str | None = None
@@ -38,11 +45,12 @@ class JsonArrayReader(Generic[_Row]):
         """The rows that are complete with this piece; none once the body is broken."""
         if self.error is not None:
             return []
-        self._buffer += piece
-        if not self._started and not self._start():
-            return []
-        found = self._complete_rows()
-        if len(self._buffer) > _MAX_ROW_BYTES:
+        if self._after is not None:
+            self._after += piece
+        else:
+            self._buffer += piece
+        found = self._complete_rows() if self._after is None and (self._started or self._start()) else []
+        if len(self._buffer) + len(self._after or b"") > _MAX_ROW_BYTES:
             self.error = "the list has a row of more than 4 MiB, or no rows"
         return found
 
@@ -50,15 +58,56 @@ class JsonArrayReader(Generic[_Row]):
         """The last rows, at the end of the body; sets `error` if the array is not complete."""
         if self.error is not None:
             return []
-        rows = self._decoded(b"[" + self._buffer, repair=True) if self._started else None
+        rows: list[_Row] | None = None
+        if self._started and self._finder is not None:
+            rows = self._last_rows()
+        elif self._started:
+            rows = self._decoded(b"[" + self._buffer, repair=True)
         self._buffer.clear()
         if rows is None:
             self.error = "the list is empty or not a JSON array" if not self._started else "the list ends too early"
             return []
         return rows
 
+    @property
+    def started(self) -> bool:
+        """Whether the array has begun."""
+        return self._started
+
+    @property
+    def envelope(self) -> bytes:
+        """The body without the rows, once it is finished: the array is empty in it."""
+        return self._before + b"[]" + bytes(self._after or b"")
+
+    def _last_rows(self) -> list[_Row] | None:
+        """The rows up to the end of an array that is not the whole body."""
+        if self._after is not None:
+            return []
+        rows = self._rows_to_end()
+        return None if self._scanner.end is None else rows
+
+    def _rows_to_end(self) -> list[_Row]:
+        """The last rows, if the buffer has the end of the array; what follows it is kept apart."""
+        self._scanner.last_row(self._buffer)
+        end = self._scanner.end
+        if end is None:
+            return []
+        rows = self._decoded(b"[" + self._buffer[: end + 1], repair=True)
+        if rows is None:
+            self.error = "the list is not JSON"
+        self._after = self._buffer[end + 1 :]
+        self._buffer.clear()
+        return rows or []
+
     def _start(self) -> bool:
         """Whether the array has begun."""
+        if self._finder is not None:
+            start_at = self._finder.find(self._buffer)
+            if start_at is not None:
+                self._before = bytes(self._buffer[:start_at]).removeprefix(BYTE_ORDER_MARK)
+                del self._buffer[: start_at + 1]
+                self._started = True
+            return self._started
         start = self._buffer.removeprefix(BYTE_ORDER_MARK).lstrip(_WHITESPACE)
         if not start or (len(self._buffer) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(self._buffer)):
             return False
@@ -76,6 +125,8 @@ class JsonArrayReader(Generic[_Row]):
             if rows is None:
                 self.error = "the list is not JSON"
             self._discard(start)
+        if not rows and self._finder is not None and self.error is None:
+            return self._rows_to_end()
         return rows or []
 
     def _rows_by_guess(self) -> list[_Row] | None:
@@ -136,10 +187,14 @@ class _BracketScanner:
     def __init__(self) -> None:
         self._seen = self._depth = 0
         self._quoted = False
+        self.end: int | None = None
+        """Where the array ends that the rows are in, if it does."""
 
     def last_row(self, buffer: bytearray) -> int:
         """Where the last row begins that has another before it; 0 if there is none."""
         start = 0
+        if self.end is not None:
+            return start
         for mark in _STRUCTURAL.finditer(buffer, self._seen):
             self._seen = mark.end()
             if mark[0] == b'"':
@@ -149,8 +204,11 @@ class _BracketScanner:
             elif mark[0] in b"{[":
                 start = start if self._depth else mark.start()
                 self._depth += 1
-            else:
+            elif self._depth:
                 self._depth -= 1
+            else:
+                self.end = mark.start()
+                return start
         if not buffer.endswith(b"\\"):  # it may escape what comes next
             self._seen = len(buffer)
         return start

@@ -96,6 +96,10 @@ class PageRequest(Request, frozen=True, kw_only=True):
     """Its offset or page number, if pages have one."""
     seen: int = 0
     """Items on the pages before it."""
+    known: int = 0
+    """Of these, different ones."""
+    stale: int = 0
+    """Pages right before it that had nothing new, the last of them included."""
 
 
 def first_page(rule: PageRule, request: Request) -> PageRequest:
@@ -116,12 +120,26 @@ def first_page(rule: PageRule, request: Request) -> PageRequest:
     )
 
 
+MAX_REPEATED_PAGES = 3
+"""Pages in a row that only repeat items: a list may shift while it is read, and so repeat a page."""
+MAX_EMPTY_PAGES = 100
+"""Pages in a row without any item: an API that filters after it cut the pages sends some."""
+
+
 def next_page(
-    rule: PageRule, page: PageRequest, *, body: object, count: int, headers: Mapping[str, str], base_url: str
+    rule: PageRule,
+    page: PageRequest,
+    *,
+    body: object,
+    count: int,
+    headers: Mapping[str, str],
+    base_url: str,
+    known: int | None = None,
 ) -> PageRequest | BadBody | None:
     """The request for the next page, None after the last, or why the rest of the list can't be read.
 
-    `body` is the decoded answer with `count` items; names of `headers` are in lower case.
+    `body` is the decoded answer with `count` items; with them, `known` different ones were read (None: all differ).
+    Names of `headers` are in lower case.
     """
     if rule.by == "none":
         return None
@@ -131,9 +149,14 @@ def next_page(
         following = _by_cursor(rule, page, body)
     else:
         following = _by_position(rule, page, body, count)
-    if isinstance(following, str):
-        return _next_request(rule, page, following, count)
-    return following
+    if not isinstance(following, str):
+        return following
+    known = page.known + count if known is None else known
+    stale = 0 if known > page.known else page.stale + 1
+    if stale >= (MAX_REPEATED_PAGES if count else MAX_EMPTY_PAGES):
+        # an API that ignores the page parameter sends the first page for ever
+        return BadBody(reason=f"{stale} pages of the list in a row have no new items: the pages lead in a circle")
+    return _next_request(rule, page, following, count, known=known, stale=stale)
 
 
 def _by_cursor(rule: PageRule, page: PageRequest, body: object) -> str | BadBody | None:
@@ -169,10 +192,13 @@ def _next_position(rule: PageRule, page: PageRequest, count: int) -> int:
     return page.position + (1 if rule.by == "number" else count)
 
 
-def _next_request(rule: PageRule, page: PageRequest, path: str, count: int) -> PageRequest | BadBody:
+def _next_request(
+    rule: PageRule, page: PageRequest, path: str, count: int, *, known: int, stale: int
+) -> PageRequest | BadBody:
     if not is_valid_path(path):
         return BadBody(reason="the list's cursor is too long to send")
-    return msgspec.structs.replace(page, path=path, position=_next_position(rule, page, count), seen=page.seen + count)
+    position = _next_position(rule, page, count)
+    return msgspec.structs.replace(page, path=path, position=position, seen=page.seen + count, known=known, stale=stale)
 
 
 def _has_more(rule: PageRule, body: object) -> bool | BadBody | None:

@@ -1,4 +1,6 @@
 import json
+from itertools import count as count_from
+from itertools import repeat
 from urllib.parse import unquote
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
 from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.model.http import Operation, is_valid_path
+from monitor.model.http import Operation, Request, is_valid_path
 from monitor.providers import Listing, ProviderSettings
 from monitor.providers.generic import Generic
 from monitor.providers.paths import scalar_text, value_at
@@ -284,20 +286,69 @@ BAD_PAGES = {
 
 
 @pytest.mark.parametrize(("body", "reason"), BAD_PAGES.values(), ids=BAD_PAGES)
-def test_an_unusable_page_adds_no_items(body, reason):
-    following, listing = page(body, pieces=7)
+def test_a_page_that_can_not_be_used_is_named(body, reason):
+    following, _ = page(body, pieces=7)
     assert isinstance(following, BadBody)
     assert following.reason.startswith(reason)
-    assert len(listing) == 0
 
 
-def test_a_page_without_new_items_ends_the_list():
-    first = {"data": [{"id": "a", "status": "ready"}]}
-    following, listing = page(first, page={"by": "number"})
+def walk(bodies, **rule):
+    """Reads pages until the list ends; how many were read, how it ended, and the listing."""
+    provider, listing, count = generic(list={**LIST, **rule}), Listing(), 0
+    following = provider.list_request()
+    while isinstance(following, Request):
+        reader = provider.list_reader(following, listing)
+        reader.feed(encoded(next(bodies)))
+        following, count = reader.finish({}), count + 1
+    return count, following, listing
+
+
+def rows(*ids, **more):
+    return {"data": [{"id": item_id, "status": "ready"} for item_id in ids], **more}
+
+
+def test_an_api_that_ignores_the_page_is_left_after_a_few_pages():
+    count, end, listing = walk(repeat(rows("a", "b")), page={"by": "number"})
+    assert (count, len(listing)) == (4, 2)
+    assert end.reason == "3 pages of the list in a row have no new items: the pages lead in a circle"
+
+
+def test_a_page_that_only_repeats_items_of_a_list_that_shifts_is_no_circle():
+    pages = [rows("a", "b"), rows("b"), rows("b", "a"), rows("c"), rows("c"), rows()]
+    count, end, listing = walk(iter(pages), page={"by": "number"})
+    assert (count, end, len(listing)) == (6, None, 3)
+
+
+def test_pages_without_any_item_and_without_end_are_left():
+    cursors = ({"data": [], "next": f"c{n}"} for n in count_from(0))
+    count, end, _ = walk(cursors, page={"by": "cursor", "next": "next"})
+    assert (count, isinstance(end, BadBody)) == (100, True)
+
+
+def test_some_pages_without_any_item_are_read_over():
+    pages = [{"data": [], "next": f"c{n}"} for n in range(50)] + [rows("a")]
+    count, end, listing = walk(iter(pages), page={"by": "cursor", "next": "next"})
+    assert (count, end, len(listing)) == (51, None, 1)
+
+
+def test_a_page_that_is_read_again_is_no_repetition():
+    provider, listing = generic(list={**LIST, "page": {"by": "number"}}), Listing()
+    for _ in range(5):
+        reader = provider.list_reader(provider.list_request(), listing)
+        reader.feed(encoded(rows("a")))
+        following = reader.finish({})
     assert following.path == "/v1/documents?page=2"
-    again, _ = page(first, page={"by": "number"}, listing=listing)
-    assert again == BadBody(reason="a page of the list has no new items: the pages lead in a circle")
-    assert page({"data": []}, page={"by": "number"}, listing=listing)[0] is None
+
+
+@pytest.mark.parametrize("row", [b"0,", b'"",', b"[],", b"{},", b'{"id":"a","status":"ready","x":[[0,0]]},'])
+def test_a_bomb_of_small_rows_needs_no_memory(row):
+    """300 MB would come of it: what is kept at a time is a row, at most 4 MiB."""
+    provider, listing = generic(list=LIST, list_max_bytes=1 << 30), Listing()
+    reader, piece = provider.list_reader(provider.list_request(), listing), row * (250_000 // len(row))
+    reader.feed(b'{"data":[')
+    read = sum(1 for _ in range(40) if reader.feed(piece))
+    assert len(reader._array._buffer) < 5 << 20
+    assert read <= 20 or len(listing) == 1
 
 
 def test_a_page_that_is_too_large_is_not_read_further():
