@@ -125,6 +125,7 @@ class Redactor:
         self._lock = Lock()
         self._encoded_secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        """Of all registered secrets; None: there are none, or one was added since it was compiled."""
 
     def register(self, value: str) -> None:
         """Masks a value from now on: plain, URL-encoded, and in base64 at any offset (as in a Basic header).
@@ -135,8 +136,8 @@ class Redactor:
             return
         with self._lock:
             self._encoded_secrets.update(piece for piece in _encodings(value) if len(piece) >= _MIN_SECRET_CHARS)
-            longest_first = sorted(self._encoded_secrets, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            # compiled by the next text: once after each of a thousand secrets takes half a minute
+            self._pattern = None
 
     def event(self, fields: Mapping[str, object]) -> dict[str, object]:
         """The fields of one event as JSON values without secrets: bounded in length, width and depth.
@@ -158,12 +159,19 @@ class Redactor:
         return clean if len(clean) <= _MAX_TRACEBACK else _ELLIPSIS + clean[-_MAX_TRACEBACK:]
 
     def _masked(self, text: str) -> str:
-        pattern = self._pattern
+        pattern = self._pattern or self._compile()
         masked = text if pattern is None else pattern.sub(MASK, text)
         masked = _USERINFO.sub(f"{MASK}@", masked)
         masked = _QUERY.sub(rf"\1{MASK}", masked)
         masked = _SCHEME.sub(rf"\1 {MASK}", masked)
         return _ASSIGNED.sub(rf"\1{MASK}", masked)
+
+    def _compile(self) -> re.Pattern[str] | None:
+        with self._lock:
+            if self._pattern is None and self._encoded_secrets:
+                longest_first = sorted(self._encoded_secrets, key=len, reverse=True)
+                self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            return self._pattern
 
     def _field(self, key: str, value: object, depth: int) -> object:
         return MASK if value is not None and _is_denied(key) else self._value(value, depth)

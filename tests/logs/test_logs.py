@@ -2,6 +2,8 @@ import base64
 import io
 import json
 import logging
+import re
+import sys
 from functools import partial
 from urllib.parse import quote, quote_plus
 
@@ -432,6 +434,33 @@ def test_no_text_shows_a_registered_secret(secret, around, pad):
     assert secret not in shown.replace(around, "") or secret in MASK
     assert not core or core not in shown
     assert redactor.text(around).isprintable()
+
+
+def test_a_secret_that_is_registered_after_a_text_was_cleared_is_masked_from_then_on():
+    redactor = Redactor()
+    redactor.register("first-secret")
+    assert redactor.text("first-secret, second-secret") == f"{MASK}, second-secret"
+    redactor.register("second-secret")
+    assert redactor.text("first-secret, second-secret") == f"{MASK}, {MASK}"
+
+
+def test_many_secrets_are_compiled_into_one_pattern_once():
+    """A configuration of 1,000 targets registers 2,000 secrets: compiling after each took half a minute."""
+    redactor, compiled = Redactor(), []
+
+    def count(frame, event, _argument):
+        if event == "call" and frame.f_code is re.compile.__code__:
+            compiled.append(frame.f_back.f_code.co_name)
+
+    sys.setprofile(count)
+    try:
+        for number in range(300):
+            redactor.register(f"canary-secret-{number:04}")
+        shown = [redactor.text(f"key canary-secret-{number:04}") for number in (0, 299)]
+    finally:
+        sys.setprofile(None)
+    assert shown == [f"key {MASK}"] * 2
+    assert len(compiled) == 1, compiled
 
 
 def test_a_value_that_is_not_a_url_or_too_short_registers_only_itself():
