@@ -132,4 +132,8 @@ class _ListReader:
         return None
 
     def _add_to_listing(self, rows: Sequence[_ListRow]) -> None:
-        self._listing.add((row.item_id.lower(), self._statuses.read(row.status)) for row in rows)
+        by_status: dict[str, list[str]] = {}
+        for row in rows:
+            by_status.setdefault(row.status, []).append(row.item_id.lower())
+        for status, item_ids in by_status.items():
+            self._listing.add_alike(self._statuses.read(status), item_ids)
