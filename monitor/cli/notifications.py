@@ -20,7 +20,6 @@ app = group("Notifications: sent, waiting, and given up.")
 ChannelName = Annotated[str | None, typer.Option("--channel", help="Only this channel.", show_default="all channels")]
 
 _UNDELIVERED = ("due", "dead")
-_ALL = ("due", "sent", "superseded", "dead")
 
 
 @app.command("list")
@@ -35,7 +34,7 @@ def listing(
 
     Example: ingestion-monitor notifications list --all --channel oncall
     """
-    _print_messages(config, channel, limit, statuses=_ALL if show_all else _UNDELIVERED, as_json=as_json)
+    _print_messages(config, channel, limit, statuses=None if show_all else _UNDELIVERED, as_json=as_json)
 
 
 @app.command()
@@ -91,7 +90,7 @@ def _make_due(app: "App", ids: Sequence[int], channel: str | None, *, with_dead:
 
 
 def _print_messages(
-    path: Path | None, channel: str | None, limit: int, *, statuses: Sequence[str], as_json: bool
+    path: Path | None, channel: str | None, limit: int, *, statuses: Sequence[str] | None, as_json: bool
 ) -> None:
     loaded = load(path)
     from monitor.app import utcnow
@@ -123,5 +122,5 @@ def _require_known_channel(app: "App", name: str | None) -> None:
     if name is None or name in known:
         return
     with reading(app.engine) as conn:
-        if not notification_queries.listing(conn, statuses=_ALL, channel=name, limit=1):
+        if not notification_queries.listing(conn, statuses=None, channel=name, limit=1):
             raise ConfigError([f"--channel: there is no channel {name!a}; there are {', '.join(known)}"])

@@ -110,6 +110,13 @@ notifications = Table(
     Column("died_at", UtcDateTime),
     Index(None, "status", "next_attempt_at"),
     Index(None, "incident_id", "channel"),
+    Index(None, "channel", "id"),
+    Index(
+        "ix_notifications_thread",
+        "thread",
+        sqlite_where=text("thread IS NOT NULL"),
+        postgresql_where=text("thread IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -127,6 +134,9 @@ channels = Table(
 )
 """State of channels: suspended, waiting after a failure, or healthy. A channel that never failed has no row."""
 
+
+INCIDENT_IS_OPEN = "state <> 'resolved'"
+"""Exactly the condition of the index of open incidents: with a parameter instead, databases read all incidents."""
 
 incidents = Table(
     "incidents",
@@ -161,9 +171,11 @@ incidents = Table(
         "cause",
         "group_name",
         unique=True,
-        sqlite_where=text("state <> 'resolved'"),
-        postgresql_where=text("state <> 'resolved'"),
+        sqlite_where=text(INCIDENT_IS_OPEN),
+        postgresql_where=text(INCIDENT_IS_OPEN),
     ),
+    Index(None, "target", "id"),
+    Index(None, "target", "resolved_at"),  # open ones, and those that resolved lately
     sqlite_autoincrement=True,
 )
 
@@ -320,6 +332,7 @@ runs = Table(
     ),  # share of rate and concurrency of the next run
     Index(None, "target", "started_at"),
     Index(None, "target", "run_key"),
+    Index(None, "target", "status", "id"),  # the newest runs of a target, also of a rare status: see `lookups.py`
     # ids are never reused
     sqlite_autoincrement=True,
 )
@@ -365,6 +378,11 @@ evidence = Table(
 def active() -> tuple[ColumnElement[bool], ...]:
     """The conditions of a tracked item: neither removed nor ignored."""
     return items.c.removed_at.is_(None), items.c.ignored_at.is_(None)
+
+
+def is_open() -> tuple[ColumnElement[bool], ...]:
+    """The conditions of an open incident of a target: the first is looked up in the index on targets and ends."""
+    return incidents.c.resolved_at.is_(None), text(INCIDENT_IS_OPEN)  # type: ignore[return-value]  # used as a condition
 
 
 def stuck(since: datetime) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import (
     OPENINGS,
+    REOPEN_WITHIN,
     Action,
     ChannelEvent,
     Decision,
@@ -59,7 +60,7 @@ class ChannelFailures:
         if channel not in self.channels:
             return
         failing = self._failing(conn) | self._unavailable(conn) | {channel}
-        before, rule = self._current(conn, channel), self.rules.get(channel, self.rule)
+        before, rule = self._current(conn, channel, now), self.rules.get(channel, self.rule)
         decision = decide_channel(rule, before, ChannelEvent.FAILED, now=now)
         recorder = self._recorder(conn, channel_target(channel), now, failing=failing)
         if before is None or decision.action is Action.OPEN:
@@ -75,7 +76,7 @@ class ChannelFailures:
 
     def record_delivery(self, conn: Connection, channel: str, *, now: datetime) -> None:
         """Resolves a channel's incident after a delivery."""
-        self._resolve(conn, self._current(conn, channel), ChannelEvent.DELIVERED, now)
+        self._resolve(conn, self._current(conn, channel, now), ChannelEvent.DELIVERED, now)
 
     def api_messages(self, conn: Connection, incident_ids: Collection[int]) -> Mapping[int, str]:
         """The API's own text by incident, for channels with `include_api_message`."""
@@ -179,8 +180,9 @@ class ChannelFailures:
                 kind=kind,
             )
 
-    def _current(self, conn: Connection, channel: str) -> Incident | None:
-        return incident_store.current(conn, target=channel_target(channel)).get((_CAUSE, ""))
+    def _current(self, conn: Connection, channel: str, now: datetime) -> Incident | None:
+        found = incident_store.current(conn, target=channel_target(channel), resolved_since=now - REOPEN_WITHIN)
+        return found.get((_CAUSE, ""))
 
     def _unavailable(self, conn: Connection) -> frozenset[str]:
         """Channels that are suspended or blocked now, with or without an incident."""

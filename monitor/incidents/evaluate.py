@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from monitor.incidents import members, silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.decide import OPENINGS, Action, Decision, EvidencePoint, decide, evolve
+from monitor.incidents.decide import OPENINGS, REOPEN_WITHIN, Action, Decision, EvidencePoint, decide, evolve
 from monitor.incidents.evidence import (
     detect_crashing,
     detect_empty_sync_log,
@@ -226,7 +226,7 @@ class IncidentEvaluator:
         `evidence` has the highest rank first. If the sync log was empty, no item incident resolves.
         """
         may_resolve = facts.status is RunStatus.COMPLETE and not sync_log_empty
-        current = incident_store.current(conn, target=self.target)
+        current = self._current(conn, now)
         # First of all: an item that went from one bad state to another must be free to join the other incident.
         self._release_members(conn, facts.run_id, current, now, remove_untracked=may_resolve)
         pieces = (
@@ -239,6 +239,11 @@ class IncidentEvaluator:
         changes = [evaluation.evaluate_runs(key) for key in run_keys]
         changes += [evaluation.evaluate_items(key, may_resolve=may_resolve) for key in item_keys]
         return EvaluationResult(evidence=pieces, changes=tuple(filter(None, changes)))
+
+    def _current(self, conn: Connection, now: datetime) -> Mapping[IncidentKey, Incident]:
+        """Open incidents, and those resolved so lately that they matter for evidence of now."""
+        lookback = max(REOPEN_WITHIN, *(rule.window for rule in self.rules.values()))
+        return incident_store.current(conn, target=self.target, resolved_since=now - lookback)
 
     def _release_members(
         self,
@@ -276,7 +281,7 @@ class IncidentEvaluator:
         `read` is None if the sync log could not be read. `inhibitors` are request causes, highest rank first.
         """
         pieces = mark_inhibited(self._monitor_evidence(conn, facts, read, started_at), inhibitors)
-        current = incident_store.current(conn, target=self.target)
+        current = self._current(conn, now)
         keys = [(cause, "") for cause in _RUN_CAUSES if facts.status in run_filter(cause).statuses]
         evaluation = self._evaluation(conn, facts, pieces, current, now, keys=keys)
         changes = tuple(filter(None, (evaluation.evaluate_runs(key) for key in keys)))

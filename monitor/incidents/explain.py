@@ -322,16 +322,21 @@ def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_l
     finished = select(*columns).where(
         runs.c.target == incident.target, runs.c.finished_at.is_not(None), runs.c.status != RunStatus.RUNNING.value
     )
-    earlier = finished.where(runs.c.finished_at < began).order_by(runs.c.id.desc())
-    previous = (
-        conn.execute(earlier.where(runs.c.finished_at >= began - window).limit(_MAX_RUNS_BEFORE)).mappings().all()
+    # by the index on starts: there is none on ends
+    first_start = incident_store.start_of_runs_ended_since
+    earlier = finished.where(runs.c.finished_at < began, runs.c.started_at < began).order_by(runs.c.started_at.desc())
+    in_window = earlier.where(
+        runs.c.finished_at >= began - window, runs.c.started_at >= first_start(incident.target, began - window)
     )
+    previous = conn.execute(in_window.limit(_MAX_RUNS_BEFORE)).mappings().all()
     if len(previous) < at_least:
         previous = conn.execute(earlier.limit(at_least)).mappings().all()
-    during = finished.where(runs.c.finished_at >= began).order_by(runs.c.id).limit(MAX_RUNS)
+    during = finished.where(runs.c.finished_at >= began, runs.c.started_at >= first_start(incident.target, began))
     if incident.resolved_at is not None:
-        during = during.where(runs.c.finished_at <= incident.resolved_at)
-    rows = [*reversed(previous), *conn.execute(during).mappings().all()]
+        ended = incident.resolved_at
+        during = during.where(runs.c.finished_at <= ended, runs.c.started_at <= ended)
+    following = conn.execute(during.order_by(runs.c.started_at).limit(MAX_RUNS)).mappings().all()
+    rows = sorted((*previous, *following), key=lambda row: int(row["id"]))
     seen = _evidence(conn, incident, [row["id"] for row in rows])
     criteria = run_filter(incident.cause)
     return [_run(row, seen.get(row["id"]), criteria) for row in rows]

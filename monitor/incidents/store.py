@@ -18,15 +18,28 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     or_,
     select,
     text,
+    union_all,
     update,
 )
 
 from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
-from monitor.database.tables import active, evidence, incident_events, incidents, items, runs
+from monitor.database.lookups import ENDED, has_status, newest_id, newest_ids
+from monitor.database.tables import (
+    INCIDENT_IS_OPEN,
+    UtcDateTime,
+    active,
+    evidence,
+    incident_events,
+    incidents,
+    is_open,
+    items,
+    runs,
+)
 from monitor.database.text import to_column_text
 from monitor.incidents import members
 from monitor.incidents.decide import EvidencePoint
@@ -49,6 +62,8 @@ from monitor.model import (
 _MAX_RUNS = 5_000
 """Runs that a rule looks at, whatever its window."""
 _MAX_CRASHES = 1_000
+_DEAD_PROCESSES = 50
+"""Runs of processes that died which may lie among the newest crashed ones."""
 
 
 def add_evidence(
@@ -104,11 +119,9 @@ def crash_streak(conn: Connection, *, target: str, at_most: int) -> int:
 
     Several daemons may execute one run key after another: that counts once.
     """
-    finished = runs.c.status.in_([status.value for status in FINISHED])
-    newest_first = (runs.c.started_at.desc(), runs.c.id.desc())
-    last_good = select(runs.c.id).where(runs.c.target == target, finished).order_by(*newest_first).limit(1)
+    last_good = func.coalesce(newest_id(target, FINISHED), 0)
     crashed = select(runs.c.id, runs.c.run_key).where(
-        runs.c.target == target, runs.c.id > func.coalesce(last_good.scalar_subquery(), 0), ended_unforeseen()
+        runs.c.target == target, runs.c.id > last_good, ended_unforeseen()
     )
     rows = conn.execute(crashed.order_by(runs.c.id.desc()).limit(_MAX_CRASHES)).all()
     return min(at_most, len({row.run_key or row.id for row in rows}))
@@ -117,17 +130,32 @@ def crash_streak(conn: Connection, *, target: str, at_most: int) -> int:
 def _finished_runs(
     conn: Connection, target: str, statuses: Iterable[RunStatus], since: datetime, at_least: int
 ) -> Sequence[RowMapping]:
-    ended = and_(
-        runs.c.status.in_(sorted(status.value for status in statuses)),
-        or_(runs.c.status != RunStatus.CRASHED.value, ended_unforeseen()),
+    statuses = sorted(statuses)
+    at_most = at_least + (_DEAD_PROCESSES if RunStatus.CRASHED in statuses else 0)
+    finished = select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered).where(
+        runs.c.finished_at.is_not(None), or_(runs.c.status != RunStatus.CRASHED.value, ended_unforeseen())
     )
-    finished = (
-        select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered)
-        .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None))
-        .order_by(runs.c.id.desc())
-    )
-    rows = conn.execute(finished.where(runs.c.finished_at >= since).limit(_MAX_RUNS)).mappings().all()
-    return rows if len(rows) >= at_least else conn.execute(finished.limit(at_least)).mappings().all()
+    # by the index on starts: there is none on ends
+    in_window = finished.where(
+        runs.c.target == target,
+        has_status(statuses),
+        runs.c.finished_at >= since,
+        runs.c.started_at >= start_of_runs_ended_since(target, since),
+    ).order_by(runs.c.started_at.desc())
+    rows = conn.execute(in_window.limit(_MAX_RUNS)).mappings().all()
+    if len(rows) < at_least:
+        newest = finished.where(runs.c.id.in_(newest_ids(target, statuses, limit=at_most)))
+        rows = conn.execute(newest.order_by(runs.c.id.desc()).limit(at_least)).mappings().all()
+    return sorted(rows, key=lambda row: int(row["id"]), reverse=True)
+
+
+def start_of_runs_ended_since(target: str, moment: datetime) -> ColumnElement[datetime]:
+    """The earliest start of a target's runs that ended at a moment or later.
+
+    Runs of a target do not overlap: one run may have been in progress at that moment, the newest that began before it.
+    """
+    before = select(func.max(runs.c.started_at)).where(runs.c.target == target, runs.c.started_at < moment)
+    return func.coalesce(before.scalar_subquery(), literal(moment, UtcDateTime))
 
 
 def _inhibited_runs(conn: Connection, run_ids: Sequence[int]) -> Mapping[IncidentKey, Mapping[int, bool]]:
@@ -194,10 +222,6 @@ def breakdown_since(conn: Connection, *, target: str, key: IncidentKey, since: d
     return dict(sorted(summed.items(), key=lambda seen: (seen[0] == NOT_SENT, -seen[1], seen[0])))
 
 
-_IS_OPEN = "state <> 'resolved'"
-"""Exactly the condition of the index of open incidents."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentEvent:
     """An event of an incident."""
@@ -209,15 +233,16 @@ class IncidentEvent:
     data: Mapping[str, object]
 
 
-def current(conn: Connection, *, target: str) -> dict[IncidentKey, Incident]:
+def current(conn: Connection, *, target: str, resolved_since: datetime) -> dict[IncidentKey, Incident]:
     """By cause and group, a target's open incident, else the one resolved last; without members.
 
-    The rows stay locked until the caller's writing transaction ends, so an acknowledgement comes before or after it.
+    Those resolved before `resolved_since` are left out. The rows stay locked until the caller's writing transaction
+    ends, so an acknowledgement comes before or after it.
     """
-    # The open incident of a key, if there is one, is its newest.
-    keys = (incidents.c.cause, incidents.c.group_name)
-    newest = select(func.max(incidents.c.id)).where(incidents.c.target == target).group_by(*keys)
-    query = select(incidents).where(incidents.c.id.in_(newest)).order_by(incidents.c.id).with_for_update()
+    ids = select(incidents.c.id).where(incidents.c.target == target)
+    wanted = union_all(ids.where(*is_open()), ids.where(incidents.c.resolved_at >= resolved_since))
+    # oldest first: the newest of each key is kept below, which is the open one if there is one
+    query = select(incidents).where(incidents.c.id.in_(wanted)).order_by(incidents.c.id).with_for_update()
     rows = conn.execute(query).mappings().all()
     seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
     found = (_from_row(row, seen.get(row["evidence_id"])) for row in rows)
@@ -227,7 +252,7 @@ def current(conn: Connection, *, target: str) -> dict[IncidentKey, Incident]:
 def unresolved(conn: Connection, *, target: str) -> list[tuple[Cause, int, datetime]]:
     """Cause, id and first evidence of a target's unresolved incidents (also silenced ones), oldest first."""
     columns = (incidents.c.cause, incidents.c.id, incidents.c.first_evidence_at)
-    query = select(*columns).where(incidents.c.target == target, text(_IS_OPEN)).order_by(incidents.c.id)
+    query = select(*columns).where(incidents.c.target == target, *is_open()).order_by(incidents.c.id)
     return [(Cause(cause), incident_id, since) for cause, incident_id, since in conn.execute(query)]
 
 
@@ -242,7 +267,7 @@ def open_if_absent(conn: Connection, incident: Incident) -> int | None:
     """Stores a new incident of a channel; None if one is open already, as another process may have been faster."""
     key = [incidents.c.target, incidents.c.cause, incidents.c.group_name]
     row = insert_or(conn, incidents).values(_row(incident))
-    once = row.on_conflict_do_nothing(index_elements=key, index_where=text(_IS_OPEN))
+    once = row.on_conflict_do_nothing(index_elements=key, index_where=text(INCIDENT_IS_OPEN))
     return conn.execute(once.returning(incidents.c.id)).scalar()
 
 
@@ -298,10 +323,13 @@ def list_incidents(
 ) -> list[Incident]:
     """Incidents, newest first."""
     query = select(incidents).order_by(incidents.c.id.desc()).limit(limit)
+    ids = select(incidents.c.id).where(text(INCIDENT_IS_OPEN))
     if target is not None:
         query = query.where(incidents.c.target == target)
+        ids = select(incidents.c.id).where(incidents.c.target == target, *is_open())
     if open_only:
-        query = query.where(incidents.c.state != IncidentState.RESOLVED.value)
+        # as a subquery, or the database might follow the ids and pass over all that are resolved
+        query = query.where(incidents.c.id.in_(ids))
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
 
 
@@ -311,7 +339,7 @@ def open_with_cause(conn: Connection, *, cause: Cause, environment: str) -> list
     They stay locked until the caller's writing transaction ends. All writers lock them in this order, so none deadlock.
     """
     about = (incidents.c.cause == cause.value, incidents.c.environment == environment)
-    query = select(incidents).where(*about, text(_IS_OPEN)).order_by(incidents.c.id)
+    query = select(incidents).where(*about, text(INCIDENT_IS_OPEN)).order_by(incidents.c.id)
     return [_incident(conn, row) for row in conn.execute(query.with_for_update()).mappings().all()]
 
 
@@ -321,7 +349,7 @@ def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
     They stay locked until the caller's writing transaction ends. Rows that another transaction has locked are skipped;
     the next delivery finds them.
     """
-    about = (incidents.c.silence_id.is_not(None), incidents.c.environment == environment, text(_IS_OPEN))
+    about = (incidents.c.silence_id.is_not(None), incidents.c.environment == environment, text(INCIDENT_IS_OPEN))
     query = select(incidents).where(*about).order_by(incidents.c.id).with_for_update(skip_locked=True)
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
 
@@ -329,7 +357,7 @@ def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
 def notified_only_on(conn: Connection, *, channel: str, environment: str) -> list[Incident]:
     """The open incidents of an environment that no other channel was notified of, oldest first; locked as above."""
     alone = cast(incidents.c.channels, String) == json.dumps([channel])
-    about = (alone, incidents.c.environment == environment, text(_IS_OPEN))
+    about = (alone, incidents.c.environment == environment, text(INCIDENT_IS_OPEN))
     query = select(incidents).where(*about).order_by(incidents.c.id).with_for_update(skip_locked=True)
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
 
@@ -430,9 +458,8 @@ class PreviousRun:
 
 def previous_run(conn: Connection, *, target: str, before: int) -> PreviousRun | None:
     """The target's last run before this id that ended, whatever its status, or None."""
-    columns = (runs.c.started_at, runs.c.run_key)
-    finished = select(*columns).where(runs.c.target == target, runs.c.status != RunStatus.RUNNING.value)
-    row = conn.execute(finished.where(runs.c.id < before).order_by(runs.c.id.desc()).limit(1)).mappings().first()
+    newest = newest_id(target, ENDED, upto=before - 1)
+    row = conn.execute(select(runs.c.started_at, runs.c.run_key).where(runs.c.id == newest)).mappings().first()
     return None if row is None else PreviousRun(**row)
 
 

@@ -8,13 +8,16 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, union_all
 
 from monitor.database.engine import insert
-from monitor.database.tables import active, incident_events, incidents, item_events, items, reports, runs, snapshots
+from monitor.database.lookups import ENDED, WITH_SNAPSHOT, every_target, has_status, newest_id
+from monitor.database.tables import active, incident_events, incidents, is_open, item_events, items, reports, runs
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 
 _LIFECYCLE_EVENTS = ("opened", "reopened", "resolved")
+_CLOCK_SET_BACK_AT_MOST = timedelta(days=1)
+"""Between an event and a later one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +61,13 @@ def run_before(conn: Connection, *, target: str, at: datetime) -> int:
 
 def last_snapshot_at(conn: Connection, *, target: str, upto: int) -> datetime | None:
     """When the newest run with a snapshot finished, of the runs up to an id; None if there is none."""
-    query = select(runs.c.finished_at).join(snapshots, snapshots.c.run_id == runs.c.id)
-    query = query.where(runs.c.target == target, runs.c.id <= upto).order_by(runs.c.id.desc()).limit(1)
-    return conn.execute(query).scalar()
+    newest = newest_id(target, WITH_SNAPSHOT, upto=upto)
+    return conn.execute(select(runs.c.finished_at).where(runs.c.id == newest)).scalar()
 
 
 def count_runs(conn: Connection, *, target: str, after: int) -> RunCounts | None:
     """The finished runs of a target after a run id; None if there are none."""
-    finished = and_(runs.c.target == target, runs.c.id > after, runs.c.status != RunStatus.RUNNING.value)
+    finished = and_(runs.c.target == target, runs.c.id > after, has_status(ENDED))
     query = select(
         runs.c.status,
         func.count().label("runs"),
@@ -92,7 +94,9 @@ def count_item_changes(conn: Connection, *, target: str, after: int, upto: int, 
     change = case((item_events.c.kind == "state", item_events.c.new), else_=item_events.c.kind).label("to")
     same = and_(items.c.target == item_events.c.target, items.c.item_id == item_events.c.item_id)
     # not by the target of the events: SQLite would scan all of them
-    of_target = select(runs.c.id).where(runs.c.target == target, runs.c.id > after, runs.c.id <= upto)
+    of_target = select(runs.c.id).where(
+        runs.c.target == target, has_status(RunStatus), runs.c.id > after, runs.c.id <= upto
+    )
     of_runs = item_events.c.run_id.in_(of_target)
     each = select(change, items.c.item_id).distinct().join(items, same).where(of_runs, or_(turned, left, back))
     each_one = each.subquery("each_one")
@@ -130,11 +134,21 @@ def incident_changes(
     `after` is the id of an incident event: only later ones count, and with `since` only those from that time on.
     If `of` is None, all targets except `not_of` count.
     """
-    theirs = incidents.c.target == of if of is not None else incidents.c.target.not_in(list(not_of))
+    ids = select(incidents.c.id)
+    if of is not None:
+        ids = ids.where(incidents.c.target == of)
+    else:
+        others = select(every_target(incidents.c.target).c.target)
+        ids = ids.where(incidents.c.target.in_(others), incidents.c.target.not_in(list(not_of)))
+    began = since or _first_event_at(conn, after=after)
+    # only these can have events of the period: the last event of a resolved one is its resolution
+    wanted = ids.where(*is_open())
+    if began is not None:
+        wanted = union_all(wanted, ids.where(incidents.c.resolved_at >= began))
     happened: list[ColumnElement[bool]] = [
         incident_events.c.id > after,
         incident_events.c.kind.in_(_LIFECYCLE_EVENTS),
-        theirs,
+        incidents.c.id.in_(wanted),
     ]
     if since is not None:
         happened.append(incident_events.c.at >= since)
@@ -157,6 +171,13 @@ def incident_changes(
         for row in rows
     ]
     return (rows[0]["incidents"] if rows else 0), found
+
+
+def _first_event_at(conn: Connection, *, after: int) -> datetime | None:
+    """A time before all incident events after an id; None if there are none."""
+    first = select(incident_events.c.at).where(incident_events.c.id > after).order_by(incident_events.c.id).limit(1)
+    at: datetime | None = conn.execute(first).scalar()
+    return None if at is None else at - _CLOCK_SET_BACK_AT_MOST
 
 
 def last_event(conn: Connection) -> int:

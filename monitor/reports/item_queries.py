@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, false, func, or_, select
 
+from monitor.database.lookups import every_target
 from monitor.database.tables import active, item_events, items, stuck
 from monitor.model import PROBLEM_STATES, ItemState
 
@@ -108,7 +109,10 @@ def find(
 ) -> list[ItemRow]:
     """The item with that id, once per target that has it; arguments as in `ItemFilter`."""
     query = _select(_is_stuck(stuck_after, now)).where(items.c.item_id == item_id).order_by(items.c.target)
-    if target is not None:
+    if target is None:
+        # one look-up per target: the index begins with the target
+        query = query.where(items.c.target.in_(select(every_target(items.c.target).c.target)))
+    else:
         query = query.where(items.c.target == target)
     return [_item(row) for row in conn.execute(query).mappings()]
 

@@ -32,11 +32,13 @@ class NotificationRow:
 
 
 def listing(
-    conn: Connection, *, statuses: Collection[str], channel: str | None = None, limit: int
+    conn: Connection, *, statuses: Collection[str] | None, channel: str | None = None, limit: int
 ) -> list[NotificationRow]:
-    """Notifications with these statuses, newest first, at most `limit` (> 0); to one channel, or to all (None)."""
+    """Notifications, newest first, at most `limit` (> 0): with these statuses, and to one channel; None: any."""
     columns = (notifications.c[field.name] for field in fields(NotificationRow))
-    query = select(*columns).where(notifications.c.status.in_(list(statuses)))
+    query = select(*columns)
+    if statuses is not None:
+        query = query.where(notifications.c.status.in_(list(statuses)))
     if channel is not None:
         query = query.where(notifications.c.channel == channel)
     rows = conn.execute(query.order_by(notifications.c.id.desc()).limit(limit)).mappings()
@@ -66,7 +68,7 @@ def undelivered(conn: Connection, *, since: datetime, target: str | None) -> lis
         notifications.c.channel,
         func.sum(case((dead, 1), else_=0)).label("dead"),
         func.sum(case((waiting, 1), else_=0)).label("waiting"),
-    ).where(or_(dead, waiting))
+    ).where(notifications.c.status.in_(["due", "dead"]), or_(dead, waiting))
     if target is not None:
         query = query.join(incidents, incidents.c.id == notifications.c.incident_id).where(incidents.c.target == target)
     rows = conn.execute(query.group_by(notifications.c.channel).order_by(notifications.c.channel))

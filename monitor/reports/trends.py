@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from monitor.database.lookups import ENDED, WITH_SNAPSHOT, has_status, newest_id
 from monitor.database.tables import UtcDateTime, active, item_events, items, runs, snapshots, stuck
 from monitor.model import EXISTING_STATES, PROBLEM_STATES, ItemState, RunStatus
 from monitor.runs.store import HISTORY, HistoryRow, history, history_row
@@ -246,9 +247,6 @@ def _timed(target: str, start: datetime, end: datetime) -> Subquery:
     )
 
 
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastRun:
     """The newest finished run of a target, with or without a snapshot."""
@@ -292,22 +290,19 @@ def newest_snapshot(conn: Connection, *, target: str) -> HistoryRow | None:
 def last_run(conn: Connection, *, target: str) -> LastRun | None:
     """A target's newest finished run; None before the first."""
     columns = [runs.c.id.label("run_id"), *(runs.c[field.name] for field in fields(LastRun)[1:])]
-    finished = select(*columns).where(runs.c.target == target, runs.c.status != RunStatus.RUNNING.value)
-    row = conn.execute(finished.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)).mappings().first()
+    row = conn.execute(select(*columns).where(runs.c.id == newest_id(target, ENDED))).mappings().first()
     return None if row is None else LastRun(**{**row, "status": RunStatus(row["status"])})
 
 
 def unreadable_since(conn: Connection, *, target: str) -> datetime | None:
     """Start of the first of the latest runs in a row that could not read the sync log; None if there are none."""
-    other = (RunStatus.FAILED.value, RunStatus.CRASHED.value, RunStatus.RUNNING.value)
-    read = select(func.max(runs.c.started_at)).where(runs.c.target == target, runs.c.status.not_in(other))
-    last_read = conn.execute(read).scalar() or _LONG_AGO
-    unreadable = runs.c.target == target, runs.c.status == RunStatus.FAILED.value, runs.c.started_at > last_read
-    return conn.execute(select(func.min(runs.c.started_at)).where(*unreadable)).scalar()
+    last_read = func.coalesce(newest_id(target, WITH_SNAPSHOT), 0)
+    unreadable = runs.c.target == target, has_status([RunStatus.FAILED]), runs.c.id > last_read
+    return conn.execute(select(runs.c.started_at).where(*unreadable).order_by(runs.c.id).limit(1)).scalar()
 
 
 def running_since(conn: Connection, *, target: str) -> datetime | None:
     """Start of a target's newest run, if it is not closed yet; it may have crashed."""
-    newest = select(runs.c.status, runs.c.started_at).where(runs.c.target == target)
-    row = conn.execute(newest.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)).first()
+    newest = select(runs.c.status, runs.c.started_at).where(runs.c.id == newest_id(target, RunStatus))
+    row = conn.execute(newest).first()
     return row.started_at if row is not None and row.status == RunStatus.RUNNING.value else None

@@ -4,9 +4,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, column, func, insert, select, table, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    String,
+    column,
+    func,
+    insert,
+    select,
+    table,
+    union_all,
+    update,
+    values,
+)
 
 from monitor.database.engine import in_chunks
+from monitor.database.lookups import WITH_SNAPSHOT, has_status, newest_id, newest_ids
 from monitor.database.tables import item_events, runs, snapshots
 from monitor.database.text import to_column_text
 from monitor.errors import LeaseLostError
@@ -79,8 +93,15 @@ def already_executed(conn: Connection, *, target: str, run_key: str) -> bool:
 
 def last_run_key(conn: Connection, *, target: str) -> str | None:
     """The run key of the target's newest run that has one, running and crashed runs included."""
-    with_run_key = select(runs.c.run_key).where(runs.c.target == target, runs.c.run_key.is_not(None))
-    return conn.execute(with_run_key.order_by(runs.c.id.desc()).limit(1)).scalar()
+    keyed = runs.c.target == target, runs.c.run_key.is_not(None)
+    if conn.execute(select(runs.c.id).where(*keyed).limit(1)).first() is None:
+        return None  # known from the index; the search below would pass over every run
+    newest = []
+    for status in RunStatus:
+        with_run_key = select(runs.c.id, runs.c.run_key).where(*keyed)
+        newest.append(with_run_key.where(runs.c.status == status.value).order_by(runs.c.id.desc()).limit(1).subquery())
+    found = union_all(*(select(each) for each in newest)).subquery("newest")
+    return conn.execute(select(found.c.run_key).order_by(found.c.id.desc()).limit(1)).scalar()
 
 
 def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the call
@@ -132,7 +153,7 @@ def closed_by_owner(conn: Connection, *, run_id: int) -> bool:
 
 
 def _finished() -> ColumnElement[bool]:
-    return runs.c.status.in_([status.value for status in FINISHED])
+    return has_status(FINISHED)
 
 
 def set_throttle_factor(conn: Connection, *, run_id: int, factor: float) -> None:
@@ -142,7 +163,7 @@ def set_throttle_factor(conn: Connection, *, run_id: int, factor: float) -> None
 
 def throttle_factor(conn: Connection, *, target: str) -> float:
     """The share of rate and concurrency that a target uses, from its newest run; 1 before the first."""
-    newest = select(runs.c.throttle_factor).where(runs.c.target == target).order_by(runs.c.id.desc()).limit(1)
+    newest = select(runs.c.throttle_factor).where(runs.c.id == newest_id(target, RunStatus))
     found: float | None = conn.execute(newest).scalar()
     return 1.0 if found is None else found
 
@@ -151,7 +172,8 @@ def min_throttle_factor(conn: Connection, *, targets: Sequence[str]) -> float:
     """The smallest throttle factor of several targets; 1 if none has run."""
     least = 1.0
     for chunk in in_chunks(targets):
-        newest = select(func.max(runs.c.id)).where(runs.c.target.in_(chunk)).group_by(runs.c.target)
+        names = values(column("name", String), name="wanted").data([(target,) for target in chunk]).cte("wanted")
+        newest = select(newest_id(names.c.name, RunStatus, correlate=names)).select_from(names)
         found: float | None = conn.execute(
             select(func.min(runs.c.throttle_factor)).where(runs.c.id.in_(newest))
         ).scalar()
@@ -161,10 +183,8 @@ def min_throttle_factor(conn: Connection, *, targets: Sequence[str]) -> float:
 
 def last_run(conn: Connection, *, target: str) -> LastRun | None:
     """The last run of a target that asked the API and did not crash; None before the first."""
-    asked = runs.c.status.in_([RunStatus.COMPLETE.value, RunStatus.PARTIAL.value, RunStatus.ABORTED.value])
     columns = (runs.c.finished_at, runs.c.status, runs.c.abort_reason)
-    newest = select(*columns).where(runs.c.target == target, asked).order_by(runs.c.id.desc()).limit(1)
-    row = conn.execute(newest).first()
+    row = conn.execute(select(*columns).where(runs.c.id == newest_id(target, WITH_SNAPSHOT))).first()
     if row is None:
         return None
     aborted = row.status == RunStatus.ABORTED.value and row.abort_reason
@@ -180,9 +200,11 @@ def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -
 
 def history(conn: Connection, *, target: str | None, limit: int) -> list[HistoryRow]:
     """The newest `limit` (> 0) snapshots of a target, or of all targets, newest first."""
-    newest = select(HISTORY).order_by(HISTORY.c.started_at.desc(), HISTORY.c.run_id.desc()).limit(limit)
-    if target is not None:
-        newest = newest.where(HISTORY.c.target == target)
+    if target is None:
+        ids = select(snapshots.c.run_id).order_by(snapshots.c.run_id.desc()).limit(limit)
+    else:
+        ids = newest_ids(target, WITH_SNAPSHOT, limit=limit)
+    newest = select(HISTORY).where(HISTORY.c.run_id.in_(ids)).order_by(HISTORY.c.run_id.desc()).limit(limit)
     return [history_row(row) for row in conn.execute(newest).mappings()]
 
 
@@ -195,13 +217,7 @@ def history_row(values: RowMapping) -> HistoryRow:
 
 def last_snapshot(conn: Connection, target: str) -> Snapshot | None:
     """The newest snapshot of a target; None before its first."""
-    newest = (
-        select(*_SNAPSHOT)
-        .join(runs, runs.c.id == snapshots.c.run_id)
-        .where(runs.c.target == target)
-        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
-        .limit(1)
-    )
+    newest = select(*_SNAPSHOT).where(snapshots.c.run_id == newest_id(target, WITH_SNAPSHOT))
     found = conn.execute(newest).mappings().first()
     return None if found is None else Snapshot(**found)
 

@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Engine, ScalarSelect, String, column, func, select, text, values
+from sqlalchemy import Connection, Engine, String, column, func, select, text, values
 
 from monitor.database.engine import connect_read_only, in_chunks, reading
+from monitor.database.lookups import ENDED, WITH_SNAPSHOT, newest_id
 from monitor.database.postgres import shorten_timeouts
 from monitor.database.schema import current
-from monitor.database.tables import incidents, notifications, runs, snapshots
+from monitor.database.tables import INCIDENT_IS_OPEN, incidents, notifications, runs, snapshots
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents.evidence import CRASHES_IN_A_ROW
 from monitor.incidents.store import crash_streak
-from monitor.model import FINISHED, ChannelState, IncidentState, LearnedLimits, RunStatus, Snapshot
+from monitor.model import FINISHED, ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
 from monitor.notifications.routing import LOG_CHANNEL
 from monitor.runs import throttle_store
@@ -91,14 +92,13 @@ def read(
 def _target_states(conn: Connection, targets: Sequence[str]) -> dict[str, TargetState]:
     """One index seek per target and value, whatever the length of the history."""
     names = values(column("name", String), name="wanted").data([(name,) for name in targets]).cte("wanted")
-    finished = runs.c.status.in_([status.value for status in FINISHED])
     chosen = conn.execute(
         select(
             names.c.name,
-            _newest(names.c.name, finished).label("ended"),
-            _newest(names.c.name, runs.c.status == RunStatus.COMPLETE.value).label("complete"),
-            _newest(names.c.name, runs.c.id.in_(select(snapshots.c.run_id))).label("counted"),
-            _newest(names.c.name, runs.c.status != RunStatus.RUNNING.value).label("newest"),
+            newest_id(names.c.name, FINISHED, correlate=names).label("ended"),
+            newest_id(names.c.name, [RunStatus.COMPLETE], correlate=names).label("complete"),
+            newest_id(names.c.name, WITH_SNAPSHOT, correlate=names).label("counted"),
+            newest_id(names.c.name, ENDED, correlate=names).label("newest"),
         )
     ).all()
     ids = {number for row in chosen for number in (row.ended, row.complete) if number is not None}
@@ -113,11 +113,6 @@ def _target_states(conn: Connection, targets: Sequence[str]) -> dict[str, Target
         )
         for row in chosen
     }
-
-
-def _newest(name: ColumnElement[str], *where: ColumnElement[bool]) -> ScalarSelect[int]:
-    newest = select(runs.c.id).where(runs.c.target == name, *where)
-    return newest.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1).scalar_subquery()
 
 
 def _end_times(conn: Connection, ids: Sequence[int]) -> dict[int, datetime]:
@@ -139,9 +134,7 @@ def _snapshots(conn: Connection, ids: Sequence[int]) -> dict[int, Snapshot]:
 
 def _incidents(conn: Connection) -> dict[IncidentLabels, int]:
     kinds = (incidents.c.target, incidents.c.cause, incidents.c.severity)
-    # the same text as in the partial index of unresolved incidents, so that it is used
-    unresolved = text(f"state <> '{IncidentState.RESOLVED.value}'")
-    query = select(*kinds, func.count()).where(unresolved).group_by(*kinds).order_by(*kinds)
+    query = select(*kinds, func.count()).where(text(INCIDENT_IS_OPEN)).group_by(*kinds).order_by(*kinds)
     return {(target, cause, severity): count for target, cause, severity, count in conn.execute(query)}
 
 

@@ -108,8 +108,9 @@ def test_current_is_the_open_incident_of_a_cause_else_the_one_resolved_last(engi
     last_outage = [open_one(engine, cause=Cause.OUTAGE, **resolved) for _ in range(2)][-1]
     still_open = open_one(engine)
     open_one(engine, target="another", cause=Cause.FORBIDDEN)
+    open_one(engine, cause=Cause.FORBIDDEN, state=IncidentState.RESOLVED, resolved_at=NOW - timedelta(seconds=1))
     with reading(engine) as conn:
-        current = incidents.current(conn, target="gloo-prod")
+        current = incidents.current(conn, target="gloo-prod", resolved_since=NOW)
     assert {key: each.id for key, each in current.items()} == {
         (Cause.UNAUTHORIZED, ""): still_open,
         (Cause.OUTAGE, ""): last_outage,
@@ -126,7 +127,7 @@ def test_each_group_has_its_own_current_incident(engine):
         *(open_one(engine, **about, group=group) for group in ("blog", "")),
     )
     with writing(engine) as conn:
-        current = incidents.current(conn, target="gloo-prod")
+        current = incidents.current(conn, target="gloo-prod", resolved_since=NOW)
     assert {group: each.id for (_, group), each in current.items()} == {"faq": faq, "blog": blog, "": whole}
     stored = current[Cause.ITEMS_FAILED, "faq"]
     assert (stored.group, stored.evidence) == ("faq", Evidence(**about, group="faq", count=3))

@@ -1,0 +1,68 @@
+"""The newest runs of a target, and the targets of a table, by index look-ups: they cost the same in a long history.
+
+`… ORDER BY id DESC LIMIT 1` with a condition on the status would pass over every run of another status, for example a
+year of runs that could not read their sync log.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import CTE, Alias, Column, ColumnElement, FromClause, ScalarSelect, Select, func, select, union_all
+
+from monitor.database.tables import runs
+from monitor.model import RunStatus
+
+ENDED = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
+"""Statuses of runs that are closed, whoever closed them."""
+WITH_SNAPSHOT = (RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED)
+"""Statuses of runs that asked the API."""
+
+
+def has_status(statuses: Iterable[RunStatus]) -> ColumnElement[bool]:
+    """The condition of a run with one of these statuses, as an IN list, which databases look up in the index."""
+    return runs.c.status.in_([status.value for status in statuses])
+
+
+def newest_id(
+    target: str | ColumnElement[str],
+    statuses: Iterable[RunStatus],
+    *,
+    upto: int | None = None,
+    correlate: FromClause | None = None,
+) -> ScalarSelect[int | None]:
+    """The id of a target's newest run with one of these statuses and an id up to `upto`; null if there is none.
+
+    `correlate`: the table or CTE of the enclosing query that the column `target` belongs to.
+    """
+    row = runs.alias("newest")
+    seeks = [select(func.max(row.c.id).label("id")).where(*_of(row, target, status, upto)) for status in statuses]
+    if correlate is not None:
+        seeks = [seek.correlate(correlate) for seek in seeks]
+    return select(func.max(union_all(*seeks).subquery("seeks").c.id)).scalar_subquery()
+
+
+def newest_ids(target: str, statuses: Iterable[RunStatus], *, limit: int) -> Select[tuple[int]]:
+    """A query for ids among which are the `limit` (> 0) newest runs of a target with one of these statuses."""
+    row = runs.alias("newest")
+    newest = [
+        select(row.c.id).where(*_of(row, target, status, None)).order_by(row.c.id.desc()).limit(limit).subquery()
+        for status in statuses
+    ]
+    each = union_all(*(select(found.c.id) for found in newest)).subquery("newest_of_each")
+    return select(each.c.id)
+
+
+def _of(
+    row: Alias, target: str | ColumnElement[str], status: RunStatus, upto: int | None
+) -> tuple[ColumnElement[bool], ...]:
+    where = (row.c.target == target, row.c.status == status.value)
+    return where if upto is None else (*where, row.c.id <= upto)
+
+
+def every_target(column: Column[str]) -> CTE:
+    """The distinct values of a column `target` that begins an index, as `target`; the last row is null.
+
+    Each is found by one look-up after the one before it.
+    """
+    found = select(func.min(column).label("target")).cte("targets", recursive=True)
+    following = select(func.min(column)).where(column > found.c.target).scalar_subquery()
+    return found.union_all(select(following).where(found.c.target.is_not(None)))
