@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all process thorough drill docs survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
+.PHONY: demo test test-all process thorough drill docs survive check fmt fmt-check lint manifests types imports cov bench bench-client bench-history mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -82,6 +82,9 @@ bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 
 bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx and requests: six minutes
 	@$(BIN)/python benchmarks/client.py $(BENCH)
+
+bench-history: .venv/.installed ## commands beside a year of runs, and the plan of every statement: ten minutes; BENCH=--postgresql
+	@$(BIN)/python benchmarks/history.py $(BENCH)
 
 mutants: .venv/.installed ## mutate the client's rules, and count the mutants that no test notices: five minutes
 	@nice -n 19 $(SCRIPT) scripts/mutation_score.py

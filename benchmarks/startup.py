@@ -57,16 +57,20 @@ class _Command:
 
 
 def _cpu_s(command: _Command) -> float:
-    """User and system CPU seconds of one process."""
     command.before()
+    return cpu_seconds(command.line, command.folder)
+
+
+def cpu_seconds(line: Sequence[str], folder: Path | None) -> float:
+    """User and system CPU seconds of one process. SystemExit, with its output, if it fails."""
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command.line, cwd=command.folder, stdout=said, stderr=said, env=_ENVIRONMENT)
+        process = subprocess.Popen(line, cwd=folder, stdout=said, stderr=said, env=_ENVIRONMENT)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
             text = said.read().decode(errors="replace")[-2000:]
-            raise SystemExit(f"{command.figure} ended with {process.returncode}:\n{text}")
+            raise SystemExit(f"{' '.join(line)} ended with {process.returncode}:\n{text}")
     return usage.ru_utime + usage.ru_stime
 
 
@@ -85,7 +89,8 @@ def _serve() -> None:
 
 
 @contextlib.contextmanager
-def _sandbox() -> Iterator[dict[str, Any]]:
+def sandbox() -> Iterator[dict[str, Any]]:
+    """A sandbox in another process: its URL, credentials and items."""
     command = [sys.executable, __file__, "--serve"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -163,7 +168,7 @@ def _rows(nothing_s: Sequence[float], spent_s: Mapping[str, Sequence[float]]) ->
 
 
 def _measure(ours: Installed, rounds: int, folder: Path, postgres: str) -> None:
-    with _sandbox() as engine:
+    with sandbox() as engine:
         nothing = _Command(figure="python -c pass", line=[str(ours.python), "-c", "pass"])
         commands = _commands(ours, folder, engine, postgres)
         nothing_s: list[float] = []
