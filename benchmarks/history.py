@@ -142,7 +142,8 @@ def look_at_statements(build: Build) -> None:
     with contextlib.chdir(build.folder), recorder.recording():
         for command in COMMANDS:
             words = command.format(target=TARGET, incident=100_000_000, item="item-1").split()
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            said = io.TextIOWrapper(io.BytesIO())
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 command_line(words)
         with reading(engine) as conn:
             names = [f"t{number:03}" for number in range(TARGETS)]

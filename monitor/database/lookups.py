@@ -6,7 +6,7 @@ year of runs that could not read their sync log.
 
 from collections.abc import Iterable
 
-from sqlalchemy import CTE, Alias, Column, ColumnElement, FromClause, ScalarSelect, Select, func, select, union_all
+from sqlalchemy import CTE, Column, ColumnElement, FromClause, ScalarSelect, Select, func, select, union_all
 
 from monitor.database.tables import runs
 from monitor.model import RunStatus
@@ -52,7 +52,7 @@ def newest_ids(target: str, statuses: Iterable[RunStatus], *, limit: int) -> Sel
 
 
 def _of(
-    row: Alias, target: str | ColumnElement[str], status: RunStatus, upto: int | None
+    row: FromClause, target: str | ColumnElement[str], status: RunStatus, upto: int | None
 ) -> tuple[ColumnElement[bool], ...]:
     where = (row.c.target == target, row.c.status == status.value)
     return where if upto is None else (*where, row.c.id <= upto)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
-from monitor.model import ItemState
+from monitor.model import IncidentState, ItemState
 
 Key = BigInteger().with_variant(Integer, "sqlite")
 """SQLite assigns ids only to INTEGER PRIMARY KEY."""
@@ -382,7 +382,7 @@ def active() -> tuple[ColumnElement[bool], ...]:
 
 def is_open() -> tuple[ColumnElement[bool], ...]:
     """The conditions of an open incident of a target: the first is looked up in the index on targets and ends."""
-    return incidents.c.resolved_at.is_(None), text(INCIDENT_IS_OPEN)  # type: ignore[return-value]  # used as a condition
+    return incidents.c.resolved_at.is_(None), incidents.c.state != IncidentState.RESOLVED.value
 
 
 def stuck(since: datetime) -> ColumnElement[bool]:

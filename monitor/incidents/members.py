@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select, true, update
 
-from monitor.database.tables import active, incidents, items, stuck
+from monitor.database.tables import active, incidents, is_open, items, stuck
 from monitor.incidents.evidence import MAX_SAMPLES
 from monitor.incidents.rulebook import GroupBy, Rule
 from monitor.model import ITEM_CAUSES, Cause, Evidence, Incident, IncidentKey, IncidentState, ItemState
@@ -131,8 +131,13 @@ class Membership:
     def incidents_losing_members(
         self, conn: Connection, cause: Cause, *, now: datetime, remove_untracked: bool
     ) -> frozenset[int]:
-        """The ids of the cause's incidents that `release` would take members from."""
-        of_cause = and_(incidents.c.id == items.c.incident_id, incidents.c.cause == cause.value)
+        """The ids of the cause's open incidents that `release` would take members from."""
+        of_cause = and_(
+            incidents.c.id == items.c.incident_id,
+            incidents.c.cause == cause.value,
+            incidents.c.target == self.target,
+            *is_open(),
+        )
         stayed = or_(incidents.c.group_name == "", _group == incidents.c.group_name)
         leaving = self._recovered(cause, now, stayed)
         if remove_untracked:

@@ -51,8 +51,9 @@ def find(conn: Connection, silence_id: int, *, lock: bool = False) -> Silence | 
 def active(conn: Connection, *, now: datetime) -> tuple[Silence, ...]:
     """The silences that are active at a moment, oldest first."""
     where = (silences.c.starts_at <= now, silences.c.ends_at > now)
-    rows = conn.execute(select(silences).where(*where).order_by(silences.c.id)).mappings()
-    return tuple(_silence(row) for row in rows)
+    rows = conn.execute(select(silences).where(*where)).mappings()
+    # sorted here: to have them in order, SQLite would pass over all that have ended
+    return tuple(sorted((_silence(row) for row in rows), key=lambda silence: silence.id))
 
 
 def list_silences(conn: Connection, *, ending_after: datetime | None = None, limit: int = 10_000) -> list[Silence]:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Row,
     RowMapping,
+    Select,
     String,
     and_,
     cast,
@@ -339,8 +340,8 @@ def open_with_cause(conn: Connection, *, cause: Cause, environment: str) -> list
     They stay locked until the caller's writing transaction ends. All writers lock them in this order, so none deadlock.
     """
     about = (incidents.c.cause == cause.value, incidents.c.environment == environment)
-    query = select(incidents).where(*about, text(INCIDENT_IS_OPEN)).order_by(incidents.c.id)
-    return [_incident(conn, row) for row in conn.execute(query.with_for_update()).mappings().all()]
+    query = _open_incidents(*about).with_for_update()
+    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
 
 
 def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
@@ -349,16 +350,15 @@ def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
     They stay locked until the caller's writing transaction ends. Rows that another transaction has locked are skipped;
     the next delivery finds them.
     """
-    about = (incidents.c.silence_id.is_not(None), incidents.c.environment == environment, text(INCIDENT_IS_OPEN))
-    query = select(incidents).where(*about).order_by(incidents.c.id).with_for_update(skip_locked=True)
+    about = (incidents.c.silence_id.is_not(None), incidents.c.environment == environment)
+    query = _open_incidents(*about).with_for_update(skip_locked=True)
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
 
 
 def notified_only_on(conn: Connection, *, channel: str, environment: str) -> list[Incident]:
     """The open incidents of an environment that no other channel was notified of, oldest first; locked as above."""
     alone = cast(incidents.c.channels, String) == json.dumps([channel])
-    about = (alone, incidents.c.environment == environment, text(INCIDENT_IS_OPEN))
-    query = select(incidents).where(*about).order_by(incidents.c.id).with_for_update(skip_locked=True)
+    query = _open_incidents(alone, incidents.c.environment == environment).with_for_update(skip_locked=True)
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
 
 
@@ -366,6 +366,14 @@ def last_error(conn: Connection, incident_id: int) -> str | None:
     """The last error in the incident's events, in our own words; None without one."""
     errors = (event.data.get("error") for event in reversed(events(conn, incident_id)))
     return next((error for error in errors if isinstance(error, str)), None)
+
+
+def _open_incidents(*about: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
+    """Open incidents of any target that meet the conditions, oldest first."""
+    # the ids from the partial index: to have them in order, SQLite would pass over all that are resolved
+    ids = select(incidents.c.id).where(text(INCIDENT_IS_OPEN))
+    query = select(incidents).where(incidents.c.id.in_(ids), text(INCIDENT_IS_OPEN), *about)
+    return query.order_by(incidents.c.id)
 
 
 def find(conn: Connection, incident_id: int, *, lock: bool = False) -> Incident | None:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select,
 
 from monitor.database.engine import insert
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT, every_target, has_status, newest_id
-from monitor.database.tables import active, incident_events, incidents, is_open, item_events, items, reports, runs
+from monitor.database.tables import active, incident_events, incidents, item_events, items, reports, runs
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 
 _LIFECYCLE_EVENTS = ("opened", "reopened", "resolved")
@@ -142,13 +142,13 @@ def incident_changes(
         ids = ids.where(incidents.c.target.in_(others), incidents.c.target.not_in(list(not_of)))
     began = since or _first_event_at(conn, after=after)
     # only these can have events of the period: the last event of a resolved one is its resolution
-    wanted = ids.where(*is_open())
+    wanted = [ids.where(incidents.c.resolved_at.is_(None))]
     if began is not None:
-        wanted = union_all(wanted, ids.where(incidents.c.resolved_at >= began))
+        wanted.append(ids.where(incidents.c.resolved_at >= began))
     happened: list[ColumnElement[bool]] = [
         incident_events.c.id > after,
         incident_events.c.kind.in_(_LIFECYCLE_EVENTS),
-        incidents.c.id.in_(wanted),
+        incidents.c.id.in_(union_all(*wanted)),
     ]
     if since is not None:
         happened.append(incident_events.c.at >= since)

@@ -13,8 +13,9 @@ from monitor.runs import store as run_store
 from monitor.web import database_probe
 
 SHORT, LONG = 300, 3_000
+EVERY_S = 600
+"""Two days of runs are longer than anything that a rule or a report looks back."""
 MORE = '[schedule]\nevery = "1m"\n\n[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
-CHANNEL_AND_TARGET = {"channel": "oncall", "target": "gloo"}
 
 
 @pytest.fixture
@@ -32,13 +33,16 @@ def watched(world):
 def fill(world, *, runs, first_id, end, status):
     with writing(world.app.engine) as conn:
         message = conn.scalar(text("SELECT CAST(message AS TEXT) FROM notifications LIMIT 1"))
-        Years(targets=("gloo",), runs=runs, end=end, status=status, first_id=first_id, message=message).fill(conn)
+        Years(
+            targets=("gloo",), runs=runs, every_s=EVERY_S, end=end, status=status, first_id=first_id, message=message
+        ).fill(conn)
     with world.app.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         analyse(conn)
 
 
 def operate(world, here):
     """Two runs, one of which opens an incident and one of which resolves it, every command, and the endpoints."""
+    incident = world.rows("SELECT id FROM incidents WHERE cause = 'items_failed' ORDER BY id")[0]["id"]
     world.close()
     recorder = Recorder()
     with recorder.recording():
@@ -46,7 +50,6 @@ def operate(world, here):
             world.sandbox.set_status(world.items[1], status)
             world.clock.now = datetime.now(UTC)
             world.run()
-        incident = world.rows("SELECT id FROM incidents WHERE cause = 'items_failed'")[0]["id"]
         for command in COMMANDS:
             words = command.format(target="gloo", incident=incident, item=world.items[0]).split()
             done = here(world, *words)
@@ -81,7 +84,7 @@ def test_no_statement_reads_more_when_the_history_is_ten_times_as_long(watched, 
     fill(watched, runs=SHORT, first_id=100_000, end=now, status=status)
     operate(watched, here)
     short = work(watched, operate(watched, here))
-    fill(watched, runs=LONG, first_id=1_000, end=now - timedelta(minutes=SHORT), status=status)
+    fill(watched, runs=LONG, first_id=1_000, end=now - timedelta(seconds=SHORT * EVERY_S), status=status)
     long = work(watched, operate(watched, here))
     allowed = 2_000 if database_kind == "sqlite" else 200
     grown = {shape: (short.get(shape, 0), cost) for shape, cost in long.items()

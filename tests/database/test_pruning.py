@@ -306,7 +306,7 @@ def observations(engine, now):
                 trends.newest_snapshot(conn, target=target),
                 trends.running_since(conn, target=target),
                 [run_key for run_key in range(8) if runs.already_executed(conn, target=target, run_key=str(run_key))],
-                incidents.current(conn, target=target),
+                incidents.current(conn, target=target, resolved_since=NOW - 3000 * DAY),
                 incidents.unresolved(conn, target=target),
             )
         reported = [

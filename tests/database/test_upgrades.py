@@ -20,7 +20,7 @@ from database.older import (
     stored,
     version,
 )
-from sqlalchemy import make_url, text
+from sqlalchemy import inspect, make_url, text
 
 from monitor.database import migrate as migrating_module
 from monitor.database import schema
@@ -292,10 +292,35 @@ def test_stored_names_are_converted_up_and_down(database_url):
     assert history_columns(database_url)[3] == "run_key"
 
 
+def test_the_indexes_of_history_come_and_go_with_data(database_url):
+    before = bring_to(database_url, "0005")
+    had = indexes(database_url)
+    schema.upgrade(database_url)
+    assert indexes(database_url) - had >= {
+        "ix_incidents_target_id", "ix_incidents_target_resolved_at", "ix_notifications_channel_id",
+        "ix_notifications_thread", "ix_runs_target_status_id",
+    }  # fmt: skip
+    assert in_old_shape(before, stored(database_url)) == before
+    move_to(database_url, "0005")
+    assert (indexes(database_url), stored(database_url)) == (had, before)
+    schema.upgrade(database_url)
+
+
+def indexes(url):
+    """The names of the indexes of all tables."""
+    engine = connect(url)
+    with reading(engine) as conn:
+        found = inspect(conn)
+        names = {index["name"] for table in found.get_table_names() for index in found.get_indexes(table)}
+    engine.dispose()
+    return names
+
+
 @pytest.mark.parametrize("revision", OLDER)
 def test_the_view_exists_at_every_revision(database_url, revision):
     bring_to(database_url, revision)
-    assert (history_rows(database_url), history_columns(database_url)[3]) == (7, "slot")
+    name = "slot" if revision < "0005" else "run_key"
+    assert (history_rows(database_url), history_columns(database_url)[3]) == (7, name)
 
 
 def test_grants_on_the_view_are_kept(new_postgres):

@@ -304,7 +304,7 @@ def test_an_acknowledgement_in_another_process_is_not_overwritten_by_a_run(rooms
     rooms.run()
     running = threading.Thread(target=rooms.run)
     with writing(rooms.engine) as conn:
-        (mine,) = incidents.current(conn, target="gloo").values()
+        (mine,) = incidents.current(conn, target="gloo", resolved_since=NOW).values()
         acknowledged = replace(mine, state=IncidentState.ACKNOWLEDGED, acknowledged_by="ann", acknowledged_at=NOW)
         incidents.save(conn, acknowledged)
         running.start()

@@ -72,7 +72,7 @@ def test_the_marks_equal_those_computed_from_all_rows(engine, offsets, cuts):
         past.run(NOW + offset * MINUTE, target=target)
     bounds = [NOW + cut * MINUTE for cut in sorted(cuts)]
     with reading(engine) as conn:
-        rows = history(conn, target=target, limit=1000)
+        rows = sorted(history(conn, target=target, limit=1000), key=lambda row: row.started_at, reverse=True)
     expected = [
         next((row.run_id for row in rows if start < row.started_at <= end), None) for start, end in pairwise(bounds)
     ]

@@ -18,11 +18,12 @@ GROWING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Years:
-    """`runs` of each target, a minute apart, the last one a minute before `end`, and what they left behind."""
+    """`runs` of each target, `every_s` apart, the last one so long before `end`, and what they left behind."""
 
     targets: tuple[str, ...]
     runs: int
     end: datetime
+    every_s: int = 60
     status: str = "complete"
     """Of all runs; only complete, partial and aborted ones get a snapshot."""
     events_per_run: int = 5
@@ -75,7 +76,7 @@ class Years:
         incidents = max(1, total // self.runs_per_incident)
         values: dict[str, object] = {
             "first": self.first_id, "total": total, "targets": count, "items": self.items, "status": self.status,
-            "runs": self.runs, "end": self.end.strftime("%Y-%m-%d %H:%M:%S"), "of_runs": total,
+            "runs": self.runs, "every": self.every_s, "end": self.end.strftime("%Y-%m-%d %H:%M:%S"), "of_runs": total,
             "per_run": self.events_per_run, "of_events": total * self.events_per_run,
             "per_incident": self.runs_per_incident, "of_incidents": incidents, "of_messages": 2 * incidents,
             "of_silences": incidents, "empty": "{}", "message": self.message,
@@ -85,10 +86,10 @@ class Years:
 
 
 _NUMBERED = ("runs", "evidence", "incidents", "incident_events", "notifications", "silences", "item_events")
-_AGE = "(:runs - n.i / :targets) * 60"
+_AGE = "(:runs - n.i / :targets) * :every"
 """Of run i in seconds: targets take turns."""
-_INCIDENT_AGE = "(:runs - n.i * :per_incident / :targets) * 60"
-_MESSAGE_AGE = "(:runs - n.i / 2 * :per_incident / :targets) * 60"
+_INCIDENT_AGE = "(:runs - n.i * :per_incident / :targets) * :every"
+_MESSAGE_AGE = "(:runs - n.i / 2 * :per_incident / :targets) * :every"
 _STATEMENTS = (
     f"""INSERT INTO runs (id, target, environment, epoch, status, due, answered, started_at, finished_at)
     SELECT :first + n.i, t.name, 'test', 0, :status, 20, 20, [ago {_AGE}], [ago {_AGE} - 5]
