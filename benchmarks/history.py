@@ -39,6 +39,8 @@ from monitor.web import database_probe
 
 TARGETS, RUNS, EVENTS_PER_RUN, YEAR = 500, 2_000, 5, 365 * 24 * 60
 ROUNDS = 3
+FEW = 2_000
+"""Rows or steps that a statement may cost without an index."""
 TARGET = "t000"
 _MESSAGE = msgspec.json.encode(message()).decode()
 _TIMED = (
@@ -89,7 +91,15 @@ def fill(build: Build, runs: int, years: int) -> float:
         targets=names, runs=runs, end=end, events_per_run=EVENTS_PER_RUN, first_id=100_000_000, message=_MESSAGE
     )
     before = end - timedelta(minutes=runs)
-    older = Years(targets=names[:years], runs=YEAR, end=before, events_per_run=0, first_id=1_000_000, message=_MESSAGE)
+    older = Years(
+        targets=names[:years],
+        runs=YEAR,
+        end=before,
+        events_per_run=0,
+        runs_per_incident=1_000,
+        first_id=1_000_000,
+        message=_MESSAGE,
+    )
     with writing(engine) as conn:
         indexes = _drop_indexes(conn)
         older.fill(conn)
@@ -168,15 +178,18 @@ def look_at_statements(build: Build) -> None:
 
 
 def _looked_at(conn: Connection, statement: Statement, used: set[str]) -> tuple[str, int, float] | None:
-    """Verdict, cost and time in ms of one statement; None if it does not read a table."""
+    """Verdict, cost and time in ms of one statement; None if it does not read a table.
+
+    It is no scan if a limit ends it after a few rows.
+    """
     if conn.dialect.name == "postgresql":
         plan = postgres_plan(conn, statement)
         if plan is None:
             return None
         used.update(str(node["Index Name"]) for node in nodes(plan["Plan"]) if "Index Name" in node)
         scans = [node for node in nodes(plan["Plan"]) if node["Node Type"] == "Seq Scan"]
-        verdict = "scan" if any(node["Relation Name"] in GROWING for node in scans) else "index"
-        return verdict, sum(rows_read(plan).values()), float(plan["Execution Time"])
+        cost, scanned = sum(rows_read(plan).values()), {node["Relation Name"] for node in scans}
+        return _verdict(scanned, cost), cost, float(plan["Execution Time"])
     lines = sqlite_plan(conn, statement)
     if not any(line.startswith(("SCAN", "SEARCH")) for line in lines):
         return None
@@ -186,7 +199,12 @@ def _looked_at(conn: Connection, statement: Statement, used: set[str]) -> tuple[
     if statement.sql.lstrip().upper().startswith(("SELECT", "WITH")):
         conn.exec_driver_sql(statement.sql, statement.parameters).fetchall()
     took_ms = (time.perf_counter() - began_s) * 1000
-    return "scan" if set(scans) & set(GROWING) else "index", statement.steps // statement.times, took_ms
+    cost = statement.steps // statement.times
+    return _verdict(set(scans), cost), cost, took_ms
+
+
+def _verdict(scanned: set[str], cost: int) -> str:
+    return "scan" if scanned & set(GROWING) and cost > FEW else "index"
 
 
 def _index_names(conn: Connection) -> list[str]:

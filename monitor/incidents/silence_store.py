@@ -58,10 +58,11 @@ def active(conn: Connection, *, now: datetime) -> tuple[Silence, ...]:
 
 def list_silences(conn: Connection, *, ending_after: datetime | None = None, limit: int = 10_000) -> list[Silence]:
     """Silences, newest first: all, or those that end after a moment."""
-    query = select(silences).order_by(silences.c.id.desc()).limit(limit)
-    if ending_after is not None:
-        query = query.where(silences.c.ends_at > ending_after)
-    return [_silence(row) for row in conn.execute(query).mappings()]
+    if ending_after is None:
+        newest = select(silences).order_by(silences.c.id.desc()).limit(limit)
+        return [_silence(row) for row in conn.execute(newest).mappings()]
+    rows = conn.execute(select(silences).where(silences.c.ends_at > ending_after)).mappings()
+    return sorted((_silence(row) for row in rows), key=lambda silence: silence.id, reverse=True)[:limit]
 
 
 def _silence(row: RowMapping) -> Silence:
