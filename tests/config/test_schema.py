@@ -40,7 +40,7 @@ def target(auth):
 
 def test_a_target_is_made_from_its_parts(target, auth):
     assert target.auth is auth
-    assert target.sync_log.url.reveal() == "postgresql+psycopg://db/x"
+    assert target.sync_log.url.reveal() == "postgres://db/x"
     assert target.check.deadline == timedelta(seconds=10)
     assert target.schedule.explicit
 
@@ -52,12 +52,7 @@ def test_a_configuration_lists_every_secret_in_it(target, auth):
     revealed = [secret.reveal() for secret in config.secrets()]
 
     credential = auth.api_key if isinstance(auth, ApiKeyConfig) else auth.client_secret
-    assert revealed == [
-        "sqlite:///monitor.db",
-        credential.reveal(),
-        "postgresql+psycopg://db/x",
-        "https://hooks.example/x",
-    ]
+    assert revealed == ["sqlite:///monitor.db", credential.reveal(), "postgres://db/x", "https://hooks.example/x"]
 
 
 def test_a_route_matches_one_or_several_patterns_and_can_continue():
