@@ -290,7 +290,7 @@ class IncidentEvaluator:
     def evaluate_crash(self, conn: Connection, *, facts: RunFacts, now: datetime) -> EvaluationResult:
         """Evaluates a run that ended by an error that nobody foresaw. It counts for `run_crashing` alone."""
         key = (Cause.RUN_CRASHING, "")
-        current = incident_store.current(conn, target=self.target)
+        current = self._current(conn, now)
         known = key in current and current[key].state is not IncidentState.RESOLVED
         streak = incident_store.crash_streak(conn, target=self.target, at_most=_MAX_STREAK)
         piece = detect_crashing(streak, known=known)

@@ -5,6 +5,7 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from database.older import revisions
 from support.observed import events
 from support.receiver import Receiver
 
@@ -198,10 +199,13 @@ def test_db_commands_on_an_empty_database(here, small_world):
     assert empty.stdout.startswith("The database is empty; this program needs ")
     assert not path.exists()
     first, second = here(small_world, "db", "upgrade"), here(small_world, "db", "upgrade")
-    assert first.stdout == "The database is at this program's schema (upgraded: 0001, 0002, 0003, 0004, 0005).\n"
+    assert first.stdout == f"The database is at this program's schema (upgraded: {', '.join(revisions())}).\n"
     assert second.stdout == "The database is at this program's schema (nothing to do).\n"
     current = here(small_world, "db", "current")
-    assert (current.returncode, current.stdout) == (0, "The database is at schema 0005, which is this program's.\n")
+    assert (current.returncode, current.stdout) == (
+        0,
+        f"The database is at schema {revisions()[-1]}, which is this program's.\n",
+    )
     with sqlite3.connect(path) as made:
         tables = {name for (name,) in made.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     made.close()
