@@ -89,7 +89,7 @@ def _lock_on_server(conn: Connection, wait_s: float) -> None:
 def _migration_lock(url: str, wait_s: float) -> Iterator[None]:
     """The lock of a SQLite file, which is taken before the transaction begins."""
     parsed = parse(url)
-    with _file_lock(location_of(parsed), wait_s) if is_sqlite(parsed) else contextlib.nullcontext():
+    with _file_lock(str(parsed.database), wait_s) if is_sqlite(parsed) else contextlib.nullcontext():
         yield
 
 

@@ -34,7 +34,7 @@ from monitor.database.tables import (
     runs,
 )
 from monitor.database.tables import snapshots as snapshot_rows
-from monitor.database.urls import is_sqlite, location_of
+from monitor.database.urls import is_sqlite
 from monitor.model import IncidentState, ItemState, RunStatus
 
 _TABLES = {Prunable.SNAPSHOTS: runs, Prunable.ITEM_EVENTS: item_events, Prunable.NOTIFICATIONS: notifications}
@@ -236,6 +236,6 @@ def database_size(engine: Engine) -> int:
     """Size on disk in bytes, with the write-ahead log; 0 for a server."""
     if not is_sqlite(engine.url):
         return 0
-    file = Path(location_of(engine.url))
+    file = Path(str(engine.url.database))
     parts = (file, file.with_name(f"{file.name}-wal"))
     return sum(each.stat().st_size for each in parts if each.exists())
