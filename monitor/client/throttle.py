@@ -147,14 +147,19 @@ class Throttle:
             self.rate_limiter.accepted(now_s)
         else:
             self.concurrency.on_overload(started_s=started_s, now_s=now_s)
-            if failure.status == 429 or verdict is Verdict.REFUSAL:
-                self.rate_limiter.refused(now_s)
-            elif verdict is Verdict.FEW_REFUSALS:
-                self.rate_limiter.refused_once(now_s, started_s=started_s)
+            self._slow_down(failure, verdict, started_s=started_s, now_s=now_s)
         rate_limit = self._header_reader.read(headers, self.utcnow())
         if rate_limit is not None:
             self.rate_limiter.observe(rate_limit, sent_s=started_s, in_flight=self.in_flight)
         self._wake()
+
+    def _slow_down(self, failure: ApiError, verdict: Verdict, *, started_s: float, now_s: float) -> None:
+        if failure.status == 429 or verdict is Verdict.REFUSAL:
+            self.rate_limiter.refused(now_s, by_503=failure.status == 503)
+        elif verdict is Verdict.FEW_REFUSALS:
+            self.rate_limiter.refused_once(now_s, started_s=started_s)
+        elif verdict is Verdict.OUTAGE:
+            self.rate_limiter.forget_503s()
 
     def _record_in_breaker(self, failure: ApiError | None, verdict: Verdict, *, is_sample: bool) -> None:
         """A refusal is no outage; once it turns out to be one, the breaker hears of all of them."""

@@ -37,6 +37,7 @@ class RateLimiter:
         self._throttle_factor = 1.0
         self._announced_gap_s = 0.0
         self._capacity = CapacityEstimator(share)
+        self._learned_per_s, self._any_429 = learned_per_s, False
         self._probe = CubicProbe(learned_per_s)
         self._unlimited = ceiling_per_s is None and learned_per_s is None
         self._starts = 0
@@ -94,9 +95,12 @@ class RateLimiter:
         """A reply came that was not a 429."""
         self._probe.accepted(now_s)
 
-    def refused(self, now_s: float) -> None:
-        """A 429 came. Several of requests that were in flight together count once."""
+    def refused(self, now_s: float, *, by_503: bool = False) -> None:
+        """A 429 came, or a 503 that means the same: see `unannounced`. Several of requests that were in flight together
+        count once.
+        """
         self._unlimited = False
+        self._any_429 = self._any_429 or not by_503
         self._rejections += 1
         if self._capacity.known:
             self._capacity.refused(now_s)
@@ -108,6 +112,11 @@ class RateLimiter:
         self._unlimited = False
         if not self._capacity.known:
             self._probe.refused_once(now_s, started_s=started_s)
+
+    def forget_503s(self) -> None:
+        """The 503s were no refusals: the rate is again what it was before them, unless a 429 came too."""
+        if not self._any_429:
+            self._probe = CubicProbe(self._learned_per_s)
 
     def _gap_s(self, now_s: float) -> float:
         """Seconds from the last start to the next."""

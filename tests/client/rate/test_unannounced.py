@@ -170,3 +170,17 @@ def test_an_outage_in_the_middle_of_a_run_opens_the_breaker_after_all():
         throttle.in_flight += 1
         throttle.release(failure, {}, started_s=clock[0] - 0.01)
     assert throttle.breaker.open
+    assert throttle.rate_limiter.per_s is None, "what the 503s taught is forgotten"
+
+
+def test_what_429s_taught_stays_when_503s_were_no_refusals():
+    limiter = RateLimiter(ceiling_per_s=None, share=1.0)
+    for by_503 in (True, False):
+        limiter.wait_s(0.0, 0)
+        limiter.accepted(1.0)
+        limiter.refused(1.0, by_503=by_503)
+    limiter.wait_s(3.0, 0)
+    limiter.accepted(3.5)
+    learned = limiter.per_s
+    limiter.forget_503s()
+    assert limiter.per_s == learned is not None
