@@ -81,7 +81,7 @@ class HttpxTransport:
         started_s = time.monotonic()
         received = await self._send_once(self._client, request, timeout_s, sink, read_timeout_s)
         if isinstance(received, Reply):
-            self._reuse.record_answer()
+            self._reuse.record_answer(request)
         elif self._reuse.may_repeat(request, received, started_s=started_s):
             self._fresh_client = self._fresh_client or self._open(reuse=False)
             left_s = timeout_s - (time.monotonic() - started_s)

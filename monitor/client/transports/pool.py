@@ -125,9 +125,12 @@ class ReuseTracker:
     def __init__(self) -> None:
         self._answered_s = -math.inf
 
-    def record_answer(self) -> None:
-        """Notes that an answer is complete: its connection is idle now."""
-        self._answered_s = time.monotonic()
+    def record_answer(self, request: Request) -> None:
+        """Notes that an answer is complete: its connection is idle now. A granted token says nothing about the API: a
+        service that drops all other requests is down.
+        """
+        if request.operation is not Operation.TOKEN:
+            self._answered_s = time.monotonic()
 
     def may_repeat(self, request: Request, fault: Reply | TransportFault, *, started_s: float) -> bool:
         """Whether to repeat the request at once on a new connection: that is no second attempt."""

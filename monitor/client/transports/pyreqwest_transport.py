@@ -57,7 +57,7 @@ class PyreqwestTransport:
         started_s = time.monotonic()
         received = await self._send_once(self._client, request, timeout_s, sink, read_timeout_s)
         if isinstance(received, Reply):
-            self._reuse.record_answer()
+            self._reuse.record_answer(request)
         elif self._reuse.may_repeat(request, received, started_s=started_s):
             left_s = timeout_s - (time.monotonic() - started_s)
             return await self._send_once(self._fresh(), request, left_s, sink, read_timeout_s)
