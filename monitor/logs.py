@@ -90,8 +90,8 @@ _MAX_TEXT = 2_000
 _MAX_TRACEBACK = 8_000
 _MAX_DEPTH = 6
 _MAX_ELEMENTS = 50
-_MIN_SECRET_CHARS = 4
-"""Masking a shorter value everywhere would mask ordinary words."""
+_MIN_SECRET_CHARS = 8
+"""Masking a shorter value everywhere would mask ordinary words: `api_key = "index"` in the status `indexed`."""
 
 _MIN_TOKEN_CHARS = 10
 """Shorter parts of a URL's path (`/api/v2`) are words, not secrets."""
@@ -130,7 +130,7 @@ class Redactor:
     def register(self, value: str) -> None:
         """Masks a value from now on: plain, URL-encoded, and in base64 at any offset (as in a Basic header).
 
-        For a URL with a password, the password alone too. Values below 4 characters are not registered.
+        For a URL with a password, the password alone too. Values below 8 characters are not registered.
         """
         if len(value) < _MIN_SECRET_CHARS or value in self._encoded_secrets:
             return

@@ -168,6 +168,7 @@ class App:
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,
             deadline=target.check.deadline,
+            max_attempts=target.check.max_attempts,
             holder=holder(),
             utcnow=self.clock,
             lease_now=partial(leases.lease_now, utcnow=self.clock),

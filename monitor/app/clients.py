@@ -86,6 +86,7 @@ async def open_client(
                 attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
                 max_attempts=target.check.max_attempts,
                 mask=redact_text,
+                text_errors=bool(getattr(provider, "text_errors", False)),
             )
             try:
                 yield client

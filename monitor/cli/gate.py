@@ -175,9 +175,11 @@ class _GatePoller:
         return check_gate(
             self._target,
             unresolved=[
-                ClosingIncident(cause=cause, incident_id=number, since=since) for cause, number, since in open_incidents
+                ClosingIncident(cause=each.cause, incident_id=each.id, since=each.since, accepted=each.accepted)
+                for each in open_incidents
             ],
             last_run_at=last.finished_at if last else None,
+            last_abort=last.aborted_by if last else None,
             due_times=self._due_times,
             now=datetime.now(UTC),
         )

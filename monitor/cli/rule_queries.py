@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from monitor.app import build_overrides, build_routes, rules_with_sources, utcnow
 from monitor.cli.session import unknown_target
@@ -14,7 +14,7 @@ from monitor.config.origin import origin_of
 from monitor.database.engine import connect_read_only, reading
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents import silence_store
-from monitor.incidents.rulebook import EffectiveRule, effective_rules
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, EffectiveRule, effective_rules
 from monitor.incidents.simulate import Scenario, Simulation, simulate
 from monitor.model import ITEM_CAUSES, Cause, Silence
 from monitor.model.durations import format_duration
@@ -207,8 +207,12 @@ def _due_times(config: Config, on: str, found: EffectiveRule, now: datetime) -> 
         return [now]
     times = config.schedule_for(target).due_times(target.name).times_after(now)
     first = next(times, now)
-    in_window = takewhile(lambda time: time - first <= found.rule.window, times)
-    return [first, *(time for _, time in zip(range(_MAX_RUNS), in_window, strict=False))]
+    in_any_window = found.rule.runs - 1 if found.rule.cause in COUNTED_PER_ITEM else 0
+    counted = takewhile(
+        lambda numbered: numbered[0] < in_any_window or numbered[1] - first <= found.rule.window,
+        enumerate(islice(times, _MAX_RUNS)),
+    )
+    return [first, *(time for _, time in counted)]
 
 
 def _target(config: Config, name: str) -> TargetConfig | None:

@@ -9,10 +9,11 @@ says where each field is read, `docs/client.md` from which APIs.
 - `message` falls back to the first of `details`, to the first text of an object of lists (Django REST), and to the HTTP
   reason phrase; for a redirect it says where that leads.
 - `request_id` falls back to the header `x-request-id`; the header `x-should-retry: false` counts as `retryable: false`.
+- `page` is the title of a body in HTML or plain text. The API's own errors are JSON or the XML of clouds, so a gateway
+  sent it; `gateway_page` has the rule.
 - `details` are the entries of `detail` if that is a list: at most 20, `loc` as dotted text, never the `input`.
 """
 
-import html
 import json
 import re
 import sys
@@ -22,39 +23,31 @@ from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from monitor.client.pages import DOCUMENT, MARKUP, MAX_PARSED_CHARS, gateway_page, page_title, xml_fields
 from monitor.client.retry_after import parse_retry_after
-from monitor.model.http import ApiError, ErrorDetail, Reply, TransportFault, plain_text
+from monitor.model.http import ApiError, ErrorDetail, Reply, TransportFault, is_cached, plain_text
 
 _GATEWAY_HEADERS = ("server", "via", "x-request-id")
-"""Kept from a gateway's own 5xx, for the log."""
+"""Kept from a gateway's own page, for the log."""
 
 _MAX_GATEWAY_NAME_CHARS = 200
 _MAX_GATEWAY_MESSAGE_CHARS = 500
-_MAX_PARSED_CHARS = 16_384
-"""How much of a text is read: the title of a page is at its beginning."""
-
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _HOST = re.compile(r"[\w.:-]+")
-_MARKUP = re.compile(r"<[a-zA-Z!/?]")
-_DOCUMENT = re.compile(r"<(?:!doctype|html|head|body|title|\?xml)\b", re.IGNORECASE)
 _LINE_BREAKS = str.maketrans("\t\n\r", "   ")
 _TAG = re.compile(r"<([a-zA-Z!/?][^<>]*)>?")
-_TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.IGNORECASE | re.DOTALL)
-_ELEMENT = re.compile(r"<(Code|Message|RequestI[dD]|faultcode|faultstring)>([^<>]{1,2000})</\1>")
-_ELEMENTS = {"faultcode": "code", "faultstring": "message", "requestid": "request_id"}
 
 
 def parse_non_json(text: str) -> Mapping[str, object]:
     """The fields of a body that is not JSON, by their JSON names.
 
-    Plain text gives `message`; HTML its title as `message`; XML errors of Amazon, Azure and SOAP `code`, `message` and
-    `request_id`. Empty for binary, and for JSON that was cut short.
+    Plain text gives `message`; HTML its title or first heading as `message`; XML errors of Amazon, Azure and SOAP
+    `code`, `message` and `request_id`. Empty for binary, and for JSON that was cut short.
     """
-    head = text[:_MAX_PARSED_CHARS]
-    if _MARKUP.search(head):
-        names = ((name.lower(), html.unescape(content)) for name, content in _ELEMENT.findall(head))
-        found = {_ELEMENTS.get(name, name): content for name, content in names}
-        return found if "message" in found else {"message": _title(head)}
+    head = text[:MAX_PARSED_CHARS]
+    if MARKUP.search(head):
+        found = xml_fields(head)
+        return found if "message" in found else {"message": page_title(head)}
     if "\ufffd" in head or head.lstrip().startswith(("{", "[", '"')):
         return {}
     return {"message": head}
@@ -70,13 +63,8 @@ def sanitize_text(text: str, limit: int, redact: Callable[[str], str] = str) -> 
         text = redact(text.translate(_LINE_BREAKS))  # it may escape control characters
     if "<" not in text:
         return plain_text(text, limit)
-    head = text[:_MAX_PARSED_CHARS]
-    return plain_text(_title(head) if _DOCUMENT.search(head) else _TAG.sub(r" \1 ", head), limit)
-
-
-def _title(head: str) -> str:
-    title = _TITLE.search(head)
-    return re.sub(r"[<>]", " ", html.unescape(title[1])) if title else ""
+    head = text[:MAX_PARSED_CHARS]
+    return plain_text(page_title(head) if DOCUMENT.search(head) else _TAG.sub(r" \1 ", head), limit)
 
 
 def redirect_message(reply: Reply, redact: Callable[[str], str] = str) -> str | None:
@@ -198,14 +186,21 @@ _WORD = re.compile(r"(?:[\w.]+#)?([A-Za-z]+(?:[_-][A-Za-z]+)*)", re.ASCII)
 
 
 def parse_api_error(
-    reply: Reply, *, from_token_endpoint: bool = False, now: datetime | None = None, redact: Callable[[str], str] = str
+    reply: Reply,
+    *,
+    from_token_endpoint: bool = False,
+    now: datetime | None = None,
+    redact: Callable[[str], str] = str,
+    text_errors: bool = False,
 ) -> ApiError:
     """Normalises a reply that is not a success; never raises. `retry_after` is read only if `now` (aware) is given.
 
-    Texts are printable and free of markup: names at most 200 characters, messages 500, `error` 400.
+    Texts are printable and free of markup: names at most 200 characters, messages 500, `error` 400. With `text_errors`
+    no body is taken for a gateway's page.
     """
     body, is_json = decode_body(reply.body)
     text: _ToText = partial(to_text, redact=redact)
+    page = None if text_errors or 300 <= reply.status < 400 else gateway_page(reply)
     details = _details(value_at(body, "detail"), text)
     return ApiError(
         status=reply.status,
@@ -221,8 +216,48 @@ def parse_api_error(
         retryable=_retryable(reply.headers, body),
         retry_after=_parse_hint(reply, body, now),
         from_token_endpoint=from_token_endpoint,
-        gateway=() if is_json or reply.status < 500 else gateway_headers(reply.headers, redact),
+        gateway=gateway_headers(reply.headers, redact) if _is_gateways(reply, page, is_json=is_json) else (),
+        page=None if page is None else sanitize_text(page, _MAX_NAME_CHARS, redact),
+        cached=is_cached(reply.headers),
     )
+
+
+def _is_gateways(reply: Reply, page: str | None, *, is_json: bool) -> bool:
+    """Whether its headers are kept: of any page, and of a 5xx that is not JSON."""
+    return page is not None or (reply.status >= 500 and not is_json)
+
+
+_UNUSABLE_MESSAGES = (
+    *("detail.message", "error.message", "message", "detail", "error_description", "error"),
+    *("errors.0.detail", "errors.0.message", "errors.0.title", "error.0.message", "detail.error", "msg"),
+)
+"""Where the body of a 2xx says what is wrong. Other places of `FIELD_PATHS` may be a document's own title or type."""
+
+
+def parse_unusable(reply: Reply, reason: str, *, redact: Callable[[str], str] = str) -> ApiError:
+    """A 2xx whose body can't be used, for a `reason` in our own words, with what the API says of it; never raises.
+
+    Some APIs report errors with status 200 and a code in the body.
+    """
+    body, _ = decode_body(reply.body)
+    text: _ToText = partial(to_text, redact=redact)
+    page = gateway_page(reply)
+    code = next((found for found in _texts(body, "code", text, _MAX_NAME_CHARS) if found not in _NO_ERROR_CODES), None)
+    said = next((found for path in _UNUSABLE_MESSAGES if (found := text(value_at(body, path), _MAX_MESSAGE_CHARS))), "")
+    said = sanitize_text(page, _MAX_NAME_CHARS, redact) if page is not None else said
+    return ApiError(
+        status=reply.status,
+        code=code,
+        message=f"{reason}: {said}"[:_MAX_MESSAGE_CHARS] if said else reason,
+        request_id=_first(body, "request_id", text) or text(reply.headers.get("x-request-id"), _MAX_NAME_CHARS),
+        trace_id=_first(body, "trace_id", text),
+        gateway=() if page is None else gateway_headers(reply.headers, redact),
+        page=None if page is None else said,
+        cached=is_cached(reply.headers),
+    )
+
+
+_NO_ERROR_CODES = frozenset({"0", "200"})
 
 
 def transport_api_error(fault: TransportFault, *, from_token_endpoint: bool = False) -> ApiError:

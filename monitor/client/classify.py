@@ -6,7 +6,7 @@ The status decides; a code counts only where one status has two meanings (400, 4
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from monitor.model import Cause
+from monitor.model import WEIGHED_CAUSES, Cause
 from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, NetworkFault
 
 SPENDING_CODES = frozenset({"spending_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached"})
@@ -16,6 +16,19 @@ SCOPE_CODE = "publisher_not_found"
 """The 400 for an unknown publisher, rather than a bad item id (Gloo's error reference), case-folded."""
 
 _UNUSABLE_FAULTS = frozenset({NetworkFault.PROTOCOL, NetworkFault.TOO_LARGE})
+
+
+_OF_ANY_SENDER = frozenset({401, 402, 408, 429})
+"""4xx that mean the same whoever sends them: a gateway may check keys, limits and timeouts for the API."""
+
+
+def is_gateways(error: ApiError) -> bool:
+    """Whether a gateway refused the request: a 4xx with a page, where the API would have sent JSON.
+
+    It says nothing about the item, the id or the credentials: the request did not reach the API.
+    """
+    status = error.status
+    return error.page is not None and status is not None and 400 <= status < 500 and status not in _OF_ANY_SENDER
 
 
 def cause_of(error: ApiError) -> Cause:
@@ -29,6 +42,8 @@ def cause_of(error: ApiError) -> Cause:
         if error.is_local(UNUSABLE_CREDENTIALS):
             return Cause.UNAUTHORIZED
         return Cause.BAD_RESPONSE if error.network in _UNUSABLE_FAULTS else Cause.OUTAGE
+    if is_gateways(error):
+        return Cause.BAD_RESPONSE
     if error.from_token_endpoint and status in {400, 401, 403}:
         return Cause.UNAUTHORIZED
     if status < 400:
@@ -57,6 +72,16 @@ def _client_error(error: ApiError, status: int) -> Cause:
             return Cause.WRONG_SCOPE
         case _:
             return Cause.BAD_REQUEST
+
+
+def is_absent(error: ApiError) -> bool:
+    """Whether the API says that there is no such item (404 or 410)."""
+    return error.status in {404, 410} and not error.from_token_endpoint and not is_gateways(error)
+
+
+def accepts_credentials(error: ApiError) -> bool:
+    """Whether a failed request shows that the credentials are accepted: the API's own word about an item or its id."""
+    return not error.from_token_endpoint and not error.cached and (is_absent(error) or is_invalid_id(error))
 
 
 def is_invalid_id(error: ApiError) -> bool:
@@ -94,11 +119,13 @@ def explain_status(status: int, code: str | None = None) -> StatusExplanation:
         explanation, causes = _INVALID_ID
     else:
         cause = cause_of(error)
-        return StatusExplanation(cause=cause, explanation=_explain_cause(cause, status, code))
+        alone = _ALONE if cause in WEIGHED_CAUSES else ""
+        return StatusExplanation(cause=cause, explanation=f"{_explain_cause(cause, status, code)}{alone}")
     token = "; from the token endpoint, a 400 is evidence of unauthorized" if status == 400 else ""
     return StatusExplanation(cause=None, explanation=f"a {status} {explanation}{token}", possible_causes=causes)
 
 
+_ALONE = "; one item alone, while others are answered, is evidence of items_unverified after three runs"
 _Explanation = tuple[str, tuple[Cause, ...]]
 _SUCCESS: _Explanation = (
     "is an answer: the status in its body decides about the item; an unreadable body is evidence of bad_response",
@@ -108,16 +135,16 @@ _NOT_FOUND: _Explanation = (
     (
         "is about the item, which becomes not_found: evidence of items_missing if the API had it before, or if it was "
         "uploaded longer than missing_after ago; of wrong_scope if the list, or at least half of 5 items or more, "
-        "answer with it"
+        "answer with it; a page that is no JSON is a gateway's, and evidence of bad_response"
     ),
-    (Cause.ITEMS_MISSING, Cause.WRONG_SCOPE),
+    (Cause.ITEMS_MISSING, Cause.WRONG_SCOPE, Cause.BAD_RESPONSE),
 )
 _INVALID_ID: _Explanation = (
     (
-        "is about the item's id, which becomes invalid: evidence of items_invalid; of bad_request if 5 items or more "
-        "are rejected and none is accepted"
+        "is about the item's id, which becomes invalid: evidence of items_invalid; of bad_request if 2 items or more "
+        "are rejected and none is accepted; a page that is no JSON is a gateway's, and evidence of bad_response"
     ),
-    (Cause.ITEMS_INVALID, Cause.BAD_REQUEST),
+    (Cause.ITEMS_INVALID, Cause.BAD_REQUEST, Cause.BAD_RESPONSE),
 )
 
 

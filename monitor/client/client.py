@@ -19,7 +19,8 @@ from monitor.client.api_errors import parse_api_error, transport_api_error
 from monitor.client.auth import Auth, AuthHeader, Send
 from monitor.client.failure_log import FailureSummary
 from monitor.client.limits import RetryBudget
-from monitor.client.redaction import make_redactor, redact_credential, redact_error
+from monitor.client.pages import page_words
+from monitor.client.redaction import make_redactor, redact_error, remembering
 from monitor.client.retry import RetryAction, decide_retry
 from monitor.client.throttle import Throttle, breaker_open_error, deadline_exceeded, utcnow
 from monitor.model.http import (
@@ -56,12 +57,15 @@ class Call:
     timeout_s: float = 0.0
     latency_ms: float = 0.0
     timed_out: bool = False
+    is_sample: bool = True
+    redact: Callable[[str], str] = str
+    """Removes the credential of the last attempt, and every other secret, from a text."""
 
 
-def _request_id(result: Reply | ApiError) -> str | None:
+def _request_id(call: Call, result: Reply | ApiError) -> str | None:
     if isinstance(result, ApiError):
         return result.request_id
-    return plain_text(result.headers.get("x-request-id", ""), _MAX_ID_CHARS) or None
+    return call.redact(plain_text(result.headers.get("x-request-id", ""), _MAX_ID_CHARS)) or None
 
 
 def call_logging_enabled() -> bool:
@@ -73,16 +77,18 @@ def log_call(call: Call, result: Reply | ApiError) -> None:
     """Logs one event for a finished call."""
     failure = result if isinstance(result, ApiError) else None
     gateway = {"gateway": dict(failure.gateway)} if failure and failure.gateway else {}
+    page = {"page": page_words(failure.page)} if failure and failure.page is not None else {}
     _log.debug(
         "request_finished",
         endpoint=call.request.template,
         http_status=result.status,
         code=failure.code if failure else None,
-        request_id=_request_id(result),
+        request_id=_request_id(call, result),
         retry_count=max(0, call.attempts - 1),
         latency_ms=round(call.latency_ms, 1),
         timed_out=call.timed_out,
         **gateway,
+        **page,
     )
 
 
@@ -116,6 +122,10 @@ class Client:
     failure_summary: FailureSummary = dataclasses.field(default_factory=FailureSummary)
     log_calls: bool = dataclasses.field(default_factory=call_logging_enabled)
     """Looked up once: the lookup costs more than everything else that a call logs."""
+    text_errors: bool = False
+    """The API itself answers errors in plain text or HTML: then no page is taken for a gateway's."""
+    _redactor: tuple[str, Callable[[str], str]] | None = dataclasses.field(default=None, init=False, repr=False)
+    """The credential in use, and what removes it."""
 
     @property
     def tripped(self) -> bool:
@@ -135,12 +145,14 @@ class Client:
         sink_factory: Callable[[], BodySink] | None = None,
         max_attempts: int | None = None,
         is_repeat: bool = False,
+        is_sample: bool = True,
     ) -> CallResult:
         """Sends a request until it succeeds, a retry makes no sense, or `deadline_s` (on `monotonic`) passes.
 
-        `sink_factory` makes a sink per attempt for the body of a 2xx; the body of the reply is then empty, and secrets
-        are not masked in what the sink gets. Such an attempt may last until the deadline if the server is never silent
-        for `attempt_timeout_s`. With `is_repeat` even the first attempt uses the retry budget.
+        `sink_factory` makes a sink per attempt for the body of a 2xx; the body of the reply is then empty. Such an
+        attempt may last until the deadline if the server is never silent for `attempt_timeout_s`. With `is_repeat` even
+        the first attempt uses the retry budget. `is_sample` is False for an item whose failures say nothing about the
+        service. No secret is masked in a body: that is for `CallResult.redact`, after it was read.
 
         Our own errors have neither status nor network fault but a code: `BREAKER_OPEN`, `RETRY_BUDGET_EXHAUSTED`,
         `DEADLINE_EXCEEDED` (before any other error) or `UNUSABLE_CREDENTIALS`. If `from_backoff` is set, the server
@@ -150,7 +162,12 @@ class Client:
             return CallResult(error=ApiError(status=None, code=RETRY_BUDGET_EXHAUSTED), attempts=0)
         limit = max_attempts or self.max_attempts
         call = Call(
-            request=request, deadline_s=deadline_s, max_attempts=limit, sink_factory=sink_factory, is_repeat=is_repeat
+            request=request,
+            deadline_s=deadline_s,
+            max_attempts=limit,
+            sink_factory=sink_factory,
+            is_repeat=is_repeat,
+            is_sample=is_sample and not is_repeat,
         )
         result = await self._send_authorized(call)
         if self.log_calls:
@@ -161,6 +178,7 @@ class Client:
             attempts=call.attempts,
             latency_ms=call.latency_ms,
             timed_out=call.timed_out,
+            redact=call.redact,
         )
 
     async def _send_authorized(self, call: Call) -> Reply | ApiError:
@@ -242,7 +260,7 @@ class Client:
             if self._counts_for_limits(error, request):
                 recorded = True
                 headers = received.headers if isinstance(received, Reply) else _NO_HEADERS
-                self.throttle.release(error, headers, started_s=started_s, is_sample=not call.is_repeat)
+                self.throttle.release(error, headers, started_s=started_s, is_sample=call.is_sample)
             return result
         finally:
             if not recorded:
@@ -283,16 +301,27 @@ class Client:
         from_token_endpoint = call.request.operation is Operation.TOKEN
         if isinstance(received, Reply):
             call.timed_out = False
+            call.redact = redact = self._redactor_for(credential)
             if 200 <= received.status < 300:
-                return redact_credential(received, credential)
-            redact = make_redactor(credential, self.mask)
-            error = parse_api_error(received, from_token_endpoint=from_token_endpoint, now=self.utcnow(), redact=redact)
+                return received
+            error = parse_api_error(
+                received,
+                from_token_endpoint=from_token_endpoint,
+                now=self.utcnow(),
+                redact=redact,
+                text_errors=self.text_errors,
+            )
             return redact_error(error, redact)
         call.timed_out = received.fault is NetworkFault.TIMEOUT
         if call.timed_out and self._ended_by_deadline(call):
             # our own deadline ended it: that says nothing about the service
             return deadline_exceeded(from_token_endpoint=from_token_endpoint)
         return transport_api_error(received, from_token_endpoint=from_token_endpoint)
+
+    def _redactor_for(self, credential: str) -> Callable[[str], str]:
+        if self._redactor is None or self._redactor[0] != credential:
+            self._redactor = credential, remembering(make_redactor(credential, self.mask))
+        return self._redactor[1]
 
     def _ended_by_deadline(self, call: Call) -> bool:
         """Whether our deadline caused a timeout: too little time was left, or a body was still streaming."""

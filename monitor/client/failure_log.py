@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from monitor.client.pages import page_words
 from monitor.model.http import ApiError, NetworkFault
 
 OTHER = "other"
@@ -38,6 +39,7 @@ class _FailureClass:
     sample_ids: list[str] = dataclasses.field(default_factory=list)
     request_ids: list[str] = dataclasses.field(default_factory=list)
     gateway: tuple[tuple[str, str], ...] = ()
+    page: str | None = None
 
 
 class FailureSummary:
@@ -82,6 +84,7 @@ class FailureSummary:
         if len(failures.request_ids) < _MAX_SAMPLES:
             _add_sample(failures.request_ids, error.request_id)
         failures.gateway = failures.gateway or error.gateway
+        failures.page = failures.page if error.page is None else page_words(error.page)
 
     def count_cut_off(self) -> None:
         """Counts an attempt that our own deadline ended: it was sent but not answered, and is not a failure."""
@@ -91,7 +94,7 @@ class FailureSummary:
         """The fields of one event per class, sorted by count (descending), endpoint, status, fault and code.
 
         `latency_ms` is the longest; `sample_ids` and `request_ids` are the first five; `gateway` has the headers of a
-        gateway that answered instead of the API.
+        gateway that answered instead of the API, and `page` says in our own words what its page is.
         """
         for key, failures in sorted(self._classes.items(), key=_sort_key):
             endpoint, status, network, code = key
@@ -109,6 +112,7 @@ class FailureSummary:
                 "sample_ids": list(failures.sample_ids),
                 "request_ids": list(failures.request_ids),
                 **({"gateway": dict(failures.gateway)} if failures.gateway else {}),
+                **({"page": failures.page} if failures.page is not None else {}),
             }
 
     def _class_for(self, key: _Key, at: datetime) -> _FailureClass:

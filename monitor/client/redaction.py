@@ -13,46 +13,40 @@ from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-import msgspec
-
-from monitor.model.http import ApiError, ErrorDetail, Reply
+from monitor.model.http import ApiError, ErrorDetail
 
 _MASK = "**********"
-_MIN_ENCODED_CHARS = 8
-"""The encodings of a shorter credential would match ordinary words."""
+_MAX_REMEMBERED_CHARS = 200
+MIN_MASKED_CHARS = 8
+"""A shorter credential would match ordinary words: the key `index` in the status `indexed`."""
 
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_REQUEST_ID_HEADER = "x-request-id"
-"""The only header of a 2xx whose text is kept."""
+_MAX_REMEMBERED = 1000
+"""Texts whose masked form `remembering` keeps: an API repeats a few statuses a million times."""
 
 
 def make_redactor(credential: str, mask: Callable[[str], str]) -> Callable[[str], str]:
-    """Removes a credential, if given, and everything that `mask` knows from a text."""
-    if not credential:
+    """Removes a credential, if it is long enough, and everything that `mask` knows from a text.
+
+    It is for texts that were read already, on their way to people: a mask inside a body would change what it says.
+    """
+    if len(credential) < MIN_MASKED_CHARS:
         return mask
     return lambda text: mask(_redact(text, credential))
 
 
-def redact_credential(reply: Reply, credential: str) -> Reply:
-    """The same 2xx with the credential masked in its body and in its request id header."""
-    if not credential:
-        return reply
-    body = reply.body
-    if b"\\u" in body and _ESCAPE.search(text := body.decode(errors="replace")):
-        plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
-        # an API that escapes our credential in this way need not be understood: the JSON may break
-        body = body if _redact(plain, credential) == plain else _redact(plain, credential).encode(errors="replace")
-    for encoding in _encoded_bytes(credential):
-        if encoding in body:
-            body = body.replace(encoding, _MASK.encode())
-    headers = reply.headers
-    if (
-        _REQUEST_ID_HEADER in headers
-        and (redacted := _redact(headers[_REQUEST_ID_HEADER], credential)) != headers[_REQUEST_ID_HEADER]
-    ):
-        headers = {**headers, _REQUEST_ID_HEADER: redacted}
-    unchanged = body is reply.body and headers is reply.headers
-    return reply if unchanged else msgspec.structs.replace(reply, body=body, headers=headers)
+def remembering(redact: Callable[[str], str]) -> Callable[[str], str]:
+    """The same function, with a bounded memory of short texts."""
+    known: dict[str, str] = {}
+
+    def redacted(text: str) -> str:
+        if (found := known.get(text)) is not None:
+            return found
+        masked = redact(text)
+        if len(known) < _MAX_REMEMBERED and len(text) <= _MAX_REMEMBERED_CHARS:
+            known[text] = masked
+        return masked
+
+    return redacted
 
 
 def redact_error(error: ApiError, redact: Callable[[str], str]) -> ApiError:
@@ -70,6 +64,7 @@ def redact_error(error: ApiError, redact: Callable[[str], str]) -> ApiError:
         field=redacted(error.field),
         request_id=redacted(error.request_id),
         trace_id=redacted(error.trace_id),
+        page=redacted(error.page),
         fault=redacted(error.fault),
         details=tuple(ErrorDetail(loc=redact(detail.loc), msg=redact(detail.msg)) for detail in error.details),
         gateway=tuple((name, redact(value)) for name, value in error.gateway),
@@ -85,13 +80,7 @@ def _redact(text: str, credential: str) -> str:
 @lru_cache(maxsize=8)
 def _encodings(credential: str) -> tuple[str, ...]:
     """Every encoding of a credential, the longest first: one may be part of another."""
-    found = {credential, *(_encoded_forms(credential) if len(credential) >= _MIN_ENCODED_CHARS else ())}
-    return tuple(sorted(found, key=lambda encoding: (-len(encoding), encoding)))
-
-
-@lru_cache(maxsize=8)
-def _encoded_bytes(credential: str) -> tuple[bytes, ...]:
-    return tuple(encoding.encode() for encoding in _encodings(credential))
+    return tuple(sorted({credential, *_encoded_forms(credential)}, key=lambda encoding: (-len(encoding), encoding)))
 
 
 def _encoded_forms(credential: str) -> Iterator[str]:

@@ -92,6 +92,18 @@ _validate_text = require(lambda text: text.isprintable() and text.strip(), "must
 Text = Annotated[str, Field(max_length=200), AfterValidator(_validate_text)]
 """Printable text of 1 to 200 characters."""
 
+StatusWord = Annotated[
+    str,
+    Field(max_length=200),
+    AfterValidator(
+        require(
+            lambda text: text.isprintable() and text.strip(),
+            'must be printable text, and not blank; a status that is null is called "null"',
+        )
+    ),
+]
+"""A status of an API."""
+
 GlobPatterns = Annotated[
     tuple[Text, ...],
     Field(min_length=1),

@@ -42,6 +42,11 @@ class ItemConfig(Section):
         "without a request. It is matched in linear time, so it has neither look-around nor back-references.",
         examples=["doc_[0-9a-f]{32}"],
     )
+    text_errors: bool = Field(
+        default=False,
+        description="Whether the API itself answers errors in plain text or HTML. Without it, a 400, 403, 404 or 410 "
+        "that is not JSON is a gateway's, and says nothing about the item.",
+    )
 
 
 class PaginationConfig(Section):

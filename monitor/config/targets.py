@@ -14,6 +14,7 @@ from monitor.config.fields import (
     Name,
     RequestRate,
     Share,
+    StatusWord,
     Text,
     TimeZone,
     invalid_value,
@@ -160,11 +161,12 @@ class TargetConfig(Section):
         "under `auth`.",
         examples=[{"OpenAI-Beta": "assistants=v2"}],
     )
-    statuses: Mapping[Literal["pending", "completed", "failed"], tuple[Text, ...]] = Field(
+    statuses: Mapping[Literal["pending", "completed", "failed"], tuple[StatusWord, ...]] = Field(
         default_factory=dict,
         validate_default=True,
         description="The API's statuses that mean `completed`, `pending` and `failed`. For gloo, they add to the known "
-        "ones; for generic, `completed` is required. Case is ignored. Any other status is pending.",
+        "ones; for generic, `completed` is required. Case is ignored. `null` means a status that is null. Any other "
+        "status is pending.",
         examples=[{"completed": ["done"], "failed": ["error", "cancelled"]}],
     )
     item: ItemConfig | None = Field(

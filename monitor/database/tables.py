@@ -164,6 +164,7 @@ incidents = Table(
     ),  # part of the key; empty: whole target
     Column("acknowledged_by", String(200)),
     Column("silence_id", Key),  # the silence of its opening; null once that was sent
+    Column("accepted", Boolean),  # whether the API accepted anything in the run that opened it; null: not known
     # at most one open incident per key
     Index(
         "uq_incidents_open",
@@ -214,6 +215,9 @@ ITEM_IS_DUE = "(known_state IS NULL OR known_state <> 'completed') AND removed_a
 """Items that every run checks, by their last known state: an outage makes no finished items due. Queries must use the
 same text, by which databases find the partial index."""
 
+ITEM_IS_UNVERIFIED = "unverified_runs > 0"
+"""Items that every run asks about last: the API can't answer for them, but for others. The same text, as above."""
+
 items = Table(
     "items",
     metadata,
@@ -240,10 +244,14 @@ items = Table(
     Column("request_id", String(200)),
     Column("incident_id", Key),  # the item incident it belongs to
     Column("regressed_at", UtcDateTime),  # when it went from completed to pending; null once it left pending
+    Column("page", String(200)),  # title of a gateway's page that was the last answer
+    Column("unverified_runs", Integer, nullable=False, server_default="0"),  # runs in a row without an answer, its own
     Index(None, "target", "state"),
     Index(None, "target", "checked_at"),
     Index("ix_items_due", "target", "asked_run_id", "item_id",
           sqlite_where=text(ITEM_IS_DUE), postgresql_where=text(ITEM_IS_DUE)),
+    Index("ix_items_unverified", "target", "item_id",
+          sqlite_where=text(ITEM_IS_UNVERIFIED), postgresql_where=text(ITEM_IS_UNVERIFIED)),
     Index("ix_items_incident_id", "incident_id", sqlite_where=text("incident_id IS NOT NULL"),
           postgresql_where=text("incident_id IS NOT NULL")),
 )  # fmt: skip
@@ -322,14 +330,16 @@ runs = Table(
     Column("status", String(20), nullable=False),  # RunStatus
     Column("abort_reason", String(40)),  # of partial and aborted runs: a Cause, deadline or interrupted
     Column("owner_cause", String(40)),  # its highest-ranked request cause
-    Column("due", Integer, nullable=False, server_default="0"),  # items to check, without quarantined ids
-    Column("answered", Integer, nullable=False, server_default="0"),  # of these, those with a reply
+    # items to check, without quarantined ids and items with a trouble of their own
+    Column("due", Integer, nullable=False, server_default="0"),
+    Column("answered", Integer, nullable=False, server_default="0"),  # items that the API itself replied about
     Column("error", String(2000)),  # why the run has no snapshot
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column(
         "throttle_factor", Float, nullable=False, server_default="1"
     ),  # share of rate and concurrency of the next run
+    Column("accepted", Integer),  # answers that show that the credentials are accepted; null before revision 0006
     Index(None, "target", "started_at"),
     Index(None, "target", "run_key"),
     Index(None, "target", "status", "id"),  # the newest runs of a target, also of a rare status: see `lookups.py`
@@ -370,6 +380,8 @@ evidence = Table(
     Column("api_message", String(1000)),  # the API's own message: only for `incidents show`
     Column("inhibited_by", String(40)),
     Column("group_name", String(200), nullable=False, server_default=text("''")),  # empty: the whole target
+    Column("page", String(200)),  # the title of a gateway's page: only for `incidents show`
+    Column("gateway", JSON),  # its headers server, via, x-request-id
     UniqueConstraint("run_id", "cause", "group_name"),
     Index(None, "target", "cause", "at"),
 )

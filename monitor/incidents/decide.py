@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from monitor.incidents.rulebook import Rule
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule
 from monitor.model import Cause, Evidence, Incident, IncidentState
 from monitor.notifications.routing import LOG_CHANNEL
 
@@ -155,7 +155,9 @@ class ThresholdCount:
 
 
 def count_evidence(rule: Rule, points: Sequence[EvidencePoint], now: datetime) -> ThresholdCount:
-    """Counts evidence by a rule; `points` newest first."""
+    """Counts evidence by a rule; `points` newest first. Runs that are counted per item were counted before."""
+    if rule.cause in COUNTED_PER_ITEM:
+        return ThresholdCount(seen=sum(point.evidence for point in points[:1]), of=1, needed=1)
     inside = [point for point in points if now - point.at <= rule.window]
     needed = rule.runs if len(inside) >= rule.of else len(inside)
     counted = inside[: rule.of]

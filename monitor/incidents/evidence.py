@@ -1,16 +1,28 @@
 """Collects a run's outcomes into evidence of causes. Pure; the order of outcomes does not matter.
 
-Evidence of a request cause is an item that it left unknown, or 5% of the run's requests failing after all retries, even
-if a second request for the item was answered. Retries that succeeded are no evidence. `wrong_scope` and `bad_request`
-depend on the run as a whole.
+A request cause needs weight: it stopped the target, or left at least 2 items and 5% of those asked unknown, or nothing
+at all was answered. So does 5% of the run's requests failing after all retries, even if a second request for the item
+was answered. Below that the items left unknown have a trouble of their own (`items_unverified`). Retries that succeeded
+are no evidence. `wrong_scope` and `bad_request` depend on the run as a whole.
 """
 
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
-from monitor.model import REQUEST_CAUSES, Cause, Evidence, ItemState, Outcome, Reason, RunStatus, SyncReport
+from monitor.model import (
+    REQUEST_CAUSES,
+    WEIGHED_CAUSES,
+    Cause,
+    Evidence,
+    ItemState,
+    Outcome,
+    Reason,
+    RunStatus,
+    SyncReport,
+)
 from monitor.model.http import BREAKER_OPEN, ApiError
 from monitor.model.items import TrackedItem
 
@@ -21,18 +33,31 @@ MAX_SAMPLES = 10
 _FAILED_RATIO, _MIN_FAILED = 0.05, 2
 """Failed requests that are evidence although no item was left unknown: a share of all, and a minimum."""
 
+_UNKNOWN_RATIO, _MIN_UNKNOWN = 0.05, 2
+"""Items left unknown that give a request cause weight: a share of those asked, and a minimum."""
+
 _MIN_ITEMS = 5
-"""Minimum of items not known to be missing for `wrong_scope`, and of rejected ids for `bad_request`."""
+"""Minimum of items not known to be missing for `wrong_scope`."""
+
+_MIN_GONE = 2
+"""The same if everything answers 410 with one message: an API's version that is retired."""
+
+_MIN_REFUSED = 2
+"""Minimum of rejected ids for `bad_request`."""
+
+_ITEMS_OF_THEIR_OWN = frozenset({Cause.ITEMS_UNVERIFIED})
 
 INHIBITS: Mapping[Cause, frozenset[Cause]] = {
-    Cause.SPENDING_LIMIT: frozenset({Cause.RATE_LIMITED}),
+    # While the whole target is in trouble, nothing says whether an item has one of its own.
+    Cause.SPENDING_LIMIT: frozenset({Cause.RATE_LIMITED, *_ITEMS_OF_THEIR_OWN}),
     # A gateway may answer one rejected credential with 401 here and 403 there.
-    Cause.UNAUTHORIZED: frozenset({Cause.FORBIDDEN}),
-    Cause.WRONG_SCOPE: frozenset({Cause.ITEMS_MISSING}),
+    Cause.UNAUTHORIZED: frozenset({Cause.FORBIDDEN, *_ITEMS_OF_THEIR_OWN}),
+    Cause.WRONG_SCOPE: frozenset({Cause.ITEMS_MISSING, *_ITEMS_OF_THEIR_OWN}),
     # Failing gateways mix error pages with truncated bodies. A run that has to wait does not reach all items in time.
-    Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE, Cause.TOO_MANY_UNKNOWN}),
-    Cause.RATE_LIMITED: frozenset({Cause.TOO_MANY_UNKNOWN}),
-    Cause.BAD_REQUEST: frozenset({Cause.ITEMS_INVALID}),
+    Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE, Cause.TOO_MANY_UNKNOWN, *_ITEMS_OF_THEIR_OWN}),
+    Cause.RATE_LIMITED: frozenset({Cause.TOO_MANY_UNKNOWN, *_ITEMS_OF_THEIR_OWN}),
+    Cause.BAD_RESPONSE: _ITEMS_OF_THEIR_OWN,
+    Cause.BAD_REQUEST: frozenset({Cause.ITEMS_INVALID, *_ITEMS_OF_THEIR_OWN}),
 }
 """The lower causes that a request cause inhibits in the same run: they open nothing."""
 
@@ -69,6 +94,7 @@ class _CauseEvidence:
             request_ids=tuple(dict.fromkeys(e.request_id for e in errors if e.request_id)),
             code=next((e.code for e in errors if e.code), None),
             gateway=next((e.gateway for e in errors if e.gateway), ()),
+            page=next((e.page for e in errors if e.page is not None), None),
             api_message=next((said for e in errors if (said := _api_words(e))), None),
         )
 
@@ -87,29 +113,44 @@ def _label(error: ApiError) -> str:
 
 
 class EvidenceCollector:
-    """Counts a run's outcomes one by one; `evidence` gives the result. Memory is bounded."""
+    """Counts a run's outcomes one by one; `evidence` gives the result. Memory is bounded.
 
-    def __init__(self) -> None:
+    A 404 of an item that the API never returned counts for `wrong_scope` only if it was uploaded longer than
+    `missing_after` ago.
+    """
+
+    def __init__(self, *, missing_after: timedelta = timedelta(0)) -> None:
         self.answered = 0
+        self.accepted = 0
+        """Items whose answer shows that the API itself accepts the credentials: no refusal, no limit, no cache."""
         self.replied = 0
-        """Items whose request the API itself replied to, refusals included."""
+        """Items whose request the API itself replied to: answers, and refusals in its own words."""
         self.quarantined = 0
         """Items with malformed ids, which no request was sent for."""
+        self._missing_after = missing_after
+        self._asked = 0
         self._unknown: dict[Cause, _CauseEvidence] = {}
         self._recovered: dict[Cause, _CauseEvidence] = {}
         self._not_found = _CauseEvidence()
+        """Items that are not known to be missing, and are."""
+        self._overdue = 0
+        """Of these, those that must have arrived."""
         self._refused = _CauseEvidence()
+        self._absences: set[tuple[object, ...]] = set()
+        """What the API says of missing items, without repetition; at most two."""
         self._not_known_missing = 0
-        self._accepted = 0
+        self._absent = 0
+        self._taken = 0
+        """Items that were answered, and not as invalid."""
 
     def add(self, item: TrackedItem, outcome: Outcome) -> None:
         """Counts one outcome of an item, as known before the run."""
         self.answered += outcome.answered
-        error = outcome.error
-        self.replied += outcome.answered or (
-            error is not None and error.status is not None and not (error.from_token_endpoint or error.from_backoff)
-        )
-        self.quarantined += outcome.state is ItemState.INVALID and not outcome.answered
+        self.accepted += outcome.accepted
+        self.replied += outcome.accepted or _is_refusal(outcome.error)
+        is_quarantined = outcome.state is ItemState.INVALID and not outcome.answered
+        self.quarantined += is_quarantined
+        self._asked += not is_quarantined
         if isinstance(outcome.reason, Cause):
             self._unknown.setdefault(outcome.reason, _CauseEvidence()).add(outcome.item_id, outcome.error)
         if not outcome.answered:
@@ -117,17 +158,32 @@ class EvidenceCollector:
         if outcome.state is ItemState.INVALID:
             self._refused.add(outcome.item_id, outcome.error)
         else:
-            self._accepted += 1
-        if not item.known_missing:
+            self._taken += 1
+        if outcome.state is ItemState.NOT_FOUND:
+            self._add_absent(item, outcome)
+        elif not item.known_missing:
             self._not_known_missing += 1
-            if outcome.state is ItemState.NOT_FOUND:
-                self._not_found.add(outcome.item_id, outcome.error)
 
-    def confirm(self, items: int) -> None:
-        """Counts items that a list says are still completed."""
+    def _add_absent(self, item: TrackedItem, outcome: Outcome) -> None:
+        self._absent += 1
+        error = outcome.error
+        if len(self._absences) < _MIN_GONE:
+            self._absences.add((error.status, error.code, error.error, error.message) if error else (None,))
+        if item.known_missing:
+            return
+        self._not_found.add(outcome.item_id, error)
+        uploaded_at = item.submitted_at or item.first_seen_at
+        if item.seen_at is not None or uploaded_at < outcome.at - self._missing_after:
+            self._not_known_missing += 1
+            self._overdue += 1
+
+    def confirm(self, items: int, *, accepted: bool = True) -> None:
+        """Counts items that a list says are still completed; `accepted`: the list did not come out of a cache."""
         self.answered += items
-        self.replied += items
-        self._accepted += items
+        self.accepted += items if accepted else 0
+        self.replied += items if accepted else 0
+        self._asked += items
+        self._taken += items
         self._not_known_missing += items
 
     def recover(self, failed: Outcome) -> None:
@@ -143,18 +199,67 @@ class EvidenceCollector:
         """Whether requests failed because of a cause, but all their items were answered in the end."""
         return cause in self._recovered and cause not in self._unknown
 
-    def evidence(self, *, requests: int) -> tuple[Evidence, ...]:
-        """Evidence of request causes, highest rank first; `requests` are all that the run sent, with retries."""
-        gathered = dict(self._unknown)
+    def evidence(self, *, requests: int, stopped_by: Cause | None = None) -> tuple[Evidence, ...]:
+        """Evidence of request causes, highest rank first; `requests` are all that the run sent, with retries.
+
+        `stopped_by` is the cause that stopped the target.
+        """
+        gathered = self._weighty(requests, stopped_by)
+        if self._is_wrong_scope():
+            gathered[Cause.WRONG_SCOPE] = _merged(self._unknown.get(Cause.WRONG_SCOPE), self._not_found)
+        if self._refused.count >= _MIN_REFUSED and not self._taken:
+            gathered[Cause.BAD_REQUEST] = _merged(self._unknown.get(Cause.BAD_REQUEST), self._refused)
+        return tuple(gathered[cause].evidence(cause) for cause in REQUEST_CAUSES if cause in gathered)
+
+    def lightweight(self, *, requests: int, stopped_by: Cause | None = None) -> frozenset[Cause]:
+        """The request causes that left items unknown without weight: these items have a trouble of their own."""
+        with_weight = {piece.cause for piece in self.evidence(requests=requests, stopped_by=stopped_by)}
+        return frozenset(self._unknown) - with_weight
+
+    def single_items(self, *, requests: int, stopped_by: Cause | None = None) -> tuple[Evidence, ...]:
+        """What left these items unknown, highest rank first."""
+        causes = self.lightweight(requests=requests, stopped_by=stopped_by)
+        return tuple(self._unknown[cause].evidence(cause) for cause in REQUEST_CAUSES if cause in causes)
+
+    def of_their_own(self, *, requests: int, stopped_by: Cause | None = None) -> int:
+        """Items that stay unknown for a trouble of their own: no other run could have an answer for them either.
+
+        Those without weight, and while others are accepted, those that are denied one by one.
+        """
+        causes = set(self.lightweight(requests=requests, stopped_by=stopped_by))
+        if self.accepted and stopped_by is None:
+            causes.add(Cause.FORBIDDEN)
+        return sum(self._unknown[cause].count for cause in causes if cause in self._unknown)
+
+    def _weighty(self, requests: int, stopped_by: Cause | None) -> dict[Cause, _CauseEvidence]:
+        gathered = {
+            cause: found
+            for cause, found in self._unknown.items()
+            if cause not in WEIGHED_CAUSES or cause is stopped_by or self._has_weight(found.count)
+        }
         for cause, recovered in self._recovered.items():
-            failed = _merged(gathered.get(cause), recovered)
+            failed = _merged(self._unknown.get(cause), recovered)
             if failed.count >= max(_MIN_FAILED, _FAILED_RATIO * requests):
                 gathered[cause] = failed
-        if self._not_known_missing >= _MIN_ITEMS and 2 * self._not_found.count >= self._not_known_missing:
-            gathered[Cause.WRONG_SCOPE] = _merged(gathered.get(Cause.WRONG_SCOPE), self._not_found)
-        if self._refused.count >= _MIN_ITEMS and not self._accepted:
-            gathered[Cause.BAD_REQUEST] = _merged(gathered.get(Cause.BAD_REQUEST), self._refused)
-        return tuple(gathered[cause].evidence(cause) for cause in REQUEST_CAUSES if cause in gathered)
+        return gathered
+
+    def _has_weight(self, items: int) -> bool:
+        return not self.answered or (items >= _MIN_UNKNOWN and items >= _UNKNOWN_RATIO * self._asked)
+
+    def _is_wrong_scope(self) -> bool:
+        if self._not_known_missing >= _MIN_ITEMS and 2 * self._overdue >= self._not_known_missing:
+            return True
+        is_everything = self._absent == self._asked and len(self._absences) == 1
+        return (
+            is_everything and self._not_found.count >= _MIN_GONE and all(status == 410 for status, *_ in self._absences)
+        )
+
+
+def _is_refusal(error: ApiError | None) -> bool:
+    """Whether the API itself refused the request: it works, which ends an outage. A limit may be a gateway's."""
+    if error is None or error.status is None or error.from_token_endpoint or error.from_backoff or error.cached:
+        return False
+    return 400 <= error.status < 500 and error.status not in {408, 429} and error.page is None
 
 
 def _merged(one: _CauseEvidence | None, other: _CauseEvidence) -> _CauseEvidence:

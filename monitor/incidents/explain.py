@@ -318,7 +318,7 @@ def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_l
     Before that come the runs of the rule's `window`, or `at_least` so many, if there are as many.
     """
     began = incident.first_evidence_at
-    columns = (runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered)
+    columns = (runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered, runs.c.accepted)
     finished = select(*columns).where(
         runs.c.target == incident.target, runs.c.finished_at.is_not(None), runs.c.status != RunStatus.RUNNING.value
     )
@@ -358,7 +358,9 @@ def _run(row: RowMapping, seen: Evidence | None, criteria: RunFilter) -> Observe
         at=row["finished_at"],
         evidence=seen is not None and seen.inhibited_by is None,
         inhibited=seen is not None and seen.inhibited_by is not None,
-        confirms_recovery=counts_as_recovery(criteria.criterion, due=row["due"], answered=row["answered"]),
+        confirms_recovery=counts_as_recovery(
+            criteria.criterion, due=row["due"], replied=row["answered"], accepted=row["accepted"]
+        ),
     )
     counts = point if status in criteria.statuses else None
     return ObservedRun(run_id=row["id"], at=row["finished_at"], status=status, point=counts, evidence=seen)

@@ -9,8 +9,10 @@ from monitor.model import Cause, rank
 from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import describe_cause
 
-CLOSING_CAUSES = frozenset({Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, Cause.OUTAGE})
-"""Causes that more requests make worse, or that make requests useless."""
+CLOSING_CAUSES = frozenset(
+    {Cause.SPENDING_LIMIT, Cause.UNAUTHORIZED, Cause.FORBIDDEN, Cause.WRONG_SCOPE, Cause.RATE_LIMITED, Cause.OUTAGE}
+)
+"""Causes that more requests make worse, or that make requests useless. `forbidden` only if it concerns the target."""
 
 
 class GateReason(StrEnum):
@@ -30,6 +32,14 @@ class ClosingIncident:
     cause: Cause
     incident_id: int
     since: datetime
+    accepted: bool | None = None
+    """Whether the API accepted anything in the run that opened it; None: not known."""
+
+    def closes(self, last_abort: Cause | None) -> bool:
+        """Whether it closes the gate; a `forbidden` about single items does not."""
+        if self.cause is Cause.FORBIDDEN:
+            return self.accepted is False or last_abort is Cause.FORBIDDEN
+        return self.cause in CLOSING_CAUSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +69,13 @@ def check_gate(
     last_run_at: datetime | None,
     due_times: DueTimes,
     now: datetime,
+    last_abort: Cause | None = None,
 ) -> GateResult:
-    """Whether bulk work on a target may proceed, given its incidents and the last run that asked the API."""
-    by = tuple(sorted((each for each in unresolved if each.cause in CLOSING_CAUSES), key=lambda each: rank(each.cause)))
+    """Whether bulk work on a target may proceed, given its incidents and the last run that asked the API.
+
+    `last_abort` is the cause that stopped that run.
+    """
+    by = tuple(sorted((each for each in unresolved if each.closes(last_abort)), key=lambda each: rank(each.cause)))
     if by:
         first = by[0]
         text = (
@@ -81,7 +95,8 @@ def check_gate(
             f"{_format_time(last_run_at, now)}, more than two intervals ago"
         )
         return GateResult(target=target, reason=GateReason.STALE, since=overdue_at, last_run_at=last_run_at, text=text)
-    text = f"proceed: no outage or limit is known; the last run of {target} ended {_format_time(last_run_at, now)}"
+    ended = _format_time(last_run_at, now)
+    text = f"proceed: no outage, limit or refusal is known; the last run of {target} ended {ended}"
     return GateResult(target=target, reason=GateReason.CLEAR, last_run_at=last_run_at, text=text)
 
 

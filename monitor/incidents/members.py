@@ -6,21 +6,45 @@ killed between check and close loses nothing. It is called in the closing transa
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    String,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 
-from monitor.database.tables import active, incidents, is_open, items, stuck
+from monitor.database.tables import ITEM_IS_UNVERIFIED, active, incidents, is_open, items, stuck
 from monitor.incidents.evidence import MAX_SAMPLES
 from monitor.incidents.rulebook import GroupBy, Rule
-from monitor.model import ITEM_CAUSES, Cause, Evidence, Incident, IncidentKey, IncidentState, ItemState
+from monitor.model import ITEM_CAUSES, WEIGHED_CAUSES, Cause, Evidence, Incident, IncidentKey, IncidentState, ItemState
 
-_IN_PROGRESS = frozenset({Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause.UNRECOGNISED_STATUS})
-"""Causes whose evidence is broken down by status."""
 _MAX_STATUSES = 10
 _MAX_STATUS_LENGTH = 60
-_status = func.substr(func.coalesce(items.c.stage, "no status"), 1, _MAX_STATUS_LENGTH)
+_stage = func.substr(func.coalesce(items.c.stage, "no status"), 1, _MAX_STATUS_LENGTH)
+_code = case((items.c.code.is_(None), ""), else_=literal(" ").concat(items.c.code))
+_answer = case(
+    (items.c.http_status.is_(None), "no answer"),
+    else_=func.substr(cast(items.c.http_status, String).concat(_code), 1, _MAX_STATUS_LENGTH),
+)
+"""An item's last answer: its HTTP status and code."""
+_BROKEN_DOWN_BY = dict.fromkeys((Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause.UNRECOGNISED_STATUS), _stage) | {
+    Cause.ITEMS_UNVERIFIED: _answer
+}
+"""Causes whose evidence is broken down, and by what."""
+
 _MAX_GROUPS = 20
 """Groups of an incident's members that are named."""
 _group = func.coalesce(items.c.group_name, "")
@@ -37,7 +61,7 @@ class AgeLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """The items of one target and the incidents they belong to. Of a rule it uses only whether it is by group."""
+    """The items of one target and their incidents. Of a rule it uses `by`, and `runs` if they are counted per item."""
 
     target: str
     rules: Mapping[Cause, Rule]
@@ -65,7 +89,8 @@ class Membership:
             return None
         query = select(items.c.item_id).where(where).order_by(items.c.item_id).limit(samples)
         ids = tuple(conn.execute(query).scalars())
-        return Evidence(cause=cause, count=total, sample_ids=ids, breakdown=_by_status(conn, cause, where))
+        piece = Evidence(cause=cause, count=total, sample_ids=ids, breakdown=_by_status(conn, cause, where))
+        return _with_answers(conn, self.target, piece)
 
     def group_evidence(
         self, conn: Connection, cause: Cause, *, now: datetime, samples: int = MAX_SAMPLES
@@ -82,12 +107,13 @@ class Membership:
         for name, item_id in conn.execute(first.order_by(ranked.c.name, ranked.c.rank)):
             ids[name].append(item_id)
         by_status = _by_status_per_group(conn, cause, where)
-        return tuple(
+        pieces = (
             Evidence(
                 cause=cause, group=name, count=total, sample_ids=tuple(ids[name]), breakdown=by_status.get(name, {})
             )
             for name, total in sorted((name, total) for name, total in totals)
         )
+        return tuple(_with_answers(conn, self.target, piece) for piece in pieces)
 
     def groups(self, conn: Connection, key: IncidentKey, *, now: datetime) -> tuple[str, ...]:
         """The groups of the items that are evidence for a cause and group, most frequent first."""
@@ -172,6 +198,10 @@ class Membership:
                 return and_(items.c.pending_since.is_not(None), stuck(now - self.age_limits.stuck_after))
             case Cause.ITEMS_INVALID:
                 return items.c.state == ItemState.INVALID.value
+            case Cause.ITEMS_UNVERIFIED:
+                long_enough = and_(text(ITEM_IS_UNVERIFIED), items.c.unverified_runs >= self.rules[cause].runs)
+                own = and_(items.c.reason.is_not(None), items.c.reason.in_(sorted(WEIGHED_CAUSES)))
+                return and_(items.c.state == ItemState.UNKNOWN.value, long_enough, own)
             case Cause.ITEMS_REGRESSED:
                 return and_(items.c.state == ItemState.PENDING.value, items.c.regressed_at.is_not(None))
             case Cause.UNRECOGNISED_STATUS:
@@ -198,16 +228,32 @@ def _active() -> ColumnElement[bool]:
     return and_(*active())
 
 
+def _with_answers(conn: Connection, target: str, piece: Evidence) -> Evidence:
+    """Evidence of `items_unverified` with what the API answered last about the sample: codes and request ids."""
+    if piece.cause is not Cause.ITEMS_UNVERIFIED:
+        return piece
+    columns = (items.c.http_status, items.c.code, items.c.request_id, items.c.page)
+    query = select(*columns).where(items.c.target == target, items.c.item_id.in_(piece.sample_ids))
+    rows = conn.execute(query.order_by(items.c.item_id)).all()
+    return replace(
+        piece,
+        code=next((row.code for row in rows if row.code), None),
+        request_ids=tuple(dict.fromkeys(row.request_id for row in rows if row.request_id)),
+        page=next((row.page for row in rows if row.page is not None), None),
+    )
+
+
 def statuses(conn: Connection, *, incident_id: int, cause: Cause) -> dict[str, int]:
     """How many members have each raw status: the most frequent ten, the rest as one. Empty for other causes."""
     return _by_status(conn, cause, items.c.incident_id == incident_id)
 
 
 def _by_status(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> dict[str, int]:
-    if cause not in _IN_PROGRESS:
+    status = _BROKEN_DOWN_BY.get(cause)
+    if status is None:
         return {}
-    query = select(_status, func.count()).where(where).group_by(_status)
-    named = {row[0]: row[1] for row in conn.execute(query.order_by(func.count().desc(), _status).limit(_MAX_STATUSES))}
+    query = select(status, func.count()).where(where).group_by(status)
+    named = {row[0]: row[1] for row in conn.execute(query.order_by(func.count().desc(), status).limit(_MAX_STATUSES))}
     if len(named) == _MAX_STATUSES:
         total = conn.execute(select(func.count()).select_from(items).where(where)).scalar_one()
         named |= _other_statuses(total - sum(named.values()))
@@ -215,12 +261,13 @@ def _by_status(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> di
 
 
 def _by_status_per_group(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> dict[str, dict[str, int]]:
-    if cause not in _IN_PROGRESS:
+    status = _BROKEN_DOWN_BY.get(cause)
+    if status is None:
         return {}
-    query = select(_group, _status, func.count()).where(where).group_by(_group, _status)
+    query = select(_group, status, func.count()).where(where).group_by(_group, status)
     found = defaultdict[str, list[tuple[str, int]]](list)
-    for name, status, how_many in conn.execute(query.order_by(func.count().desc(), _status)):
-        found[name].append((status, how_many))
+    for name, each, how_many in conn.execute(query.order_by(func.count().desc(), status)):
+        found[name].append((each, how_many))
     return {
         name: dict(rows[:_MAX_STATUSES]) | _other_statuses(sum(how_many for _, how_many in rows[_MAX_STATUSES:]))
         for name, rows in found.items()

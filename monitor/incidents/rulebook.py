@@ -39,6 +39,10 @@ class Rule:
     by: GroupBy = GroupBy.TARGET
 
 
+COUNTED_PER_ITEM = frozenset({Cause.ITEMS_UNVERIFIED})
+"""Causes whose `runs` are counted item by item, in a row, in any window: a run has evidence once an item reached them.
+Different items in every run are no document that the API can't answer for."""
+
 _DAY = timedelta(days=1)
 _MINUTES_3 = timedelta(minutes=3)
 
@@ -58,6 +62,7 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
         Rule(cause=Cause.ITEMS_REGRESSED, team=Team.PIPELINE, repeat_interval=_DAY),
         Rule(cause=Cause.ITEMS_STUCK, team=Team.PIPELINE, repeat_interval=_DAY),
         Rule(cause=Cause.ITEMS_INVALID, team=Team.PIPELINE, repeat_interval=_DAY),
+        Rule(cause=Cause.ITEMS_UNVERIFIED, team=Team.INTEGRATION, runs=3, of=3, repeat_interval=_DAY),
         Rule(cause=Cause.UNRECOGNISED_STATUS, team=Team.INTEGRATION, repeat_interval=_DAY),
         Rule(cause=Cause.TOO_MANY_UNKNOWN, team=Team.MONITOR, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_UNREADABLE, team=Team.MONITOR, severity=Severity.CRITICAL, runs=2, of=2),
@@ -181,7 +186,8 @@ MIN_ANSWERED = 20
 class RecoveryCriterion(StrEnum):
     """What a run without evidence must have done to count as a clean run."""
 
-    ANSWERED = "got enough answers"
+    ACCEPTED = "got enough accepted answers"
+    REPLIED = "got enough replies of the API"
     READ = "read ids"
     RAN = "ran"
 
@@ -191,7 +197,7 @@ class RunFilter:
     """The runs that count for a cause."""
 
     statuses: frozenset[RunStatus]
-    criterion: RecoveryCriterion = RecoveryCriterion.ANSWERED
+    criterion: RecoveryCriterion = RecoveryCriterion.ACCEPTED
 
 
 _COMPLETE_OR_PARTIAL = frozenset({RunStatus.COMPLETE, RunStatus.PARTIAL})
@@ -200,6 +206,8 @@ _FINISHED = _ASKED_API | {RunStatus.FAILED}
 
 _DEFAULT_FILTER = RunFilter(statuses=_ASKED_API)
 _FILTERS: Mapping[Cause, RunFilter] = {
+    # An API that refuses works again.
+    Cause.OUTAGE: RunFilter(statuses=_ASKED_API, criterion=RecoveryCriterion.REPLIED),
     # The cause of an abort explains the unknown items.
     Cause.TOO_MANY_UNKNOWN: RunFilter(statuses=_COMPLETE_OR_PARTIAL),
     # A run that read ids confirms the log, whatever the API answered.
@@ -217,8 +225,19 @@ def run_filter(cause: Cause) -> RunFilter:
     return _FILTERS.get(cause, _DEFAULT_FILTER)
 
 
-def counts_as_recovery(criterion: RecoveryCriterion, *, due: int, answered: int) -> bool:
-    """Whether a run without evidence is a clean run. With nothing due, it confirms neither the API nor the log."""
-    if criterion is RecoveryCriterion.RAN:
-        return True
-    return due > 0 and (criterion is RecoveryCriterion.READ or answered >= min(MIN_ANSWERED, due))
+def counts_as_recovery(criterion: RecoveryCriterion, *, due: int, replied: int, accepted: int | None) -> bool:
+    """Whether a run without evidence is a clean run. With nothing due, it confirms neither the API nor the log.
+
+    Of the `due` items, the API itself replied about `replied`, and `accepted` of these replies show that it accepts the
+    credentials and requests (None: not known, as in runs of earlier versions).
+    """
+    match criterion:
+        case RecoveryCriterion.RAN:
+            return True
+        case RecoveryCriterion.READ:
+            return due > 0
+        case RecoveryCriterion.REPLIED:
+            enough = replied
+        case RecoveryCriterion.ACCEPTED:
+            enough = replied if accepted is None else accepted
+    return due > 0 and enough >= min(MIN_ANSWERED, due)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.incidents.decide import Action, EvidencePoint, decide, other_channels
-from monitor.incidents.rulebook import EffectiveRule, Rule, severity_of
-from monitor.model import Cause, Severity, Silence
-from monitor.notifications.routing import Attributes, Route, RouteStep, evaluate_routes, matches, route
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, EffectiveRule, Rule, severity_of
+from monitor.model import Cause, Severity, Silence, Team, responsible
+from monitor.notifications.routing import Attributes, Route, RouteStep, evaluate_routes, matches, route, team_attribute
 from monitor.notifications.texts import channel_target
 
 
@@ -26,6 +26,7 @@ class SimulatedCase:
     """One of the ways in which an incident of the cause can open."""
 
     severity: Severity
+    teams: tuple[Team, ...]
     attributes: Attributes
     accepted: bool | None
     """Whether the API accepts other requests; None if that makes no difference."""
@@ -72,7 +73,8 @@ def simulate(
     they are active `now`.
     """
     severities = {how: severity_of(found.rule, accepted=how) for how in (True, False)}
-    alike = len(set(severities.values())) == 1
+    teams = {responsible(found.rule.cause, found.rule.team, accepted=how) for how in severities}
+    alike = len(set(severities.values())) == len(teams) == 1
     active = [silence for silence in silences if silence.is_active(now)]
     cases = tuple(
         _case(found.rule, scenario, severity, active, accepted=None if alike else how)
@@ -86,8 +88,9 @@ def simulate(
 def _case(
     rule: Rule, scenario: Scenario, severity: Severity, silences: Sequence[Silence], *, accepted: bool | None
 ) -> SimulatedCase:
+    teams = responsible(rule.cause, rule.team, accepted=accepted)
     attributes: Attributes = {
-        "team": rule.team.value,
+        "team": team_attribute(teams),
         "cause": rule.cause.value,
         "target": scenario.target,
         "group": (scenario.group,) if scenario.group else (),
@@ -100,6 +103,7 @@ def _case(
         notified = other_channels(notified, scenario.channels, failing=failing)
     return SimulatedCase(
         severity=severity,
+        teams=teams,
         attributes=attributes,
         accepted=accepted,
         steps=evaluate_routes(attributes, scenario.routes),
@@ -116,7 +120,8 @@ def opening(rule: Rule, due: Sequence[datetime]) -> Opening | None:
     """
     previous_due = [due[0] - (time - due[0]) for time in due[1:]]
     before = [EvidencePoint(run_id=0, at=at, evidence=False) for at in previous_due]
-    with_evidence = [EvidencePoint(run_id=n, at=at, evidence=True) for n, at in enumerate(due, 1)]
+    first = rule.runs if rule.cause in COUNTED_PER_ITEM else 1
+    with_evidence = [EvidencePoint(run_id=n, at=at, evidence=n >= first) for n, at in enumerate(due, 1)]
 
     def opens(runs: int) -> bool:
         points = [*reversed(with_evidence[:runs]), *before]

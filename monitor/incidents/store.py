@@ -85,6 +85,8 @@ def add_evidence(
             "request_ids": list(piece.request_ids),
             "code": to_column_text(piece.code, 200),
             "api_message": to_column_text(piece.api_message, 1000),
+            "page": to_column_text(piece.page, 200),
+            "gateway": dict(piece.gateway) or None,
             "inhibited_by": piece.inhibited_by.value if piece.inhibited_by else None,
         }
         ids[piece.key] = conn.execute(insert(evidence).returning(evidence.c.id), row).scalar_one()
@@ -133,7 +135,7 @@ def _finished_runs(
 ) -> Sequence[RowMapping]:
     statuses = sorted(statuses)
     at_most = at_least + (_DEAD_PROCESSES if RunStatus.CRASHED in statuses else 0)
-    finished = select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered).where(
+    finished = select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered, runs.c.accepted).where(
         runs.c.finished_at.is_not(None), or_(runs.c.status != RunStatus.CRASHED.value, ended_unforeseen())
     )
     # by the index on starts: there is none on ends
@@ -171,7 +173,9 @@ def _inhibited_runs(conn: Connection, run_ids: Sequence[int]) -> Mapping[Inciden
 
 def _clean_point(run: RowMapping, of: RunFilter) -> EvidencePoint:
     """The point of a run without evidence."""
-    confirms_recovery = counts_as_recovery(of.criterion, due=run["due"], answered=run["answered"])
+    confirms_recovery = counts_as_recovery(
+        of.criterion, due=run["due"], replied=run["answered"], accepted=run["accepted"]
+    )
     return EvidencePoint(run_id=run["id"], at=run["finished_at"], evidence=False, confirms_recovery=confirms_recovery)
 
 
@@ -198,6 +202,8 @@ def evidence_from_row(values: RowMapping) -> Evidence:
         request_ids=tuple(values["request_ids"]),
         code=values["code"],
         api_message=values["api_message"],
+        page=values["page"],
+        gateway=tuple((values["gateway"] or {}).items()),
         inhibited_by=Cause(inhibited_by) if inhibited_by else None,
     )
 
@@ -250,11 +256,25 @@ def current(conn: Connection, *, target: str, resolved_since: datetime) -> dict[
     return {each.key: each for each in found}
 
 
-def unresolved(conn: Connection, *, target: str) -> list[tuple[Cause, int, datetime]]:
-    """Cause, id and first evidence of a target's unresolved incidents (also silenced ones), oldest first."""
-    columns = (incidents.c.cause, incidents.c.id, incidents.c.first_evidence_at)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnresolvedIncident:
+    """What the gate and the probe must know about an unresolved incident."""
+
+    cause: Cause
+    id: int
+    since: datetime
+    """Its first evidence."""
+    accepted: bool | None
+    """Whether the API accepted anything in the run that opened it; None: not known."""
+
+
+def unresolved(conn: Connection, *, target: str) -> list[UnresolvedIncident]:
+    """A target's unresolved incidents (also silenced ones), oldest first."""
+    columns = (incidents.c.cause, incidents.c.id, incidents.c.first_evidence_at, incidents.c.accepted)
     query = select(*columns).where(incidents.c.target == target, *is_open()).order_by(incidents.c.id)
-    return [(Cause(cause), incident_id, since) for cause, incident_id, since in conn.execute(query)]
+    return [
+        UnresolvedIncident(cause=Cause(row[0]), id=row[1], since=row[2], accepted=row[3]) for row in conn.execute(query)
+    ]
 
 
 def open_incident(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
@@ -289,6 +309,7 @@ def _row(incident: Incident) -> dict[str, object]:
         "state": incident.state.value,
         "severity": incident.severity.value,
         "team": incident.team.value,
+        "accepted": incident.accepted,
         "opened_at": incident.opened_at,
         "first_evidence_at": incident.first_evidence_at,
         "last_evidence_at": incident.last_evidence_at,
@@ -440,6 +461,7 @@ def _from_row(values: RowMapping, seen: Evidence | None) -> Incident:
         state=IncidentState(values["state"]),
         severity=Severity(values["severity"]),
         team=Team(values["team"]),
+        accepted=values["accepted"],
         opened_at=values["opened_at"],
         first_evidence_at=values["first_evidence_at"],
         last_evidence_at=values["last_evidence_at"],

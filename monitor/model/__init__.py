@@ -4,6 +4,7 @@ from monitor.model.incidents import (
     ITEM_CAUSES,
     MONITOR_CAUSES,
     REQUEST_CAUSES,
+    WEIGHED_CAUSES,
     Cause,
     Evidence,
     Incident,
@@ -13,6 +14,7 @@ from monitor.model.incidents import (
     Silence,
     Team,
     rank,
+    responsible,
 )
 from monitor.model.items import (
     EXISTING_STATES,
@@ -35,6 +37,7 @@ __all__ = [
     "MONITOR_CAUSES",
     "PROBLEM_STATES",
     "REQUEST_CAUSES",
+    "WEIGHED_CAUSES",
     "BadBody",
     "Cause",
     "ChannelState",
@@ -57,4 +60,5 @@ __all__ = [
     "SyncReport",
     "Team",
     "rank",
+    "responsible",
 ]

@@ -149,6 +149,11 @@ class ApiError:
     """The server said so to an earlier request and it still applies; this one was not sent."""
     gateway: tuple[tuple[str, str], ...] = ()
     """`server`, `via` and `x-request-id` of a gateway's response, for the log."""
+    page: str | None = dataclasses.field(default=None, repr=False)
+    """The title of a page (HTML or plain text) where the API would have sent JSON; empty if it has none. None: the
+    answer is the API's own."""
+    cached: bool = False
+    """A cache answered (`Age` is over 0): it shows nothing about the credentials."""
 
     def is_local(self, code: str) -> bool:
         """Whether it is our own error with this code; an API may use the same code."""
@@ -173,6 +178,19 @@ class CallResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     latency_ms: float = 0.0
     """Of the last attempt."""
     timed_out: bool = False
+    redact: Callable[[str], str] = str
+    """Removes secrets from a text of the reply before it is stored or shown; reading comes first."""
+
+    @property
+    def cached(self) -> bool:
+        """Whether a cache answered instead of the API."""
+        return self.error.cached if self.error is not None else self.reply is not None and is_cached(self.reply.headers)
+
+
+def is_cached(headers: Mapping[str, str]) -> bool:
+    """Whether an answer came out of a cache (RFC 9111, 5.1: `Age` in seconds)."""
+    age = headers.get("age", "")
+    return age.isascii() and age.strip().isdigit() and int(age.strip()[:9]) > 0
 
 
 def is_valid_path(path: str) -> bool:

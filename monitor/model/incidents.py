@@ -23,6 +23,7 @@ class Cause(StrEnum):
     ITEMS_REGRESSED = "items_regressed"
     ITEMS_STUCK = "items_stuck"
     ITEMS_INVALID = "items_invalid"
+    ITEMS_UNVERIFIED = "items_unverified"
     UNRECOGNISED_STATUS = "unrecognised_status"
 
     TOO_MANY_UNKNOWN = "too_many_unknown"
@@ -39,6 +40,7 @@ ITEM_CAUSES: tuple[Cause, ...] = (
     Cause.ITEMS_REGRESSED,
     Cause.ITEMS_STUCK,
     Cause.ITEMS_INVALID,
+    Cause.ITEMS_UNVERIFIED,
     Cause.UNRECOGNISED_STATUS,
 )
 """Causes found in items; their incidents have members. An item that matches several belongs to the first."""
@@ -62,6 +64,12 @@ RENAMED: Mapping[str, str] = {
 
 REQUEST_CAUSES: tuple[Cause, ...] = tuple(cause for cause in Cause if cause not in ITEM_CAUSES + MONITOR_CAUSES)
 """Causes found in requests, highest rank first."""
+
+WEIGHED_CAUSES = frozenset(REQUEST_CAUSES) - {Cause.SPENDING_LIMIT, Cause.UNAUTHORIZED, Cause.FORBIDDEN}
+"""Request causes that need weight: below it, the items that they leave unknown are `items_unverified`.
+
+401 and 402 mean what they say from the first request on, and a 403 on one item is an incident of its own.
+"""
 
 
 def rank(cause: Cause) -> int:
@@ -91,6 +99,16 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+def responsible(cause: Cause, team: Team, *, accepted: bool | None) -> tuple[Team, ...]:
+    """The team of a rule, and who else must hear of it.
+
+    A `forbidden` where nothing was `accepted` is often a rejected key: Gloo answers 403 where others answer 401. Unless
+    a rule gives it to another team, it is about the account *and* the credentials.
+    """
+    is_denied = cause is Cause.FORBIDDEN and accepted is False and team is Team.ACCOUNT
+    return (team, Team.CREDENTIALS) if is_denied else (team,)
+
+
 IncidentKey = tuple[Cause, str]
 """Identifies an open incident of a target: cause and group; the group is empty for the whole target."""
 
@@ -110,7 +128,9 @@ class Evidence:
     api_message: str | None = field(default=None, repr=False)
     """The API's raw text; only for `incidents show`, never for channels or logs."""
     gateway: tuple[tuple[str, str], ...] = ()
-    """`server`, `via` and `x-request-id` of a gateway that replied instead of the API; only for the log."""
+    """`server`, `via` and `x-request-id` of a gateway that replied instead of the API; not for channels."""
+    page: str | None = field(default=None, repr=False)
+    """The title of the gateway's page; for `incidents show`, never for channels or logs."""
     inhibited_by: Cause | None = None
     """The higher cause of the same run that explains this one; inhibited evidence opens no incident."""
     group: str = ""
@@ -143,6 +163,8 @@ class Incident:
     state: IncidentState
     severity: Severity
     team: Team
+    accepted: bool | None = None
+    """Whether the API accepted anything in the run that opened it; None: not known."""
     opened_at: datetime
     first_evidence_at: datetime
     last_evidence_at: datetime
@@ -168,6 +190,11 @@ class Incident:
     """The silence that withholds its opening; None once the opening was sent."""
     evidence: Evidence | None = None
     """The newest evidence."""
+
+    @property
+    def teams(self) -> tuple[Team, ...]:
+        """Who is responsible, the owner first."""
+        return responsible(self.cause, self.team, accepted=self.accepted)
 
     @property
     def key(self) -> IncidentKey:

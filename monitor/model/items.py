@@ -119,6 +119,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: Cause | Reason | None = None
     """Set if, and only if, the state is unknown."""
     error: ApiError | None = None
+    cached: bool = False
+    """The answer came out of a cache: it shows nothing about the credentials."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it shows that the API itself accepts the credentials."""
+        return self.answered and not self.cached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +158,8 @@ class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """It belongs to an incident; a list does not confirm its recovery, only a request for the item does."""
     known_missing: bool = False
     """It is not found, and an open incident already says so."""
+    unverified_runs: int = 0
+    """Runs in a row in which it stayed unknown for a trouble of its own, while others were answered."""
 
 
 class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -170,6 +179,8 @@ class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     http_status: int | None
     code: str | None
     request_id: str | None
+    page: str | None
+    unverified_runs: int
     at: datetime
     event: tuple[str, str | None, str | None] | None
     """Kind (`state` or `stage`), old, new. An unknown outcome is no event."""
@@ -198,6 +209,8 @@ def transition(item: TrackedItem, outcome: Outcome) -> ItemChange:
         http_status=error.status if error else None,
         code=error.code if error else None,
         request_id=error.request_id if error else None,
+        page=error.page if error else None,
+        unverified_runs=0 if known else item.unverified_runs,
         at=outcome.at,
         event=_event(item, outcome) if known else None,
     )

@@ -1,6 +1,6 @@
 """Incident → message: title, what to check, facts, commands. Pure. The API's own text never becomes part of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -62,6 +62,8 @@ class Message:
     recipients: tuple[str, ...] = ()
     """Only these recipients of the channel get it: the others have it already. Empty: all."""
     parts: tuple["Message", ...] = ()
+    also_teams: tuple[Team, ...] = ()
+    """Who else must hear of it."""
 
 
 _MAX_GROUPS = 5
@@ -77,10 +79,17 @@ class RunFacts:
     total: int
     unknown: int
     answered: int
+    accepted: int | None = None
+    """Of the answers, those that show that the API itself accepts the credentials; None: all."""
     error: str | None = None
     """Why the run has no snapshot, in our own words."""
     first: bool = False
     """No earlier run of the target has a snapshot."""
+
+    @property
+    def any_accepted(self) -> bool:
+        """Whether the API accepted anything."""
+        return (self.answered if self.accepted is None else self.accepted) > 0
 
 
 def render(
@@ -109,9 +118,10 @@ def render(
         cause=incident.cause,
         severity=incident.severity,
         team=incident.team,
+        also_teams=incident.teams[1:],
         title=make_title(kind, subject, reopened=reopened),
         subject=subject,
-        what_to_check=() if resolved else what_to_check(incident.cause, accepted=bool(run.answered) if run else None),
+        what_to_check=() if resolved else what_to_check(incident.cause, accepted=_accepted(incident, run)),
         facts=_facts(incident, run, now=now, error=error, resolved=resolved, notes=notes),
         opened_at=incident.opened_at,
         at=now,
@@ -122,6 +132,11 @@ def render(
         items=incident.member_count,
         first_look=kind is MessageKind.OPENED and incident.cause in ITEM_CAUSES and run is not None and run.first,
     )
+
+
+def _accepted(incident: Incident, run: RunFacts | None) -> bool | None:
+    """Whether the API accepted anything, in this run or else in the one that opened the incident."""
+    return incident.accepted if run is None else run.any_accepted
 
 
 _TITLE_SUFFIXES: Mapping[MessageKind, str] = {
@@ -191,7 +206,7 @@ def _evidence_facts(incident: Incident) -> list[tuple[str, str]]:
         return []
     facts = []
     if evidence.breakdown:
-        label = "statuses" if incident.cause in ITEM_CAUSES else "evidence"
+        label = breakdown_label(incident.cause)
         facts.append((label, ", ".join(f"{count} × {what}" for what, count in evidence.breakdown.items())))
     if evidence.code:
         facts.append(("code", evidence.code))
@@ -205,6 +220,13 @@ def _evidence_facts(incident: Incident) -> list[tuple[str, str]]:
     if evidence.request_ids:
         facts.append(("request ids", ", ".join(evidence.request_ids)))
     return facts
+
+
+def breakdown_label(cause: Cause) -> str:
+    """What the evidence of a cause is broken down by."""
+    if cause is Cause.ITEMS_UNVERIFIED:
+        return "answers"
+    return "statuses" if cause in ITEM_CAUSES else "evidence"
 
 
 def _run_facts(run: RunFacts | None) -> tuple[tuple[str, str], ...]:
@@ -232,7 +254,13 @@ def shown_safe_message(message: Message) -> str | None:
 
 def attribute_texts(message: Message) -> tuple[str, str, str]:
     """`severity: critical`, `team: credentials`, `environment: production`."""
-    return f"severity: {message.severity.value}", f"team: {message.team.value}", f"environment: {message.environment}"
+    team = format_teams((message.team, *message.also_teams))
+    return f"severity: {message.severity.value}", team, f"environment: {message.environment}"
+
+
+def format_teams(teams: Sequence[Team]) -> str:
+    """`team: credentials`, `teams: account and credentials`."""
+    return f"team{'s' if len(teams) > 1 else ''}: {' and '.join(team.value for team in teams)}"
 
 
 def to_text(message: Message) -> str:

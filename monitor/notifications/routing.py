@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from monitor.model import Incident
+from monitor.model import Incident, Team
 
 ATTRIBUTES = ("team", "cause", "target", "group", "severity", "environment")
 """What routes and silences can match."""
@@ -20,13 +20,18 @@ Matchers = Mapping[str, tuple[str, ...]]
 def attributes_of(incident: Incident) -> Attributes:
     """The attributes that routes and silences match."""
     return {
-        "team": incident.team.value,
+        "team": team_attribute(incident.teams),
         "cause": incident.cause.value,
         "target": incident.target,
         "group": (incident.group,) if incident.group else incident.groups,
         "severity": incident.severity.value,
         "environment": incident.environment,
     }
+
+
+def team_attribute(teams: Sequence[Team]) -> str | tuple[str, ...]:
+    """The attribute `team`: mostly one."""
+    return teams[0].value if len(teams) == 1 else tuple(team.value for team in teams)
 
 
 def matches(matchers: Matchers, attributes: Attributes) -> bool:

@@ -53,6 +53,7 @@ SAFE_MESSAGES: Mapping[Cause, str] = {
         "affected; we are looking into it."
     ),
     Cause.ITEMS_INVALID: _SOME_UNKNOWN,
+    Cause.ITEMS_UNVERIFIED: _SOME_UNKNOWN,
     Cause.UNRECOGNISED_STATUS: _SOME_UNKNOWN,
     Cause.TOO_MANY_UNKNOWN: _CHECKS_DELAYED,
     Cause.SYNC_LOG_UNREADABLE: _CHECKS_DELAYED,
@@ -94,6 +95,7 @@ CAUSE_TEXTS: Mapping[Cause, str] = {
     Cause.ITEMS_REGRESSED: "documents went back from completed to pending",
     Cause.ITEMS_STUCK: "documents are stuck in ingestion",
     Cause.ITEMS_INVALID: "ids are not valid for the API",
+    Cause.ITEMS_UNVERIFIED: "documents can't be verified: the API fails for them alone",
     Cause.UNRECOGNISED_STATUS: "documents have an unrecognised status",
     Cause.TOO_MANY_UNKNOWN: "the state of too many documents is unknown",
     Cause.SYNC_LOG_UNREADABLE: "the sync log can't be read",
@@ -109,6 +111,7 @@ _CAUSE_TEXTS_OF_ONE: Mapping[Cause, str] = {
     Cause.ITEMS_REGRESSED: "document went back from completed to pending",
     Cause.ITEMS_STUCK: "document is stuck in ingestion",
     Cause.ITEMS_INVALID: "id is not valid for the API",
+    Cause.ITEMS_UNVERIFIED: "document can't be verified: the API fails for it alone",
     Cause.UNRECOGNISED_STATUS: "document has an unrecognised status",
 }
 
@@ -150,6 +153,7 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     ),
     Cause.WRONG_SCOPE: (
         "configured tenant, site and publisher ids, and the environment of the base URL",
+        "the base URL's path and the API's version: 410 or 404 for everything may be a retired version or a wrong path",
         "request and document ids: does the sync log belong to this publisher?",
     ),
     Cause.RATE_LIMITED: (
@@ -162,7 +166,11 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
         "pause bulk jobs that can wait",
         "if there is no response at all: the configured base_url, the network and the proxy",
     ),
-    Cause.BAD_RESPONSE: ("a change of the API or its gateway", "a proxy in between", "the configured base URL"),
+    Cause.BAD_RESPONSE: (
+        "a change of the API or its gateway",
+        "a gateway, proxy or login page in between: its page's title is in `incidents show`",
+        "the configured base URL, its port and path; a client certificate, if the gateway asks for one",
+    ),
     Cause.BAD_REQUEST: ("the form of the requests: API version and item ids", "the configured base URL"),
     Cause.ITEMS_FAILED: (
         "the documents named: their last known status, format and size",
@@ -181,6 +189,11 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     Cause.ITEMS_INVALID: (
         "the ids named: does the pipeline record the ids that the API returns?",
         "the sync log's table and id_column",
+    ),
+    Cause.ITEMS_UNVERIFIED: (
+        "the documents named: give their ids, codes and request ids to the provider's support",
+        "the API answers about other documents: nothing is wrong with the service or the credentials",
+        "a document that nobody needs: delete it there, or run `items ignore`",
     ),
     Cause.ITEMS_REGRESSED: (
         "the documents named: were they uploaded again, or does the provider index them again?",

@@ -29,7 +29,11 @@ __all__ = [
 
 
 class Provider(Protocol):
-    """What the monitor needs to know about one API."""
+    """What the monitor needs to know about one API.
+
+    Its errors are taken to be JSON: a 4xx with any other text is a gateway's. A provider whose API itself answers
+    errors in plain text or HTML has one more attribute, `text_errors = True`.
+    """
 
     @property
     def name(self) -> str:

@@ -20,8 +20,8 @@ from monitor.providers.id_pattern import compile_id_pattern
 from monitor.providers.json_stream import JsonArrayReader
 from monitor.providers.listing import Listing, ListReader
 from monitor.providers.pagination import PageRequest, PageRule, first_page, next_page
-from monitor.providers.paths import fill_template, scalar_text, template_problem, value_at
-from monitor.providers.statuses import StatusTable
+from monitor.providers.paths import fill_template, is_null, scalar_text, template_problem, value_at
+from monitor.providers.statuses import NULL, StatusTable
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, 5.6.2)."""
@@ -41,6 +41,7 @@ class _ItemRule(msgspec.Struct, frozen=True, kw_only=True):
     status: str = "status"
     id: str | None = None
     id_pattern: str | None = None
+    text_errors: bool = False
 
 
 class _ListRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +100,11 @@ class Generic:
             values=known,
         )
 
+    @property
+    def text_errors(self) -> bool:
+        """Whether the API itself answers errors in plain text or HTML."""
+        return self.item.text_errors
+
     def valid_id(self, item_id: str) -> bool:
         """Whether it can be sent and matches `item.id_pattern`. All but control characters can be escaped."""
         if not item_id.strip() or _CONTROL.search(item_id) or not is_valid_path(self._item_path(item_id)):
@@ -112,7 +118,9 @@ class Generic:
         )
 
     def read_item(self, body: bytes, item_id: str) -> ItemStatus | BadBody:
-        """The status at `item.status`: a text, a whole number or a boolean; a `BadBody` if the body is not JSON, has no
+        """The status at `item.status`: a text, a whole number, a boolean or null.
+
+        A null on the way counts as well, unless the body reports an error. A `BadBody` if the body is not JSON, has no
         status there, or has another id at `item.id`.
         """
         decoded = _decoded(body, "the item's body")
@@ -124,7 +132,7 @@ class Generic:
         if found_id.casefold() != item_id.casefold():
             return BadBody(reason="the body is about another item than requested")
         value = value_at(decoded, self.item.status)
-        raw = scalar_text(value)
+        raw = scalar_text(value) if value is not None else _null_status(decoded, self.item.status)
         if raw is None:
             return BadBody(reason=f"the item's body has no status at {self.item.status!r}")
         meaning = self.statuses.read(raw)
@@ -228,8 +236,25 @@ class _PageReader:
             if not item_id:
                 self._problem = self._problem or f"an item of the list has no id at {self._rule.id!r}"
                 return
-            found.append((item_id, self._statuses.read(scalar_text(value_at(item, self._rule.status)) or "")))
+            raw = scalar_text(value_at(item, self._rule.status)) or _null_status(item, self._rule.status) or ""
+            found.append((item_id, self._statuses.read(raw)))
         self._listing.add(found)
+
+
+def _null_status(decoded: object, path: str) -> str | None:
+    """The name of a status that is null; None if there is no such member, or if the body is an error's envelope."""
+    parent = path.rpartition(".")[0]
+    if decoded is None or not is_null(decoded, path) or (value_at(decoded, parent) is None and _reports_error(decoded)):
+        return None
+    return NULL
+
+
+_ERROR_MEMBERS = ("error", "errors", "code", "error_code", "message", "detail", "msg")
+
+
+def _reports_error(decoded: object) -> bool:
+    """Whether a body is an error envelope: then its null says that there is no item, not that its status is null."""
+    return isinstance(decoded, dict) and any(decoded.get(name) for name in _ERROR_MEMBERS)
 
 
 def _decoded(body: bytes, what: str) -> object:

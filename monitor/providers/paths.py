@@ -63,6 +63,20 @@ def value_at(value: object, path: str) -> object:
     return value
 
 
+def is_null(value: object, path: str) -> bool:
+    """Whether the path leads to null, or over a null on its way: the value is not there *yet*, and not misspelt."""
+    for step in path.split(".") if path else ():
+        if value is None:
+            return True
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and 0 <= int(step[:6]) < len(value):
+            value = value[int(step)]
+        else:
+            return False
+    return value is None
+
+
 def scalar_text(value: object) -> str | None:
     """A text, whole number or boolean as text (`true`, `false`); None for anything else."""
     if isinstance(value, str):

@@ -13,6 +13,9 @@ from monitor.model.http import plain_text
 
 _MAX_STAGE_CHARS = 200
 _MAX_CACHED_STATUSES = 1000
+NULL = "null"
+"""What `statuses` calls a status that is null; until it names it, null is a status that nobody described: pending."""
+
 _STATES = {state.value: state for state in EXISTING_STATES}
 
 

@@ -16,7 +16,7 @@ from monitor.incidents.explain import (
     fold,
     timeline,
 )
-from monitor.incidents.rulebook import Rule, rule_parameters
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, rule_parameters
 from monitor.incidents.silences import suppression_reasons
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, Evidence, IncidentState, Silence
 from monitor.model.durations import format_duration
@@ -66,7 +66,7 @@ def _heading(data: ExplainData) -> Iterator[str]:
     yield from wrap_lines(
         f"Incident {incident.id}: {display_name(incident.target)}: {describe_cause(incident.cause)}", indent=0
     )
-    facts = [("cause", f"{incident.cause.value} ({severity_and_team(incident.severity, incident.team)})")]
+    facts = [("cause", f"{incident.cause.value} ({severity_and_team(incident.severity, *incident.teams)})")]
     facts += [("group", incident.group)] if incident.group else []
     facts += [("state", f"{state} {'for' if incident.resolved_at is None else 'after'} {lasted}")]
     facts += [("rule", describe_rule(history.rule))]
@@ -86,6 +86,8 @@ def describe_rule(rule: Rule) -> str:
         ends = "resolves when every item has recovered or is removed or ignored"
     if rule.of == 1:
         return f"opens at once; {ends}; {reminds}"
+    if rule.cause in COUNTED_PER_ITEM:
+        return f"opens when an item has evidence in {rule.runs} runs in a row; {ends}; {reminds}"
     apart = f", the first and last at least {format_duration(rule.hold_for)} apart" if rule.hold_for else ""
     within = f"if fewer than {rule.of} are within {format_duration(rule.window)}, in all of those"
     return f"opens with evidence in {rule.runs} of the last {rule.of} runs{apart} ({within}); {ends}; {reminds}"

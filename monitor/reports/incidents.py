@@ -7,8 +7,8 @@ from typing import Any
 
 from monitor.incidents.silences import format_matchers, matches_everything, matching_silence, suppression_reasons
 from monitor.incidents.store import IncidentEvent
-from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState, Severity, Silence, Team
-from monitor.notifications.messages import format_age, group_breakdown
+from monitor.model import ITEM_CAUSES, MONITOR_CAUSES, Cause, Evidence, Incident, IncidentState, Severity, Silence, Team
+from monitor.notifications.messages import format_age, format_teams, group_breakdown
 from monitor.notifications.routing import attributes_of, matches
 from monitor.notifications.texts import describe_cause, display_group, display_name, safe_message, what_to_check
 from monitor.reports.formatting import align, format_time, iso, json_values, wrap_lines
@@ -43,9 +43,9 @@ def _silenced(incident: Incident, silences: Sequence[Silence]) -> str | None:
     return f"by {silence.id} until {format_time(silence.ends_at)}" if silence else None
 
 
-def severity_and_team(severity: Severity, team: Team) -> str:
+def severity_and_team(severity: Severity, *teams: Team) -> str:
     """`severity: critical, team: credentials`."""
-    return f"severity: {severity.value}, team: {team.value}"
+    return f"severity: {severity.value}, {format_teams(teams)}"
 
 
 def incident_text(
@@ -61,7 +61,7 @@ def incident_text(
     about, words = display_name(incident.target, incident.group), describe_cause(incident.cause, incident.member_count)
     lines = [
         f"Incident {incident.id}: {about}: {words}",
-        f"  cause      {incident.cause.value} ({severity_and_team(incident.severity, incident.team)})",
+        f"  cause      {incident.cause.value} ({severity_and_team(incident.severity, *incident.teams)})",
         f"  state      {incident.state.value}",
         f"  since      {format_time(incident.first_evidence_at)} UTC, for {lasted}",
         f"  opened     {format_time(incident.opened_at)} UTC",
@@ -74,13 +74,17 @@ def incident_text(
         lines.append(f"  groups     {groups}")
     lines += _no_message_lines(incident, silences)
     lines += _evidence_lines(incident)
-    lines += ["What to check:", *(f"  - {check}" for check in what_to_check(incident.cause))]
+    lines += ["What to check:", *(f"  - {check}" for check in _checks(incident))]
     lines += ["For your users:", *wrap(_safe_message(incident), 78, initial_indent="  ", subsequent_indent="  ")]
     if members:
         lines.append(f"Items ({incident.member_count}):")
         lines += [f"  {item_id}  {stage or '-'}  since {format_time(since)}" for item_id, stage, since in members]
     lines.append("What happened (UTC):")
     return "\n".join([*lines, *(_event_line(event) for event in events)])
+
+
+def _checks(incident: Incident) -> tuple[str, ...]:
+    return what_to_check(incident.cause, accepted=incident.accepted)
 
 
 def _no_message_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
@@ -104,8 +108,10 @@ def _evidence_lines(incident: Incident) -> list[str]:
         )
     if seen.code:
         lines.append(f"  code       {seen.code}")
-    if seen.api_message:
+    if seen.api_message and seen.api_message != seen.page:
         lines.append(f"  API says   {seen.api_message}")
+    if seen.page is not None:
+        lines.append(f"  page       {_page_text(seen)}")
     if seen.sample_ids:
         lines.append(f"  sample ids {', '.join(seen.sample_ids)}")
     if seen.request_ids:
@@ -113,11 +119,17 @@ def _evidence_lines(incident: Incident) -> list[str]:
     return lines
 
 
+def _page_text(seen: Evidence) -> str:
+    """The page that a gateway sent instead of the API, and who it says it is."""
+    sender = ", ".join(f"{name}: {value}" for name, value in seen.gateway)
+    return f'"{seen.page}"' + (f" ({sender})" if sender else "") if seen.page else sender or "without a title"
+
+
 def _breakdown_label(seen: Evidence) -> str:
     """What the evidence is broken down by."""
-    if seen.cause in ITEM_CAUSES:
+    if seen.cause in ITEM_CAUSES and seen.cause is not Cause.ITEMS_UNVERIFIED:
         return "statuses"
-    return "answers" if seen.cause in REQUEST_CAUSES else "counts"
+    return "counts" if seen.cause in MONITOR_CAUSES else "answers"
 
 
 def _event_line(event: IncidentEvent) -> str:
@@ -136,11 +148,13 @@ def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[
         "peak_items": incident.peak_count,
         "groups": [{"group": name or None, "items": count} for name, count in incident.by_group.items()],
         "channels": list(incident.channels),
-        "what_to_check": list(what_to_check(incident.cause)),
+        "also_teams": [team.value for team in incident.teams[1:]],
+        "what_to_check": list(_checks(incident)),
         "safe_message": _safe_message(incident),
         "sample_ids": list(incident.member_ids or (seen.sample_ids if seen else ())),
         "request_ids": list(seen.request_ids) if seen else [],
         "breakdown": dict(seen.breakdown) if seen else {},
+        "code": seen.code if seen else None,
     }
 
 

@@ -58,6 +58,10 @@ class ItemRow:
     http_status: int | None
     code: str | None
     request_id: str | None
+    page: str | None
+    """The title of a gateway's page that was the last answer."""
+    unverified_runs: int
+    """Runs in a row in which it stayed unknown for a trouble of its own."""
     incident_id: int | None
     stuck: bool
     state_since: datetime

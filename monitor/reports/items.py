@@ -6,7 +6,7 @@ from typing import Any
 
 from monitor.model import ItemState
 from monitor.notifications.messages import format_age
-from monitor.reports.formatting import WIDTH, align, format_time, json_values, shorten_middle
+from monitor.reports.formatting import WIDTH, align, format_time, json_values, plural, shorten_middle
 from monitor.reports.item_queries import ItemEvent, ItemRow
 
 _MIN_WIDTHS = ({"ITEM": 36, "DETAIL": 10, "GROUP": 10, "TARGET": 10}, {"ITEM": 6, "DETAIL": 6, "GROUP": 6, "TARGET": 6})
@@ -110,6 +110,9 @@ def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
         ("last seen", f"{format_time(row.seen_at)} UTC" if row.seen_at else "never: the API has not returned it yet"),
         ("last checked", f"{format_time(row.checked_at)} UTC" if row.checked_at else "never answered"),
         ("last error", last_answer),
+        ("page", f'"{row.page}": a gateway sent it, not the API' if row.page else None),
+        ("unverified", f"{plural(row.unverified_runs, 'run')} in a row: the API fails for it, but not for others"
+         if row.unverified_runs else None),
         ("incident", f"{row.incident_id} (`ingestion-monitor incidents show {row.incident_id}`)"
          if row.incident_id else None),
         ("removed", f"{format_time(row.removed_at)} UTC: it left the sync log" if row.removed_at else None),

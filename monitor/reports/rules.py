@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from monitor.client.classify import StatusExplanation
-from monitor.incidents.rulebook import EffectiveRule, Rule
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, EffectiveRule, Rule
 from monitor.incidents.simulate import SimulatedCase, Simulation
 from monitor.model import ITEM_CAUSES, Cause
 from monitor.model.durations import format_duration
@@ -47,6 +47,8 @@ def opens(rule: Rule) -> str:
     """When an incident opens: `at once` or `2 of 2 runs in 1h, 3m apart`."""
     if rule.cause is Cause.CHANNEL_FAILING or (rule.of == 1 and not rule.hold_for):
         return "at once"
+    if rule.cause in COUNTED_PER_ITEM:
+        return f"{rule.runs} of {rule.runs} runs"
     words = f"{rule.runs} of {rule.of} runs in {format_duration(rule.window)}"
     return f"{words}, {format_duration(rule.hold_for)} apart" if rule.hold_for else words
 
@@ -212,7 +214,8 @@ def _condition_text(case: SimulatedCase) -> str:
     if case.accepted is None:
         return ""
     when = "while other requests are accepted" if case.accepted else "when nothing at all is accepted"
-    return f" {when} ({case.severity.value})"
+    teams = f", {' and '.join(team.value for team in case.teams)}" if len(case.teams) > 1 else ""
+    return f" {when} ({case.severity.value}{teams})"
 
 
 def _route_text(step: RouteStep, case: SimulatedCase) -> str:
@@ -258,6 +261,7 @@ def simulation_json(query: RuleQuery, simulation: Simulation | None, *, on: str)
 def _case_json(case: SimulatedCase) -> dict[str, Any]:
     return {
         "severity": case.severity.value,
+        "teams": [team.value for team in case.teams],
         "accepted": case.accepted,
         "routes": [
             {"taken": step.outcome.value, "mismatch": step.mismatch, "channels": list(step.route.channels)}

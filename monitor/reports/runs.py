@@ -113,6 +113,7 @@ def run_text(report: RunReport, *, now: datetime) -> str:
     unknown = [f"{status}: {format_items(count)}" for status, count in report.unrecognised.items()]
     lines += _section("Unrecognised statuses (counted as pending; add them to `statuses`)", unknown)
     lines += _section("Failed requests", _evidence_lines(report.evaluation.evidence))
+    lines += _section("Unanswered, each for a trouble of its own (others were answered)", _single_lines(report))
     return "\n".join([*lines, *_incidents(report, now)])
 
 
@@ -188,6 +189,13 @@ def _evidence_lines(evidence: Sequence[Evidence]) -> list[str]:
     ]
 
 
+def _single_lines(report: RunReport) -> list[str]:
+    return [
+        f"{piece.cause.value}: {format_items(piece.count)}{_breakdown_text(piece)}{_named(piece.sample_ids[:NAMED])}"
+        for piece in report.single_items
+    ]
+
+
 def _breakdown_text(piece: Evidence) -> str:
     return " (" + ", ".join(f"{count} × {label}" for label, count in piece.breakdown.items()) + ")"
 
@@ -221,7 +229,11 @@ def _open(incident: Incident, now: datetime, silences: Sequence[Silence]) -> lis
     ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
     if ids:
         lines += wrap_lines(f"such as: {', '.join(ids[:NAMED])}", indent=4)
-    return lines + [row for check in what_to_check(incident.cause) for row in wrap_lines(f"check: {check}", indent=4)]
+    return lines + [row for check in _checks(incident) for row in wrap_lines(f"check: {check}", indent=4)]
+
+
+def _checks(incident: Incident) -> tuple[str, ...]:
+    return what_to_check(incident.cause, accepted=incident.accepted)
 
 
 def _named(ids: Sequence[str], count: int = 0) -> str:
@@ -248,6 +260,7 @@ def run_json(report: RunReport) -> dict[str, Any]:
         ],
         "unrecognised_statuses": dict(report.unrecognised),
         "evidence": [_evidence_json(piece) for piece in report.evaluation.evidence],
+        "unanswered": [_evidence_json(piece) for piece in report.single_items],
         "incident_changes": [
             {
                 "id": c.incident.id,

@@ -26,6 +26,11 @@ class Admission:
         return self._conditions.stopped_by
 
     @property
+    def tripped(self) -> bool:
+        """Whether nothing but the circuit breaker stopped the target."""
+        return self._conditions.tripped
+
+    @property
     def cut_short_by(self) -> Reason | None:
         """Why the run ends before all items were asked about."""
         return self._conditions.cut_short_by

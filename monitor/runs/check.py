@@ -18,11 +18,11 @@ from typing import Protocol
 
 from sqlalchemy import Engine
 
-from monitor.client.classify import cause_of
+from monitor.client.classify import cause_of, is_gateways
 from monitor.client.retry import is_transient
 from monitor.database.engine import in_chunks
 from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
-from monitor.model.http import DEADLINE_EXCEEDED, ApiError, Request
+from monitor.model.http import DEADLINE_EXCEEDED, ApiError, BodySink, CallResult, Request
 from monitor.model.items import TrackedItem
 from monitor.providers import Listing, Provider
 from monitor.runs import worklist
@@ -52,6 +52,19 @@ LIST_ATTEMPTS = 2
 
 class ApiClient(ListClient, ItemClient, Protocol):
     """The part of the resilient client that a check uses."""
+
+    async def send(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        sink_factory: Callable[[], BodySink] | None = None,
+        max_attempts: int | None = None,
+        is_repeat: bool = False,
+        is_sample: bool = True,
+    ) -> CallResult:
+        """Sends a request with retries, for the list or for an item; see the two protocols."""
+        ...
 
     def attempts(self, requests: int) -> Mapping[str, int]:
         """Attempts by status class; `requests` of them were not token requests."""
@@ -122,17 +135,7 @@ class TargetCheck:
             approach, due = await self._check_by_list(first, approach)
         if not approach.by_list:
             self.progress.begin(due.count)
-            recheck, first_ids = len(due.recheck_ids), due.first_ids
-            await self.check.run(
-                worklist.iter_due_items(
-                    self.engine,
-                    target=self.target,
-                    run_id=self.run_id,
-                    recheck=recheck,
-                    first=first_ids,
-                    batch=BATCH_SIZE,
-                )
-            )
+            await self.check.run(self._due_items(due))
         return due, replace(self.check.report(), approach=approach)
 
     async def _check_by_list(self, first: Request, approach: Approach) -> tuple[Approach, DueItems]:
@@ -144,7 +147,7 @@ class TargetCheck:
         if error := _list_error(fetched):
             return self._handle_list_failure(error, approach), self.due
         result = await run_in_database_pool(lambda: self._reconcile(fetched.listing))
-        if result.listed:
+        if result.listed and not fetched.cached:
             self.check.confirm_access()
         if needs_sample(tracked=result.tracked, missing=result.missing) and await self._list_is_wrong(result):
             detail = (
@@ -154,7 +157,7 @@ class TargetCheck:
             return Approach(by_list=False, reason=ApproachReason.LIST_WRONG, detail=detail), replace(
                 self.due, first_ids=()
             )
-        self.check.add_confirmed(result.confirmed)
+        self.check.add_confirmed(result.confirmed, accepted=not fetched.cached)
         self.progress.begin(result.tracked - result.confirmed)
         remaining = self._items_to_ask(result, fetched.listing)
         await self.check.run(remaining, known_outcome=lambda item: self._outcome_from_list(fetched.listing, item))
@@ -235,13 +238,29 @@ class TargetCheck:
     def _load_states(self, item_ids: Sequence[str]) -> list[ItemState]:
         return worklist.load_states(self.engine, target=self.target, run_id=self.run_id, item_ids=item_ids)
 
+    def _due_items(self, due: DueItems) -> Iterator[list[TrackedItem]]:
+        yield from worklist.iter_due_items(
+            self.engine,
+            target=self.target,
+            run_id=self.run_id,
+            recheck=len(due.recheck_ids),
+            first=due.first_ids,
+            batch=BATCH_SIZE,
+        )
+        yield from self._unverified()
+
+    def _unverified(self) -> Iterator[list[TrackedItem]]:
+        for page in worklist.iter_unverified(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE):
+            yield [item for item in page if item.item_id != self.probed_id]
+
     def _items_to_ask(self, result: Reconciliation, listing: Listing) -> Iterator[list[TrackedItem]]:
-        """Items that are not completed, then completed ones that the list does not confirm."""
+        """Items that are not completed, completed ones that the list does not confirm, and unverified ones."""
         yield from worklist.iter_due_items(
             self.engine, target=self.target, run_id=self.run_id, recheck=0, batch=BATCH_SIZE
         )
         for chunk in self._unconfirmed_ids(result, listing):
-            yield self._load_items(chunk)
+            yield [item for item in self._load_items(chunk) if not item.unverified_runs]
+        yield from self._unverified()
 
     def _unconfirmed_ids(self, result: Reconciliation, listing: Listing) -> Iterator[Sequence[str]]:
         if not result.unconfirmed:
@@ -253,7 +272,7 @@ class TargetCheck:
 
     def _outcome_from_list(self, listing: Listing, item: TrackedItem) -> Outcome | None:
         stage = listing.completed_stage(self.provider.canonical(item.item_id))
-        if stage is None or item.in_incident:
+        if stage is None or (item.in_incident and not item.unverified_runs):
             return None
         at = self.utcnow()
         return Outcome(item_id=item.item_id, state=ItemState.COMPLETED, stage=stage, answered=True, at=at)
@@ -281,5 +300,7 @@ def _list_error(fetched: FetchedList) -> ApiError | None:
 def _error_detail(error: ApiError) -> str:
     if error.is_local(DEADLINE_EXCEEDED):
         return "it took too long"
+    if is_gateways(error):
+        return f'HTTP {error.status}, a page "{error.page}"' if error.page else f"HTTP {error.status}, a page"
     # without a status, and for a bad body, the message is ours
     return f"HTTP {error.status}" if error.status not in {None, 200} else error.message or "no answer"

@@ -62,6 +62,7 @@ class RunCloser:
                 owner_cause=None,
                 due=0,
                 answered=0,
+                accepted=0,
                 error=str(error),
                 finished_at=now,
                 snapshot=None,
@@ -146,6 +147,7 @@ class RunCloser:
             worklist.mark_unasked_unknown(
                 conn, target=context.target, run_id=context.run_id, reason=reason, recheck_ids=due.recheck_ids
             )
+        worklist.count_unverified_run(conn, target=context.target, run_id=context.run_id, causes=checked.lightweight)
         snapshot = self._snapshot(conn, context, checked, now)
         # before the evaluation: the rules count this run among the finished ones
         _finish(conn, context, due, checked, snapshot=snapshot, now=now)
@@ -154,6 +156,7 @@ class RunCloser:
             self._build_report(conn, context, status, evaluation, now),
             abort_reason=reason.value if reason else None,
             snapshot=snapshot,
+            single_items=checked.single_items,
             sync=sync,
             approach=checked.approach,
             probed_for=checked.probed_for,
@@ -195,8 +198,9 @@ class RunCloser:
             unknown=snapshot.unknown,
             answered=checked.tally.answered,
             first=context.previous is None,
+            accepted=checked.tally.accepted,
         )
-        seen = checked.tally.evidence(requests=checked.requests)
+        seen = checked.evidence
         evaluation = self._evaluator.evaluate(
             conn, facts=facts, evidence=seen, now=now, sync_log_empty=sync.tracked == 0
         )
@@ -243,7 +247,7 @@ def _finish(
     conn: Connection, context: RunContext, due: DueItems, checked: CheckReport, *, snapshot: Snapshot, now: datetime
 ) -> None:
     status, reason = _final_status(checked)
-    seen = checked.tally.evidence(requests=checked.requests)
+    seen = checked.evidence
     run_store.finish(
         conn,
         run_id=context.run_id,
@@ -252,6 +256,7 @@ def _finish(
         owner_cause=seen[0].cause if seen else None,
         due=_due_count(due, checked),
         answered=checked.tally.replied,
+        accepted=checked.tally.accepted,
         error=None,
         finished_at=now,
         snapshot=snapshot,
@@ -259,8 +264,8 @@ def _finish(
 
 
 def _due_count(due: DueItems, checked: CheckReport) -> int:
-    """Items that the run had to ask about, without quarantined ids."""
-    return max(0, due.count - checked.tally.quarantined)
+    """Items that the run had to ask about, without quarantined ids and items with a trouble of their own."""
+    return max(0, due.count - checked.tally.quarantined - checked.of_their_own)
 
 
 def _next_throttle(context: RunContext, checked: CheckReport, report: RunReport) -> ThrottleFactor:

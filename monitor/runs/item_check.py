@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Protocol
 
@@ -86,9 +86,9 @@ def _keep_order(_: list[TrackedItem]) -> None:
 class OutcomeBuffer:
     """Collects outcomes and stores them in batches, in a worker thread."""
 
-    def __init__(self, record: Callable[[Sequence[ItemChange]], None]) -> None:
+    def __init__(self, record: Callable[[Sequence[ItemChange]], None], tally: EvidenceCollector) -> None:
         self._record = record
-        self.tally = EvidenceCollector()
+        self.tally = tally
         self.outcome_count = 0
         self._changes: list[ItemChange] = []
         self._flush_lock, self._flushed_at = asyncio.Lock(), time.monotonic()
@@ -170,8 +170,19 @@ class ItemClient(Protocol):
         """Whether the circuit breaker has stopped the target."""
         ...
 
-    async def send(self, request: Request, *, deadline_s: float, is_repeat: bool = False) -> CallResult:
-        """Sends a request with retries until `deadline_s` (monotonic); a repeat counts against the retry budget."""
+    async def send(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        max_attempts: int | None = None,
+        is_repeat: bool = False,
+        is_sample: bool = True,
+    ) -> CallResult:
+        """Sends a request with retries until `deadline_s` (monotonic); a repeat counts against the retry budget.
+
+        `is_sample` is False if a failure would say nothing about the service.
+        """
         ...
 
 
@@ -197,8 +208,12 @@ class ItemCheck:
         utcnow: Callable[[], datetime],
         shuffle: Callable[[list[TrackedItem]], object] = _keep_order,
         grace_s: float = GRACE_S,
+        max_attempts: int = 5,
+        missing_after: timedelta = timedelta(0),
     ) -> None:
-        self._provider, self._client, self._buffer = provider, client, OutcomeBuffer(record)
+        self._provider, self._client = provider, client
+        self._buffer = OutcomeBuffer(record, EvidenceCollector(missing_after=missing_after))
+        self._max_attempts = max_attempts
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
         self._progress, self._utcnow, self._shuffle, self._grace_s = progress, utcnow, shuffle, grace_s
         self._latencies, self._admission = LatencyHistogram(), Admission(deadline_s)
@@ -244,7 +259,7 @@ class ItemCheck:
         """Asks about one item first; a refusal, even a 403, stops the target. Raises like `run`."""
         with self._admission.probing():
             report = await self.run(iter([[item]]))
-        if report.tally.answered:
+        if report.tally.accepted:
             self.confirm_access()
 
     @property
@@ -259,9 +274,9 @@ class ItemCheck:
         for latency_ms in latencies_ms:
             self._latencies.add(latency_ms)
 
-    def add_confirmed(self, items: int) -> None:
-        """Counts items that the list confirms as completed; nothing about them changes."""
-        self._buffer.tally.confirm(items)
+    def add_confirmed(self, items: int, *, accepted: bool) -> None:
+        """Counts items that the list confirms as completed; `accepted`: it did not come out of a cache."""
+        self._buffer.tally.confirm(items, accepted=accepted)
 
     def confirm_access(self) -> None:
         """Notes that the API returned one of our items; from now on a 403 concerns only its own item."""
@@ -297,7 +312,7 @@ class ItemCheck:
                 outcome = await self._check_item(item)
             if outcome is None:
                 continue
-            if self._is_worth_retrying(outcome):
+            if not item.unverified_runs and self._is_worth_retrying(outcome):
                 self._deferred.append((item, outcome))
             elif self._add_outcome(item, outcome):
                 await self._buffer.flush()
@@ -331,7 +346,14 @@ class ItemCheck:
         After the deadline the item counts as not asked, and the next run asks about it first.
         """
         request = self._provider.item_request(item.item_id)
-        result = await self._client.send(request, deadline_s=self._deadline_s, is_repeat=is_repeat)
+        own = item.unverified_runs > 0
+        result = await self._client.send(
+            request,
+            deadline_s=self._deadline_s,
+            max_attempts=max(1, self._max_attempts >> item.unverified_runs) if own else None,
+            is_repeat=is_repeat,
+            is_sample=not own,
+        )
         if result.attempts:
             self._requests += result.attempts
             self._retries += result.attempts - (not is_repeat)
@@ -355,12 +377,18 @@ class ItemCheck:
     def report(self) -> CheckReport:
         """The result so far."""
         left = self._started > self._buffer.outcome_count or self._incomplete
+        stopped_by = self._admission.stopped_by
+        if not left and self._admission.tripped and self._is_of_single_items(Cause.OUTAGE):
+            stopped_by = None  # the breaker opened over the last items, and stopped nothing
         return CheckReport(
             tally=self._buffer.tally,
             asked=self._buffer.outcome_count,
             requests=self._requests,
             retries=self._retries,
             latencies=self._latencies.latencies(),
-            stopped_by=self._admission.stopped_by,
-            cut_short_by=self._admission.cut_short_by if left and self._admission.stopped_by is None else None,
+            stopped_by=stopped_by,
+            cut_short_by=self._admission.cut_short_by if left and stopped_by is None else None,
         )
+
+    def _is_of_single_items(self, cause: Cause) -> bool:
+        return cause in self._buffer.tally.lightweight(requests=self._requests)

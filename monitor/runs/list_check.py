@@ -38,6 +38,8 @@ class FetchedList:
     requests: int = 0
     retries: int = 0
     latencies_ms: list[float] = field(default_factory=list)
+    cached: bool = False
+    """A page came out of a cache: it shows nothing about the credentials."""
 
 
 async def fetch_list(
@@ -87,6 +89,7 @@ async def _page(
     fetched.retries += max(0, result.attempts - 1)
     if result.attempts:
         fetched.latencies_ms.append(result.latency_ms)
+    fetched.cached = fetched.cached or result.cached
     if result.reply is None:
         fetched.error = result.error or ApiError(status=None)
         return None

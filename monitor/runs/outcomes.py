@@ -5,12 +5,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from monitor.client.classify import cause_of, is_invalid_id
+from monitor.client.api_errors import parse_unusable
+from monitor.client.classify import cause_of, is_absent, is_invalid_id
 from monitor.database.bulk import Bulk, TimestampEncoder, timestamp_encoder
 from monitor.database.tables import item_events, items
 from monitor.database.text import to_column_text
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
-from monitor.model.http import ApiError, CallResult
+from monitor.model.http import ApiError, CallResult, is_cached
 from monitor.model.items import ItemChange
 
 _ITEM_COLUMNS = (
@@ -27,6 +28,8 @@ _ITEM_COLUMNS = (
     "http_status",
     "code",
     "request_id",
+    "page",
+    "unverified_runs",
     "asked_run_id",
 )
 
@@ -74,6 +77,8 @@ def _values(target: str, run_id: int, change: ItemChange, encode: TimestampEncod
         change.http_status,
         to_column_text(change.code, 200),
         to_column_text(change.request_id, 200),
+        to_column_text(change.page, 200),
+        change.unverified_runs,
         run_id,
         target,
         change.item_id,
@@ -92,22 +97,29 @@ def outcome_from_result(
     if result.reply is not None:
         status = read(result.reply.body, item_id)
         if isinstance(status, BadBody):
-            error = ApiError(status=result.reply.status, message=status.reason)
+            error = parse_unusable(result.reply, status.reason, redact=result.redact)
             return Outcome(
                 item_id=item_id, state=ItemState.UNKNOWN, reason=Cause.BAD_RESPONSE, error=error, answered=False, at=at
             )
         return Outcome(
-            item_id=item_id, state=status.state, stage=status.stage, recognised=status.recognised, answered=True, at=at
+            item_id=item_id,
+            state=status.state,
+            stage=result.redact(status.stage),
+            recognised=status.recognised,
+            answered=True,
+            cached=is_cached(result.reply.headers),
+            at=at,
         )
     return _from_error(item_id, result.error or ApiError(status=None), at)
 
 
 def _from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
-    if not error.from_token_endpoint:
-        if error.status in {404, 410}:
-            return Outcome(item_id=item_id, state=ItemState.NOT_FOUND, error=error, answered=True, at=at)
-        if is_invalid_id(error):
-            return Outcome(item_id=item_id, state=ItemState.INVALID, error=error, answered=True, at=at)
+    if is_absent(error):
+        return Outcome(
+            item_id=item_id, state=ItemState.NOT_FOUND, error=error, answered=True, cached=error.cached, at=at
+        )
+    if is_invalid_id(error) and not error.from_token_endpoint:
+        return Outcome(item_id=item_id, state=ItemState.INVALID, error=error, answered=True, cached=error.cached, at=at)
     cause = cause_of(error)
     return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=cause, error=error, answered=False, at=at)
 

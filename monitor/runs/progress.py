@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.incidents.evidence import EvidenceCollector
-from monitor.model import Cause, Latencies, Reason
+from monitor.model import Cause, Evidence, Latencies, Reason
 from monitor.runs.strategy import BY_ITEM, Approach
 
 
@@ -64,3 +64,23 @@ class CheckReport:
     """The cause for which the run began with one probe."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Attempts by status class: `4xx`, or `none` without a response. Of token requests only those that failed."""
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Evidence of request causes, highest rank first."""
+        return self.tally.evidence(requests=self.requests, stopped_by=self.stopped_by)
+
+    @property
+    def lightweight(self) -> frozenset[Cause]:
+        """Request causes that only single items met: these have a trouble of their own."""
+        return self.tally.lightweight(requests=self.requests, stopped_by=self.stopped_by)
+
+    @property
+    def single_items(self) -> tuple[Evidence, ...]:
+        """What left these items unknown."""
+        return self.tally.single_items(requests=self.requests, stopped_by=self.stopped_by)
+
+    @property
+    def of_their_own(self) -> int:
+        """Items that stay unknown for a trouble of their own."""
+        return self.tally.of_their_own(requests=self.requests, stopped_by=self.stopped_by)

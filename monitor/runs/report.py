@@ -6,6 +6,7 @@ from datetime import datetime
 
 import structlog
 
+from monitor.client.pages import page_words
 from monitor.incidents.backoff import UNTHROTTLED, ThrottleFactor
 from monitor.incidents.decide import Action
 from monitor.incidents.evaluate import AppliedDecision, EvaluationResult
@@ -55,6 +56,8 @@ class RunReport:
     unrecognised: Mapping[str, int] = field(default_factory=dict)
     """Statuses that are not described, with their number of items; they count as pending."""
     evaluation: EvaluationResult = field(default_factory=EvaluationResult)
+    single_items: tuple[Evidence, ...] = ()
+    """What left single items unknown while others were answered; no evidence of a cause."""
     open_incidents: tuple[Incident, ...] = ()
     silences: tuple[Silence, ...] = ()
     approach: Approach = BY_ITEM
@@ -80,6 +83,8 @@ def log_run(report: RunReport, checked: CheckReport | None, throttle_factor: Thr
     log = structlog.get_logger()
     for piece in report.evaluation.evidence:
         log.warning(_event(piece, checked), **_evidence_fields(piece), **_request_fields(checked))
+    for piece in report.single_items:
+        log.warning("items_unanswered", **_evidence_fields(piece), **_request_fields(checked))
     for change in report.evaluation.changes:
         if change.decision.action is not Action.CONTINUE:
             log.info("incident_changed", **_change_fields(change))
@@ -159,5 +164,6 @@ def _evidence_fields(piece: Evidence) -> dict[str, object]:
         "request_id": next(iter(piece.request_ids), None),
         "sample_ids": list(piece.sample_ids),
         **({"gateway": dict(piece.gateway)} if piece.gateway else {}),
+        **({"page": page_words(piece.page)} if piece.page is not None else {}),
         "inhibited_by": piece.inhibited_by.value if piece.inhibited_by else None,
     }

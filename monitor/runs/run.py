@@ -84,6 +84,7 @@ class Job:
     """Whether an empty sync log removes nothing: the user's may be hidden from us, or emptied for a moment."""
     heartbeat: Heartbeat | None = None
     lease_ttl: timedelta = LEASE_TTL
+    max_attempts: int = 5
 
 
 class Run:
@@ -251,7 +252,7 @@ class Run:
                 run_store.last_run(conn, target=target),
                 incident_store.unresolved(conn, target=target),
             )
-            cause = probe_for({cause for cause, *_ in open_incidents}, last_abort=last.aborted_by if last else None)
+            cause = probe_for({each.cause for each in open_incidents}, last_abort=last.aborted_by if last else None)
             if cause is None:
                 return due
             candidates = worklist.probe_candidates(conn, target=target, run_id=context.run_id, item_ids=again)
@@ -270,6 +271,8 @@ class Run:
                 progress=self._progress,
                 utcnow=job.utcnow,
                 shuffle=random.shuffle,
+                max_attempts=job.max_attempts,
+                missing_after=job.evaluator.age_limits.missing_after,
             )
             target_check = TargetCheck(
                 engine=self._engine,

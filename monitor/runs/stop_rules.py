@@ -51,6 +51,8 @@ class StopConditions:
         self._first_asked = self._first_ended = 0
         self._any_answered = self._access_confirmed = False
         self.stopped_by: Cause | None = None
+        self.tripped = False
+        """Whether nothing but the circuit breaker stopped the target."""
         self.cut_short_by: Reason | None = None
 
     def must_stop(self, now_s: float) -> bool:
@@ -91,8 +93,9 @@ class StopConditions:
 
     def observe(self, outcome: Outcome, *, tripped: bool, now_s: float) -> None:
         """Adds an outcome of any item, in order of arrival; `tripped`: the circuit breaker has stopped the target."""
-        stopped_by = self._stop_cause(outcome, now_s) or (Cause.OUTAGE if tripped else None)
-        self.stopped_by = self.stopped_by or stopped_by
+        cause = self._stop_cause(outcome, now_s)
+        self.tripped = tripped and (self.tripped or self.stopped_by is None) and cause is None
+        self.stopped_by = self.stopped_by or cause or (Cause.OUTAGE if tripped else None)
         self._any_answered = self._any_answered or outcome.answered
         self._first_ended += 1
 

@@ -113,15 +113,17 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
     owner_cause: Cause | None,
     due: int,
     answered: int,
+    accepted: int | None = None,
     error: str | None,
     finished_at: datetime,
     snapshot: Snapshot | None,
 ) -> None:
     """Closes an open run and stores its snapshot, in the closing transaction.
 
-    `abort_reason` is a cause (`run_crashing` if an unforeseen error ended it), `deadline` or `interrupted`; `due` and
-    `answered` count the items that the run had to ask about and those that got a reply. Without a snapshot, `error`
-    says why.
+    `abort_reason` is a cause (`run_crashing` if an unforeseen error ended it), `deadline` or `interrupted`. `due`
+    counts the items that it had to ask about, `answered` those that the API itself replied about, and `accepted` the
+    answers
+    that show that it accepts the credentials (None: not known). Without a snapshot, `error` says why.
 
     Raises:
         LeaseLostError: another process has already closed the run as crashed.
@@ -136,6 +138,7 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
             owner_cause=owner_cause.value if owner_cause else None,
             due=due,
             answered=answered,
+            accepted=accepted,
             error=to_column_text(error, 2000),
             finished_at=finished_at,
         )

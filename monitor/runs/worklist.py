@@ -3,7 +3,7 @@
 `sync` adds and removes ids; `outcomes` stores what a run found out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from monitor.database.engine import CHUNK_SIZE, in_chunks
 from monitor.database.retry import read_page
-from monitor.database.tables import ITEM_IS_DUE, UtcDateTime, active, item_events, items, stuck
+from monitor.database.tables import ITEM_IS_DUE, ITEM_IS_UNVERIFIED, UtcDateTime, active, item_events, items, stuck
 from monitor.model import Cause, ItemCompletion, ItemState, Reason
 from monitor.model.items import TrackedItem
 
@@ -46,6 +46,7 @@ _TRACKED = (
     items.c.checked_at,
     items.c.regressed_at,
     items.c.incident_id,
+    items.c.unverified_runs,
     items.c.asked_run_id,
 )
 
@@ -65,12 +66,14 @@ class StateCounts:
 
 
 def count_due(conn: Connection, *, target: str, recheck: int) -> int:
-    """How many items a run asks about: all that are not completed, and at most `recheck` (≥ 0) completed ones."""
-    unfinished = select(func.count()).select_from(items).where(items.c.target == target, _is_due())
-    completed = select(items.c.item_id).where(_completed(target)).limit(recheck).subquery()
-    return (
-        conn.execute(unfinished).scalar_one() + conn.execute(select(func.count()).select_from(completed)).scalar_one()
-    )
+    """How many items a run asks about: all that are not completed, at most `recheck` (≥ 0) completed ones, and those
+    that are unverified.
+    """
+    unfinished = select(func.count()).select_from(items).where(items.c.target == target, _is_due(), _is_verified())
+    unverified = select(func.count()).select_from(items).where(*_unverified(target))
+    completed = select(items.c.item_id).where(_completed(target), _is_verified()).limit(recheck).subquery()
+    counts = (unfinished, unverified, select(func.count()).select_from(completed))
+    return sum(conn.execute(count).scalar_one() for count in counts)
 
 
 def count_active(conn: Connection, *, target: str) -> int:
@@ -121,6 +124,8 @@ def iter_due_items(
        reach every item.
     3. Up to `recheck` (≥ 0) completed items, those unchecked for longest first.
 
+    Items that are unverified are left out: `iter_unverified` has them, for the end.
+
     Each batch (> 0 items) has its own read transaction, which ends before the batch is yielded.
     """
     if first and (page := read_page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
@@ -137,6 +142,24 @@ def iter_due_items(
         yield [_tracked(row) for row in page if row.item_id not in first]
         recheck -= len(page)
         seen = (page[-1].checked_at, page[-1].item_id)
+
+
+def iter_unverified(engine: Engine, *, target: str, run_id: int, batch: int = 1000) -> Iterator[list[TrackedItem]]:
+    """Yields the items that earlier runs found a trouble of their own in, by id: a run asks about them last."""
+    query = select(*_TRACKED).where(*_unverified(target), items.c.asked_run_id.is_distinct_from(run_id))
+    last = ""
+    while page := read_page(engine, query.where(items.c.item_id > last).order_by(items.c.item_id).limit(batch)):
+        yield [_tracked(row) for row in page]
+        last = page[-1].item_id
+
+
+def count_unverified_run(conn: Connection, *, target: str, run_id: int, causes: Collection[Cause]) -> None:
+    """Counts a run for the items that one of these causes left unknown in it, while others were answered."""
+    if not causes:
+        return
+    of_run = (items.c.target == target, items.c.asked_run_id == run_id, items.c.state == ItemState.UNKNOWN.value)
+    named = items.c.reason.in_(sorted(cause.value for cause in causes))
+    conn.execute(update(items).where(*of_run, named).values(unverified_runs=items.c.unverified_runs + 1))
 
 
 def load_items(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
@@ -156,8 +179,9 @@ def mark_unasked_unknown(
     unanswered = and_(items.c.target == target, items.c.asked_run_id.is_distinct_from(run_id))
     values = {"state": ItemState.UNKNOWN.value, "reason": reason.value}
     # the details of an earlier response do not belong to this reason
-    mark_unknown = update(items).values(http_status=None, code=None, request_id=None, **values)
+    mark_unknown = update(items).values(http_status=None, code=None, request_id=None, page=None, **values)
     count = conn.execute(mark_unknown.where(unanswered, _is_due())).rowcount
+    count += conn.execute(mark_unknown.where(unanswered, _completed(target), _is_unverified())).rowcount
     for chunk in in_chunks(recheck_ids):
         count += conn.execute(mark_unknown.where(unanswered, _completed(target), items.c.item_id.in_(chunk))).rowcount
     return count
@@ -187,6 +211,19 @@ def _is_due() -> ColumnElement[bool]:
     return text(ITEM_IS_DUE)  # type: ignore[return-value] # used as a condition
 
 
+def _is_verified() -> ColumnElement[bool]:
+    return items.c.unverified_runs == 0
+
+
+def _is_unverified() -> ColumnElement[bool]:
+    return text(ITEM_IS_UNVERIFIED)  # type: ignore[return-value] # used as a condition
+
+
+def _unverified(target: str) -> tuple[ColumnElement[bool], ...]:
+    """Tracked items that the API fails for, and not for others."""
+    return items.c.target == target, _is_unverified(), *active()
+
+
 def _completed(target: str) -> ColumnElement[bool]:
     """Tracked items whose last known state is completed."""
     return and_(items.c.target == target, items.c.known_state == ItemState.COMPLETED.value, *active())
@@ -195,12 +232,14 @@ def _completed(target: str) -> ColumnElement[bool]:
 def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[tuple[Any, ...]]:
     order = tuple_(items.c.asked_run_id, items.c.item_id)
     query = select(*_TRACKED).where(items.c.target == target, items.c.asked_run_id < run_id, _is_due())
+    query = query.where(_is_verified())
     return query.where(order > tuple_(*after)).order_by(items.c.asked_run_id, items.c.item_id)
 
 
 def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | None) -> Select[tuple[Any, ...]]:
     order = tuple_(items.c.checked_at, items.c.item_id)
-    query = select(*_TRACKED).where(_completed(target), items.c.checked_at.is_not(None))
+    query = select(*_TRACKED).where(_completed(target), _is_verified())
+    query = query.where(items.c.checked_at.is_not(None))
     query = query.where(items.c.asked_run_id.is_distinct_from(run_id))
     if after is not None:
         query = query.where(order > tuple_(*after))
@@ -210,7 +249,7 @@ def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | N
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
     values: Any = tuple(row)  # by position, in the order of _TRACKED: called for every item
     item_id, first_seen_at, submitted_at, known_state, stage, recognised, since, pending_since, seen_at = values[:9]
-    checked_at, regressed_at, incident_id, _ = values[9:]
+    checked_at, regressed_at, incident_id, unverified_runs, _ = values[9:]
     known, in_incident = _STATES[known_state], incident_id is not None
     return TrackedItem(
         item_id=item_id,
@@ -226,6 +265,7 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
         regressed_at=regressed_at,
         in_incident=in_incident,
         known_missing=in_incident and known is ItemState.NOT_FOUND,
+        unverified_runs=unverified_runs,
     )
 
 

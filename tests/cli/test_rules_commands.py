@@ -167,7 +167,7 @@ SAID = [
     ("a code alone", ["--code", "spending_limit_exceeded", "-t", "gloo-prod"],
      "429 with the code spending_limit_exceeded on gloo-prod\n  cause     spending_limit"),
     ("a denial is played twice", ["--status", "403", "-t", "gloo-prod"],
-     "Routes when nothing at all is accepted (critical):"),
+     "Routes when nothing at all is accepted (critical, account and credentials):"),
     ("why a route does not match", ["--cause", "items_stuck", "-t", "gloo-prod"],
      "routes[0]  does not match: its team is pipeline, not credentials or account"),
     ("no group", ["--cause", "items_stuck", "-t", "gloo-prod"], "its group is none, not sermons"),
@@ -239,7 +239,7 @@ def test_simulate_as_json_is_one_object(rules):
         "taken": "does not match", "mismatch": "severity", "channels": ["oncall"]
     }  # fmt: skip
     item = json.loads(rules("test", "--status", "404", "-t", "gloo-prod", "--json"))
-    assert (item["cause"], item["possible_causes"]) == (None, ["items_missing", "wrong_scope"])
+    assert (item["cause"], item["possible_causes"]) == (None, ["items_missing", "wrong_scope", "bad_response"])
 
 
 def test_a_simulation_names_a_silence_in_force(tmp_path):

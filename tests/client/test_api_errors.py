@@ -52,7 +52,7 @@ ODD_BODIES = {
     "NaN": b"NaN",
     "depth 100,000": b"[" * 100_000,
     "objects 100,000 deep": b'{"detail":' * 100_000 + b"1" + b"}" * 100_000,
-    "markup without a title": b"<html><body><h1>Bad</h1></body></html>",
+    "markup without a title": b"<html><body><p>Bad</p></body></html>",
     "markup cut short": b"<!DOCTYPE html><html><head><title>502 Bad",
     "a wall of openings": b"<title" * 100_000,
     "everything null": b'{"code": null, "error": null, "detail": null, "message": null, "request_id": null}',
@@ -65,7 +65,8 @@ ODD_BODIES = {
 @pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES)
 def test_an_empty_body_leaves_the_reason_phrase(body, status):
     failure = read(body, status=status, reason="The Reason")
-    assert failure == ApiError(status=status, message="The Reason")
+    assert dataclasses.replace(failure, page=None) == ApiError(status=status, message="The Reason")
+    assert not failure.page or body == b"NaN"
 
 
 SAID = {
@@ -192,7 +193,8 @@ def test_errors_of_other_apis_and_gateways_are_read(row):
 MARKUP = {
     "a page inside a text: its title": ("Bad: <html><head><title>It &amp; all</title>", "It & all"),
     "escaped markup in a page's title": ("<html><title>&lt;html&gt; is &lt;b&gt;down</title>", "html is b down"),
-    "a page without a title says nothing": ("<!DOCTYPE html><h1>Down</h1>", "The Reason"),
+    "a page without a title: its heading": ("<!DOCTYPE html><h1>Down</h1>", "Down"),
+    "a page without either says nothing": ("<!DOCTYPE html><p>Down</p>", "The Reason"),
     "a script loses its brackets": ("<script>alert(1)</script>", "script alert(1) /script"),
     "a placeholder loses its brackets": ("Field <name> is wrong", "Field name is wrong"),
     "an open tag loses its bracket": ("see <a href=x", "see a href=x"),
@@ -447,10 +449,13 @@ GATEWAY = {"server": "nginx", "via": "1.1 proxy\u202e", "x-request-id": "r", "se
         (502, b"<html>", (("server", "nginx"), ("via", "1.1 proxy"), ("x-request-id", "r"))),
         (500, b"", (("server", "nginx"), ("via", "1.1 proxy"), ("x-request-id", "r"))),
         (502, b"{}", ()),
-        (404, b"<html>", ()),
+        (404, b"<html>", (("server", "nginx"), ("via", "1.1 proxy"), ("x-request-id", "r"))),
+        (404, b"404 page not found", (("server", "nginx"), ("via", "1.1 proxy"), ("x-request-id", "r"))),
+        (404, b"{}", ()),
+        (404, b"", ()),
     ],
 )
-def test_a_gateways_headers_are_kept_only_for_its_own_5xx(status, body, gateway):
+def test_a_gateways_headers_are_kept_for_its_own_pages_and_for_a_5xx_that_is_not_json(status, body, gateway):
     assert read(body, status=status, headers=GATEWAY).gateway == gateway
 
 

@@ -272,6 +272,7 @@ LINES = {
             ('base_url = "platform.ai.gloo.com"', "base_url", 'a URL such as "https://platform.ai.gloo.com"'),
             ('base_url = "https://me:s3cret@host"', "base_url", "put credentials under auth"),
             ('statuses = { done = ["OK"] }', "statuses.done", "pending, completed, failed"),
+            ('statuses = { pending = [""] }', "statuses.pending[0]", 'a status that is null is called "null"'),
             ('statuses = { pending = ["DONE"], completed = ["done"] }', "statuses", "keep it in one list"),
             ('headers = { X-Version = "2" }', "headers", "remove it"),
             ('options = { region = "eu" }', "options", "remove it"),

@@ -135,7 +135,7 @@ def test_every_setting_of_a_generic_target_is_read(config_dir):
     assert target.statuses == {"completed": ("done", "ready"), "failed": ("cancelled",)}
     assert target.item.model_dump() == {
         "path": "/{publisher_id}/documents/{item_id}?full=1", "status": "document.state", "id": "document.0.id",
-        "id_pattern": "doc_[0-9]+",
+        "id_pattern": "doc_[0-9]+", "text_errors": False,
     }  # fmt: skip
     assert target.list_.model_dump() == {
         "path": "/{publisher_id}/documents?kind=pdf", "items": "data.rows", "id": "doc.id", "status": "doc.state",

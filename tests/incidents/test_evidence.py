@@ -1,19 +1,20 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.incidents.evidence import INHIBITS, MAX_SAMPLES, EvidenceCollector, mark_inhibited
-from monitor.model import REQUEST_CAUSES, Cause, Evidence, ItemState, Outcome, Reason, rank
+from monitor.model import REQUEST_CAUSES, WEIGHED_CAUSES, Cause, Evidence, ItemState, Outcome, Reason, rank
 from monitor.model.http import ApiError, NetworkFault
 from monitor.model.items import TrackedItem
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
 
 
-def item(item_id, *, known_missing=False):
-    return TrackedItem(item_id=item_id, first_seen_at=AT, known_missing=known_missing)
+def item(item_id, *, known_missing=False, first_seen_at=AT - DAY, **more):
+    return TrackedItem(item_id=item_id, first_seen_at=first_seen_at, known_missing=known_missing, **more)
 
 
 def unknown(item_id, reason, error):
@@ -107,7 +108,8 @@ def test_rejected_ids_are_evidence_of_a_bad_request_only_if_nothing_was_accepted
     refused = [answered(f"r{n}", ItemState.INVALID, 422) for n in range(5)]
     assert causes(tally(*refused)) == [Cause.BAD_REQUEST]
     assert causes(tally(*refused, answered("ok", ItemState.COMPLETED))) == []
-    assert causes(tally(*refused[:4])) == []
+    assert causes(tally(*refused[:2])) == [Cause.BAD_REQUEST]
+    assert causes(tally(*refused[:1])) == []
 
 
 outcomes = st.builds(
@@ -162,11 +164,123 @@ def failed(count, status=503, reason=Cause.OUTAGE, start=0):
     return [unknown(f"f{n:03}", reason, ApiError(status=status)) for n in range(start, start + count)]
 
 
+def of_run(*, unknown_items, answered_items, cause=Cause.OUTAGE, status=500):
+    left = [unknown(f"u{n:04}", cause, ApiError(status=status)) for n in range(unknown_items)]
+    return tally(*left, *(answered(f"a{n:04}", ItemState.COMPLETED) for n in range(answered_items)))
+
+
+WEIGHT = [
+    ("one of 200: a poison document", 1, 199, False),
+    ("nine of 200: below 5%", 9, 191, False),
+    ("ten of 200: 5%", 10, 190, True),
+    ("two of 40: 5%", 2, 38, True),
+    ("two of 41: below 5%", 2, 39, False),
+    ("one of two: fewer than two", 1, 1, False),
+    ("two of three", 2, 1, True),
+    ("the only item, and nothing was answered", 1, 0, True),
+]
+
+
+@pytest.mark.parametrize("cause", sorted(WEIGHED_CAUSES))
+@pytest.mark.parametrize(("left", "others", "evidence"), [row[1:] for row in WEIGHT], ids=[row[0] for row in WEIGHT])
+def test_a_request_cause_needs_weight(cause, left, others, evidence):
+    gathered = of_run(unknown_items=left, answered_items=others, cause=cause)
+    assert causes(gathered) == ([cause] if evidence else [])
+    assert gathered.lightweight(requests=0) == (frozenset() if evidence else {cause})
+    assert gathered.of_their_own(requests=0) == (0 if evidence else left)
+
+
+@pytest.mark.parametrize("cause", sorted(set(REQUEST_CAUSES) - WEIGHED_CAUSES))
+def test_refusals_and_the_spending_limit_count_from_the_first_item_on(cause):
+    gathered = of_run(unknown_items=1, answered_items=199, cause=cause)
+    assert causes(gathered) == [cause]
+    assert gathered.lightweight(requests=0) == frozenset()
+
+
+def test_what_stopped_the_target_has_weight_even_in_one_item():
+    gathered = of_run(unknown_items=1, answered_items=199, cause=Cause.RATE_LIMITED)
+    (piece,) = gathered.evidence(requests=0, stopped_by=Cause.RATE_LIMITED)
+    assert piece.cause is Cause.RATE_LIMITED
+    assert gathered.lightweight(requests=0, stopped_by=Cause.RATE_LIMITED) == frozenset()
+
+
+def test_items_that_a_list_confirms_are_answered_and_asked():
+    gathered = of_run(unknown_items=2, answered_items=0)
+    assert causes(gathered) == [Cause.OUTAGE]
+    gathered.confirm(100)
+    assert causes(gathered) == []
+
+
+def test_causes_are_weighed_one_by_one():
+    """One 500, one odd body and one 429 among others are three documents, and no outage."""
+    mixed = [
+        unknown("a", Cause.OUTAGE, ApiError(status=500)),
+        unknown("b", Cause.BAD_RESPONSE, ApiError(status=200)),
+        unknown("c", Cause.RATE_LIMITED, ApiError(status=429)),
+    ]
+    gathered = tally(*mixed, *(answered(f"p{n}", ItemState.COMPLETED) for n in range(7)))
+    assert causes(gathered) == []
+    assert gathered.of_their_own(requests=0) == 3
+
+
+def test_a_403_of_its_own_needs_no_answer_while_others_are_accepted():
+    denied = [unknown("d", Cause.FORBIDDEN, ApiError(status=403))]
+    assert tally(*denied, answered("ok", ItemState.COMPLETED)).of_their_own(requests=0) == 1
+    assert tally(*denied).of_their_own(requests=0) == 0
+
+
+GRACE = [
+    ("uploaded a minute ago", {"submitted_at": AT - timedelta(minutes=1)}, False),
+    ("uploaded an hour ago", {"submitted_at": AT - timedelta(hours=1)}, True),
+    ("without a time, in the log for a minute", {"first_seen_at": AT - timedelta(minutes=1)}, False),
+    ("without a time, in the log for an hour", {"first_seen_at": AT - timedelta(hours=1)}, True),
+    ("returned before", {"submitted_at": AT - timedelta(minutes=1), "seen_at": AT - timedelta(minutes=1)}, True),
+]
+
+
+@pytest.mark.parametrize(("more", "expected"), [row[1:] for row in GRACE], ids=[row[0] for row in GRACE])
+def test_uploads_that_have_not_arrived_yet_are_no_wrong_scope(more, expected):
+    gathered = EvidenceCollector(missing_after=timedelta(minutes=15))
+    for n in range(9):
+        gathered.add(item(f"i{n}", **more), answered(f"i{n}", ItemState.NOT_FOUND, 404))
+    assert causes(gathered) == ([Cause.WRONG_SCOPE] if expected else [])
+
+
+def gone(*messages, status=410, beside=()):
+    outcomes = [
+        Outcome(
+            item_id=f"g{n}",
+            state=ItemState.NOT_FOUND,
+            error=ApiError(status=status, message=said),
+            answered=True,
+            at=AT,
+        )
+        for n, said in enumerate(messages)
+    ]
+    return causes(tally(*outcomes, *beside))
+
+
+def test_the_same_410_for_everything_is_a_retired_api_however_few_items_there_are():
+    assert gone("v1 is retired", "v1 is retired") == [Cause.WRONG_SCOPE]
+    assert gone("g0 was deleted", "g1 was deleted") == []
+    assert gone("gone", "gone", beside=[answered("ok", ItemState.COMPLETED)]) == []
+    assert gone("gone") == []
+    assert gone("not found", "not found", status=404) == []
+
+
+def test_a_retired_api_has_no_grace():
+    gathered = EvidenceCollector(missing_after=timedelta(minutes=15))
+    for n in range(2):
+        gathered.add(item(f"i{n}", first_seen_at=AT), answered(f"i{n}", ItemState.NOT_FOUND, 410))
+    assert causes(gathered) == [Cause.WRONG_SCOPE]
+    assert gathered.evidence(requests=0)[0].count == 2
+
+
 FAILED_FOR_GOOD = [
     ("two of forty requests", 2, 0, 40, 2),
     ("two of forty-one: below 5%", 2, 0, 41, None),
     ("one of three: fewer than two", 1, 0, 3, None),
-    ("one item left unknown is evidence by itself", 0, 1, 1000, 1),
+    ("one item left unknown, and nothing was answered", 0, 1, 1000, 1),
     ("below 5% the recovered ones are not counted", 2, 1, 1000, 1),
     ("together they are 5%", 3, 2, 100, 5),
 ]

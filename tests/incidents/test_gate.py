@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.gate import CLOSING_CAUSES, ClosingIncident, GateReason, check_gate
+from monitor.incidents.gate import ClosingIncident, GateReason, check_gate
 from monitor.model import Cause, rank
 from monitor.model.schedule import DueTimes
 
@@ -24,12 +24,33 @@ def closed(cause, number=3, since=NOW - 20 * MINUTE):
 @pytest.mark.parametrize("cause", Cause)
 def test_only_causes_that_more_requests_make_worse_close_the_gate(cause):
     said = ask(closed(cause))
-    assert said.proceed is (cause not in {Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, Cause.OUTAGE})
+    closing = {"spending_limit", "unauthorized", "wrong_scope", "rate_limited", "outage"}
+    assert said.proceed is (cause not in closing)
     assert said.reason is (GateReason.CLEAR if said.proceed else GateReason.INCIDENT)
 
 
+FORBIDDEN = [
+    ("nothing was accepted", False, None, False),
+    ("it stopped the last run", True, Cause.FORBIDDEN, False),
+    ("one item among others", True, None, True),
+    ("one item, and an outage stopped the last run", True, Cause.OUTAGE, True),
+    ("opened before this was stored", None, None, True),
+]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "last_abort", "proceed"), [row[1:] for row in FORBIDDEN], ids=[row[0] for row in FORBIDDEN]
+)
+def test_forbidden_closes_it_only_if_it_concerns_the_whole_target(accepted, last_abort, proceed):
+    incident = ClosingIncident(cause=Cause.FORBIDDEN, incident_id=3, since=NOW, accepted=accepted)
+    said = check_gate(
+        "gloo-prod", unresolved=[incident], last_run_at=NOW - MINUTE, due_times=FIVE, now=NOW, last_abort=last_abort
+    )
+    assert said.proceed is proceed
+
+
 TEXTS = [
-    (ask(), "proceed: no outage or limit is known; the last run of gloo-prod ended 03:29 UTC"),
+    (ask(), "proceed: no outage, limit or refusal is known; the last run of gloo-prod ended 03:29 UTC"),
     (ask(closed(Cause.OUTAGE)), "pause: outage since 03:10 UTC (incident 3): the API is failing or can't be reached"),
     (
         ask(closed(Cause.RATE_LIMITED, since=NOW - timedelta(days=1))),
@@ -82,4 +103,4 @@ def test_the_order_of_incidents_does_not_matter(incidents, minutes, random):
     one, other = ask(*incidents, last=NOW - minutes * MINUTE), ask(*shuffled, last=NOW - minutes * MINUTE)
     assert (one.reason, {each.cause for each in one.by}) == (other.reason, {each.cause for each in other.by})
     assert [rank(each.cause) for each in one.by] == sorted(rank(each.cause) for each in one.by)
-    assert one.proceed is (minutes < 10 and not any(each.cause in CLOSING_CAUSES for each in incidents))
+    assert one.proceed is (minutes < 10 and not any(each.closes(None) for each in incidents))

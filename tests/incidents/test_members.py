@@ -23,6 +23,7 @@ GLOO = Membership(
 )
 BY_GROUP = replace(GLOO, rules={cause: replace(DEFAULT_RULES[cause], by=GroupBy.GROUP) for cause in ITEM_CAUSES})
 FAILED, MISSING, STUCK = Cause.ITEMS_FAILED, Cause.ITEMS_MISSING, Cause.ITEMS_STUCK
+ALONE = Cause.ITEMS_UNVERIFIED
 INVALID, REGRESSED, ODD = Cause.ITEMS_INVALID, Cause.ITEMS_REGRESSED, Cause.UNRECOGNISED_STATUS
 LONG_AGO = NOW - 60 * MINUTE
 
@@ -96,6 +97,13 @@ BAD = [
     ("in a known one", ODD, ItemState.PENDING, {}, False),
     ("was in such a status, now unknown", ODD, ItemState.UNKNOWN, {"recognised": False}, False),
     ("a refused id", INVALID, ItemState.INVALID, {}, True),
+    ("unanswered alone three times", ALONE, ItemState.UNKNOWN, {"unverified_runs": 3, "reason": "outage"}, True),
+    ("unanswered alone twice", ALONE, ItemState.UNKNOWN, {"unverified_runs": 2, "reason": "outage"}, False),
+    ("unknown with all others", ALONE, ItemState.UNKNOWN, {"reason": "outage"}, False),
+    ("not asked since", ALONE, ItemState.UNKNOWN, {"unverified_runs": 9, "reason": "deadline"}, False),
+    ("a 403 of its own", ALONE, ItemState.UNKNOWN, {"unverified_runs": 9, "reason": "forbidden"}, False),
+    ("unknown for no known reason", ALONE, ItemState.UNKNOWN, {"unverified_runs": 9}, False),
+    ("answered at last", ALONE, ItemState.PENDING, {"unverified_runs": 0}, False),
 ]
 
 
@@ -219,6 +227,8 @@ FIELDS = st.fixed_dictionaries(
         "seen_at": st.sampled_from([None, LONG_AGO]),
         "submitted_at": st.sampled_from([None, LONG_AGO, JUST_NOW]),
         "removed_at": st.sampled_from([None, None, NOW]),
+        "unverified_runs": st.sampled_from([0, 1, 3]),
+        "reason": st.sampled_from([None, "outage", "deadline"]),
     }
 )
 
@@ -234,6 +244,31 @@ def test_no_item_is_evidence_of_two_causes(engine, found):
     named = [item_id for cause in ITEM_CAUSES for item_id in unassigned_evidence(engine, cause, samples=20)[1]]
     assert len(named) == len(set(named))
     assert sum(join(engine, cause, incident_id=number) for number, cause in enumerate(ITEM_CAUSES)) == len(named)
+
+
+def test_unverified_items_are_counted_by_answer_and_name_codes_and_request_ids(engine, add):
+    alone = {"unverified_runs": 3, "reason": "outage"}
+    add("a", ItemState.UNKNOWN, http_status=500, code="INTERNAL", request_id="r-1", **alone)
+    add("b", ItemState.UNKNOWN, http_status=500, code="INTERNAL", request_id="r-2", **alone)
+    add("c", ItemState.UNKNOWN, http_status=404, page="404 page not found", **alone | {"reason": "bad_response"})
+    add("d", ItemState.UNKNOWN, group_name="faq", **alone)
+    with reading(engine) as conn:
+        piece = GLOO.target_evidence(conn, ALONE, now=NOW)
+        groups = BY_GROUP.group_evidence(conn, ALONE, now=NOW)
+    assert piece.breakdown == {"500 INTERNAL": 2, "404": 1, "no answer": 1}
+    assert (piece.code, piece.request_ids, piece.page) == ("INTERNAL", ("r-1", "r-2"), "404 page not found")
+    assert [(each.group, each.count, each.request_ids) for each in groups] == [("", 3, ("r-1", "r-2")), ("faq", 1, ())]
+    assert join(engine, ALONE) == 4
+    with reading(engine) as conn:
+        assert members.statuses(conn, incident_id=7, cause=ALONE) == dict(piece.breakdown)
+
+
+def test_a_rule_of_two_runs_takes_an_item_after_two(engine, add):
+    add("a", ItemState.UNKNOWN, unverified_runs=2, reason="outage")
+    sooner = replace(GLOO, rules={**DEFAULT_RULES, ALONE: replace(DEFAULT_RULES[ALONE], runs=2, of=2)})
+    with reading(engine) as conn:
+        assert sooner.target_evidence(conn, ALONE, now=NOW).count == 1
+        assert GLOO.target_evidence(conn, ALONE, now=NOW) is None
 
 
 def test_items_in_progress_are_counted_by_status(engine, add):

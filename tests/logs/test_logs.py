@@ -421,7 +421,7 @@ def test_configuring_again_replaces_the_earlier_configuration(stream, written):
     assert events(written) == []
 
 
-@given(secret=st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=6, max_size=40),
+@given(secret=st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=8, max_size=40),
        around=st.text(max_size=20), pad=st.binary(max_size=5))  # fmt: skip
 def test_no_text_shows_a_registered_secret(secret, around, pad):
     redactor = Redactor()

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,7 @@ name = "oncall"
 type = "webhook"
 url = "{webhook}"
 """
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 AT_ONCE = '[[rules]]\ncause = "{cause}"\nruns = 1\nof = 1\nfor = "0s"\n'
 
 
@@ -195,7 +197,8 @@ def watched(world, receivers, *, cause, strategy):
     slack, webhook = receivers
     more = CHANNELS.format(slack=slack.url, webhook=webhook.url) + AT_ONCE.format(cause=cause)
     world.configure(strategy=strategy, check="max_attempts = 1", more=more)
-    world.track(2 if cause == "rate_limited" else 6)  # after a 429 each further request waits
+    count = 2 if cause == "rate_limited" else 6  # after a 429 each further request waits
+    world.track(count, uploaded_at=LONG_AGO)
 
 
 @pytest.mark.parametrize(("strategy", "cause", "fault"), RUNS)

@@ -108,6 +108,27 @@ def test_an_unconfigured_status_is_pending_and_reported(status):
     assert read({"status": status}) == ItemStatus(state=ItemState.PENDING, stage=stage, recognised=False)
 
 
+NULLS = {
+    "a status that is null": ({"status": None}, "status"),
+    "a null on the way": ({"id": "doc-1", "last": None}, "last.status"),
+    "a null in an array": ({"runs": [None]}, "runs.0.status"),
+    "null, beside a message": ({"message": "queued", "data": {"status": None}}, "data.status"),
+}
+
+
+@pytest.mark.parametrize(("body", "path"), NULLS.values(), ids=NULLS)
+@pytest.mark.parametrize("named", ["pending", "failed", "completed", None])
+def test_the_table_says_what_null_means_and_without_it_null_is_pending_and_reported(body, path, named):
+    """A fresh item often has no status yet (report: `status: null` was unreadable for ever)."""
+    statuses = {"completed": ["ready"]}
+    if named:
+        statuses[named] = [*statuses.get(named, []), "null"]
+    found = generic(item={"path": "/d/{item_id}", "status": path}, statuses=statuses).read_item(
+        json.dumps(body).encode(), "doc-1"
+    )
+    assert found == ItemStatus(state=ItemState(named or "pending"), stage="null", recognised=named is not None)
+
+
 BAD = {
     "empty": (b"", {}, "the item's body is empty"),
     "HTML": (b"<html>", {}, "the item's body is not JSON"),
@@ -115,7 +136,11 @@ BAD = {
     "not UTF-8": (b'{"status": "\xff"}', {}, "the item's body is not JSON"),
     "depth 100,000": (b"[" * 100_000, {}, "the item's body is not JSON"),
     "no status": ({}, {}, "the item's body has no status at 'status'"),
-    "status null": ({"status": None}, {}, "the item's body has no status at 'status'"),
+    "an error with a null on the way": (
+        {"code": 102, "data": None, "message": "no such document"},
+        {"status": "data.run"},
+        "the item's body has no status",
+    ),
     "status an object": ({"status": {}}, {}, "the item's body has no status at 'status'"),
     "status half a number": ({"status": 1.5}, {}, "the item's body has no status at 'status'"),
     "status blank": ({"status": " "}, {}, "the item's status is blank"),

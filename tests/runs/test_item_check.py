@@ -329,7 +329,7 @@ async def test_an_interrupt_in_the_second_pass_keeps_earlier_outcomes():
     asker.before = interrupt
     report = await one.over(numbered(50))
     assert (report.asked, len(one.store.stored), report.cut_short_by) == (50, 50, None)
-    assert report.tally.evidence(requests=report.requests)[0].count == 2
+    assert report.single_items[0].count == 2
 
 
 async def test_a_stop_cancels_requests_after_the_grace_period():

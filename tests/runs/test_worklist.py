@@ -47,6 +47,38 @@ def outcomes(engine, run_id, states, at=NOW, target=TARGET, **more):
         outcome_store.record(conn, target=target, run_id=run_id, changes=changes)
 
 
+def test_unverified_items_come_last_whatever_was_known_of_them(engine, listed):
+    listed("done", "fresh", "poison-done", "poison-new")
+    outcomes(engine, 1, {"done": ItemState.COMPLETED, "poison-done": ItemState.COMPLETED})
+    with writing(engine) as conn:
+        conn.execute(update(items).where(items.c.item_id.like("poison%")).values(unverified_runs=2, state="unknown"))
+    with reading(engine) as conn:
+        assert worklist.count_due(conn, target=TARGET, recheck=10) == 4
+        assert worklist.longest_unchecked(conn, target=TARGET, run_id=2, limit=9) == ("done",)
+        candidates = worklist.probe_candidates(conn, target=TARGET, run_id=2, item_ids=("done",))
+    assert {item_id for item_id, _ in candidates}.isdisjoint({"poison-done", "poison-new"})
+    first = ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=10))
+    assert [item_id for batch in first for item_id in batch] == ["fresh", "done"]
+    last = [each for batch in worklist.iter_unverified(engine, target=TARGET, run_id=2, batch=1) for each in batch]
+    assert [(each.item_id, each.unverified_runs) for each in last] == [("poison-done", 2), ("poison-new", 2)]
+
+
+def test_a_run_counts_for_the_items_that_its_causes_left_unknown(engine, listed):
+    listed("a", "b", "c")
+    outcomes(engine, 4, {"a": ItemState.UNKNOWN}, reason=Cause.OUTAGE)
+    outcomes(engine, 4, {"b": ItemState.UNKNOWN}, reason=Cause.FORBIDDEN)
+    outcomes(engine, 3, {"c": ItemState.UNKNOWN}, reason=Cause.OUTAGE)
+    with writing(engine) as conn:
+        for _ in range(2):
+            worklist.count_unverified_run(conn, target=TARGET, run_id=4, causes={Cause.OUTAGE})
+        worklist.count_unverified_run(conn, target=TARGET, run_id=4, causes=set())
+    assert [row(engine, each).unverified_runs for each in "abc"] == [2, 0, 0]
+    outcomes(engine, 5, {"a": ItemState.UNKNOWN}, reason=Cause.OUTAGE)
+    assert row(engine, "a").unverified_runs == 2
+    outcomes(engine, 6, {"a": ItemState.NOT_FOUND}, error=ApiError(status=404))
+    assert row(engine, "a").unverified_runs == 0
+
+
 def row(engine, item_id):
     with reading(engine) as conn:
         return conn.execute(select(items).where(items.c.item_id == item_id)).one()

@@ -104,8 +104,11 @@ class FakeItemClient:
     budget: int = 0
     """How many repeats it answers."""
     asked_again: list = field(default_factory=list)
+    allowed: dict = field(default_factory=dict)
+    """By item: how many attempts it was given, and whether they count for the service."""
 
-    async def send(self, request, *, deadline_s, is_repeat=False):
+    async def send(self, request, *, deadline_s, is_repeat=False, max_attempts=None, is_sample=True):
+        self.allowed[request.path.rpartition("/")[2]] = max_attempts, is_sample
         item_id = request.path.rpartition("/")[2]
         if is_repeat and len(self.asked_again) >= self.budget:
             return CallResult(error=ApiError(status=None, code=RETRY_BUDGET_EXHAUSTED), attempts=0)

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from monitor.cli.doctor.findings import Finding, Level, finding_at, with_full_stop
 from monitor.cli.doctor.locations import SettingLocations
-from monitor.client.classify import cause_of, is_invalid_id
+from monitor.client.api_errors import parse_unusable
+from monitor.client.classify import accepts_credentials, cause_of, is_absent, is_invalid_id
 from monitor.config import ClientCredentialsConfig, TargetConfig
 from monitor.model import BadBody, Cause, ItemState, ItemStatus
 from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, CallResult, NetworkFault
@@ -37,6 +38,7 @@ _SETTINGS: Mapping[Cause, str] = {
     Cause.SPENDING_LIMIT: "auth",
 }
 _MAX_CODE_LENGTH = 60
+_MAX_PAGE_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class ListAnswer:
     complete: bool = False
     known_ids: int = 0
     """Of the sample ids, those in it."""
+    accepted: bool = False
+    """It shows that the API accepts the credentials: it could be read, and did not come out of a cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,10 @@ class _FindingsBuilder:
             return self._finding(
                 "credentials", Level.OK, "a token was issued; no answer shows whether the API accepts it."
             )
+        if (denied := self._denied()) is not None:
+            message = f"nothing was accepted ({_error_text(denied)}): the API may reject the key itself."
+            remedy = "check first for a rejected, malformed or rotated key; then the plan and access"
+            return self._finding("credentials", Level.WARNING, message, "auth", remedy)
         return self._finding("credentials", Level.NOT_TRIED, "no answer shows whether the key is accepted.")
 
     def _credentials_missing(self, error: ApiError) -> Finding:
@@ -112,7 +120,7 @@ class _FindingsBuilder:
         error = answer.error
         if not self.answers.item_answers or self._reported_elsewhere(error):
             return self._finding("item", Level.NOT_TRIED, f"not tried: {self._skip_reason()}.")
-        if error is not None and error.status in {404, 410}:
+        if error is not None and is_absent(error):
             return self._not_found(error)
         if error is not None and is_invalid_id(error):
             message = f"the API does not accept {item_id} as an id ({_error_text(error)})."
@@ -122,7 +130,7 @@ class _FindingsBuilder:
         if error is not None:
             return self._refused("item", error)
         body = answer.reply.body if answer.reply else b""
-        return self._read(item_id, self.provider.read_item(body, item_id))
+        return self._read(item_id, answer, self.provider.read_item(body, item_id))
 
     def list_(self) -> Finding:
         answers, strategy = self.answers.list_, Strategy(self.target.check.strategy)
@@ -173,16 +181,16 @@ class _FindingsBuilder:
         message = f"the API knows none of {count} ids from the sync log (HTTP {error.status})."
         return self._finding("item", Level.WARNING, message, "publisher_id", _what_to_check(Cause.WRONG_SCOPE))
 
-    def _read(self, item_id: str, status: ItemStatus | BadBody) -> Finding:
+    def _read(self, item_id: str, answer: CallResult, status: ItemStatus | BadBody) -> Finding:
         if isinstance(status, BadBody):
-            message = f"the API answers about {item_id}, but {status.reason}."
+            message = f"the API answers about {item_id}, but {_with_words(answer, status)}."
             setting = "item" if self.target.item else "base_url"
             return self._finding("item", Level.PROBLEM, message, setting, _what_to_check(Cause.BAD_RESPONSE))
         if not status.recognised:
-            message = f"{item_id} has the unknown status {status.stage}: it counts as pending."
+            message = f"{item_id} has the unknown status {answer.redact(status.stage)}: it counts as pending."
             return self._finding("item", Level.WARNING, message, "statuses", "add the status there")
         meaning = "" if status.stage.casefold() == status.state.value else f" ({_STATE_TEXTS[status.state]})"
-        return self._finding("item", Level.OK, f"{item_id} is {status.stage}{meaning}.")
+        return self._finding("item", Level.OK, f"{item_id} is {answer.redact(status.stage)}{meaning}.")
 
     def _skip_reason(self) -> str:
         if self.answers.refusal is not None and self.answers.fault is None:
@@ -205,8 +213,18 @@ class _FindingsBuilder:
 
     def _accepted(self) -> bool:
         """Whether an answer shows that the credentials are accepted: any but a refusal, a limit and an outage."""
-        calls = len(self.answers.item_answers) + (self.answers.list_ is not None)
-        return calls > len(self._errors()) or any(_accepts_credentials(error) for error in self._errors())
+        accepted = [self._is_accepted(item_id, answer) for item_id, answer in self.answers.item_answers]
+        accepted += [self.answers.list_.accepted] if self.answers.list_ else []
+        return any(accepted) or any(accepts_credentials(error) for error in self._errors())
+
+    def _is_accepted(self, item_id: str, answer: CallResult) -> bool:
+        if answer.reply is None or answer.cached:
+            return False
+        return not isinstance(self.provider.read_item(answer.reply.body, item_id), BadBody)
+
+    def _denied(self) -> ApiError | None:
+        """A 403 of the API, while nothing was accepted: Gloo answers that to a rejected or malformed key."""
+        return next((each for each in self._errors() if cause_of(each) is Cause.FORBIDDEN), None)
 
     def _refused(self, part: str, error: ApiError) -> Finding:
         if error.is_local(UNUSABLE_CREDENTIALS):
@@ -244,10 +262,6 @@ def api_findings(
     return [builder.connection(), builder.credentials(), builder.item(), builder.list_()]
 
 
-def _accepts_credentials(error: ApiError) -> bool:
-    return error.status in {400, 404, 410, 422} and not error.from_token_endpoint
-
-
 def _what_to_check(cause: Cause, *, accepted: bool = True) -> str:
     """What to check, on one line."""
     return "check " + "; ".join(check.partition(":")[0] for check in what_to_check(cause, accepted=accepted))
@@ -256,8 +270,27 @@ def _what_to_check(cause: Cause, *, accepted: bool = True) -> str:
 def _error_text(error: ApiError) -> str:
     if error.status is None:
         return _FAULTS[error.network][0] if error.network else "no answer in time"
-    code = (error.code or "")[:_MAX_CODE_LENGTH]
-    return f"HTTP {error.status}, code {code}" if code else f"HTTP {error.status}"
+    parts = [f"HTTP {error.status}"]
+    parts += [f"code {error.code[:_MAX_CODE_LENGTH]}"] if error.code else []
+    parts += [_page_text(error)] if error.page is not None else []
+    return ", ".join(parts)
+
+
+def _page_text(error: ApiError) -> str:
+    """The page that a gateway sent instead of the API, and who it says it is."""
+    sender = ", ".join(f"{name}: {value}" for name, value in error.gateway if name != "x-request-id")
+    page = f'a page "{error.page[:_MAX_PAGE_LENGTH]}"' if error.page else "a page without a title"
+    return f"{page}, {sender}" if sender else page
+
+
+def _with_words(answer: CallResult, unusable: BadBody) -> str:
+    """Why a 2xx can't be used, with its page's title or the code in its body."""
+    if answer.reply is None:
+        return unusable.reason
+    error = parse_unusable(answer.reply, unusable.reason, redact=answer.redact)
+    if error.page is not None:
+        return f"{unusable.reason}: {_page_text(error)}"
+    return f"{unusable.reason} (code {error.code[:_MAX_CODE_LENGTH]})" if error.code else unusable.reason
 
 
 def _fallback_text(strategy: Strategy) -> str:

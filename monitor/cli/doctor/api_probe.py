@@ -17,6 +17,7 @@ from monitor.app import open_client, utcnow
 from monitor.cli.doctor.api_findings import ApiAnswers, ListAnswer
 from monitor.cli.doctor.findings import Finding, Level
 from monitor.client.auth import AuthHeader
+from monitor.client.classify import is_absent
 from monitor.client.client import Client
 from monitor.config import TargetConfig
 from monitor.model import BadBody
@@ -82,7 +83,7 @@ async def _ask(client: Client, provider: Provider, sample: Sequence[str], *, str
         answer = await client.send(provider.item_request(item_id), deadline_s=_deadline_s(client))
         item_answers.append((item_id, answer))
         error = answer.error
-        if error is None or error.status not in {404, 410} or error.from_token_endpoint:
+        if error is None or not is_absent(error):
             break
     first = provider.list_request() if strategy != Strategy.ITEMS else None
     reachable = error is None or error.status not in {None, 401}
@@ -126,6 +127,7 @@ async def _ask_list(client: Client, provider: Provider, first: Request, sample: 
         bad_body=rest if isinstance(rest, BadBody) else None,
         items=len(listing),
         complete=rest is None and not partial_list.truncated,
+        accepted=not isinstance(rest, BadBody) and not answer.cached,
         known_ids=sum(listing.contains(provider.canonical(item_id)) for item_id in sample),
     )
 

@@ -80,6 +80,7 @@ def as_alert(message: Message, *, resolve_timeout: timedelta, plain: bool = Fals
         "environment": clean.environment,
         "severity": clean.severity.value,
         "team": clean.team.value,
+        "also_team": " ".join(team.value for team in clean.also_teams),
         "group": clean.group,
     }
     return {

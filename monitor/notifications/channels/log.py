@@ -22,6 +22,7 @@ class LogChannel:
             cause=message.cause.value,
             severity=message.severity.value,
             team=message.team.value,
+            also_teams=[team.value for team in message.also_teams],
             title=message.title,
             what_to_check=list(message.what_to_check),
             safe_message=message.safe_message,

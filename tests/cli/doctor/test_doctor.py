@@ -374,7 +374,43 @@ def test_a_revoked_key_may_be_credentials_or_access(small_world):
     findings = examined(small_world)
     item = only(findings, "item")
     assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.auth")
-    assert "credentials" in item.remedy
+    assert item.remedy.startswith("check credentials")
+    credentials = only(findings, "credentials")
+    assert (credentials.level, credentials.setting) == (Level.WARNING, "targets.gloo.auth")
+    assert credentials.message.startswith("nothing was accepted (HTTP 403")
+    assert credentials.remedy.startswith("check first for a rejected, malformed or rotated key")
+
+
+PAGES = {
+    "a client certificate is missing": (400, "<title>400 No required SSL certificate was sent</title>"),
+    "no route": (404, "<h1>404 Not Found</h1>"),
+    "a deny rule": (403, "<title>403 Forbidden</title>"),
+    "a login page": (200, "<title>Log in</title>"),
+}
+
+
+@pytest.mark.parametrize(("status", "body"), PAGES.values(), ids=PAGES)
+def test_a_gateways_page_is_shown_with_its_title_and_sender_and_shows_nothing_about_key_or_id(
+    small_world, status, body
+):
+    small_world.track(1)
+    small_world.configure(auth=small_world.key_auth)
+    small_world.sandbox.add_fault(path="/engine", status=status, body=body, headers={"server": "edge/7"})
+    findings = examined(small_world)
+    item = only(findings, "item")
+    assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.base_url")
+    assert body[body.index(">") + 1 :].partition("<")[0] in item.message
+    assert "edge/7" in item.message
+    assert only(findings, "credentials").message == "no answer shows whether the key is accepted."
+
+
+def test_a_cached_answer_does_not_show_that_the_key_is_accepted(small_world):
+    (item_id,) = small_world.track(1)
+    small_world.configure(auth=small_world.key_auth)
+    cached = {"item_id": item_id, "status": "COMPLETED"}
+    small_world.sandbox.add_fault(path="/engine", status=200, body=cached, headers={"age": "60"})
+    findings = examined(small_world)
+    assert only(findings, "item").level is Level.OK
     assert only(findings, "credentials").message == "no answer shows whether the key is accepted."
 
 
