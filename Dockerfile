@@ -10,7 +10,9 @@ RUN python -m venv --without-pip /opt/ingestion-monitor \
  && pip --python /opt/ingestion-monitor install --no-cache-dir --no-deps --require-hashes -r requirements/runtime.txt \
  && pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY docs docs
 COPY migrations migrations
+COPY ingestion_monitor.py ./
 COPY monitor monitor
 RUN python -m hatchling build -t wheel -d dist \
  && pip --python /opt/ingestion-monitor install --no-cache-dir --no-deps dist/*.whl

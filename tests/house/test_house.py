@@ -370,13 +370,18 @@ def test_the_wheel_contains_all_modules_the_migrations_and_py_typed(wheel):
 
 def test_the_wheel_contains_only_the_package_and_its_metadata(wheel):
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert tops == {"monitor", f"ingestion_monitor-{PYPROJECT['project']['version']}.dist-info"}
+    assert tops == {"monitor", "ingestion_monitor.py", f"ingestion_monitor-{PYPROJECT['project']['version']}.dist-info"}
     assert [name for name in wheel.namelist() if name.endswith((".db", ".env", ".pyc"))] == []
 
 
 def test_the_wheel_installs_one_command(wheel):
     (entry,) = (name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
-    assert wheel.read(entry).decode().split() == ["[console_scripts]", "ingestion-monitor", "=", "monitor.cli:command"]
+    assert wheel.read(entry).decode().split() == [
+        "[console_scripts]",
+        "ingestion-monitor",
+        "=",
+        "ingestion_monitor:command",
+    ]
 
 
 def test_the_version_is_the_same_in_the_package_its_metadata_and_the_changelog():
