@@ -248,19 +248,31 @@ def test_a_wrong_publisher_explains_missing_items(world):
     assert evidence == [{"cause": "items_missing", "inhibited_by": "wrong_scope"}] * 2
 
 
-def test_a_cut_run_leaves_the_rest_unknown_and_resolves_no_item_incident(world):
-    world.configure(check="concurrency = 1")
+def test_a_cut_run_leaves_the_rest_unknown_and_no_incident_of_theirs_resolves(world):
     failed, *_ = world.track(6)
     world.sandbox.set_status(failed, "FAILED")
     assert causes(world.run()) == [Cause.ITEMS_FAILED]
     world.sandbox.set_status(failed, "COMPLETED")
-    world.sandbox.add_fault(path="/engine", delay_s=0.4, passes=True)
+    world.sandbox.add_fault(path=f"/engine/v2/items/{failed}", delay_s=4, passes=True)
     report = world.run(deadline=timedelta(seconds=1))
     assert (report.status, report.abort_reason) == (RunStatus.PARTIAL, "deadline")
-    assert report.snapshot.unknown >= 3
+    assert (report.snapshot.unknown, report.last_known) == (1, {"failed": 1})
     assert causes(report) == [Cause.ITEMS_FAILED]
     world.sandbox.clear_faults()
     assert causes(world.run()) == []
+
+
+def test_a_cut_run_asks_about_members_first_and_resolves_their_incident(world):
+    world.configure(check="concurrency = 1")
+    *_, failed = sorted(world.track(40, "QUEUED", uploaded_at=world.clock()))
+    world.sandbox.set_status(failed, "FAILED")
+    assert causes(world.run()) == [Cause.ITEMS_FAILED]
+    world.sandbox.set_status(failed, "COMPLETED")
+    world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
+    report = cut_short(world, after=5)
+    assert report.status is RunStatus.PARTIAL
+    assert report.snapshot.unknown >= 30
+    assert causes(report) == []
 
 
 def test_an_unknown_item_keeps_its_last_known_state(world):
@@ -297,8 +309,8 @@ def test_null_blank_duplicate_and_invalid_ids_cause_no_request_and_are_named(wor
     assert (sync.null, sync.blank, sync.duplicate, sync.unusable, sync.tracked) == (1, 1, 2, 1, 1)
     assert report.snapshot.requests == 1
     text = " ".join(run_text(report, now=world.clock()).split())
-    assert f"sync log: 2 rows with a duplicate id: {good}" in text
-    assert "sync log: 1 row without an id" in text
+    assert "Sync log: 1 row without an id" in text
+    assert f"2 rows with a duplicate id: {good} " in text
 
 
 def test_an_empty_sync_log_resolves_nothing(world):
@@ -586,7 +598,7 @@ def test_an_item_that_goes_from_stuck_to_failed_changes_its_incident_in_one_run(
     assert messages(world) == [("opened", "items_stuck"), ("opened", "items_failed"), ("resolved", "items_stuck")]
 
 
-def test_an_incident_whose_items_recovered_sends_no_reminder_while_runs_are_cut_short(world):
+def test_an_incident_whose_items_recovered_ends_while_runs_are_cut_short(world):
     world.configure(check="concurrency = 1")
     failed, *_ = sorted(world.track(30))
     world.sandbox.set_status(failed, "FAILED")
@@ -596,10 +608,12 @@ def test_an_incident_whose_items_recovered_sends_no_reminder_while_runs_are_cut_
     for _ in range(2):
         report = cut_short(world, after=20)
         assert report.status is RunStatus.PARTIAL
-        (about_items,) = [each for each in report.open_incidents if each.cause is Cause.ITEMS_FAILED]
-        assert about_items.member_count == 0
+        assert [each for each in report.open_incidents if each.cause is Cause.ITEMS_FAILED] == []
         world.clock.advance(days=1)
-    assert [each for each in messages(world) if each[1] == "items_failed"] == [("opened", "items_failed")]
+    assert [each for each in messages(world) if each[1] == "items_failed"] == [
+        ("opened", "items_failed"),
+        ("resolved", "items_failed"),
+    ]
 
 
 def test_a_retry_after_beyond_the_deadline_ends_the_run(world):

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -81,6 +82,8 @@ class ThrottleRegistry:
 
     def __init__(self) -> None:
         self._throttles: dict[str, Throttle] = {}
+        self._checks: dict[str, list[CheckConfig]] = {}  # of the targets with each key
+        self._in_use: Counter[str] = Counter()  # runs in progress with each key
         self._target_names: dict[str, set[str]] = {}  # with each key
         self.key_by_target: dict[str, str] = {}
         """The key of each target that ran here; metrics use it, as computing a key is slow."""
@@ -96,16 +99,33 @@ class ThrottleRegistry:
     ) -> AsyncIterator[Throttle]:
         """The throttle for one run, with the limits that earlier runs and other processes learned.
 
-        Of all `configured` targets, those with the same key use the strictest of their rates and shares.
+        Of all `configured` targets, those with the same key use the strictest of their rates and shares. The first of
+        the runs that use a throttle at a time begins with the stored rate, as a run in a new process does: so a rate
+        recovers in the daemon as it does in one-shot runs.
         """
         key = await run_in_database_pool(lambda: throttle_key(target))
         learned = await run_in_database_pool(lambda: _read(engine, key))
         throttle = self._throttles.get(key)
         if throttle is None:
             sharing = await run_in_database_pool(lambda: _targets_with_key(target, configured))
-            new = _build_throttle([each.check for each in sharing], learned, utcnow)
-            throttle = self._throttles.setdefault(key, new)
+            checks = self._checks.setdefault(key, [each.check for each in sharing])
+            throttle = self._throttles.setdefault(key, _build_throttle(checks, learned, utcnow))
             self._target_names.setdefault(key, set()).update(each.name for each in sharing)
+        elif not self._in_use[key]:
+            rate_per_s = learned.rate_per_s if learned else throttle.rate_limiter.learned_per_s
+            throttle.rate_limiter = _build_limiter(self._checks[key], rate_per_s)
+        self._in_use[key] += 1
+        try:
+            async with self._in_run(key, target, throttle, learned, engine):
+                yield throttle
+        finally:
+            self._in_use[key] -= 1
+
+    @asynccontextmanager
+    async def _in_run(
+        self, key: str, target: TargetConfig, throttle: Throttle, learned: LearnedLimits | None, engine: Engine
+    ) -> AsyncIterator[None]:
+        """Begins a run with a throttle; exchanges what was learned with other processes, and stores it at the end."""
         self._target_names[key].add(target.name)
         self.key_by_target[target.name] = key
         if learned is not None:
@@ -116,7 +136,7 @@ class ThrottleRegistry:
         throttle.start_run()
         sync_task = asyncio.create_task(_sync_periodically(engine, key, target, throttle))
         try:
-            yield throttle
+            yield
         finally:
             sync_task.cancel()
             (result,) = await asyncio.gather(sync_task, return_exceptions=True)
@@ -133,19 +153,23 @@ def _targets_with_key(target: TargetConfig, configured: Sequence[TargetConfig]) 
 def _build_throttle(
     checks: Sequence[CheckConfig], learned: LearnedLimits | None, utcnow: Callable[[], datetime]
 ) -> Throttle:
-    rates = [check.rate for check in checks if check.rate is not None]
     return Throttle(
-        rate_limiter=RateLimiter(
-            ceiling_per_s=min(rates, default=None),
-            share=min(check.rate_share for check in checks),
-            learned_per_s=learned.rate_per_s if learned else None,
-        ),
+        rate_limiter=_build_limiter(checks, learned.rate_per_s if learned else None),
         concurrency=ConcurrencyLimit(
             max(check.concurrency for check in checks), learned.concurrency if learned else None
         ),
         breaker=Breaker(down=learned.down if learned else False),
         unannounced=UnannouncedLimit(known=learned is not None and learned.rate_per_s is not None),
         utcnow=utcnow,
+    )
+
+
+def _build_limiter(checks: Sequence[CheckConfig], rate_per_s: float | None) -> RateLimiter:
+    rates = [check.rate for check in checks if check.rate is not None]
+    return RateLimiter(
+        ceiling_per_s=min(rates, default=None),
+        share=min(check.rate_share for check in checks),
+        learned_per_s=rate_per_s,
     )
 
 

@@ -9,6 +9,7 @@ from monitor.cli import config, db, incidents, items, notifications, rules, sile
 from monitor.cli.check import check
 from monitor.cli.daemon import daemon
 from monitor.cli.demo import demo
+from monitor.cli.docs import docs
 from monitor.cli.doctor.command import doctor
 from monitor.cli.gate import gate
 from monitor.cli.history import history
@@ -28,7 +29,7 @@ for name, module in (
     ("silences", silences),
 ):
     app.add_typer(module.app, name=name)
-for command in (demo, init, doctor, check, daemon, notify, report, history, gate, sandbox):
+for command in (demo, init, doctor, check, daemon, notify, report, history, gate, sandbox, docs):
     app.command()(command)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monitor.cli.completion import fail_on_words
 from monitor.cli.exit_codes import COULD_NOT_RUN, UNREACHABLE, FailOn, combine_exit_codes, exit_code_of
 from monitor.cli.options import AsJson, ConfigPath, LogLevel, TargetNames
 from monitor.cli.session import (
@@ -20,12 +21,14 @@ from monitor.cli.session import (
     select_targets,
     temporary_folder,
 )
-from monitor.cli.signals import SignalHandler, deliver, delivery_line
+from monitor.cli.signals import SignalHandler, deliver, delivery_json, delivery_line
 from monitor.cli.streams import log_loss
 from monitor.errors import ConfigError, LeaseHeldError, MonitorError, RunAlreadyExecutedError, StoreError
 
 if TYPE_CHECKING:
     import asyncio
+
+    from sqlalchemy import Connection
 
     from monitor.app import App
     from monitor.config import Config, TargetConfig
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=1)
 """Of a deadline, as in the configuration."""
 MAX_RUN_KEY_LENGTH = 200
+_MAX_CHANNEL_NEWS, _MAX_OPEN = 50, 10_000
 
 
 def check(
@@ -44,21 +48,32 @@ def check(
     target: TargetNames = None,
     as_json: AsJson = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing if all is well, as cron jobs should.")
+        bool, typer.Option("--quiet", "-q", help="Print only news: incidents that open or end, runs cut short, errors.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Ask the API and print, but write and send nothing.")
+        bool, typer.Option("--dry-run", help="Go on from what is stored and print, but write and send nothing.")
     ] = False,
     deadline: Annotated[
         str | None,
-        typer.Option("--deadline", help="Stop asking after this long, e.g. 4m.", show_default="as configured"),
+        typer.Option(
+            "--deadline", metavar="DURATION", help="Stop asking after this long, e.g. 4m.", show_default="as configured"
+        ),
     ] = None,
     run_key: Annotated[
-        str | None, typer.Option("--run-key", help="A name for this run; a second run with the same name is skipped.")
+        str | None,
+        typer.Option(
+            "--run-key", metavar="NAME", help="A name for this run; a second run with the same name is skipped."
+        ),
     ] = None,
     slot: Annotated[str | None, typer.Option("--slot", hidden=True)] = None,
     fail_on: Annotated[
-        str | None, typer.Option("--fail-on", help="Exit 1 if any of these holds: failed, stuck, unknown, incident.")
+        str | None,
+        typer.Option(
+            "--fail-on",
+            metavar="WORDS",
+            help=f"Exit 1 if there is any of these: {', '.join(FailOn)}.",
+            autocompletion=fail_on_words,
+        ),
     ] = None,
     skip_ok: Annotated[bool, typer.Option("--skip-ok", help="Exit 0, not 5, if another run holds the target.")] = False,
     log_level: LogLevel = None,
@@ -74,15 +89,14 @@ def check(
     if slot is not None:
         raise ConfigError(["--slot is now called --run-key"])
     codes, time_limit, key = _fail_on(fail_on), _deadline(deadline), _run_key(run_key)
-    level = log_level or _log_level(quiet=quiet)
-    # a quiet run prints what failed in the end; single requests that failed were retried
-    exclude = {"requests_failed"} if quiet and log_level is None else ()
-    loaded = load(config, log_level=level, exclude=exclude)
+    # a quiet run says by itself which messages were not delivered, unless that is known
+    exclude = {"notification_not_delivered"} if quiet and log_level is None else ()
+    loaded = load(config, log_level=log_level or _log_level(quiet=quiet), exclude=exclude, warnings=not quiet)
     from monitor.app import validate_providers
 
     targets = select_targets(loaded, target or ())
     validate_providers(targets)
-    with _open_app(loaded, dry_run=dry_run) as app:
+    with _open_app(loaded, targets, dry_run=dry_run) as (app, not_copied):
         bars = not (quiet or as_json)
         session = Session(
             app=app,
@@ -93,20 +107,25 @@ def check(
             skip_ok=skip_ok,
             progress_bars=bars,
         )
+        news = ChannelNews(app, before=targets) if quiet and not dry_run else None
         results, delivery = asyncio.run(session.run(targets))
+        readable = not any(result.store_failed for result in results)
+        channel_lines = news.lines(delivery) if news and readable else []
     code = session.exit_code(results, delivery)
     _print_errors(results, quiet=quiet)
     if as_json:
         print_json({**_as_json(results, delivery, code), "dry_run": dry_run})
+    elif quiet:
+        _print_news(results, delivery, channel_lines)
     else:
-        _print_reports(results, delivery, quiet=quiet, dry_run=dry_run)
+        _print_reports(results, delivery, ending=_dry_run_line(not_copied) if dry_run else "")
     raise typer.Exit(code)
 
 
 def _log_level(*, quiet: bool) -> str | None:
     """The default log level: on a terminal the log does not repeat what the command prints."""
     if quiet:
-        return "warning"
+        return "error"
     return "error" if sys.stdout.isatty() and sys.stderr.isatty() else None
 
 
@@ -133,25 +152,35 @@ def _run_key(text: str | None) -> str | None:
 
 
 @contextmanager
-def _open_app(config: "Config", *, dry_run: bool) -> "Iterator[App]":
-    """The live parts. A dry run gets a new database, which is deleted at the end, so that nothing can be written."""
+def _open_app(
+    config: "Config", targets: "Sequence[TargetConfig]", *, dry_run: bool
+) -> "Iterator[tuple[App, str | None]]":
+    """The live parts, and why a dry run starts from nothing, if it does.
+
+    A dry run gets a copy of what is stored, which is deleted at the end, so that nothing can be written.
+    """
     if not dry_run:
         with open_app(config) as app:
-            yield app
+            yield app, None
         return
-    from monitor.app import App, copy_limits
+    from monitor.app import App
+    from monitor.app.dry_run import copy_state
     from monitor.database.engine import connect_read_only
     from monitor.database.schema import ensure
 
     with temporary_folder() as folder:
         engine, own_database = ensure(f"sqlite:///{folder}/dry-run.db"), connect_read_only(config.database.reveal())
         try:
-            # a dry run, too, respects the Retry-After of earlier runs
-            copy_limits(config.targets, source=own_database, destination=engine)
-            yield App(config=config, engine=engine)
+            not_copied = copy_state(targets, source=own_database, destination=engine)
+            yield App(config=config, engine=engine), not_copied
         finally:
             engine.dispose()
             own_database.dispose()
+
+
+def _dry_run_line(not_copied: str | None) -> str:
+    start = "it started from what is stored" if not_copied is None else f"it started from nothing, because {not_copied}"
+    return f"Dry run: nothing was stored or sent; {start}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,33 +301,93 @@ class _ProgressBar:
 
 
 def _print_errors(results: Sequence[TargetResult], *, quiet: bool) -> None:
-    """Prints on stderr why targets were not checked, or not to the end."""
+    """Prints on stderr why targets were not checked, or not to the end; if `quiet`, only what is news."""
+    from monitor.reports.news import incomplete_is_news
     from monitor.reports.runs import incomplete_reason
 
     lines = []
     for result in results:
-        reason = result.error or (result.report and incomplete_reason(result.report))
+        reason = result.error
+        if result.report and not (quiet and not incomplete_is_news(result.report)):
+            reason = incomplete_reason(result.report)
         if reason and not (quiet and result.skipped and result.exit_code == 0):
             lines.append(f"{'skipped' if result.skipped else 'error'}: {reason}")
     for line in dict.fromkeys(lines):
         print(line, file=sys.stderr)
 
 
-def _print_reports(results: Sequence[TargetResult], delivery: "DeliveryReport", *, quiet: bool, dry_run: bool) -> None:
+def _print_reports(results: Sequence[TargetResult], delivery: "DeliveryReport", *, ending: str) -> None:
     from monitor.app import utcnow
-    from monitor.reports.runs import nothing_to_report, run_text
+    from monitor.reports.runs import run_text
 
-    reports = [result.report for result in results if result.report]
-    texts = [run_text(report, now=utcnow()) for report in reports if not (quiet and nothing_to_report(report))]
-    messages = delivery_line(delivery)
-    if messages and (texts or not quiet or delivery.unreachable):
-        texts.append(messages)
-    if (loss := log_loss()) is not None:
-        texts.append(f"Log: {loss.lines} lines could not be written to stderr ({loss.reason})")
-    if dry_run and not quiet:
-        texts.append("Dry run: nothing was stored or sent, and earlier runs were not read.")
+    texts = [run_text(result.report, now=utcnow()) for result in results if result.report]
+    texts += [text for text in (delivery_line(delivery), _log_loss_line(), ending) if text]
     if texts:
         print_lines("\n\n".join(texts))
+
+
+def _log_loss_line() -> str:
+    loss = log_loss()
+    return f"Log: {loss.lines} lines could not be written to stderr ({loss.reason})" if loss else ""
+
+
+def _print_news(results: Sequence[TargetResult], delivery: "DeliveryReport", channel_lines: Sequence[str]) -> None:
+    from monitor.app import utcnow
+    from monitor.reports.news import news_text
+
+    texts = [text for result in results if result.report and (text := news_text(result.report, now=utcnow()))]
+    texts += ["\n".join(channel_lines)] if channel_lines else []
+    texts += [loss] if (loss := _log_loss_line()) else []
+    if texts and (messages := delivery_line(delivery)):
+        texts.append(messages)
+    if texts:
+        print_lines("\n\n".join(texts))
+
+
+class ChannelNews:
+    """Incidents about channels that change while a command delivers, for `--quiet`."""
+
+    def __init__(self, app: "App", *, before: "Sequence[TargetConfig]") -> None:
+        """Notes what is open now; `before` are the targets that the command checks."""
+        from monitor.database.engine import reading
+        from monitor.reports import changes
+
+        self._app, self._targets = app, [target.name for target in before]
+        with reading(app.engine) as conn:
+            self._event = changes.last_event(conn)
+            self._known = self._failing(conn)
+
+    def lines(self, delivery: "DeliveryReport") -> list[str]:
+        """What changed since, and that no channel could be reached if no open incident says so."""
+        from monitor.app import utcnow
+        from monitor.database.engine import reading
+        from monitor.incidents import silence_store
+        from monitor.incidents import store as incident_store
+        from monitor.model import Cause
+        from monitor.reports import changes
+        from monitor.reports.news import channel_line, is_muted
+
+        with reading(self._app.engine) as conn:
+            _, found = changes.incident_changes(
+                conn, of=None, not_of=self._targets, after=self._event, since=None, limit=_MAX_CHANNEL_NEWS
+            )
+            active = silence_store.active(conn, now=utcnow())
+            changed = [(change, incident_store.find(conn, change.id)) for change in found]
+        lines = [
+            channel_line(incident, change.happened)
+            for change, incident in changed
+            if incident is not None and incident.cause is Cause.CHANNEL_FAILING and not is_muted(incident, active)
+        ]
+        unreachable = ["No channel could be reached."] if delivery.unreachable and not (lines or self._known) else []
+        return [*lines, *unreachable]
+
+    @staticmethod
+    def _failing(conn: "Connection") -> bool:
+        from monitor.incidents import store as incident_store
+        from monitor.model import Cause
+
+        open_now = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
+        return any(each.cause is Cause.CHANNEL_FAILING for each in open_now)
 
 
 def _as_json(results: Sequence[TargetResult], delivery: "DeliveryReport", code: int) -> dict[str, Any]:
@@ -310,6 +399,6 @@ def _as_json(results: Sequence[TargetResult], delivery: "DeliveryReport", code: 
         else {"target": result.target, "error": result.error, "exit_code": result.exit_code}
         for result in results
     ]
-    messages = {"sent": delivery.sent, "deferred": delivery.deferred, "dead": delivery.dead}
     loss = log_loss()
-    return {"targets": rows, "messages": messages, "log_lines_lost": loss.lines if loss else 0, "exit_code": code}
+    lost = loss.lines if loss else 0
+    return {"targets": rows, "messages": delivery_json(delivery), "log_lines_lost": lost, "exit_code": code}

@@ -7,22 +7,33 @@ import typer
 
 from monitor.cli.options import AsJson, ConfigPath, group
 from monitor.cli.session import load, print_json, print_lines
-from monitor.errors import MonitorError
+from monitor.errors import ConfigError, MonitorError
 
 app = group("The configuration.")
 
 
 @app.command()
-def check(config: ConfigPath = None) -> None:
+def check(config: ConfigPath = None, as_json: AsJson = False) -> None:
     """Read the configuration and list every problem, each with its remedy. Nothing is contacted.
 
     Example: ingestion-monitor config check --config monitor.toml
     """
-    loaded = load(config)
-    from monitor.app import validate_channels, validate_providers
+    try:
+        loaded = load(config)
+        from monitor.app import validate_channels, validate_providers
 
-    validate_providers(loaded.targets)
-    validate_channels(loaded.channels)
+        validate_providers(loaded.targets)
+        validate_channels(loaded.channels)
+    except ConfigError as error:
+        if as_json:
+            print_json({"ok": False, "problems": list(error.problems)})
+        raise
+    if as_json:
+        values = {"file": str(loaded.source) if loaded.source else None, "warnings": list(loaded.warnings)}
+        values["targets"] = [target.name for target in loaded.targets]
+        values["channels"] = [channel.name for channel in loaded.channels]
+        print_json({"ok": True, "problems": [], **values})
+        return
     targets = ", ".join(target.name for target in loaded.targets)
     channels = ", ".join(channel.name for channel in loaded.channels) or "none: messages go to the log"
     source = loaded.source or "the environment"

@@ -15,7 +15,7 @@ app = group("The monitor's own database.")
 
 
 @app.command()
-def upgrade(config: ConfigPath = None) -> None:
+def upgrade(config: ConfigPath = None, as_json: AsJson = False) -> None:
     """Bring the database's schema to this program's version.
 
     Example: ingestion-monitor db upgrade
@@ -24,12 +24,15 @@ def upgrade(config: ConfigPath = None) -> None:
     from monitor.database import schema
 
     applied = schema.upgrade(loaded.database.reveal())
+    if as_json:
+        print_json({"applied": list(applied)})
+        return
     steps = f"upgraded: {', '.join(applied)}" if applied else "nothing to do"
     print_lines(f"The database is at this program's schema ({steps}).")
 
 
 @app.command()
-def current(config: ConfigPath = None) -> None:
+def current(config: ConfigPath = None, as_json: AsJson = False) -> None:
     """Print the schema's version. Exit code: 0 if it is this program's, else 3.
 
     Example: ingestion-monitor db current
@@ -44,7 +47,11 @@ def current(config: ConfigPath = None) -> None:
         version = schema.current(engine)
     finally:
         engine.dispose()
-    print_lines(version_text(version))
+    if as_json:
+        values = {"current": version.current, "needed": version.head, "fit": version.fit.value}
+        print_json({**values, "text": version_text(version)})
+    else:
+        print_lines(version_text(version))
     raise typer.Exit(0 if version.fit is SchemaFit.CURRENT else COULD_NOT_RUN)
 
 

@@ -28,7 +28,7 @@ def demo(
         asyncio.run(Demo(folder, lambda text: print_lines(f"{text}\n")).run())
     print_lines(
         "That was the main job. For real: `ingestion-monitor init` writes a monitor.toml, you fill in three lines, "
-        "and\n`ingestion-monitor doctor` says what is missing (docs/quickstart.md)."
+        "and\n`ingestion-monitor doctor` says what is missing (`ingestion-monitor docs quickstart`)."
     )
 
 

@@ -32,6 +32,9 @@ class FailOn(StrEnum):
     """What ends `check` with exit code 1 if asked for."""
 
     FAILED = "failed"
+    NOT_FOUND = "not_found"
+    INVALID = "invalid"
+    PENDING = "pending"
     STUCK = "stuck"
     UNKNOWN = "unknown"
     INCIDENT = "incident"
@@ -45,13 +48,10 @@ def exit_code_of(report: "RunReport", fail_on: frozenset[FailOn]) -> int:
         return COULD_NOT_RUN
     if report.status is not RunStatus.COMPLETE:
         return CUT_SHORT
-    found = {
-        FailOn.FAILED: report.snapshot.failed,
-        FailOn.STUCK: report.snapshot.stuck,
-        FailOn.UNKNOWN: report.snapshot.unknown,
-        FailOn.INCIDENT: len(report.open_incidents),
-    }
-    return MATCHED if any(found[wanted] for wanted in fail_on) else 0
+    snapshot, incidents = report.snapshot, len(report.open_incidents)
+    # the other words are names of columns of the snapshot
+    found = (incidents if each is FailOn.INCIDENT else getattr(snapshot, each.value) for each in fail_on)
+    return MATCHED if any(found) else 0
 
 
 def combine_exit_codes(codes: Iterable[int]) -> int:

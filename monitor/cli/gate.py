@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monitor.cli.completion import target_names
 from monitor.cli.exit_codes import PAUSE
 from monitor.cli.options import AsJson, ConfigPath
 from monitor.cli.session import load, parse_duration_option, print_json, print_lines
@@ -35,11 +36,21 @@ MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=7)
 
 
 def gate(
-    target: Annotated[str, typer.Argument(help="The target whose API the bulk work would use.", show_default=False)],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The target whose API the bulk work would use.", show_default=False, autocompletion=target_names
+        ),
+    ],
     config: ConfigPath = None,
     wait: Annotated[
         str | None,
-        typer.Option("--wait", help="Wait up to this long for it to open, e.g. 10m.", show_default="answer at once"),
+        typer.Option(
+            "--wait",
+            metavar="DURATION",
+            help="Wait up to this long for it to open, e.g. 10m.",
+            show_default="answer at once",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

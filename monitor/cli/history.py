@@ -1,7 +1,7 @@
 """`history`: past snapshots."""
 
 from monitor.cli.options import AsJson, ConfigPath, Limit, TargetName
-from monitor.cli.session import load, open_app, print_json, print_lines, require_known_target
+from monitor.cli.session import load, open_app, print_json, print_lines, require_known_target, terminal_width
 
 
 def history(config: ConfigPath = None, target: TargetName = None, limit: Limit = 20, as_json: AsJson = False) -> None:
@@ -18,7 +18,9 @@ def history(config: ConfigPath = None, target: TargetName = None, limit: Limit =
         require_known_target(app, target)
         with reading(app.engine) as conn:
             rows = run_store.history(conn, target=target, limit=limit)
+            # counted only if there may be more: a year of runs is half a million
+            total = run_store.count_snapshots(conn, target=target) if len(rows) == limit else len(rows)
     if as_json:
-        print_json(history_json(rows))
+        print_json(history_json(rows, total=total))
     else:
-        print_lines(history_text(rows))
+        print_lines(history_text(rows, total=total, width=terminal_width()))

@@ -16,6 +16,7 @@ from monitor.cli.session import (
     print_lines,
     require_found,
     require_known_target,
+    terminal_width,
 )
 from monitor.errors import ConfigError
 
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
 
 app = group("Incidents: what is or was wrong.")
 
-MEMBERS = 50
-"""Items of an incident that `show` names."""
+MEMBERS = 1000
+"""Items of an incident that `show` prints as text, unless told otherwise; JSON has all."""
 
 IncidentNumber = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `incidents list` prints it.")]
 IncidentNumbers = Annotated[
     list[int], typer.Argument(min=1, max=2**63 - 1, help="Their numbers, as `incidents list` prints them.")
 ]
-Comment = Annotated[str | None, typer.Option("--comment", help="What others should know.")]
+Comment = Annotated[str | None, typer.Option("--comment", metavar="TEXT", help="What others should know.")]
 
 
 @app.command("list")
@@ -56,23 +57,35 @@ def listing(
     from monitor.database.engine import reading
     from monitor.incidents import silence_store
     from monitor.incidents import store as incident_store
+    from monitor.reports.formatting import cut_list
     from monitor.reports.incidents import incident_json, incidents_text
 
     with open_app(loaded) as app:
         require_known_target(app, target)
         with reading(app.engine) as conn:
             found = incident_store.list_incidents(conn, target=target, open_only=not show_all, limit=limit)
+            total = incident_store.count_incidents(conn, target=target, open_only=not show_all)
             silences = silence_store.active(conn, now=utcnow())
     if as_json:
-        print_json([incident_json(incident, silences) for incident in found])
+        print_json(cut_list("incidents", [incident_json(incident, silences) for incident in found], total=total))
     elif not found and not show_all:
         print_lines("No open incidents.")
     else:
-        print_lines(incidents_text(found, now=utcnow(), silences=silences))
+        print_lines(incidents_text(found, now=utcnow(), silences=silences, total=total, width=terminal_width()))
 
 
 @app.command()
-def show(incident_id: IncidentNumber, config: ConfigPath = None, as_json: AsJson = False) -> None:
+def show(
+    incident_id: IncidentNumber,
+    config: ConfigPath = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", "-n", min=1, max=1_000_000, help="How many items.", show_default=f"{MEMBERS}; in JSON all"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show one incident: evidence, items, what to check, and what happened.
 
     Example: ingestion-monitor incidents show 3
@@ -82,22 +95,26 @@ def show(incident_id: IncidentNumber, config: ConfigPath = None, as_json: AsJson
     from monitor.database.engine import reading
     from monitor.incidents import members, silence_store
     from monitor.incidents import store as incident_store
+    from monitor.reports.formatting import cut_list, json_values
     from monitor.reports.incidents import incident_json, incident_text
 
     with open_app(loaded) as app, reading(app.engine) as conn:
         incident = require_found(incident_store.find(conn, incident_id), incident_id)
         events = incident_store.events(conn, incident_id)
-        named = members.sample(conn, incident_id=incident_id, limit=MEMBERS)
+        named = members.listing(conn, incident_id=incident_id, limit=limit or (None if as_json else MEMBERS))
         silences = silence_store.active(conn, now=utcnow())
     if not as_json:
-        print_lines(incident_text(incident, events=events, members=named, now=utcnow(), silences=silences))
+        text = incident_text(
+            incident, events=events, members=named, now=utcnow(), silences=silences, width=terminal_width()
+        )
+        print_lines(text)
         return
     history = [
         {"at": event.at.isoformat(), "kind": event.kind, "reason": event.reason, "run_id": event.run_id}
         for event in events
     ]
-    item_ids = [item_id for item_id, *_ in named]
-    print_json({**incident_json(incident, silences), "members": item_ids, "events": history})
+    shown = cut_list("members", [each.item_id for each in named], total=incident.member_count)
+    print_json({**incident_json(incident, silences), **shown, "member_details": json_values(named), "events": history})
 
 
 @app.command()
@@ -150,21 +167,33 @@ def _explain_data(conn: "Connection", app: "App", incident: "Incident") -> "Expl
 
 
 @app.command()
-def ack(incident_ids: IncidentNumbers, config: ConfigPath = None, by: By = None, comment: Comment = None) -> None:
+def ack(
+    incident_ids: IncidentNumbers,
+    config: ConfigPath = None,
+    by: By = None,
+    comment: Comment = None,
+    as_json: AsJson = False,
+) -> None:
     """Acknowledge incidents: stops reminders, and notifies the channels that received the opening.
 
     Example: ingestion-monitor incidents ack 3 4 --comment "on it"
     """
-    _for_each(config, incident_ids, _action(by, comment), _ack)
+    _for_each(config, incident_ids, _action(by, comment), _ack, as_json=as_json)
 
 
 @app.command()
-def resolve(incident_ids: IncidentNumbers, config: ConfigPath = None, by: By = None, comment: Comment = None) -> None:
+def resolve(
+    incident_ids: IncidentNumbers,
+    config: ConfigPath = None,
+    by: By = None,
+    comment: Comment = None,
+    as_json: AsJson = False,
+) -> None:
     """Resolve incidents by hand; further evidence reopens one, or opens another.
 
     Example: ingestion-monitor incidents resolve 3 --comment "the key was rotated on purpose"
     """
-    _for_each(config, incident_ids, _action(by, comment), _resolve)
+    _for_each(config, incident_ids, _action(by, comment), _resolve, as_json=as_json)
 
 
 def _action(by: str | None, comment: str | None) -> "OperatorAction":
@@ -178,16 +207,21 @@ def _for_each(
     incident_ids: Sequence[int],
     action: "OperatorAction",
     act: "Callable[[Connection, int, OperatorAction], list[str]]",
+    *,
+    as_json: bool,
 ) -> None:
     """Acts on each incident in its own transaction. Raises StoreError if the database can't be used.
 
     Raises ConfigError at the end if an incident does not exist or is resolved; the others were done.
     """
     loaded = load(path)
-    from monitor.database.engine import writing
-    from monitor.reports.formatting import wrap_lines
+    from monitor.database.engine import reading, writing
+    from monitor.incidents import store as incident_store
+    from monitor.reports.formatting import cut_list, wrap_lines
+    from monitor.reports.incidents import incident_json
 
     problems: list[str] = []
+    done: list[int] = []
     with open_app(loaded) as app:
         for number in dict.fromkeys(incident_ids):
             try:
@@ -196,8 +230,13 @@ def _for_each(
             except ConfigError as error:
                 problems += error.problems
                 continue
-            for sentence in sentences:
+            done.append(number)
+            for sentence in () if as_json else sentences:
                 print_lines("\n".join(wrap_lines(sentence, indent=0)))
+        if as_json:
+            with reading(app.engine) as conn:
+                changed = [require_found(incident_store.find(conn, number), number) for number in done]
+            print_json(cut_list("incidents", [incident_json(incident) for incident in changed]))
     if problems:
         raise ConfigError(problems)
 

@@ -6,15 +6,17 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli.session import print_lines
+from monitor.cli.completion import one_of
+from monitor.cli.options import AsJson
+from monitor.cli.session import print_json, print_lines
 from monitor.errors import ConfigError, MonitorError
 
 _NEXT_STEPS = """\
 wrote {config}
 wrote {dotenv} (only you can read it)
-
+{schema}
 Next:
-  1. Fill in three lines of {dotenv}:
+  1. Fill in {count} of {dotenv}:
      {names}
   2. ingestion-monitor doctor{option}
      tries each part and says what to fix
@@ -32,13 +34,34 @@ def init(
     path: Annotated[
         Path | None, typer.Option("--path", "-p", help="A folder, or a file that ends with .toml.", show_default=".")
     ] = None,
-    provider: Annotated[str, typer.Option("--provider", help="gloo, or generic for any other API.")] = "gloo",
+    provider: Annotated[
+        str,
+        typer.Option(
+            "--provider",
+            metavar="PROVIDER",
+            help="gloo, or generic for any other API.",
+            autocompletion=one_of("gloo", "generic"),
+        ),
+    ] = "gloo",
     base_url: Annotated[
         str | None,
         typer.Option(
-            "--base-url", help="The URL of the API, such as the sandbox's.", show_default="the provider's own"
+            "--base-url",
+            metavar="URL",
+            help="The URL of the API, such as the sandbox's.",
+            show_default="the provider's own",
         ),
     ] = None,
+    item_path: Annotated[
+        str | None,
+        typer.Option(
+            "--item-path",
+            metavar="PATH",
+            help="With --provider generic: the path of one item, such as /documents/{item_id}.",
+            show_default="to be filled in",
+        ),
+    ] = None,
+    as_json: AsJson = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
     """Write a commented monitor.toml and a .env to fill in. It asks nothing.
@@ -61,35 +84,80 @@ def init(
         raise ConfigError(
             [f"{path} exists already: use another --path, or --force to overwrite it" for path in existing]
         )
-    if base_url is not None and provider != "gloo":
-        raise ConfigError(["--base-url goes with --provider gloo: for others set API_URL in .env"])
-    toml = _with_base_url(_template(f"{provider}.toml"), base_url)
-    env = _template(f"{provider}-env.txt")
+    toml, env = _filled_in(provider, base_url, item_path)
+    schema = config.parent / SCHEMA_FILE
+    wrote_schema = force or not os.path.lexists(schema)
     _write(dotenv, env, mode=0o600, force=force)
     _write(config, toml, mode=0o644, force=force)
+    if wrote_schema:
+        _write(schema, _json_schema(), mode=0o644, force=force)
+    names = re.findall(r"^(\w+)=$", env, re.MULTILINE)
+    if as_json:
+        written = [str(path) for path in (config, dotenv, *([schema] if wrote_schema else []))]
+        print_json({"written": written, "fill_in": names})
+        return
     option = "" if config == Path("monitor.toml") else f" --config {shlex.quote(str(config))}"
-    names = ", ".join(re.findall(r"^(\w+)=$", env, re.MULTILINE))
     text = _NEXT_STEPS + ("\n" + _SANDBOX if provider == "gloo" and base_url is None else "")
-    print_lines(text.format(config=config, dotenv=dotenv, names=names, option=option))
+    print_lines(
+        text.format(
+            config=config,
+            dotenv=dotenv,
+            schema=f"wrote {schema} (for editors, which validate {config.name} by it)\n" if wrote_schema else "",
+            count=_LINES[len(names)],
+            names=", ".join(names),
+            option=option,
+        )
+    )
+
+
+SCHEMA_FILE = "monitor.schema.json"
+"""As the first line of the templates names it."""
+_LINES = ("nothing", "one line", "two lines", "three lines")
+
+
+def _filled_in(provider: str, base_url: str | None, item_path: str | None) -> tuple[str, str]:
+    """The templates of monitor.toml and .env, without the variables whose values are given."""
+    toml, env = _template(f"{provider}.toml"), _template(f"{provider}-env.txt")
+    if item_path is not None and provider != "generic":
+        raise ConfigError(["--item-path goes with --provider generic: the others know their own"])
+    if base_url is not None:
+        toml, env = _with_value(toml, env, "base_url", _base_url(base_url), variable="API_URL")
+    if item_path is not None:
+        if not (item_path.startswith("/") and "{item_id}" in item_path):
+            raise ConfigError(["--item-path must begin with / and hold {item_id}, as in /documents/{item_id}"])
+        toml, env = _with_value(toml, env, "path", item_path, variable="API_ITEM_PATH")
+    return toml, env
+
+
+def _with_value(toml: str, env: str, key: str, value: str, *, variable: str) -> tuple[str, str]:
+    """The setting with a value of its own, and .env without the line that would have it."""
+    import json
+    import re
+
+    toml = re.sub(rf"(?m)^(# )?{key} = .*$", lambda _: f"{key} = {json.dumps(value)}", toml, count=1)
+    return toml, re.sub(rf"(?m)^{variable}=\n", "", env)
+
+
+def _base_url(text: str) -> str:
+    from monitor.config.urls import validate_base_url
+
+    try:
+        return validate_base_url(text, allow_http=False)
+    except ValueError as error:
+        raise ConfigError([f"--base-url {error}"]) from None
+
+
+def _json_schema() -> str:
+    import json
+
+    from monitor.config.json_schema import json_schema
+    from monitor.providers.registry import installed_providers
+
+    return json.dumps(json_schema(installed_providers()), indent=2, ensure_ascii=False) + "\n"
 
 
 def _config_path(path: Path) -> Path:
     return path if path.suffix == ".toml" and not path.is_dir() else path / "monitor.toml"
-
-
-def _with_base_url(template: str, base_url: str | None) -> str:
-    if base_url is None:
-        return template
-    import json
-    import re
-
-    from monitor.config.urls import validate_base_url
-
-    try:
-        address = validate_base_url(base_url, allow_http=False)
-    except ValueError as error:
-        raise ConfigError([f"--base-url {error}"]) from None
-    return re.sub(r"(?m)^(# )?base_url = .*$", lambda _: f"base_url = {json.dumps(address)}", template)
 
 
 def _template(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from monitor.cli.completion import known_state_names, state_names, target_names
 from monitor.cli.options import AsJson, ConfigPath, TargetName, group
 from monitor.cli.session import (
     load,
@@ -13,7 +14,9 @@ from monitor.cli.session import (
     parse_duration_option,
     print_json,
     print_lines,
+    require_found,
     require_known_target,
+    terminal_width,
     unknown_target,
 )
 from monitor.errors import ConfigError
@@ -34,15 +37,28 @@ MAX_LISTED = 20
 BuiltInTarget = Annotated[
     str | None,
     typer.Option(
-        "--target", "-t", help="The target of the log.", show_default="the only target that uses the built-in log"
+        "--target",
+        "-t",
+        metavar="TARGET",
+        help="The target of the log.",
+        show_default="the only target that uses the built-in log",
+        autocompletion=target_names,
     ),
 ]
 Format = Annotated[
-    str | None, typer.Option("--format", help="csv or jsonl.", show_default="guessed from the name, else the content")
+    str | None,
+    typer.Option(
+        "--format", metavar="FORMAT", help="csv or jsonl.", show_default="guessed from the name, else the content"
+    ),
 ]
 IdColumn = Annotated[
     str | None,
-    typer.Option("--id-column", help="Column (or JSON key) of the ids.", show_default="item_id, or the only column"),
+    typer.Option(
+        "--id-column",
+        metavar="COLUMN",
+        help="Column (or JSON key) of the ids.",
+        show_default="item_id, or the only column",
+    ),
 ]
 
 
@@ -55,18 +71,36 @@ def listing(
         typer.Option(
             "--state",
             "-s",
+            metavar="STATE",
             help="completed, pending, failed, not_found, invalid, unknown, removed or ignored; may be repeated.",
             show_default="all that are tracked",
+            autocompletion=state_names,
         ),
     ] = None,
+    known_state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--known-state",
+            metavar="STATE",
+            help="Only those last known in this state, also while they are unknown; may be repeated.",
+            show_default="any",
+            autocompletion=known_state_names,
+        ),
+    ] = None,
+    incident: Annotated[
+        int | None, typer.Option("--incident", "-i", min=1, max=2**63 - 1, help="Only the items of this incident.")
+    ] = None,
     stuck: Annotated[bool, typer.Option("--stuck", help="Only those pending for longer than stuck_after.")] = False,
-    group: Annotated[str | None, typer.Option("--group", help="Only this group.")] = None,
-    stage: Annotated[str | None, typer.Option("--stage", help="Only this status of the API, e.g. CHUNKING.")] = None,
+    group: Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Only this group.")] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="STATUS", help="Only this status of the API, e.g. CHUNKING.")
+    ] = None,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", help="Only those in their state for longer, e.g. 2h.")
+        str | None,
+        typer.Option("--older-than", metavar="DURATION", help="Only those in their state for longer, e.g. 2h."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many.")] = 50,
-    wide: Annotated[bool, typer.Option("--wide", "-w", help="Shorten nothing to fit 80 columns.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", "-w", help="Shorten nothing to fit the terminal.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List items: those with a problem first, then the newest.
@@ -76,16 +110,23 @@ def listing(
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.database.engine import reading
+    from monitor.incidents import store as incident_store
     from monitor.reports import item_queries
     from monitor.reports.items import items_json, items_text
 
-    states, older, now = _states(state or ()), _age(older_than), utcnow()
+    states, known_states, older = _states(state or ()), _known_states(known_state or ()), _age(older_than)
+    now = utcnow()
     require_storable([text for text in (group, stage) if text])
     with open_app(loaded) as app:
         require_known_target(app, target)
+        if incident is not None:
+            with reading(app.engine) as conn:
+                require_found(incident_store.find(conn, incident), incident)
         wanted = item_queries.ItemFilter(
             target=target,
             states=states,
+            known_states=known_states,
+            incident_id=incident,
             stuck=stuck,
             group=group,
             stage=stage,
@@ -94,10 +135,12 @@ def listing(
         )
         with reading(app.engine) as conn:
             total, rows = item_queries.listing(conn, wanted, limit=limit, now=now)
+            unknown = item_queries.count_unknown(conn, wanted, now=now)
     if as_json:
-        print_json(items_json(rows, total=total))
+        print_json({**items_json(rows, total=total), "unknown_now": unknown})
     else:
-        print_lines(items_text(rows, total=total, now=now, wide=wide))
+        width = None if wide else terminal_width()
+        print_lines(items_text(rows, total=total, now=now, width=width, unknown=unknown))
 
 
 def _states(names: Sequence[str]) -> frozenset[str]:
@@ -108,6 +151,15 @@ def _states(names: Sequence[str]) -> frozenset[str]:
     if unknown := [name for name in names if name not in states]:
         hint = "; for stuck items use --stuck" if "stuck" in unknown else ""
         raise ConfigError([f"--state: {', '.join(map(ascii, unknown))} is none of {', '.join(states)}{hint}"])
+    return frozenset(names)
+
+
+def _known_states(names: Sequence[str]) -> frozenset[str]:
+    from monitor.model import ItemState
+
+    states = [state.value for state in ItemState if state is not ItemState.UNKNOWN]
+    if wrong := [name for name in names if name not in states]:
+        raise ConfigError([f"--known-state: {', '.join(map(ascii, wrong))} is none of {', '.join(states)}"])
     return frozenset(names)
 
 
@@ -201,12 +253,18 @@ def import_(
     file_format: Format = None,
     id_column: IdColumn = None,
     submitted_at_column: Annotated[
-        str | None, typer.Option("--submitted-at-column", help="Column of the upload times.", show_default="none")
+        str | None,
+        typer.Option(
+            "--submitted-at-column", metavar="COLUMN", help="Column of the upload times.", show_default="none"
+        ),
     ] = None,
     group_column: Annotated[
-        str | None, typer.Option("--group-column", help="Column to break reports down by.", show_default="none")
+        str | None,
+        typer.Option("--group-column", metavar="COLUMN", help="Column to break reports down by.", show_default="none"),
     ] = None,
-    timezone: Annotated[str, typer.Option("--timezone", help="The zone of times without an offset.")] = "UTC",
+    timezone: Annotated[
+        str, typer.Option("--timezone", metavar="ZONE", help="The zone of times without an offset.")
+    ] = "UTC",
     strict: Annotated[bool, typer.Option("--strict", help="Import nothing if any line is bad.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -263,10 +321,14 @@ def remove(
     config: ConfigPath = None,
     target: BuiltInTarget = None,
     from_file: Annotated[
-        str | None, typer.Option("--from", help="A file of ids, as `items import` reads them; - is standard input.")
+        str | None,
+        typer.Option(
+            "--from", metavar="FILE", help="A file of ids, as `items import` reads them; - is standard input."
+        ),
     ] = None,
     file_format: Format = None,
     id_column: IdColumn = None,
+    as_json: AsJson = False,
 ) -> None:
     """Remove ids from the built-in sync log; the next run marks them as removed.
 
@@ -293,7 +355,10 @@ def remove(
         if not counts.removed:
             raise ConfigError([f"{listed}; nothing was removed"])
         print(listed, file=sys.stderr)
-    print_lines(f"{name}: {format_items(counts.removed)} removed; the next run takes them off the work list")
+    if as_json:
+        print_json({"target": name, "removed": counts.removed, "unknown": counts.unknown})
+    else:
+        print_lines(f"{name}: {format_items(counts.removed)} removed; the next run takes them off the work list")
 
 
 @app.command()
@@ -301,8 +366,9 @@ def ignore(
     item_ids: Annotated[list[str], typer.Argument(help="Ids to ignore.", show_default=False)],
     config: ConfigPath = None,
     target: TargetName = None,
-    reason: Annotated[str | None, typer.Option("--reason", help="Why; needed unless --undo.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; needed unless --undo.")] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Count and check them again.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Exclude items from checks and counts, for example deleted documents; they leave their incidents.
 
@@ -325,6 +391,9 @@ def ignore(
             else:
                 result = worklist.ignore(conn, target=name, item_ids=ids, reason=reason_text, now=now)
                 done, unchanged = "ignored from now on", "ignored before"
+    if as_json:
+        print_json({"target": name, "undo": undo, "changed": result.changed, "unchanged": result.unchanged})
+        return
     more = f", {result.unchanged} {unchanged}" if result.unchanged else ""
     print_lines(f"{name}: {format_items(result.changed)} {done}{more}")
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from monitor.cli.completion import channel_names
 from monitor.cli.exit_codes import UNREACHABLE
 from monitor.cli.options import AsJson, ConfigPath, Limit, LogLevel, group
-from monitor.cli.session import load, open_app, print_json, print_lines
-from monitor.cli.signals import delivery_line
+from monitor.cli.session import load, open_app, print_json, print_lines, terminal_width
+from monitor.cli.signals import delivery_json, delivery_line
 from monitor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
 
 app = group("Notifications: sent, waiting, and given up.")
 
-ChannelName = Annotated[str | None, typer.Option("--channel", help="Only this channel.", show_default="all channels")]
+ChannelName = Annotated[
+    str | None,
+    typer.Option(
+        "--channel",
+        metavar="CHANNEL",
+        help="Only this channel.",
+        show_default="all channels",
+        autocompletion=channel_names,
+    ),
+]
 
 _UNDELIVERED = ("due", "dead")
 
@@ -54,6 +64,7 @@ def retry(
     config: ConfigPath = None,
     channel: ChannelName = None,
     with_dead: Annotated[bool, typer.Option("--dead", help="Dead letters too, if no numbers are given.")] = False,
+    as_json: AsJson = False,
     log_level: LogLevel = None,
 ) -> None:
     """Send undelivered messages now, also to suspended channels; dead letters by number, or with --dead.
@@ -69,7 +80,10 @@ def retry(
         _require_known_channel(app, channel)
         _make_due(app, ids or (), channel, with_dead=with_dead)
         report = asyncio.run(app.sender().deliver())
-    print_lines(delivery_line(report) or "No message waits to be delivered.")
+    if as_json:
+        print_json(delivery_json(report))
+    else:
+        print_lines(delivery_line(report) or "No message waits to be delivered.")
     raise typer.Exit(UNREACHABLE if report.unreachable else 0)
 
 
@@ -97,20 +111,23 @@ def _print_messages(
     from monitor.database.engine import reading
     from monitor.notifications import channel_state
     from monitor.reports import notification_queries
+    from monitor.reports.formatting import cut_list
     from monitor.reports.notifications import channel_lines, notification_json, notifications_text
 
     with open_app(loaded) as app:
         _require_known_channel(app, channel)
         with reading(app.engine) as conn:
             found = notification_queries.listing(conn, statuses=statuses, channel=channel, limit=limit)
+            total = notification_queries.count_notifications(conn, statuses=statuses, channel=channel)
             states = channel_state.load_all(conn)
     if as_json:
-        print_json([notification_json(notification) for notification in found])
+        print_json(cut_list("notifications", [notification_json(each) for each in found], total=total))
         return
     now = utcnow()
     failing = channel_lines([state for state in states.values() if channel in {None, state.name}], now=now)
     empty = "No dead letters." if statuses == ("dead",) else "No message waits to be delivered, and none was given up."
-    print_lines("\n".join([notifications_text(found, states, now=now) if found else empty, *failing]))
+    table = notifications_text(found, states, now=now, total=total, width=terminal_width()) if found else empty
+    print_lines("\n".join([table, *failing]))
 
 
 def _require_known_channel(app: "App", name: str | None) -> None:

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from monitor.cli.exit_codes import UNREACHABLE
-from monitor.cli.options import ConfigPath, LogLevel
-from monitor.cli.session import load, open_app, print_lines
-from monitor.cli.signals import SignalHandler, deliver, delivery_line
+from monitor.cli.options import AsJson, ConfigPath, LogLevel
+from monitor.cli.session import load, open_app, print_json, print_lines
+from monitor.cli.signals import SignalHandler, deliver, delivery_json, delivery_line
 
 if TYPE_CHECKING:
     from monitor.notifications.delivery import DeliveryReport
 
 
-def notify(config: ConfigPath = None, log_level: LogLevel = None) -> None:
+def notify(config: ConfigPath = None, as_json: AsJson = False, log_level: LogLevel = None) -> None:
     """Deliver the messages that are due, once.
 
     `check` does so after its last target. Exit code: 0, or 4 if no channel could be reached.
@@ -31,8 +31,9 @@ def notify(config: ConfigPath = None, log_level: LogLevel = None) -> None:
             return await deliver(app.sender(), signals.event)
 
         report = asyncio.run(send())
-    line = delivery_line(report) or ("" if signals.signal else "Nothing is due.")
-    if line:
+    if as_json:
+        print_json(delivery_json(report))
+    elif line := delivery_line(report) or ("" if signals.signal else "Nothing is due."):
         print_lines(line)
     if signals.signal is not None:
         raise typer.Exit(128 + signals.signal)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli.options import ConfigPath, TargetName
+from monitor.cli.completion import one_of
+from monitor.cli.options import AsJson, ConfigPath, TargetName
 from monitor.cli.session import (
     can_print,
     load,
@@ -14,6 +15,7 @@ from monitor.cli.session import (
     print_json,
     print_lines,
     require_known_target,
+    terminal_width,
 )
 from monitor.errors import ConfigError
 
@@ -23,9 +25,21 @@ FORMATS = ("text", "json", "csv")
 
 def report(
     config: ConfigPath = None,
-    since: Annotated[str, typer.Option("--since", help="How far back the trend goes: 1h to 3653d.")] = "7d",
+    since: Annotated[
+        str, typer.Option("--since", metavar="DURATION", help="How far back the trend goes: 1h to 3653d.")
+    ] = "7d",
     target: TargetName = None,
-    form: Annotated[str, typer.Option("--format", help="text, json, or csv: the trend as rows.")] = "text",
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="text, json, or csv: the trend as rows.",
+            show_default="text",
+            autocompletion=one_of(*FORMATS),
+        ),
+    ] = None,
+    as_json: AsJson = False,
     peek: Annotated[
         bool, typer.Option("--peek", help="Do not count this as the last report: the next one repeats its changes.")
     ] = False,
@@ -46,8 +60,7 @@ def report(
     period = parse_duration_option(
         "--since", since, minimum=MIN_DURATION, maximum=MAX_DURATION, examples='"24h", "7d" or "90d"'
     )
-    if form not in FORMATS:
-        raise ConfigError([f"--format: {form!a} is none of {', '.join(FORMATS)}"])
+    form = _format(form, as_json=as_json)
     with open_app(loaded) as app:
         require_known_target(app, target)
         with reading(app.engine) as conn:
@@ -57,9 +70,18 @@ def report(
         elif form == "csv":
             print_lines(overview_csv(overview).removesuffix("\n"))
         else:
-            print_lines(overview_text(overview, ascii_only=not can_print(BLOCKS)))
+            print_lines(overview_text(overview, ascii_only=not can_print(BLOCKS), width=terminal_width()))
         if peek or form == "csv":  # CSV has no changes in it
             return
         with writing(app.engine) as conn:
             for name, cursor in cursors.items():
                 save_cursor(conn, target=name, cursor=cursor)
+
+
+def _format(form: str | None, *, as_json: bool) -> str:
+    """The format asked for. Raises ConfigError for an unknown one, or if --json contradicts it."""
+    if form is not None and form not in FORMATS:
+        raise ConfigError([f"--format: {form!a} is none of {', '.join(FORMATS)}"])
+    if as_json and form not in {None, "json"}:
+        raise ConfigError([f"--json contradicts --format {form}: leave one of them out"])
+    return "json" if as_json else form or "text"

@@ -17,6 +17,7 @@ from monitor.reports.changes import NO_TARGET, ReportCursor
 from monitor.reports.formatting import spans
 from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
+from monitor.runs import worklist
 from monitor.runs.store import HistoryRow
 
 _MAX_ITEMS = 5
@@ -69,6 +70,7 @@ def build_report(
         bounds=builder.bounds,
         targets=tuple(target_overview(target_facts, now=now) for target_facts in found),
         incidents=tuple(incident_store.list_incidents(conn, target=target, open_only=True, limit=_MAX_INCIDENTS)),
+        incident_count=incident_store.count_incidents(conn, target=target, open_only=True),
         silences=silence_store.active(conn, now=now),
         other_incidents=builder.other_incidents(names) if target is None else IncidentChanges(),
         undelivered=tuple(undelivered(conn, since=builder.bounds[0], target=target)),
@@ -114,6 +116,7 @@ class _ReportBuilder:
         times = trends.ingestion_times(conn, target=name, start=self.bounds[0], end=self.now, slowest=_MAX_ITEMS)
         return replace(
             target_facts,
+            last_known=worklist.count_last_known(conn, target=name) if row.snapshot.unknown else {},
             group_count=group_count,
             groups=tuple(groups),
             stage_count=stage_count,

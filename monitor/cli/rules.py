@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from monitor.cli.completion import cause_names, target_names
 from monitor.cli.options import AsJson, ConfigPath, TargetName, group
-from monitor.cli.session import load, print_json, print_lines
+from monitor.cli.session import load, print_json, print_lines, terminal_width
 
 app = group("The rules of incidents: when they open and whom they notify.")
 
@@ -24,7 +25,7 @@ def listing(config: ConfigPath = None, target: TargetName = None, as_json: AsJso
     if as_json:
         print_json(rules_json(rows))
     else:
-        print_lines(rules_text(rows))
+        print_lines(rules_text(rows, width=terminal_width()))
 
 
 @app.command("test")
@@ -34,18 +35,34 @@ def simulate(
         int | None, typer.Option("--status", help="The HTTP status of an answer of the API, such as 401.")
     ] = None,
     code: Annotated[
-        str | None, typer.Option("--code", help="The error code in it, such as SPENDING_LIMIT_EXCEEDED.")
+        str | None,
+        typer.Option("--code", metavar="CODE", help="The error code in it, such as SPENDING_LIMIT_EXCEEDED."),
     ] = None,
     cause: Annotated[
-        str | None, typer.Option("--cause", help="Instead of an answer: a cause, such as items_stuck.")
+        str | None,
+        typer.Option(
+            "--cause",
+            metavar="CAUSE",
+            help="Instead of an answer: a cause, such as items_stuck.",
+            autocompletion=cause_names,
+        ),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option("--target", "-t", help="The target; channel:NAME for a channel.", show_default="the only one"),
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            help="The target; channel:NAME for a channel.",
+            show_default="the only one",
+            autocompletion=target_names,
+        ),
     ] = None,
-    group: Annotated[str | None, typer.Option("--group", help="The group of the items.", show_default="none")] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="GROUP", help="The group of the items.", show_default="none")
+    ] = None,
     environment: Annotated[
-        str | None, typer.Option("--environment", help="The environment.", show_default="as configured")
+        str | None, typer.Option("--environment", metavar="NAME", help="The environment.", show_default="as configured")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

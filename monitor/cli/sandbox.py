@@ -27,7 +27,7 @@ FAULT_NAMES = (
 
 def sandbox(
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
     fault: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,11 +40,17 @@ def sandbox(
     ] = None,
     rate: Annotated[
         str | None,
-        typer.Option("--rate", help="Calls per credential, such as 50/s or 600/m; more get 429.", show_default="none"),
+        typer.Option(
+            "--rate",
+            metavar="RATE",
+            help="Calls per credential, such as 50/s or 600/m; more get 429.",
+            show_default="none",
+        ),
     ] = None,
     retry_after: Annotated[bool, typer.Option("--retry-after", help="Send Retry-After with a 429 of --rate.")] = False,
     scenario: Annotated[
-        Path | None, typer.Option("--scenario", help="Play this timeline (docs/sandbox.md).", show_default="none")
+        Path | None,
+        typer.Option("--scenario", help="Play this timeline (`ingestion-monitor docs sandbox`).", show_default="none"),
     ] = None,
     items: Annotated[int, typer.Option("--items", min=0, max=1_000_000, help="Items to begin with.")] = 0,
     item_seconds: Annotated[
@@ -147,5 +153,5 @@ def _welcome_text(url: str, settings: "SandboxSettings") -> str:
         f"  For monitor.toml (`ingestion-monitor init --base-url {url}` writes it):\n"
         f'    base_url = "{url}"\n\n'
         f"  It also accepts an API key: {settings.api_key}\n"
-        f"  Faults at any time: POST {url}/_sandbox/faults (docs/sandbox.md)"
+        f"  Faults at any time: POST {url}/_sandbox/faults (`ingestion-monitor docs sandbox`)"
     )

@@ -6,7 +6,7 @@ structlog by way of `monitor.logs`, which keeps it from importing rich.
 
 import os
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from monitor.config import Config, TargetConfig
 
 _T = TypeVar("_T")
+_USUAL_WIDTH = 80
 
 
 def configure_logging(level: str | None, *, exclude: Collection[str] = ()) -> None:
@@ -31,8 +32,10 @@ def configure_logging(level: str | None, *, exclude: Collection[str] = ()) -> No
     logs.configure(level=level or ("warning" if sys.stderr.isatty() else "info"), exclude=exclude)
 
 
-def load(path: Path | None, *, log_level: str | None = None, exclude: Collection[str] = ()) -> "Config":
-    """Reads the configuration and prints its warnings on stderr. Raises ConfigError with every problem found.
+def load(
+    path: Path | None, *, log_level: str | None = None, exclude: Collection[str] = (), warnings: bool = True
+) -> "Config":
+    """Reads the configuration and prints its `warnings` on stderr. Raises ConfigError with every problem found.
 
     `exclude`: events that are not logged.
     """
@@ -42,7 +45,7 @@ def load(path: Path | None, *, log_level: str | None = None, exclude: Collection
 
     config = load_config(path)
     register_secrets(config)
-    for warning in config.warnings:
+    for warning in config.warnings if warnings else ():
         print(f"warning: {warning}", file=sys.stderr)
     return config
 
@@ -205,6 +208,18 @@ def can_print(text: str) -> bool:
     return True
 
 
+def terminal_width() -> int | None:
+    """The width of the terminal that stdout is; None if it is none: then nothing is cut."""
+    if not sys.stdout.isatty():
+        return None
+    with suppress(OSError, ValueError):
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+        if columns > 0:
+            return columns
+    given = os.environ.get("COLUMNS", "")  # some terminals do not know their own width
+    return int(given) if given.isdecimal() and int(given) > 0 else _USUAL_WIDTH
+
+
 def print_lines(text: str) -> None:
     """Prints text on stdout. An id or a group must not reorder what a terminal shows."""
     from monitor.database.text import escape_bidirectional
@@ -212,8 +227,8 @@ def print_lines(text: str) -> None:
     print(escape_bidirectional(text), flush=True)
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
-    """Prints one JSON value on stdout, indented, characters as they are."""
+def print_json(value: Mapping[str, Any]) -> None:
+    """Prints one JSON object on stdout, indented, characters as they are."""
     import json
 
     # an escape in place of such a character is the same JSON

@@ -88,3 +88,8 @@ def delivery_line(report: "DeliveryReport") -> str:
     ]
     parts = [f"{count} {what}" for count, what in counted if count]
     return f"Messages: {', '.join(parts)}" if parts else ""
+
+
+def delivery_json(report: "DeliveryReport") -> dict[str, int]:
+    """The same as JSON values."""
+    return {"sent": report.sent, "deferred": report.deferred, "dead": report.dead}

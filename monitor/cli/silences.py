@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monitor.cli.options import AsJson, By, ConfigPath, group
+from monitor.cli.completion import matchers
+from monitor.cli.options import AsJson, By, ConfigPath, Limit, group
 from monitor.cli.session import (
     author_name,
     clean_comment,
@@ -17,6 +18,7 @@ from monitor.cli.session import (
     print_json,
     print_lines,
     require_found,
+    terminal_width,
 )
 from monitor.errors import ConfigError
 
@@ -45,18 +47,26 @@ def add(
             "-m",
             help="ATTRIBUTE=PATTERN, with * and ?; attributes are team, cause, target, group, severity, environment. "
             "May be repeated: all attributes must match, each by any of its patterns.",
+            metavar="ATTRIBUTE=PATTERN",
             show_default=False,
+            autocompletion=matchers,
         ),
     ] = None,
-    duration: Annotated[str | None, typer.Option("--for", help="How long, e.g. 4h.", show_default=False)] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="How long, e.g. 4h.", show_default=False)
+    ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", help="When it ends, e.g. 2026-03-01T06:00 (UTC).", show_default=False)
+        str | None,
+        typer.Option("--until", metavar="TIME", help="When it ends, e.g. 2026-03-01T06:00 (UTC).", show_default=False),
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", help="When it begins, e.g. 2026-03-01T22:00 (UTC).", show_default="now")
+        str | None,
+        typer.Option("--from", metavar="TIME", help="When it begins, e.g. 2026-03-01T22:00 (UTC).", show_default="now"),
     ] = None,
-    comment: Annotated[str | None, typer.Option("--comment", help="The reason.")] = None,
-    author: Annotated[str | None, typer.Option("--author", help="Who adds it.", show_default="your user")] = None,
+    comment: Annotated[str | None, typer.Option("--comment", metavar="TEXT", help="The reason.")] = None,
+    author: Annotated[
+        str | None, typer.Option("--author", metavar="NAME", help="Who adds it.", show_default="your user")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Silence matching incidents; those still open at its end are notified then.
@@ -72,13 +82,13 @@ def add(
     from monitor.reports.incidents import silence_json, silence_text
 
     now = utcnow()
-    matchers = _matchers(match or (), with_incident=incident is not None)
+    wanted = _matchers(match or (), with_incident=incident is not None)
     (starts_at, ends_at, assumed_utc), author = _period(duration, until, start, now), author_name("--author", author)
     with open_app(loaded) as app, writing(app.engine) as conn:
         found = None if incident is None else require_found(incident_store.find(conn, incident), incident)
         silence = silence_store.add(
             conn,
-            matchers={**(matchers_for(found) if found else {}), **matchers},
+            matchers={**(matchers_for(found) if found else {}), **wanted},
             starts_at=starts_at,
             ends_at=ends_at,
             comment=clean_comment(comment),
@@ -89,7 +99,7 @@ def add(
     if as_json:
         print_json(silence_json(silence, incidents=open_incidents, now=now))
     else:
-        remarks = [*_remarks(loaded, matchers, found)]
+        remarks = [*_remarks(loaded, wanted, found)]
         if assumed_utc:
             remarks.insert(0, "Times without an offset were taken as UTC.")
         print_lines(silence_text(silence, incidents=open_incidents, now=now, remarks=remarks))
@@ -151,6 +161,7 @@ def _remarks(config: "Config", matchers: "Matchers", incident: "Incident | None"
 def listing(
     config: ConfigPath = None,
     show_all: Annotated[bool, typer.Option("--all", "-a", help="Expired ones too.")] = False,
+    limit: Limit = 1000,
     as_json: AsJson = False,
 ) -> None:
     """List silences, newest first: those in force and to come, or all.
@@ -162,16 +173,21 @@ def listing(
     from monitor.database.engine import reading
     from monitor.incidents import silence_store
     from monitor.incidents import store as incident_store
+    from monitor.reports.formatting import cut_list
     from monitor.reports.incidents import silence_json, silences_text
 
     now = utcnow()
     with open_app(loaded) as app, reading(app.engine) as conn:
-        found = silence_store.list_silences(conn, ending_after=None if show_all else now)
+        ending_after = None if show_all else now
+        found = silence_store.list_silences(conn, ending_after=ending_after, limit=limit)
+        total = silence_store.count_silences(conn, ending_after=ending_after)
         open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
     if as_json:
-        print_json([silence_json(each, incidents=open_incidents, now=now) for each in found])
+        rows = [silence_json(each, incidents=open_incidents, now=now) for each in found]
+        print_json(cut_list("silences", rows, total=total))
     elif found:
-        print_lines(silences_text(found, incidents=open_incidents, now=now))
+        width = terminal_width()
+        print_lines(silences_text(found, incidents=open_incidents, now=now, total=total, width=width))
     else:
         print_lines("No silences." if show_all else "No silence is in force or to come.")
 
@@ -181,6 +197,7 @@ def expire(
     silence_id: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `silences list` prints it.")],
     config: ConfigPath = None,
     by: By = None,
+    as_json: AsJson = False,
 ) -> None:
     """End a silence now: the openings that it suppressed are sent with the next delivery.
 
@@ -191,6 +208,7 @@ def expire(
     from monitor.database.engine import writing
     from monitor.incidents import silence_store
     from monitor.incidents import store as incident_store
+    from monitor.reports.incidents import silence_json
 
     now, user = utcnow(), author_name("--by", by)
     with open_app(loaded) as app, writing(app.engine) as conn:
@@ -199,7 +217,11 @@ def expire(
             raise ConfigError([f"there is no silence {silence_id}; `ingestion-monitor silences list --all` has all"])
         silence_store.expire(conn, silence_id, by=user, now=now)
         open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
-    print_lines(_expired_text(silence, open_incidents, now))
+        ended = require_found(silence_store.find(conn, silence_id), silence_id)
+    if as_json:
+        print_json(silence_json(ended, incidents=open_incidents, now=now))
+    else:
+        print_lines(_expired_text(silence, open_incidents, now))
 
 
 def _expired_text(silence: "Silence", open_incidents: "list[Incident]", now: datetime) -> str:

@@ -20,9 +20,11 @@ from monitor.client.auth import Auth, AuthHeader, Send
 from monitor.client.failure_log import FailureSummary
 from monitor.client.limits import RetryBudget
 from monitor.client.pages import page_words
+from monitor.client.rate.limiter import RateSource
 from monitor.client.redaction import make_redactor, redact_error, remembering
-from monitor.client.retry import RetryAction, decide_retry
+from monitor.client.retry import RetryAction, RetryReason, decide_retry
 from monitor.client.throttle import Throttle, breaker_open_error, deadline_exceeded, utcnow
+from monitor.model import RunLimits
 from monitor.model.http import (
     DEADLINE_EXCEEDED,
     RETRY_BUDGET_EXHAUSTED,
@@ -96,6 +98,8 @@ _T = TypeVar("_T")
 _MIN_TIMEOUT_SHARE = 0.9
 """Share of the attempt timeout. A service that is silent for longer has timed out, even if the deadline came too."""
 
+_MISSING_STATUSES = frozenset({404, 410})
+
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -126,6 +130,29 @@ class Client:
     """The API itself answers errors in plain text or HTML: then no page is taken for a gateway's."""
     _redactor: tuple[str, Callable[[str], str]] | None = dataclasses.field(default=None, init=False, repr=False)
     """The credential in use, and what removes it."""
+
+    unretried: int = 0
+    """Failed requests that were not sent again because the retry budget was used up."""
+    _rate_wait_before_s: float = dataclasses.field(init=False)
+    _rate_before_per_s: float | None = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        """Notes where the throttle stands, which other clients may share."""
+        self._rate_wait_before_s = self.throttle.rate_wait_s
+        self._rate_before_per_s = self.throttle.rate_limiter.per_s
+
+    def limits(self) -> RunLimits:
+        """What bounded this run."""
+        limiter = self.throttle.rate_limiter
+        source = limiter.source
+        per_s = limiter.per_s if source is RateSource.STATED else self._rate_before_per_s or limiter.per_s
+        return RunLimits(
+            rate_per_s=limiter.ceiling_per_s if source is RateSource.CONFIGURED else per_s,
+            rate_source=source.value,
+            next_rate_per_s=limiter.learned_per_s,
+            rate_wait_s=round(self.throttle.rate_wait_s - self._rate_wait_before_s, 3),
+            unretried=self.unretried,
+        )
 
     @property
     def tripped(self) -> bool:
@@ -267,6 +294,9 @@ class Client:
                 self.throttle.release_unused()
 
     def _record_failure(self, error: ApiError, call: Call) -> None:
+        if call.request.known_missing and error.status in _MISSING_STATUSES:
+            self.failure_summary.count_expected(error)
+            return
         self.failure_summary.add(
             error,
             template=call.request.template,
@@ -343,6 +373,7 @@ class Client:
             deadline_s=call.deadline_s,
             rand=self.rand(),
         )
+        self.unretried += decision.reason is RetryReason.RETRY_BUDGET_EXHAUSTED
         return decision.wait_s if decision.action is RetryAction.RETRY and self.budget.take() else None
 
     def _local_error(self, call: Call) -> ApiError | None:

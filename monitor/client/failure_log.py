@@ -86,6 +86,10 @@ class FailureSummary:
         failures.gateway = failures.gateway or error.gateway
         failures.page = failures.page if error.page is None else page_words(error.page)
 
+    def count_expected(self, error: ApiError) -> None:
+        """Counts an attempt whose failure was known before, such as a 404 for a missing item: it needs no event."""
+        self.by_status_class[f"{(error.status or 0) // 100}xx"] += 1
+
     def count_cut_off(self) -> None:
         """Counts an attempt that our own deadline ended: it was sent but not answered, and is not a failure."""
         self.by_status_class[UNANSWERED] += 1

@@ -49,6 +49,8 @@ class Throttle:
     in_flight: int = 0
     _refusals: int = 0
     """503s in a row that the breaker was not told of."""
+    rate_wait_s: float = 0.0
+    """How long requests have waited for the rate limit alone, with a free slot, so far."""
     _header_reader: RateLimitHeaderReader = dataclasses.field(default_factory=RateLimitHeaderReader)
     _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
 
@@ -82,7 +84,7 @@ class Throttle:
             not_before=now + timedelta(seconds=wait_s) if held else None,
             status=self.server_backoff.status if held else None,
             code=self.server_backoff.code if held else None,
-            rate_per_s=self.rate_limiter.per_s,
+            rate_per_s=self.rate_limiter.learned_per_s,
             concurrency=self.concurrency.learned,
             down=self.breaker.down,
         )
@@ -116,8 +118,10 @@ class Throttle:
                 return breaker_open_error()
             if now_s >= deadline_s:
                 return deadline_exceeded()
+            waits_for_rate = False
             if self._queue[0] is turn:
                 wait_s = self._wait_s(now_s)
+                waits_for_rate = wait_s != _UNTIL_NOTIFIED and now_s >= self.server_backoff.until_s
                 if wait_s <= 0:
                     self.in_flight += 1
                     return None
@@ -126,6 +130,8 @@ class Throttle:
             else:
                 wait_s = _UNTIL_NOTIFIED
             await self._wait(turn, min(wait_s, deadline_s - now_s))
+            if waits_for_rate:
+                self.rate_wait_s += self.monotonic() - now_s
 
     def release(
         self, failure: ApiError | None, headers: Mapping[str, str], *, started_s: float, is_sample: bool = True

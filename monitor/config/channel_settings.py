@@ -288,7 +288,26 @@ CHANNEL_TYPES: Mapping[str, type[ChannelConfig]] = {
 """Every channel type and its settings. Unions, error messages and the JSON Schema follow from this table."""
 
 
+_MIN_SERVICE_NAME, _MAX_SERVICES = 4, 3
+
+
+def apprise_services(name: str) -> list[str]:
+    """Services of Apprise with this name, such as `discord:// (Discord)`; at most three. It imports Apprise: slow."""
+    from apprise import Apprise
+
+    wanted, found = name.lower(), []
+    for service in Apprise().details()["schemas"] if len(wanted) >= _MIN_SERVICE_NAME else ():
+        schemas = [*(service["secure_protocols"] or ()), *(service["protocols"] or ())]
+        title = str(service["service_name"])
+        if wanted in schemas or any(wanted in word for word in re.findall(r"[a-z0-9]+", title.lower())):
+            found.append(f"{schemas[0]}:// ({title})")
+    return found[:_MAX_SERVICES]
+
+
 def _reject_type(type_: str) -> str:
+    if services := apprise_services(type_):
+        named = f'type "apprise" has it, with a url that begins with {" or ".join(services)}'
+        raise invalid_value(f"must be {format_choices(CHANNEL_TYPES)}; {named}")
     raise invalid_choice(type_, tuple(CHANNEL_TYPES))
 
 

@@ -91,7 +91,11 @@ class CheckConfig(Section):
         "without data.",
     )
     max_attempts: int = Field(
-        default=5, ge=1, le=10, description="How often a request is tried when a failure may be temporary."
+        default=5,
+        ge=1,
+        le=10,
+        description="How often a request is tried when a failure may be temporary. The run's retry budget (10% of its "
+        "requests, at least 3) binds first; `check` says when it did.",
     )
     http: Literal["fast", "httpx"] = Field(
         default="fast",

@@ -293,6 +293,15 @@ leases = Table(
     Column("expires_at", UtcDateTime),
 )
 
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("name", String(200), nullable=False),  # the first part of its run keys
+    Column("known_since", UtcDateTime, nullable=False),  # start of the first run under this schedule
+)
+"""Since when a daemon or an explicit [schedule] keeps a target: no run was missed before that."""
+
 throttles = Table(
     "throttles",
     metadata,

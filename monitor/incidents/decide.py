@@ -67,7 +67,7 @@ class DecisionReason(StrEnum):
     REMINDER_DUE = "a reminder is due"
     CLEAN_RUNS = "enough runs without evidence"
     MEMBERS_RECOVERED = "no item is in that state any more"
-    RECOVERY_UNCONFIRMED = "no item is in that state any more, but the run was cut short or the sync log empty"
+    RECOVERY_UNCONFIRMED = "no item is in that state any more, but the sync log was empty"
     UNDELIVERABLE = "messages can't be delivered"
     CHANNELS_FAILING = "the notified channels fail too"
     DELIVERED = "a message was delivered again"
@@ -104,8 +104,8 @@ def decide(
     """Decides about one cause on one target.
 
     `incident` is the open one of the key, else the one resolved last. `points` are finished runs, newest first,
-    including the present one, which ended `now`. `may_resolve` is False if the run can't confirm recovery (cut short,
-    or sync log empty).
+    including the present one, which ended `now`. `may_resolve` is False if the run can't confirm recovery (the
+    sync log was empty).
     """
     if incident is not None and incident.state is not IncidentState.RESOLVED:
         return _decide_open(rule, incident, points, now=now, members=members, may_resolve=may_resolve)

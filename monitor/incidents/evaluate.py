@@ -32,7 +32,6 @@ from monitor.model import (
     Incident,
     IncidentKey,
     IncidentState,
-    RunStatus,
     SyncReport,
     rank,
 )
@@ -223,9 +222,10 @@ class IncidentEvaluator:
     ) -> EvaluationResult:
         """Evaluates request and item causes of a run that asked the API, whose outcomes are already stored.
 
-        `evidence` has the highest rank first. If the sync log was empty, no item incident resolves.
+        `evidence` has the highest rank first. An incident whose members were all answered resolves, even if the run was
+        cut short. If the sync log was empty, no item incident resolves.
         """
-        may_resolve = facts.status is RunStatus.COMPLETE and not sync_log_empty
+        may_resolve = not sync_log_empty
         current = self._current(conn, now)
         # First of all: an item that went from one bad state to another must be free to join the other incident.
         self._release_members(conn, facts.run_id, current, now, remove_untracked=may_resolve)
@@ -280,8 +280,9 @@ class IncidentEvaluator:
 
         `read` is None if the sync log could not be read. `inhibitors` are request causes, highest rank first.
         """
-        pieces = mark_inhibited(self._monitor_evidence(conn, facts, read, started_at), inhibitors)
         current = self._current(conn, now)
+        missed = self._missed_runs(conn, facts, started_at, current.get((Cause.RUN_MISSED, "")))
+        pieces = mark_inhibited(self._monitor_evidence(conn, facts, read, detect_missed_runs(missed)), inhibitors)
         keys = [(cause, "") for cause in _RUN_CAUSES if facts.status in run_filter(cause).statuses]
         evaluation = self._evaluation(conn, facts, pieces, current, now, keys=keys)
         changes = tuple(filter(None, (evaluation.evaluate_runs(key) for key in keys)))
@@ -300,9 +301,8 @@ class IncidentEvaluator:
         return EvaluationResult(evidence=(piece,), changes=(change,) if change else ())
 
     def _monitor_evidence(
-        self, conn: Connection, facts: RunFacts, read: SyncReport | None, started_at: datetime
+        self, conn: Connection, facts: RunFacts, read: SyncReport | None, missed_runs: Evidence | None
     ) -> tuple[Evidence, ...]:
-        missed_runs = detect_missed_runs(self._missed_runs(conn, facts, started_at))
         if read is None:
             unread = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
             return (unread, missed_runs) if missed_runs else (unread,)
@@ -315,13 +315,23 @@ class IncidentEvaluator:
         )
         return tuple(piece for piece in pieces if piece)
 
-    def _missed_runs(self, conn: Connection, facts: RunFacts, started_at: datetime) -> int:
-        if self.due_times is None:
+    def _missed_runs(self, conn: Connection, facts: RunFacts, started_at: datetime, incident: Incident | None) -> int:
+        """Runs missed since the run before, but not from before this schedule was known to the database.
+
+        A run that no daemon started may be made by hand: it does not reopen the incident for a gap that is over.
+        """
+        due = self.due_times
+        if due is None:
             return 0
+        known_since = incident_store.schedule_known_since(
+            conn, target=self.target, name=due.name, started_at=started_at
+        )
         previous = incident_store.previous_run(conn, target=self.target, before=facts.run_id)
-        if previous is None or self.due_times.is_from_other_schedule(previous.run_key):
+        if previous is None or due.is_from_other_schedule(previous.run_key):
             return 0
-        return self.due_times.count_missed(previous.started_at, started_at)
+        if not due.daemon_managed and _resolved_recently(incident, now=started_at):
+            return 0
+        return due.count_missed(max(previous.started_at, known_since), started_at)
 
     def _evaluation(
         self,
@@ -362,6 +372,10 @@ class IncidentEvaluator:
             current=current,
             member_counts=members.counts(conn, target=self.target),
         )
+
+
+def _resolved_recently(incident: Incident | None, *, now: datetime) -> bool:
+    return incident is not None and incident.resolved_at is not None and now - incident.resolved_at <= REOPEN_WITHIN
 
 
 def _item_keys(pieces: Sequence[Evidence], current: Mapping[IncidentKey, Incident]) -> list[IncidentKey]:

@@ -12,7 +12,7 @@ from itertools import groupby
 from sqlalchemy import Connection, RowMapping, select
 
 from monitor.database.engine import in_chunks
-from monitor.database.tables import evidence, incidents, notifications, runs
+from monitor.database.tables import evidence, incidents, notifications, runs, snapshots
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import (
     Action,
@@ -43,6 +43,8 @@ class ObservedRun:
     point: EvidencePoint | None
     """None: the run does not count for the cause."""
     evidence: Evidence | None = None
+    unknown: int | None = None
+    """All items that it left unknown; None without a snapshot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +236,7 @@ class _Replay:
             self._points if self._open else self._recent(run.at, rule),
             now=run.at,
             members=self._members if self._with_members and self._open else None,
-            may_resolve=run.status is RunStatus.COMPLETE,
+            may_resolve=True,
         )
 
     def _record(self, event: TimelineEvent, *, evidence: Evidence | None) -> None:
@@ -318,9 +320,15 @@ def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_l
     Before that come the runs of the rule's `window`, or `at_least` so many, if there are as many.
     """
     began = incident.first_evidence_at
-    columns = (runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered, runs.c.accepted)
-    finished = select(*columns).where(
-        runs.c.target == incident.target, runs.c.finished_at.is_not(None), runs.c.status != RunStatus.RUNNING.value
+    columns = (
+        runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered, runs.c.accepted, snapshots.c.unknown,
+    )  # fmt: skip
+    finished = (
+        select(*columns)
+        .outerjoin(snapshots, snapshots.c.run_id == runs.c.id)
+        .where(
+            runs.c.target == incident.target, runs.c.finished_at.is_not(None), runs.c.status != RunStatus.RUNNING.value
+        )
     )
     # by the index on starts: there is none on ends
     first_start = incident_store.start_of_runs_ended_since
@@ -363,4 +371,6 @@ def _run(row: RowMapping, seen: Evidence | None, criteria: RunFilter) -> Observe
         ),
     )
     counts = point if status in criteria.statuses else None
-    return ObservedRun(run_id=row["id"], at=row["finished_at"], status=status, point=counts, evidence=seen)
+    return ObservedRun(
+        run_id=row["id"], at=row["finished_at"], status=status, point=counts, evidence=seen, unknown=row["unknown"]
+    )

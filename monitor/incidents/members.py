@@ -306,6 +306,37 @@ def _by_group(conn: Connection, where: ColumnElement[bool]) -> dict[str, int]:
     return {row[0]: row[1] for row in conn.execute(query.limit(_MAX_GROUPS))}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One item of an incident."""
+
+    item_id: str
+    group: str | None
+    state: ItemState
+    known_state: str | None
+    stage: str | None
+    since: datetime | None
+    """Since when it is in its last known state; None before the first answer."""
+
+
+def listing(conn: Connection, *, incident_id: int, limit: int | None = None) -> list[Member]:
+    """The members of an incident, those longest in their state first; at most `limit` (> 0; None: all)."""
+    since = func.coalesce(items.c.pending_since, items.c.since).label("since")
+    query = select(items.c.item_id, items.c.group_name, items.c.state, items.c.known_state, items.c.stage, since)
+    query = query.where(items.c.incident_id == incident_id).order_by(since.is_(None), since, items.c.item_id)
+    return [
+        Member(
+            item_id=row.item_id,
+            group=row.group_name,
+            state=ItemState(row.state),
+            known_state=row.known_state,
+            stage=row.stage,
+            since=row.since,
+        )
+        for row in conn.execute(query.limit(limit))
+    ]
+
+
 def sample(conn: Connection, *, incident_id: int, limit: int) -> list[tuple[str, str | None, datetime | None]]:
     """The first members of an incident by id: id, stage, and the time since when they are in their state."""
     query = select(items.c.item_id, items.c.stage, func.coalesce(items.c.pending_since, items.c.since).label("since"))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from monitor.database.tables import silences
 from monitor.database.text import to_single_line
@@ -63,6 +63,14 @@ def list_silences(conn: Connection, *, ending_after: datetime | None = None, lim
         return [_silence(row) for row in conn.execute(newest).mappings()]
     rows = conn.execute(select(silences).where(silences.c.ends_at > ending_after)).mappings()
     return sorted((_silence(row) for row in rows), key=lambda silence: silence.id, reverse=True)[:limit]
+
+
+def count_silences(conn: Connection, *, ending_after: datetime | None = None) -> int:
+    """The number of silences, or of those that end after a moment."""
+    query = select(func.count()).select_from(silences)
+    if ending_after is not None:
+        query = query.where(silences.c.ends_at > ending_after)
+    return conn.execute(query).scalar_one()
 
 
 def _silence(row: RowMapping) -> Silence:

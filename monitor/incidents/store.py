@@ -40,6 +40,7 @@ from monitor.database.tables import (
     is_open,
     items,
     runs,
+    schedules,
 )
 from monitor.database.text import to_column_text
 from monitor.incidents import members
@@ -355,6 +356,16 @@ def list_incidents(
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
 
 
+def count_incidents(conn: Connection, *, target: str | None = None, open_only: bool = False) -> int:
+    """The number of incidents."""
+    query = select(func.count()).select_from(incidents)
+    if target is not None:
+        query = query.where(incidents.c.target == target)
+    if open_only:
+        query = query.where(incidents.c.state != IncidentState.RESOLVED.value)
+    return conn.execute(query).scalar_one()
+
+
 def open_with_cause(conn: Connection, *, cause: Cause, environment: str) -> list[Incident]:
     """The open incidents of one cause in an environment, on any target, oldest first.
 
@@ -491,6 +502,21 @@ def previous_run(conn: Connection, *, target: str, before: int) -> PreviousRun |
     newest = newest_id(target, ENDED, upto=before - 1)
     row = conn.execute(select(runs.c.started_at, runs.c.run_key).where(runs.c.id == newest)).mappings().first()
     return None if row is None else PreviousRun(**row)
+
+
+def schedule_known_since(conn: Connection, *, target: str, name: str, started_at: datetime) -> datetime:
+    """Since when this target has the schedule of that name; a new or changed one is stored as known since `started_at`.
+
+    Must run in a writing transaction.
+    """
+    row = conn.execute(select(schedules).where(schedules.c.target == target)).one_or_none()
+    if row is not None and row.name == name:
+        known_since: datetime = row.known_since
+        return known_since
+    values = {"name": name, "known_since": started_at}
+    added = insert_or(conn, schedules).values(target=target, **values)
+    conn.execute(added.on_conflict_do_update(index_elements=[schedules.c.target], set_=values))
+    return started_at
 
 
 def unasked_by_reason(conn: Connection, *, target: str) -> dict[Reason, int]:

@@ -28,7 +28,7 @@ from monitor.model.items import (
     SyncLogEntry,
 )
 from monitor.model.runs import FINISHED, Latencies, RunStatus, Snapshot, SyncReport
-from monitor.model.shared_state import ChannelState, LearnedLimits
+from monitor.model.shared_state import ChannelState, LearnedLimits, RunLimits
 
 __all__ = [
     "EXISTING_STATES",
@@ -52,6 +52,7 @@ __all__ = [
     "LearnedLimits",
     "Outcome",
     "Reason",
+    "RunLimits",
     "RunStatus",
     "Severity",
     "Silence",

@@ -49,6 +49,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     operation: Operation = Operation.READ
     item_id: str = ""
     """The item in question; empty for a request about no single item."""
+    known_missing: bool = False
+    """The item belongs to an incident because it is missing: that it still is needs no log event."""
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes | None = None
     max_bytes: int = 1 << 20
@@ -57,6 +59,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def __repr__(self) -> str:
         """Omits path, headers and body, which must not appear in logs."""
         return f"Request(method={self.method!r}, template={self.template!r}, operation={self.operation!r})"
+
+    def for_missing_item(self) -> "Request":
+        """A copy about an item that is known to be missing."""
+        return msgspec.structs.replace(self, known_missing=True)
 
     def with_header(self, name: str, value: str) -> "Request":
         """A copy with this header added or replaced."""

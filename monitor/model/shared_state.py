@@ -39,3 +39,19 @@ class LearnedLimits:
     """Concurrent requests (≥ 1) that it accepts; None: no limit is known."""
     down: bool = False
     """The circuit breaker was open at the end; the next run begins with one probe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """What the client's limits did to one run."""
+
+    rate_per_s: float | None = None
+    """Requests per second that bounded it; None: no limit was met."""
+    rate_source: str = "learned"
+    """`configured`, `stated` (our share of the API's stated limit) or `learned` (from refusals)."""
+    next_rate_per_s: float | None = None
+    """What the next run begins with."""
+    rate_wait_s: float = 0.0
+    """Seconds during which requests waited for the rate limit alone."""
+    unretried: int = 0
+    """Failed requests that were not sent again because the retry budget was used up."""

@@ -187,7 +187,9 @@ def group_breakdown(incident: Incident) -> str:
     """An incident's items by group: `12 × sermons, 3 × letters`; empty without groups, or if it is about one group."""
     if incident.group or not any(incident.by_group):
         return ""
-    named = list(incident.by_group.items())[:_MAX_GROUPS]
+    every = list(incident.by_group.items())
+    # one more is named rather than counted: its name is as short
+    named = every if len(every) == _MAX_GROUPS + 1 else every[:_MAX_GROUPS]
     words = [f"{count} × {display_group(group) if group else 'without a group'}" for group, count in named]
     others = incident.member_count - sum(count for _, count in named)
     return ", ".join([*words, f"{others} × others"] if others > 0 else words)

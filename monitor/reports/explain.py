@@ -172,14 +172,19 @@ def _evidence_text(run: ObservedRun) -> str:
         confirms_recovery = run.point is None or run.point.confirms_recovery
         return "no evidence" if confirms_recovery else "no evidence, but too few answers to confirm recovery"
     if seen.inhibited_by is not None:
-        return f"inhibited by {seen.inhibited_by.value} ({_count_text(seen)})"
-    return _count_text(seen)
+        return f"inhibited by {seen.inhibited_by.value} ({_count_text(seen, run.unknown)})"
+    return _count_text(seen, run.unknown)
 
 
-def _count_text(seen: Evidence) -> str:
+def _count_text(seen: Evidence, unknown: int | None) -> str:
+    """What was seen. `unknown`: all items that the run left unknown, of which this cause may have refused only some."""
     broken_down = ", ".join(f"{count} × {what}" for what, count in seen.breakdown.items())
     if seen.cause in REQUEST_CAUSES:
-        return f"{broken_down or 'evidence'}; {format_items(seen.count)} unknown" if seen.count else broken_down
+        if not seen.count:
+            return broken_down
+        if unknown is None or unknown <= seen.count:
+            return f"{broken_down or 'evidence'}; {format_items(seen.count)} unknown"
+        return f"{broken_down or 'evidence'}; {format_items(unknown)} unknown, {seen.count} of them asked"
     if seen.cause in ITEM_CAUSES:
         return format_items(seen.count) + (f" ({broken_down})" if broken_down else "")
     return broken_down or "evidence"
@@ -259,6 +264,7 @@ def _entry_json(entry: TimelineEntry, sent_messages: Sequence[SentMessage]) -> d
         "run_id": run.run_id if run else None,
         "status": run.status.value if run else None,
         "evidence": _evidence_json(run.evidence) if run and run.evidence else None,
+        "unknown": run.unknown if run else None,
         "runs_with_evidence": entry.threshold.seen if entry.threshold else None,
         "of_the_last": entry.threshold.of if entry.threshold else None,
         "needed": entry.threshold.needed if entry.threshold else None,

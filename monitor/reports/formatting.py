@@ -26,6 +26,74 @@ def align(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
+_NARROWEST_NOTE = 20
+
+
+def fit(
+    columns: Mapping[str, Sequence[object]],
+    *,
+    width: int | None,
+    shorten: Mapping[str, int] | None = None,
+    optional: Sequence[str] = (),
+) -> str:
+    """A table in at most `width` characters (None: as wide as it is), if it can be made to fit.
+
+    Cells of the columns in `shorten` lose their end, down to the width given there; then columns of `optional` are left
+    out, first those named first, and a line below says which. All other columns, such as ids, stay whole.
+    """
+    shown, left_out = dict(columns), list[str]()
+    narrowed = _narrowed(shown, width, shorten or {})
+    for name in optional:
+        if width is None or _width(narrowed) <= width:
+            break
+        if shown.pop(name, None) is not None:
+            left_out.append(name)
+            narrowed = _narrowed(shown, width, shorten or {})
+    table = align(tuple(narrowed), tuple(zip(*narrowed.values(), strict=True)))
+    if not left_out:
+        return table
+    note = f"Left out for this width: {', '.join(left_out)}"
+    return "\n".join([table, *wrap(note, max(width or 0, _NARROWEST_NOTE), subsequent_indent="  ")])
+
+
+def _width(columns: Mapping[str, Sequence[object]]) -> int:
+    return sum(_widths(columns).values()) + 2 * (len(columns) - 1)
+
+
+def _widths(columns: Mapping[str, Sequence[object]]) -> dict[str, int]:
+    return {
+        name: max(len(name), *(len("-" if cell is None else str(cell)) for cell in cells), 0)
+        for name, cells in columns.items()
+    }
+
+
+def _narrowed(
+    columns: Mapping[str, Sequence[object]], width: int | None, shorten: Mapping[str, int]
+) -> dict[str, Sequence[object]]:
+    """The columns, of which those in `shorten` are narrowed, the widest first, until a line fits."""
+    widths = _widths(columns)
+    over = 0 if width is None else _width(columns) - width
+    least = {name: max(minimum, len(name)) for name, minimum in shorten.items() if name in columns}
+    while over > 0 and (name := max(least, key=lambda each: widths[each] - least[each], default="")):
+        if widths[name] <= least[name]:
+            break
+        widths[name] -= 1
+        over -= 1
+    return {
+        name: [_shorten_end(cell, widths[name]) for cell in cells] if name in least else cells
+        for name, cells in columns.items()
+    }
+
+
+def _shorten_end(cell: object, width: int) -> object:
+    return f"{cell[: width - 1]}…" if isinstance(cell, str) and len(cell) > width else cell
+
+
+def cut_list(name: str, rows: Sequence[Any], *, total: int | None = None) -> dict[str, Any]:
+    """A list for JSON: how many there are, how many are shown, and these, under `name`."""
+    return {"total": len(rows) if total is None else total, "shown": len(rows), name: list(rows)}
+
+
 def format_time(at: datetime | None) -> str:
     """A UTC time to the second, or a dash."""
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else "-"
@@ -53,7 +121,7 @@ def json_values(value: Any) -> Any:  # noqa: ANN401  # JSON
 
 
 WIDTH = 80
-"""Maximum length of a line."""
+"""Maximum length of a line of prose; only an id may make it longer."""
 _MILLION = 1_000_000
 
 
@@ -103,9 +171,14 @@ def right_aligned(name: str, cells: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def wrap_lines(text: str, *, indent: int, hang: int = 2) -> Iterator[str]:
-    """Wraps a sentence at 80 characters; all lines but the first are indented by `hang` more."""
+    """Wraps a sentence at 80 characters, but breaks no word, as it may be an id; all lines but the first are indented
+    by `hang` more.
+    """
     first, rest = " " * indent, " " * (indent + hang)
-    yield from wrap(text, width=WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    lines = wrap(
+        text, width=WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
+    )
+    yield from lines
 
 
 MAX_SPANS = 36
@@ -138,26 +211,27 @@ ASCII_BLOCKS = "_.:-=+*#"
 """For encodings without block characters."""
 
 
-def sparkline(values: Sequence[float | None], *, blocks: str = BLOCKS, from_zero: bool = False) -> str:
-    """One mark per finite value, oldest first (None: a gap). Only the smallest value gets the lowest mark.
+def sparkline(
+    values: Sequence[float | None], *, blocks: str = BLOCKS, low: float | None = None, high: float | None = None
+) -> str:
+    """One mark per finite value, oldest first (None: a gap). Only values up to `low` get the lowest mark.
 
-    If all values are equal, they get the highest mark, or the lowest if they are zero. With `from_zero` the scale
-    starts at zero instead of the smallest value, so that sizes can be compared.
+    The scale goes from `low` to `high`, by default from the smallest to the largest value. If it has no length, all
+    values get the highest mark, or the lowest if they are zero.
     """
     known = [value for value in values if value is not None]
     if not known:
         return " " * len(values)
-    low, high = min(known), max(known)
-    if from_zero:
-        low = min(0, low)
+    bottom = min(known) if low is None else min(low, *known)
+    top = max(known) if high is None else max(high, *known)
     steps = len(blocks) - 1
 
     def mark(value: float) -> str:
-        if high <= low:
+        if top <= bottom:
             return blocks[0 if value <= 0 else -1]
-        if value <= low:
+        if value <= bottom:
             return blocks[0]
         # at least 1: the ratio may underflow to zero
-        return blocks[max(1, min(steps, math.ceil((value - low) / (high - low) * steps)))]
+        return blocks[max(1, min(steps, math.ceil((value - bottom) / (top - bottom) * steps)))]
 
     return "".join(" " if value is None else mark(value) for value in values)

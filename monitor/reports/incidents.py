@@ -2,20 +2,38 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from textwrap import wrap
 from typing import Any
 
+from monitor.incidents.members import Member
 from monitor.incidents.silences import format_matchers, matches_everything, matching_silence, suppression_reasons
 from monitor.incidents.store import IncidentEvent
-from monitor.model import ITEM_CAUSES, MONITOR_CAUSES, Cause, Evidence, Incident, IncidentState, Severity, Silence, Team
+from monitor.model import (
+    ITEM_CAUSES,
+    MONITOR_CAUSES,
+    Cause,
+    Evidence,
+    Incident,
+    IncidentState,
+    ItemState,
+    Severity,
+    Silence,
+    Team,
+)
 from monitor.notifications.messages import format_age, format_teams, group_breakdown
 from monitor.notifications.routing import attributes_of, matches
 from monitor.notifications.texts import describe_cause, display_group, display_name, safe_message, what_to_check
-from monitor.reports.formatting import align, format_time, iso, json_values, wrap_lines
+from monitor.reports.formatting import fit, format_time, iso, json_values, wrap_lines
 
 
-def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Sequence[Silence] = ()) -> str:
-    """A line per incident, in the given order; columns without any value are left out."""
+def incidents_text(
+    incidents: Sequence[Incident],
+    *,
+    now: datetime,
+    silences: Sequence[Silence] = (),
+    total: int | None = None,
+    width: int | None = None,
+) -> str:
+    """A line per incident, in the given order, and how many more there are; columns without any value are left out."""
     if not incidents:
         return "No incidents."
     columns: dict[str, list[object]] = {
@@ -32,7 +50,9 @@ def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Se
         "SILENCED": [_silenced(each, silences) for each in incidents],
     }
     shown = {name: cells for name, cells in columns.items() if name not in _OPTIONAL_COLUMNS or any(cells)}
-    return align(tuple(shown), tuple(zip(*shown.values(), strict=True)))
+    table = fit(shown, width=width, shorten={"ACK": 8, "GROUP": 10}, optional=("SINCE (UTC)", "SEVERITY"))
+    more = 0 if total is None else total - len(incidents)
+    return f"{table}\nand {more} more: --limit {total} shows all" if more > 0 else table
 
 
 _OPTIONAL_COLUMNS = frozenset({"GROUP", "ACK", "SILENCED"})
@@ -52,11 +72,22 @@ def incident_text(
     incident: Incident,
     *,
     events: Sequence[IncidentEvent],
-    members: Sequence[tuple[str, str | None, datetime | None]],
+    members: Sequence[Member],
     now: datetime,
     silences: Sequence[Silence] = (),
+    width: int | None = None,
 ) -> str:
-    """Everything about one incident, for the person who handles it."""
+    """Everything about one incident, for the person who handles it; `members` may be only the first of its items."""
+    lines = [*_incident_facts(incident, now), *_no_message_lines(incident, silences), *_evidence_lines(incident)]
+    lines += ["What to check:"]
+    lines += [row for check in what_to_check(incident.cause) for row in wrap_lines(f"- {check}", indent=2)]
+    lines += ["For your users:", *wrap_lines(_safe_message(incident), indent=2, hang=0)]
+    lines += _member_lines(incident, members, now, width)
+    lines.append("What happened (UTC):")
+    return "\n".join([*lines, *(_event_line(event) for event in events)])
+
+
+def _incident_facts(incident: Incident, now: datetime) -> list[str]:
     lasted = format_age((incident.resolved_at or now) - incident.first_evidence_at)
     about, words = display_name(incident.target, incident.group), describe_cause(incident.cause, incident.member_count)
     lines = [
@@ -71,16 +102,33 @@ def incident_text(
     if incident.resolved_at:
         lines.append(f"  resolved   {format_time(incident.resolved_at)} UTC")
     if groups := group_breakdown(incident):
-        lines.append(f"  groups     {groups}")
-    lines += _no_message_lines(incident, silences)
-    lines += _evidence_lines(incident)
-    lines += ["What to check:", *(f"  - {check}" for check in _checks(incident))]
-    lines += ["For your users:", *wrap(_safe_message(incident), 78, initial_indent="  ", subsequent_indent="  ")]
-    if members:
-        lines.append(f"Items ({incident.member_count}):")
-        lines += [f"  {item_id}  {stage or '-'}  since {format_time(since)}" for item_id, stage, since in members]
-    lines.append("What happened (UTC):")
-    return "\n".join([*lines, *(_event_line(event) for event in events)])
+        lines += wrap_lines(f"groups     {groups}", indent=2, hang=11)
+    return lines
+
+
+def _member_lines(incident: Incident, members: Sequence[Member], now: datetime, width: int | None) -> list[str]:
+    """The items of an incident, those longest in their state first, and how many are left out."""
+    if not members:
+        return []
+    columns: dict[str, list[object]] = {
+        "ITEM": [each.item_id for each in members],
+        "STATE": [each.state.value for each in members],
+        "LAST KNOWN": [each.known_state if each.state is ItemState.UNKNOWN else None for each in members],
+        "STAGE": [each.stage for each in members],
+        "SINCE (UTC)": [format_time(each.since) for each in members],
+        "FOR": [format_age(now - each.since) if each.since else None for each in members],
+        "GROUP": [each.group for each in members],
+    }
+    shown = {name: cells for name, cells in columns.items() if name not in _OPTIONAL_MEMBER_COLUMNS or any(cells)}
+    table = fit(
+        shown, width=None if width is None else width - 2, shorten={"GROUP": 10, "STAGE": 10}, optional=("FOR", "GROUP")
+    )
+    lines = [f"Items ({incident.member_count}):", *(f"  {line}" for line in table.splitlines())]
+    more = incident.member_count - len(members)
+    return [*lines, f"  and {more} more: --limit {incident.member_count} shows all"] if more > 0 else lines
+
+
+_OPTIONAL_MEMBER_COLUMNS = frozenset({"LAST KNOWN", "STAGE", "GROUP"})
 
 
 def _checks(incident: Incident) -> tuple[str, ...]:
@@ -90,7 +138,7 @@ def _checks(incident: Incident) -> tuple[str, ...]:
 def _no_message_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
     """Why no messages are sent."""
     said = "; ".join(suppression_reasons(incident, silences))
-    return wrap(f"messages   {said}", 80, initial_indent="  ", subsequent_indent=" " * 13) if said else []
+    return list(wrap_lines(f"messages   {said}", indent=2, hang=11)) if said else []
 
 
 def _safe_message(incident: Incident) -> str:
@@ -103,20 +151,20 @@ def _evidence_lines(incident: Incident) -> list[str]:
         return []
     lines = []
     if seen.breakdown:
-        lines.append(
-            f"  {_breakdown_label(seen):<10} " + ", ".join(f"{n} × {label}" for label, n in seen.breakdown.items())
-        )
+        counts = ", ".join(f"{n} × {label}" for label, n in seen.breakdown.items())
+        lines.append((_breakdown_label(seen), counts))
     if seen.code:
-        lines.append(f"  code       {seen.code}")
+        lines.append(("code", seen.code))
     if seen.api_message and seen.api_message != seen.page:
-        lines.append(f"  API says   {seen.api_message}")
+        lines.append(("API says", seen.api_message))
     if seen.page is not None:
-        lines.append(f"  page       {_page_text(seen)}")
+        lines.append(("page", _page_text(seen)))
     if seen.sample_ids:
-        lines.append(f"  sample ids {', '.join(seen.sample_ids)}")
+        more = f" and {seen.count - len(seen.sample_ids)} more" if seen.count > len(seen.sample_ids) else ""
+        lines.append(("sample ids", f"{', '.join(seen.sample_ids)}{more}"))
     if seen.request_ids:
-        lines.append(f"  requests   {', '.join(seen.request_ids)}")
-    return lines
+        lines.append(("requests", ", ".join(seen.request_ids)))
+    return [row for label, text in lines for row in wrap_lines(f"{label:<10} {text}", indent=2, hang=11)]
 
 
 def _page_text(seen: Evidence) -> str:
@@ -206,27 +254,37 @@ def _named(incident: Incident) -> str:
     return f"#{incident.id} {incident.target}: {describe_cause(incident.cause, incident.member_count)}"
 
 
-def silences_text(silences: Sequence[Silence], *, incidents: Sequence[Incident], now: datetime) -> str:
+def silences_text(
+    silences: Sequence[Silence],
+    *,
+    incidents: Sequence[Incident],
+    now: datetime,
+    total: int | None = None,
+    width: int | None = None,
+) -> str:
     """A line per silence, in the given order, with the open incidents that it matches while active."""
-    rows = [
-        (
-            each.id,
-            _state(each, now),
-            format_time(each.starts_at),
-            format_time(each.ends_at),
-            _matching(each, incidents, now),
-            each.author,
-            format_matchers(each.matchers) + (f"  ({each.comment})" if each.comment else ""),
-        )
-        for each in silences
-    ]
-    return align(("ID", "STATE", "FROM (UTC)", "UNTIL (UTC)", "OPEN NOW", "BY", "MATCHES"), rows)
+    columns: dict[str, list[object]] = {
+        "ID": [each.id for each in silences],
+        "STATE": [_state(each, now) for each in silences],
+        "FROM (UTC)": [format_time(each.starts_at) for each in silences],
+        "UNTIL (UTC)": [format_time(each.ends_at) for each in silences],
+        "OPEN NOW": [_matching(each, incidents, now) for each in silences],
+        "BY": [each.author for each in silences],
+        "MATCHES": [
+            format_matchers(each.matchers) + (f"  ({each.comment})" if each.comment else "") for each in silences
+        ],
+    }
+    table = fit(columns, width=width, shorten={"BY": 8}, optional=("FROM (UTC)",))
+    more = 0 if total is None else total - len(silences)
+    return f"{table}\nand {more} more: --limit {total} shows all" if more > 0 else table
 
 
 def _matching(silence: Silence, incidents: Sequence[Incident], now: datetime) -> str | None:
     if not silence.is_active(now):
         return None
-    return " ".join(f"#{each.id}" for each in matching_incidents(silence, incidents)[:_NAMED]) or None
+    found = matching_incidents(silence, incidents)
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return " ".join(f"#{each.id}" for each in found[:_NAMED]) + more or None
 
 
 def _state(silence: Silence, now: datetime) -> str:

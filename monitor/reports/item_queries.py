@@ -1,11 +1,11 @@
 """Queries about items: a filtered list, one item with its events, and ids similar to a mistyped one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, false, func, or_, select, true
 
 from monitor.database.lookups import every_target
 from monitor.database.tables import active, item_events, items, stuck
@@ -24,6 +24,10 @@ class ItemFilter:
     target: str | None = None
     states: frozenset[str] = frozenset()
     """Item states, `removed` and `ignored`; empty: all tracked items."""
+    known_states: frozenset[str] = frozenset()
+    """Last known states, also of items that are unknown now; empty: any."""
+    incident_id: int | None = None
+    """Only members of this incident."""
     stuck: bool = False
     group: str | None = None
     stage: str | None = None
@@ -108,6 +112,18 @@ def listing(conn: Connection, filters: ItemFilter, *, limit: int, now: datetime)
     return total, [_item(row) for row in rows]
 
 
+def count_unknown(conn: Connection, filters: ItemFilter, *, now: datetime) -> int:
+    """How many items are unknown now, but were last known in one of the wanted states (pending, for stuck items)."""
+    known = filters.states - {REMOVED, IGNORED, ItemState.UNKNOWN.value}
+    if filters.stuck:
+        known |= {ItemState.PENDING.value}
+    states = frozenset({ItemState.UNKNOWN.value})
+    where = _where(
+        replace(filters, states=states, known_states=known, stuck=False), _is_stuck(filters.stuck_after, now)
+    )
+    return conn.execute(select(func.count()).select_from(items).where(*where)).scalar_one() if known else 0
+
+
 def find(
     conn: Connection, item_id: str, *, target: str | None, stuck_after: Mapping[str, timedelta], now: datetime
 ) -> list[ItemRow]:
@@ -155,7 +171,11 @@ def _is_stuck(stuck_after: Mapping[str, timedelta], now: datetime) -> ColumnElem
 
 
 def _where(filters: ItemFilter, is_stuck: ColumnElement[bool]) -> list[ColumnElement[bool]]:
-    where = [_in_states(filters.states)]
+    where = [_in_states(filters.states, is_member=filters.incident_id is not None)]
+    if filters.known_states:
+        where.append(items.c.known_state.in_(filters.known_states))
+    if filters.incident_id is not None:
+        where.append(items.c.incident_id == filters.incident_id)
     if filters.target is not None:
         where.append(items.c.target == filters.target)
     if filters.stuck:
@@ -169,9 +189,9 @@ def _where(filters: ItemFilter, is_stuck: ColumnElement[bool]) -> list[ColumnEle
     return where
 
 
-def _in_states(states: frozenset[str]) -> ColumnElement[bool]:
-    if not states:
-        return and_(*active())
+def _in_states(states: frozenset[str], *, is_member: bool) -> ColumnElement[bool]:
+    if not states:  # a member that left the sync log since the last run still is one
+        return true() if is_member else and_(*active())
     named = [state for state in states if state not in {REMOVED, IGNORED}]
     ways = [and_(*active(), items.c.state.in_(named))]
     if REMOVED in states:

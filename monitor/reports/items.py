@@ -6,56 +6,40 @@ from typing import Any
 
 from monitor.model import ItemState
 from monitor.notifications.messages import format_age
-from monitor.reports.formatting import WIDTH, align, format_time, json_values, plural, shorten_middle
+from monitor.notifications.texts import format_items
+from monitor.reports.formatting import cut_list, fit, format_time, json_values, plural
 from monitor.reports.item_queries import ItemEvent, ItemRow
 
-_MIN_WIDTHS = ({"ITEM": 36, "DETAIL": 10, "GROUP": 10, "TARGET": 10}, {"ITEM": 6, "DETAIL": 6, "GROUP": 6, "TARGET": 6})
-"""Minimum widths of columns: first with room for a whole UUID, then, if the line is still too long, without."""
 
+def items_text(
+    rows: Sequence[ItemRow], *, total: int, now: datetime, width: int | None = None, unknown: int = 0
+) -> str:
+    """A line per item, and how many match; on a narrow terminal columns are shortened, but never an id.
 
-def items_text(rows: Sequence[ItemRow], *, total: int, now: datetime, wide: bool) -> str:
-    """A line per item, and how many match. Unless `wide`, long ids lose their middle to fit 80 characters."""
+    `unknown`: items that are unknown now, but were last known in the wanted state.
+    """
+    hint = f"{format_items(unknown)} unknown now, but last known in that state: use --known-state" if unknown else ""
     if not rows:
-        return "No such items. To list removed and ignored items, use --state removed --state ignored."
-    columns: dict[str, list[str | None]] = {
+        return hint or "No such items. To list removed and ignored items, use --state removed --state ignored."
+    columns: dict[str, list[object]] = {
         "ITEM": [row.item_id for row in rows],
         "STATE": ["stuck" if row.stuck else row.display_state for row in rows],
+        "LAST KNOWN": [row.known_state if row.display_state != row.known_state else None for row in rows],
         "DETAIL": [_detail(row) for row in rows],
         "AGE": [format_age(now - row.state_since) for row in rows],
+        "GROUP": [row.group for row in rows],
+        "TARGET": [row.target for row in rows],
     }
-    if any(row.group for row in rows):
-        columns["GROUP"] = [row.group for row in rows]
-    if len({row.target for row in rows}) > 1:
-        columns["TARGET"] = [row.target for row in rows]
-    cells = columns if wide else _fit_columns(columns)
-    table = align(tuple(cells), list(zip(*cells.values(), strict=True)))
+    if all(row.display_state == row.state and row.state is not ItemState.UNKNOWN for row in rows):
+        del columns["LAST KNOWN"]
+    if not any(columns["GROUP"]):
+        del columns["GROUP"]
+    if len({row.target for row in rows}) == 1:
+        del columns["TARGET"]
+    shorten = {"DETAIL": 10, "GROUP": 8, "TARGET": 8}
+    table = fit(columns, width=width, shorten=shorten, optional=("DETAIL", "GROUP"))
     shown = f"{len(rows)} of {total} shown; --limit {total} shows all" if total > len(rows) else f"{total} shown"
-    return f"{table}\n{shown}"
-
-
-def _fit_columns(columns: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
-    """The columns, narrowed until a line fits."""
-    widths = {name: max(len(name), *(len(cell or "-") for cell in cells)) for name, cells in columns.items()}
-    for min_widths in _MIN_WIDTHS:
-        _narrow_columns(widths, {name: width for name, width in min_widths.items() if name in widths})
-    return {name: [_shorten_cell(cell, widths[name], name) for cell in cells] for name, cells in columns.items()}
-
-
-def _narrow_columns(widths: dict[str, int], min_widths: dict[str, int]) -> None:
-    """Narrows the column with the most room first, until a line fits or all have their minimum width."""
-    over = sum(widths.values()) + 2 * (len(widths) - 1) - WIDTH
-    while over > 0:
-        name = max(min_widths, key=lambda each: widths[each] - min_widths[each])
-        if widths[name] <= min_widths[name]:
-            return
-        widths[name] -= 1
-        over -= 1
-
-
-def _shorten_cell(cell: str | None, width: int, column: str) -> str | None:
-    if cell is None or len(cell) <= width:
-        return cell
-    return shorten_middle(cell, width) if column == "ITEM" else f"{cell[: width - 1]}…"
+    return "\n".join([table, shown, *([hint] if hint else [])])
 
 
 def _detail(row: ItemRow) -> str | None:
@@ -63,9 +47,9 @@ def _detail(row: ItemRow) -> str | None:
     if row.ignored_at is not None:
         return row.ignore_reason
     if row.removed_at is not None:
-        return f"was {row.known_state}" if row.known_state else None
+        return None
     if row.state is ItemState.UNKNOWN:
-        return f"{row.reason}, " + (f"was {row.known_state}" if row.known_state else "never answered")
+        return row.reason if row.known_state else f"{row.reason}, never answered"
     if row.state in {ItemState.NOT_FOUND, ItemState.INVALID}:
         return _answer(row) or "malformed, never sent"
     return row.stage
@@ -77,8 +61,8 @@ def _answer(row: ItemRow) -> str | None:
 
 
 def items_json(rows: Sequence[ItemRow], *, total: int) -> dict[str, Any]:
-    """The list as JSON values: `total`, and the items shown."""
-    return {"total": total, "items": [item_json(row) for row in rows]}
+    """The list as JSON values: how many match, how many are shown, and these."""
+    return cut_list("items", [item_json(row) for row in rows], total=total)
 
 
 def item_json(row: ItemRow) -> dict[str, Any]:

@@ -8,34 +8,34 @@ import msgspec
 
 from monitor.model import ChannelState
 from monitor.notifications.messages import format_age
-from monitor.reports.formatting import align, format_time, iso, json_values
+from monitor.reports.formatting import fit, format_time, iso, json_values
 from monitor.reports.notification_queries import NotificationRow
-
-_HEADING = ("ID", "CREATED (UTC)", "CHANNEL", "KIND", "INCIDENT", "TARGET", "CAUSE", "ATTEMPTS", "STATUS")
 
 
 def notifications_text(
-    notifications: Sequence[NotificationRow], states: Mapping[str, ChannelState], *, now: datetime
+    notifications: Sequence[NotificationRow],
+    states: Mapping[str, ChannelState],
+    *,
+    now: datetime,
+    total: int | None = None,
+    width: int | None = None,
 ) -> str:
-    """A line per notification, in the given order."""
-    return align(
-        _HEADING, [_row(notification, states.get(notification.channel), now) for notification in notifications]
-    )
-
-
-def _row(notification: NotificationRow, state: ChannelState | None, now: datetime) -> tuple[object, ...]:
-    message = notification.message
-    return (
-        notification.id,
-        format_time(notification.created_at),
-        notification.channel,
-        message.kind.value,
-        message.incident_id,
-        message.target,
-        message.cause.value,
-        notification.attempts,
-        _delivery_status(notification, state, now),
-    )
+    """A line per notification, in the given order, and how many more there are."""
+    messages = [each.message for each in notifications]
+    columns: dict[str, list[object]] = {
+        "ID": [each.id for each in notifications],
+        "CREATED (UTC)": [format_time(each.created_at) for each in notifications],
+        "CHANNEL": [each.channel for each in notifications],
+        "KIND": [each.kind.value for each in messages],
+        "INCIDENT": [each.incident_id for each in messages],
+        "TARGET": [each.target for each in messages],
+        "CAUSE": [each.cause.value for each in messages],
+        "ATTEMPTS": [each.attempts for each in notifications],
+        "STATUS": [_delivery_status(each, states.get(each.channel), now) for each in notifications],
+    }
+    table = fit(columns, width=width, shorten={"STATUS": 24}, optional=("ATTEMPTS", "CREATED (UTC)", "CAUSE"))
+    more = 0 if total is None else total - len(notifications)
+    return f"{table}\nand {more} more: --limit {total} shows all" if more > 0 else table
 
 
 def _delivery_status(notification: NotificationRow, state: ChannelState | None, now: datetime) -> str:

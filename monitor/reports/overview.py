@@ -1,7 +1,7 @@
 """The data of a report: per target its health, its trend and what changed. Pure; it formats nothing."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -96,6 +96,8 @@ class TargetFacts:
     """The newest one; all counts are as of it."""
     samples: tuple[HistoryRow | None, ...]
     """The last snapshot of each span of the period."""
+    last_known: Mapping[str | None, int] = field(default_factory=dict)
+    """The unknown items by their last known state, most frequent first; None: never answered."""
     group_count: int = 0
     groups: tuple[GroupHealth, ...] = ()
     stage_count: int = 0
@@ -131,6 +133,8 @@ class Overview:
     targets: tuple[TargetOverview, ...]
     incidents: tuple[Incident, ...]
     """Open ones, newest first."""
+    incident_count: int = 0
+    """Open ones in all; not all may be in `incidents`."""
     silences: tuple[Silence, ...] = ()
     """Active ones."""
     other_incidents: IncidentChanges = IncidentChanges()

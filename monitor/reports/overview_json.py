@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from monitor.model import ItemState, RunStatus
-from monitor.reports.formatting import iso, json_values
+from monitor.reports.formatting import cut_list, iso, json_values
 from monitor.reports.incidents import incident_json
-from monitor.reports.overview import Changes, Overview, TargetOverview
+from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetOverview
 from monitor.reports.trends import GroupHealth
 from monitor.runs.store import HISTORY_COLUMNS
 
@@ -51,7 +51,8 @@ def overview_json(overview: Overview) -> dict[str, Any]:
         "period": {"start": overview.start.isoformat(), "end": overview.bounds[-1].isoformat()},
         "targets": [_target(target, overview.bounds) for target in overview.targets],
         "open_incidents": [incident_json(incident, overview.silences) for incident in overview.incidents],
-        "incident_changes": json_values(overview.other_incidents),
+        "open_incidents_total": max(overview.incident_count, len(overview.incidents)),
+        "incident_changes": _incident_changes(overview.other_incidents),
         "undelivered": json_values(overview.undelivered),
     }
 
@@ -66,21 +67,24 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "running_since": iso(facts.running_since),
         "sync_log_unreadable_since": iso(facts.unreadable_since),
         "health": facts.snapshot and json_values(facts.snapshot.columns()),
-        "groups": {"total": facts.group_count, "shown": [_group(group) for group in facts.groups]},
+        "last_known": {state or "never_answered": count for state, count in facts.last_known.items()},
+        "groups": cut_list("groups", [_group(group) for group in facts.groups], total=facts.group_count),
         "trend": [
             {"start": start.isoformat(), "end": end.isoformat(), "snapshot": sample and json_values(sample.columns())}
             for (start, end), sample in zip(pairwise(bounds), facts.samples, strict=True)
         ],
-        "stages": {"total": facts.stage_count, "shown": json_values(facts.stages)},
+        "stages": cut_list("stages", json_values(facts.stages), total=facts.stage_count),
         "ingestion": json_values(facts.ingestion),
         "stuck": json_values(facts.stuck),
+        "stuck_total": facts.snapshot.snapshot.stuck if facts.snapshot else 0,
         "changes": _changes(facts.changes),
     }
 
 
 def _group(group: GroupHealth) -> dict[str, Any]:
     counts = {state.value: group.counts[state] for state in ItemState}
-    return {"group": group.name, "total": group.total, **counts, "stuck": group.stuck}
+    last_known = {state or "never_answered": count for state, count in group.last_known.items()}
+    return {"group": group.name, "total": group.total, **counts, "stuck": group.stuck, "last_known": last_known}
 
 
 def _changes(changes: Changes) -> dict[str, Any]:
@@ -92,5 +96,9 @@ def _changes(changes: Changes) -> dict[str, Any]:
         "new": changes.new,
         "became_stuck": changes.stuck,
         "items": json_values(changes.items),
-        "incidents": json_values(changes.incidents),
+        "incidents": _incident_changes(changes.incidents),
     }
+
+
+def _incident_changes(changes: IncidentChanges) -> dict[str, Any]:
+    return cut_list("incidents", json_values(changes.newest), total=changes.total)

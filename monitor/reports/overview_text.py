@@ -1,7 +1,7 @@
-"""A report as text; no line is longer than 80 characters."""
+"""A report as text. Prose is wrapped at 80 characters; tables fit the terminal, and ids are never shortened."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import dropwhile
 
@@ -26,7 +26,17 @@ from monitor.reports.formatting import (
     sparkline,
     wrap_lines,
 )
-from monitor.reports.overview import Changes, Condition, IncidentChanges, Metric, Overview, TargetOverview, TrendLine
+from monitor.reports.overview import (
+    Changes,
+    Condition,
+    IncidentChanges,
+    Metric,
+    Overview,
+    TargetFacts,
+    TargetOverview,
+    TrendLine,
+)
+from monitor.reports.runs import last_known_text
 from monitor.reports.trends import GroupHealth
 from monitor.runs.rollup import health_line
 from monitor.runs.store import HistoryRow
@@ -43,10 +53,16 @@ class Style:
     blocks: str
     """Marks of sparklines, from lowest to highest."""
     ellipsis: str
+    width: int | None = None
+    """Of the terminal; None: it is none, and nothing is cut."""
 
     def cut(self, text: str, width: int) -> str:
-        """Cuts the middle out of a text that is too long."""
-        return shorten_middle(text, width, ellipsis=self.ellipsis)
+        """On a terminal, cuts the middle out of a text that is too long and no id."""
+        return text if self.width is None else shorten_middle(text, width, ellipsis=self.ellipsis)
+
+    def room(self, taken: int) -> int:
+        """The width that is left on a line of a table."""
+        return max((self.width or WIDTH) - len(_INDENT) - taken, _NARROWEST)
 
 
 UNICODE = Style(blocks=BLOCKS, ellipsis="…")
@@ -57,7 +73,7 @@ def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, st
     """Everything about one target, without its name."""
     facts = target.facts
     parts = [
-        [*_health(facts.snapshot), *_run_lines(target, now)],
+        [*_health(facts), *_run_lines(target, now)],
         _groups(target, style),
         _trend(target.trend, period, style),
         _stages(target, style),
@@ -70,8 +86,11 @@ def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, st
     return lines
 
 
-def _health(row: HistoryRow | None) -> list[str]:
-    return [] if row is None else list(wrap_lines(health_line(row.snapshot), indent=2))
+def _health(facts: TargetFacts) -> list[str]:
+    if facts.snapshot is None:
+        return []
+    known = [last_known_text(facts.last_known)] if facts.last_known else []
+    return [row for line in (health_line(facts.snapshot.snapshot), *known) for row in wrap_lines(line, indent=2)]
 
 
 def _run_lines(target: TargetOverview, now: datetime) -> list[str]:
@@ -130,11 +149,19 @@ def _groups(target: TargetOverview, style: Style) -> list[str]:
         numbers = [_number(group, state) for group in groups]
         if any(numbers):
             columns.append(right_aligned(name, [format_count(number) for number in numbers]))
-    room = WIDTH - len(_INDENT) - sum(2 + len(name) for name, _ in columns)
-    names = [style.cut(_NO_GROUP if group.name is None else group.name, max(room, _NARROWEST)) for group in groups]
+    if any(group.last_known for group in groups):
+        columns.append(("LAST KNOWN", [_last_known(group) for group in groups]))
+    room = style.room(sum(2 + max(len(name), *map(len, cells)) for name, cells in columns))
+    names = [style.cut(_NO_GROUP if group.name is None else group.name, room) for group in groups]
     lines = _table([("GROUP", names), *columns])
     more = target.facts.group_count - len(groups)
     return [*lines, f"{_INDENT}and {plural(more, 'more group')}"] if more > 0 else lines
+
+
+def _last_known(group: GroupHealth) -> str:
+    """The unknown items of a group by their last known state."""
+    states = [(ItemState(state).label if state else "never answered", n) for state, n in group.last_known.items()]
+    return ", ".join(f"{count} {label}" for label, count in states) or "-"
 
 
 def _number(group: GroupHealth, state: ItemState | None) -> int:
@@ -151,7 +178,7 @@ def _trend(lines: Sequence[TrendLine], period: timedelta, style: Style) -> list[
     shown = [line for line in lines if line.high > 0 or line.metric in _ALWAYS]
     if not any(len([value for value in line.values if value is not None]) > 1 for line in shown):
         return []
-    series = [sparkline(line.values, blocks=style.blocks, from_zero=_counts(line.metric)) for line in shown]
+    series = [_sparkline(line, style) for line in shown]
     table = _table(
         [
             ("TREND", [_NAMES.get(line.metric, line.metric.replace("_", " ")) for line in shown]),
@@ -166,9 +193,15 @@ def _trend(lines: Sequence[TrendLine], period: timedelta, style: Style) -> list[
     return [*table, f"{_INDENT}Gaps: no run stored results then."] if missed else table
 
 
-def _counts(metric: Metric) -> bool:
-    """Whether the scale starts at zero. For shares and latencies the changes matter more than the size."""
-    return metric not in {Metric.COMPLETED_SHARE, Metric.LATENCY_P95_MS}
+_SHARE_SCALE = 0.9
+"""The lowest mark of a completed share is at most this, so that a steady share looks steady."""
+
+
+def _sparkline(line: TrendLine, style: Style) -> str:
+    """Scaled from zero; shares from 90%, or the lowest share, up to 100%."""
+    if line.metric is Metric.COMPLETED_SHARE:
+        return sparkline(line.values, blocks=style.blocks, low=min(line.low, _SHARE_SCALE), high=1.0)
+    return sparkline(line.values, blocks=style.blocks, low=0.0)
 
 
 def _shown(metric: Metric, value: float) -> str:
@@ -185,7 +218,8 @@ def _stages(target: TargetOverview, style: Style) -> list[str]:
     named = [f"{each.items} {style.cut(each.stage or 'without a status', 24)}" for each in stages]
     more = target.facts.stage_count - len(stages)
     tail = [f"and {plural(more, 'more stage')}"] if more > 0 else []
-    return list(wrap_lines(f"By stage: {', '.join([*named, *tail])}", indent=2))
+    heading = "By last known stage" if target.facts.last_known else "By stage"
+    return list(wrap_lines(f"{heading}: {', '.join([*named, *tail])}", indent=2))
 
 
 def _ingestion_lines(target: TargetOverview, style: Style) -> list[str]:
@@ -194,11 +228,11 @@ def _ingestion_lines(target: TargetOverview, style: Style) -> list[str]:
         return []
     if times.items == 1:
         (only,) = times.slowest
-        sentence = f"Ingestion: 1 item, {style.cut(only.item_id, 36)}, in {_duration(only.duration_s)}"
+        sentence = f"Ingestion: 1 item, {only.item_id}, in {_duration(only.duration_s)}"
         return list(wrap_lines(sentence, indent=2))
     quantiles = f"half within {_duration(times.median_s)}, 95% within {_duration(times.p95_s)}"
     columns = [
-        ("SLOWEST", [style.cut(each.item_id, 36) for each in times.slowest]),
+        ("SLOWEST", [each.item_id for each in times.slowest]),
         ("TOOK", [_duration(each.duration_s) for each in times.slowest]),
         ("COMPLETED (UTC)", [f"{each.completed_at:%Y-%m-%d %H:%M}" for each in times.slowest]),
     ]
@@ -216,7 +250,7 @@ def _stuck(target: TargetOverview, now: datetime, style: Style) -> list[str]:
     if not stuck:
         return []
     columns = [
-        ("STUCK", [style.cut(each.item_id, 36) for each in stuck]),
+        ("STUCK", [each.item_id for each in stuck]),
         ("PENDING FOR", [format_age(now - each.pending_since) for each in stuck]),
         ("STAGE", [style.cut(each.stage or "-", 14) for each in stuck]),
     ]
@@ -234,8 +268,7 @@ def _with_groups(
     if not target.grouped:
         return columns
     taken = sum(2 + max(len(name), *(len(cell) for cell in cells)) for name, cells in columns)
-    room = max(WIDTH - len(_INDENT) - taken, _NARROWEST)
-    return [*columns, ("GROUP", [style.cut(group or "-", room) for group in groups])]
+    return [*columns, ("GROUP", [style.cut(group or "-", style.room(taken + 2)) for group in groups])]
 
 
 def _table(columns: Sequence[tuple[str, list[str]]]) -> list[str]:
@@ -246,22 +279,22 @@ def _table(columns: Sequence[tuple[str, list[str]]]) -> list[str]:
 OPEN_SHOWN = 10
 """Most open incidents shown; `incidents list` has all."""
 _NAMED = 3
-_LONGEST_ID = 36
 _NOTHING = "No run yet: run `ingestion-monitor check` first."
 
 
-def overview_text(overview: Overview, *, ascii_only: bool = False) -> str:
-    """The report as text; `ascii_only` for output encodings without block characters."""
-    style = ASCII if ascii_only else UNICODE
+def overview_text(overview: Overview, *, ascii_only: bool = False, width: int | None = None) -> str:
+    """The report as text; `ascii_only` for output encodings without block characters, `width` of the terminal."""
+    style = replace(ASCII if ascii_only else UNICODE, width=width)
     now, period = overview.generated_at, overview.generated_at - overview.start
     title = f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {format_age(period)}"
     blocks = [list(wrap_lines(title, indent=0))]
     if all(target.condition is Condition.NEVER_RAN for target in overview.targets):
         blocks.append(list(wrap_lines(_NOTHING, indent=0)))
     else:
-        for target in overview.targets:
-            name = style.cut(target.facts.target, WIDTH)
-            blocks.append([name, *target_lines(target, now=now, period=period, style=style)])
+        blocks += [
+            [target.facts.target, *target_lines(target, now=now, period=period, style=style)]
+            for target in overview.targets
+        ]
         blocks += [_changed(overview, style), _incidents(overview, style)]
     blocks.append(_undelivered(overview))
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -274,7 +307,7 @@ def _incidents(overview: Overview, style: Style) -> list[str]:
     lines = ["Open incidents"]
     for incident in incidents[:OPEN_SHOWN]:
         lines += _incident(incident, overview, style)
-    more = len(incidents) - OPEN_SHOWN
+    more = max(overview.incident_count, len(incidents)) - OPEN_SHOWN
     return [*lines, f"  and {more} more: `ingestion-monitor incidents list`"] if more > 0 else lines
 
 
@@ -286,13 +319,15 @@ def _incident(incident: Incident, overview: Overview, style: Style) -> Iterator[
     yield from wrap_lines(f"{what}, for {lasted}: {words}", indent=2, hang=3)
     for sentence in suppression_reasons(incident, overview.silences):
         yield from wrap_lines(sentence, indent=5)
-    if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # stuck items have their own list
-        yield from wrap_lines(f"such as {_ids(incident.member_ids, style)}", indent=5)
+    if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # stuck items have a list of their own
+        yield from wrap_lines(f"such as {_ids(incident.member_ids, incident.member_count)}", indent=5)
     yield from wrap_lines(f"check: {what_to_check(incident.cause)[0]}", indent=5)
 
 
-def _ids(ids: Sequence[str], style: Style) -> str:
-    return ", ".join(style.cut(item_id, _LONGEST_ID) for item_id in ids[:_NAMED])
+def _ids(ids: Sequence[str], count: int) -> str:
+    shown = ids[:_NAMED]
+    more = count - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def _changed(overview: Overview, style: Style) -> list[str]:
@@ -306,7 +341,7 @@ def _changed(overview: Overview, style: Style) -> list[str]:
         changes = target.facts.changes
         when = "" if len(starts) == 1 else f", {_since(changes, overview)}"
         name = style.cut(target.facts.target, 30)
-        lines += wrap_lines(f"{name}{when}: {'; '.join(_parts(changes, style))}", indent=2)
+        lines += wrap_lines(f"{name}{when}: {'; '.join(_parts(changes))}", indent=2)
         lines += _incident_change_lines(changes.incidents, indent=4)
     return lines + _incident_change_lines(
         overview.other_incidents, indent=2, of=lambda change: f" on {style.cut(change.target, 40)}"
@@ -329,12 +364,12 @@ _NAMING = frozenset({*(state.value for state in PROBLEM_STATES), "removed"})
 """Changes whose items are named."""
 
 
-def _parts(changes: Changes, style: Style) -> list[str]:
+def _parts(changes: Changes) -> list[str]:
     parts = [_runs(changes.runs)]
     if changes.new:
         parts.append(f"{changes.new} new")
     by_kind = {each.to: each for each in changes.items}
-    parts += [_items(by_kind[what], words, style) for what, words in _ORDER if what in by_kind]
+    parts += [_items(by_kind[what], words) for what, words in _ORDER if what in by_kind]
     if changes.stuck:
         parts.append(f"{changes.stuck} became stuck")
     return parts if len(parts) > 1 or changes.runs is None else [*parts, "no item changed"]
@@ -347,11 +382,10 @@ def _runs(made: RunCounts | None) -> str:
     return plural(sum(made.by_status.values()), "run") + (f" ({', '.join(sorted(others))})" if others else "")
 
 
-def _items(changed: ItemChangeCount, words: str, style: Style) -> str:
+def _items(changed: ItemChangeCount, words: str) -> str:
     if changed.to not in _NAMING:
         return f"{changed.count} {words}"
-    more = changed.count - min(_NAMED, len(changed.sample_ids))
-    return f"{changed.count} {words} ({_ids(changed.sample_ids, style)}{f' and {more} more' if more else ''})"
+    return f"{changed.count} {words} ({_ids(changed.sample_ids, changed.count)})"
 
 
 def _incident_change_lines(

@@ -15,7 +15,7 @@ from monitor.model.durations import format_duration
 from monitor.notifications.messages import format_age
 from monitor.notifications.routing import RouteOutcome, RouteStep
 from monitor.notifications.texts import describe_cause, display_name, what_to_check
-from monitor.reports.formatting import align, format_time, wrap_lines
+from monitor.reports.formatting import cut_list, fit, format_time, wrap_lines
 from monitor.reports.incidents import severity_and_team
 
 
@@ -62,8 +62,8 @@ def resolves(rule: Rule) -> str:
     return "after 1 clean run" if rule.resolve_after == 1 else f"after {rule.resolve_after} clean runs"
 
 
-def rules_text(rows: Sequence[RuleRow]) -> str:
-    """A line per rule, in the order of the causes; with a column TARGET if any target has its own rule."""
+def rules_text(rows: Sequence[RuleRow], *, width: int | None = None) -> str:
+    """A line per rule, in the order of the causes; with a column TARGET if any target has a rule of its own."""
     own = {row.found.rule.cause for row in rows if row.target is not None}
     columns: dict[str, list[object]] = {
         "CAUSE": [row.found.rule.cause.value for row in rows],
@@ -78,7 +78,7 @@ def rules_text(rows: Sequence[RuleRow]) -> str:
     }
     if not own:
         del columns["TARGET"]
-    return align(tuple(columns), tuple(zip(*columns.values(), strict=True)))
+    return fit(columns, width=width, shorten={"FROM": 10}, optional=("BY", "REMINDER EVERY", "FROM", "RESOLVES"))
 
 
 def _source_text(sources: Mapping[str, str]) -> str:
@@ -90,9 +90,9 @@ def _source_text(sources: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(named)} in {place}" for place, named in tables.items()) or "built in"
 
 
-def rules_json(rows: Sequence[RuleRow]) -> list[dict[str, Any]]:
-    """The rules as JSON values; a null target means all targets without their own row."""
-    return [{"target": row.target, **_rule_json(row.found.rule, row.sources)} for row in rows]
+def rules_json(rows: Sequence[RuleRow]) -> dict[str, Any]:
+    """The rules as JSON values; a null target means all targets without a row of their own."""
+    return cut_list("rules", [{"target": row.target, **_rule_json(row.found.rule, row.sources)} for row in rows])
 
 
 _JSON_KEYS = {"hold_for": "for"}

@@ -1,6 +1,6 @@
 """A run as `check` prints it, and the history, as text and JSON values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from monitor.model import (
 )
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import describe_cause, display_group, format_items, what_to_check
-from monitor.reports.formatting import align, format_time, json_values, plural, wrap_lines
+from monitor.reports.formatting import cut_list, fit, format_time, json_values, plural, wrap_lines
 from monitor.reports.incidents import incident_json
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
@@ -30,37 +30,40 @@ from monitor.runs.store import HistoryRow, ItemChangeGroup
 from monitor.runs.strategy import Approach, ApproachReason, Strategy
 
 
-def history_text(rows: Sequence[HistoryRow]) -> str:
-    """A line per snapshot, in the given order."""
+def history_text(rows: Sequence[HistoryRow], *, total: int | None = None, width: int | None = None) -> str:
+    """A line per snapshot, in the given order, and how many older ones there are."""
     if not rows:
         return "No history yet: run `ingestion-monitor check` first."
-    states = (state.label.upper() for state in ItemState)
-    heading = ("RUN", "STARTED (UTC)", "TARGET", "STATUS", "TOTAL", *states, "STUCK", "REQUESTS", "SECONDS")
-    cells = [
-        (
-            row.run_id,
-            format_time(row.started_at),
-            row.target,
-            row.status.value + (f" ({row.abort_reason})" if row.abort_reason else ""),
-            row.snapshot.total,
-            *row.snapshot.states.values(),
-            row.snapshot.stuck,
-            row.snapshot.requests,
-            round(row.snapshot.duration_s, 1),
-        )
-        for row in rows
-    ]
-    return align(heading, cells)
+    columns: dict[str, list[object]] = {
+        "RUN": [row.run_id for row in rows],
+        "STARTED (UTC)": [format_time(row.started_at) for row in rows],
+        "TARGET": [row.target for row in rows],
+        "STATUS": [row.status.value + (f" ({row.abort_reason})" if row.abort_reason else "") for row in rows],
+        "TOTAL": [row.snapshot.total for row in rows],
+        **{state.label.upper(): [row.snapshot.states[state] for row in rows] for state in ItemState},
+        "STUCK": [row.snapshot.stuck for row in rows],
+        "REQUESTS": [row.snapshot.requests for row in rows],
+        "SECONDS": [round(row.snapshot.duration_s, 1) for row in rows],
+    }
+    states = [state.label.upper() for state in ItemState if state is not ItemState.COMPLETED]
+    zeros = [name for name in states if not any(columns[name])]
+    same = ["TARGET"] if len({row.target for row in rows}) == 1 else []
+    optional = [*same, *zeros, "SECONDS", "REQUESTS", "STUCK"]
+    table = fit(columns, width=width, shorten={"STATUS": 10}, optional=optional)
+    more = 0 if total is None else total - len(rows)
+    return f"{table}\nand {more} more: --limit {total} shows all" if more > 0 else table
 
 
-def history_json(rows: Sequence[HistoryRow]) -> list[dict[str, Any]]:
-    """The rows as JSON values, with the columns of the view `history`."""
-    return [json_values(row.columns()) for row in rows]
+def history_json(rows: Sequence[HistoryRow], *, total: int | None = None) -> dict[str, Any]:
+    """The rows as JSON values, with the columns of the view `history`, and how many there are."""
+    return cut_list("runs", [json_values(row.columns()) for row in rows], total=total)
 
 
 NAMED = 3
 """Number of items named per open incident; `incidents show` lists all."""
 
+_MAX_STATUSES = 10
+_SAMPLED = 5
 _TOLERANCE = 0.001
 _REFUSALS = frozenset({Cause.SPENDING_LIMIT.value, Cause.UNAUTHORIZED.value, Cause.FORBIDDEN.value})
 
@@ -71,16 +74,6 @@ _VERBS = {
     Action.UPDATE: "grew",
     Action.REMIND: "is still open",
 }
-
-
-def nothing_to_report(report: RunReport) -> bool:
-    """Whether `check --quiet` prints nothing: a complete run, no open incident, none that just resolved.
-
-    A run without items is reported: its sync log may have moved.
-    """
-    changed = any(change.decision.action in _VERBS for change in report.evaluation.changes)
-    watched = report.snapshot is not None and report.snapshot.total > 0
-    return report.status is RunStatus.COMPLETE and watched and not report.open_incidents and not changed
 
 
 def incomplete_reason(report: RunReport) -> str | None:
@@ -100,21 +93,47 @@ def incomplete_reason(report: RunReport) -> str | None:
     return f"{where} the run stopped early, {left}: {describe_cause(cause)}; {remedy}"
 
 
+def headline(report: RunReport) -> str:
+    """The target, the run's number and how it ended."""
+    ending = report.status.value + (f" ({report.abort_reason})" if report.abort_reason else "")
+    return f"{report.target}: run {report.run_id}, {ending}"
+
+
 def run_text(report: RunReport, *, now: datetime) -> str:
     """A run as text; the second line is the health line."""
-    ending = report.status.value + (f" ({report.abort_reason})" if report.abort_reason else "")
-    lines = [f"{report.target}: run {report.run_id}, {ending}"]
+    lines = [headline(report)]
     if report.snapshot is None:
         return "\n".join([*lines, f"Health: unknown: {report.error}", *_incidents(report, now)])
-    lines.append(health_line(report.snapshot))
+    lines += [health_line(report.snapshot), *_last_known_lines(report.snapshot, report.last_known, report.status)]
     lines += _list_lines(report.approach)
     lines += _throttling_lines(report)
-    lines += _section("Changed", [*_log_lines(report.sync), *_item_change_lines(report.item_changes)])
+    lines += _section("Changed", [*_moved_lines(report.sync), *_item_change_lines(report.item_changes)])
+    lines += _section("Sync log", _log_lines(report.sync))
     unknown = [f"{status}: {format_items(count)}" for status, count in report.unrecognised.items()]
-    lines += _section("Unrecognised statuses (counted as pending; add them to `statuses`)", unknown)
+    more = [f"and {len(unknown) - _MAX_STATUSES} more"] if len(unknown) > _MAX_STATUSES else []
+    lines += _section(
+        "Unrecognised statuses (counted as pending; add them to `statuses`)", [*unknown[:_MAX_STATUSES], *more]
+    )
     lines += _section("Failed requests", _evidence_lines(report.evaluation.evidence))
     lines += _section("Unanswered, each for a trouble of its own (others were answered)", _single_lines(report))
     return "\n".join([*lines, *_incidents(report, now)])
+
+
+def _last_known_lines(snapshot: Snapshot, last_known: Mapping[str | None, int], status: RunStatus) -> list[str]:
+    """What is known about unknown items, and about a run that did not get to all items."""
+    sentences = [last_known_text(last_known)] if last_known else []
+    if status is not RunStatus.COMPLETE:
+        sentences.append(f"This run got an answer for {snapshot.checked} of {format_items(snapshot.total)}.")
+    return [row for sentence in sentences for row in wrap_lines(sentence, indent=0)]
+
+
+def last_known_text(last_known: Mapping[str | None, int]) -> str:
+    """The unknown items by their last known state, as a sentence."""
+    counts = [
+        f"{count} {ItemState(state).label}" if state else f"{count} never answered"
+        for state, count in last_known.items()
+    ]
+    return f"Last known of the unknown: {', '.join(counts)}."
 
 
 def _section(heading: str, lines: Sequence[str]) -> list[str]:
@@ -142,7 +161,41 @@ def _throttling_lines(report: RunReport) -> list[str]:
         lines.append(f"Sent one request first, because the incident {report.probed_for.value} is open{outcome}.")
     if report.throttle_factor < UNTHROTTLED:
         lines.append(f"Throttled to {_fraction_text(report.throttle_factor)} of its rate and concurrency after 429s.")
+    lines += [_rate_sentence(report)] if slowed_by_rate(report) else []
+    lines += [_budget_sentence(report)] if report.limits.unretried and report.status is not RunStatus.ABORTED else []
     return [row for line in lines for row in wrap_lines(line, indent=0)]
+
+
+_SLOW_WAIT_S, _SLOW_SHARE = 1.0, 0.25
+
+
+def slowed_by_rate(report: RunReport) -> bool:
+    """Whether waiting for the rate limit took over a second and over a quarter of the run."""
+    waited_s = report.limits.rate_wait_s
+    return waited_s >= _SLOW_WAIT_S and waited_s >= _SLOW_SHARE * report.duration_s
+
+
+def _rate_sentence(report: RunReport) -> str:
+    limits = report.limits
+    rate = f"{limits.rate_per_s:.3g} requests/s" if limits.rate_per_s is not None else "the rate limit"
+    next_rate = f"; the next run begins with {limits.next_rate_per_s:.3g}/s" if limits.next_rate_per_s else ""
+    why = {
+        "configured": f"the configured rate of {rate} (check.rate)",
+        "stated": f"{rate}, our share (check.rate_share) of the limit that the API states",
+        "learned": f"the learned rate of {rate}, which rises by itself over clean runs{next_rate}",
+    }
+    took = f"{limits.rate_wait_s:.0f} of {report.duration_s:.0f} s were waits for it"
+    return f"Slowed down to {why[limits.rate_source]}: {took}."
+
+
+def _budget_sentence(report: RunReport) -> str:
+    failed = plural(report.limits.unretried, "failed request was", "failed requests were")
+    requests = report.snapshot.requests if report.snapshot else 0
+    spent = f"{plural(report.retries, 'retry', 'retries')} in {requests} requests"
+    return (
+        f"The retry budget was used up ({spent}; at most 10%, at least 3): {failed} not repeated, "
+        "whatever max_attempts says."
+    )
 
 
 def _fraction_text(share: float) -> str:
@@ -151,12 +204,17 @@ def _fraction_text(share: float) -> str:
     return f"1/{parts}" if parts > 1 and abs(parts * share - 1) < _TOLERANCE else f"{share:.0%}"
 
 
-def _log_lines(sync: SyncReport) -> list[str]:
+def _moved_lines(sync: SyncReport) -> list[str]:
     moved = [(sync.new, "new in the sync log"), (sync.removed, "left the sync log"), (sync.returned, "returned to it")]
-    lines = [f"{format_items(count)} {what}" for count, what in moved if count]
+    return [f"{format_items(count)} {what}" for count, what in moved if count]
+
+
+def _log_lines(sync: SyncReport) -> list[str]:
+    """What is wrong with the sync log, changed or not."""
+    lines = []
     if not sync.tracked:
         kept = f"; its {format_items(sync.kept)} stay tracked" if sync.kept else ""
-        lines.append(("the sync log holds no usable id" if sync.read else "the sync log is empty") + kept)
+        lines.append(("it holds no usable id" if sync.read else "it is empty") + kept)
     problems = [
         (sync.null, "without an id", ()),
         (sync.blank, "with a blank id", ()),
@@ -169,7 +227,7 @@ def _log_lines(sync: SyncReport) -> list[str]:
             tuple(filter(None, [sync.unreadable_time])),
         ),
     ]
-    return lines + [f"sync log: {plural(count, 'row')} {what}{_named(ids)}" for count, what, ids in problems if count]
+    return lines + [f"{plural(count, 'row')} {what}{_named_rows(ids, count)}" for count, what, ids in problems if count]
 
 
 def _item_change_lines(item_changes: Sequence[ItemChangeGroup]) -> list[str]:
@@ -201,16 +259,17 @@ def _breakdown_text(piece: Evidence) -> str:
 
 
 def _incidents(report: RunReport, now: datetime) -> list[str]:
-    lines = [_changed(change) for change in report.evaluation.changes if change.decision.action in _VERBS]
+    lines = [changed_line(change) for change in report.evaluation.changes if change.decision.action in _VERBS]
     lines = ["Incidents:", *lines] if lines else []
     if report.open_incidents:
         lines.append("Open incidents:")
         for incident in report.open_incidents:
-            lines += _open(incident, now, report.silences)
+            lines += open_incident_lines(incident, now, report.silences)
     return lines
 
 
-def _changed(change: AppliedDecision) -> str:
+def changed_line(change: AppliedDecision) -> str:
+    """A changed incident: its number, cause, what happened, and why."""
     incident = change.incident
     return f"  #{incident.id} {_name(incident)} {_VERBS[change.decision.action]}: {change.decision.reason.value}"
 
@@ -220,7 +279,8 @@ def _name(incident: Incident) -> str:
     return incident.cause.value + (f" in {display_group(incident.group)}" if incident.group else "")
 
 
-def _open(incident: Incident, now: datetime, silences: Sequence[Silence]) -> list[str]:
+def open_incident_lines(incident: Incident, now: datetime, silences: Sequence[Silence]) -> list[str]:
+    """An open incident: what it is, why nobody is notified, example items, and what to check."""
     lasted = format_age(now - incident.first_evidence_at)
     words = describe_cause(incident.cause, incident.member_count)
     title = f"#{incident.id} {_name(incident)} ({incident.severity.value}): {words}, for {lasted}"
@@ -228,7 +288,8 @@ def _open(incident: Incident, now: datetime, silences: Sequence[Silence]) -> lis
     lines += [row for sentence in suppression_reasons(incident, silences) for row in wrap_lines(sentence, indent=4)]
     ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
     if ids:
-        lines += wrap_lines(f"such as: {', '.join(ids[:NAMED])}", indent=4)
+        count = incident.member_count or (incident.evidence.count if incident.evidence else 0)
+        lines += wrap_lines(f"such as{_named(ids[:NAMED], count)}", indent=4)
     return lines + [row for check in _checks(incident) for row in wrap_lines(f"check: {check}", indent=4)]
 
 
@@ -241,6 +302,11 @@ def _named(ids: Sequence[str], count: int = 0) -> str:
     return f": {', '.join(ids)}{more}" if ids else ""
 
 
+def _named_rows(ids: Sequence[str], rows: int) -> str:
+    """Ids of rows, which are a sample if there are `_SAMPLED` of them: one id may be in several rows."""
+    return _named(ids, rows if len(ids) >= _SAMPLED else 0)
+
+
 def run_json(report: RunReport) -> dict[str, Any]:
     """A run as JSON values, for `check --json`."""
     return {
@@ -250,9 +316,12 @@ def run_json(report: RunReport) -> dict[str, Any]:
         "abort_reason": report.abort_reason,
         "error": report.error,
         "health": _snapshot(report.snapshot),
+        "last_known": {state or "never_answered": count for state, count in report.last_known.items()},
         "strategy": _strategy(report.approach),
         "probed_for": report.probed_for.value if report.probed_for else None,
         "throttle_factor": report.throttle_factor,
+        **_limits_json(report),
+        "duration_s": report.duration_s,
         "sync_log": json_values(report.sync),
         "changes": [
             {"kind": t.kind, "from": t.old, "to": t.new, "count": t.count, "sample_ids": list(t.sample_ids)}
@@ -272,6 +341,24 @@ def run_json(report: RunReport) -> dict[str, Any]:
             if c.decision.action in _VERBS
         ],
         "open_incidents": [incident_json(incident, report.silences) for incident in report.open_incidents],
+    }
+
+
+def _limits_json(report: RunReport) -> dict[str, Any]:
+    limits = report.limits
+    return {
+        "rate": {
+            "per_s": limits.rate_per_s,
+            "source": limits.rate_source if limits.rate_per_s is not None else None,
+            "waited_s": limits.rate_wait_s,
+            "next_per_s": limits.next_rate_per_s,
+            "slowed": slowed_by_rate(report),
+        },
+        "retry_budget": {
+            "retries": report.retries,
+            "exhausted": limits.unretried > 0,
+            "not_repeated": limits.unretried,
+        },
     }
 
 

@@ -1,7 +1,7 @@
 """Queries for the report. Snapshots and runs are looked up in an index, so they stay fast as the history grows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from itertools import pairwise
 from types import MappingProxyType
@@ -44,6 +44,8 @@ class GroupHealth:
     counts: Mapping[ItemState, int]
     """All states, including those without items."""
     stuck: int
+    last_known: Mapping[str | None, int] = field(default_factory=dict)
+    """Its unknown items by their last known state, most frequent first; None: never answered."""
 
     @property
     def total(self) -> int:
@@ -94,15 +96,32 @@ def by_group(
         .limit(limit)
     )
     rows = conn.execute(query).mappings().all()
+    with_unknown = [row["group_name"] for row in rows if row[ItemState.UNKNOWN.value]]
+    last_known = _last_known_by_group(conn, target, with_unknown) if with_unknown else {}
     found = [
         GroupHealth(
             name=row["group_name"],
             counts=MappingProxyType({state: row[state.value] for state in ItemState}),
             stuck=row["stuck"],
+            last_known=last_known.get(row["group_name"], {}),
         )
         for row in rows
     ]
     return (rows[0]["groups"] if rows else 0), found
+
+
+def _last_known_by_group(
+    conn: Connection, target: str, names: Sequence[str | None]
+) -> dict[str | None, dict[str | None, int]]:
+    """Of these groups, the unknown items by their last known state."""
+    kinds, how_many = (items.c.group_name, items.c.known_state), func.count()
+    named = or_(items.c.group_name.in_([name for name in names if name is not None]), items.c.group_name.is_(None))
+    unknown = items.c.target == target, items.c.state == ItemState.UNKNOWN.value, named, *active()
+    query = select(*kinds, how_many).where(*unknown).group_by(*kinds).order_by(how_many.desc(), items.c.known_state)
+    found: dict[str | None, dict[str | None, int]] = {}
+    for name, state, count in conn.execute(query):
+        found.setdefault(name, {})[state] = count
+    return found
 
 
 def by_stage(conn: Connection, *, target: str, limit: int) -> tuple[int, list[StageCount]]:

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from monitor.client.classify import cause_of, is_gateways
 from monitor.client.retry import is_transient
 from monitor.database.engine import in_chunks
-from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
+from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason, RunLimits
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, BodySink, CallResult, Request
 from monitor.model.items import TrackedItem
 from monitor.providers import Listing, Provider
@@ -70,6 +70,10 @@ class ApiClient(ListClient, ItemClient, Protocol):
         """Attempts by status class; `requests` of them were not token requests."""
         ...
 
+    def limits(self) -> RunLimits:
+        """How rate limit and retry budget bounded the run."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetCheck:
@@ -99,7 +103,7 @@ class TargetCheck:
             StoreError: the work list can't be read or written.
         """
         due, checked = await self._check()
-        return due, replace(checked, attempts=self.client.attempts(checked.requests))
+        return due, replace(checked, attempts=self.client.attempts(checked.requests), limits=self.client.limits())
 
     async def _check(self) -> tuple[DueItems, CheckReport]:
         cause = self.due.probe_for
@@ -245,6 +249,7 @@ class TargetCheck:
             run_id=self.run_id,
             recheck=len(due.recheck_ids),
             first=due.first_ids,
+            members=due.members_first,
             batch=BATCH_SIZE,
         )
         yield from self._unverified()
@@ -256,7 +261,12 @@ class TargetCheck:
     def _items_to_ask(self, result: Reconciliation, listing: Listing) -> Iterator[list[TrackedItem]]:
         """Items that are not completed, completed ones that the list does not confirm, and unverified ones."""
         yield from worklist.iter_due_items(
-            self.engine, target=self.target, run_id=self.run_id, recheck=0, batch=BATCH_SIZE
+            self.engine,
+            target=self.target,
+            run_id=self.run_id,
+            recheck=0,
+            members=self.due.members_first,
+            batch=BATCH_SIZE,
         )
         for chunk in self._unconfirmed_ids(result, listing):
             yield [item for item in self._load_items(chunk) if not item.unverified_runs]

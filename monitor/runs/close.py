@@ -29,6 +29,7 @@ from monitor.runs.report import RunContext, RunReport, log_run
 from monitor.runs.rollup import roll_up
 
 _T = TypeVar("_T")
+_MAX_INCIDENTS = 10_000
 
 
 class RunCloser:
@@ -157,11 +158,13 @@ class RunCloser:
             abort_reason=reason.value if reason else None,
             snapshot=snapshot,
             single_items=checked.single_items,
+            last_known=worklist.count_last_known(conn, target=context.target) if snapshot.unknown else {},
             sync=sync,
             approach=checked.approach,
             probed_for=checked.probed_for,
             duration_s=_duration_s(context, now),
             retries=checked.retries,
+            limits=checked.limits,
             attempts=checked.attempts,
         )
         throttle_factor = _next_throttle(context, checked, report)
@@ -225,7 +228,9 @@ class RunCloser:
             item_changes=tuple(run_store.item_changes_of_run(conn, context.run_id)),
             evaluation=evaluation,
             unrecognised=worklist.count_unrecognised(conn, target=context.target),
-            open_incidents=tuple(incident_store.list_incidents(conn, target=context.target, open_only=True)),
+            open_incidents=tuple(
+                incident_store.list_incidents(conn, target=context.target, open_only=True, limit=_MAX_INCIDENTS)
+            ),
             silences=silence_store.active(conn, now=now),
         )
 

@@ -346,6 +346,8 @@ class ItemCheck:
         After the deadline the item counts as not asked, and the next run asks about it first.
         """
         request = self._provider.item_request(item.item_id)
+        if item.known_missing:
+            request = request.for_missing_item()
         own = item.unverified_runs > 0
         result = await self._client.send(
             request,

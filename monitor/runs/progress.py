@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.incidents.evidence import EvidenceCollector
-from monitor.model import Cause, Evidence, Latencies, Reason
+from monitor.model import Cause, Evidence, Latencies, Reason, RunLimits
 from monitor.runs.strategy import BY_ITEM, Approach
 
 
@@ -18,6 +18,8 @@ class DueItems:
     """Completed items that are checked again; the other completed items are carried over."""
     first_ids: tuple[str, ...] = ()
     """The items of `recheck_ids` that are asked about first."""
+    members_first: int = 0
+    """Most members of open incidents that are asked about before other unfinished items."""
     probe_for: Cause | None = None
     """The open cause for which the run begins with one probe; None: no probe."""
     probe_ids: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ class CheckReport:
     approach: Approach = BY_ITEM
     probed_for: Cause | None = None
     """The cause for which the run began with one probe."""
+    limits: RunLimits = field(default_factory=RunLimits)
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Attempts by status class: `4xx`, or `none` without a response. Of token requests only those that failed."""
 

@@ -16,6 +16,7 @@ from monitor.model import (
     Cause,
     Evidence,
     Incident,
+    RunLimits,
     RunStatus,
     Silence,
     Snapshot,
@@ -50,6 +51,8 @@ class RunReport:
     abort_reason: str | None = None
     snapshot: Snapshot | None = None
     """None if the sync log could not be read."""
+    last_known: Mapping[str | None, int] = field(default_factory=dict)
+    """The unknown items by their last known state, most frequent first; None: never answered."""
     previous: Snapshot | None = None
     sync: SyncReport = field(default_factory=SyncReport)
     item_changes: tuple[ItemChangeGroup, ...] = ()
@@ -68,6 +71,8 @@ class RunReport:
     error: str | None = None
     duration_s: float = 0.0
     retries: int = 0
+    limits: RunLimits = field(default_factory=RunLimits)
+    """How the client's limits slowed it down."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Attempts by status class: `4xx`, or `none` without a response. Of token requests only those that failed."""
 

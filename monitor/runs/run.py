@@ -51,6 +51,12 @@ RENEWALS_PER_TTL = 3
 
 MAX_LOG_ROWS = 10_000_000
 """Rows of one sync log that are read: a table without end would fill the disk with its copy."""
+MEMBERS_FLOOR = 200
+"""Members of open incidents are asked about first: this many, or half as many as the last run had answered. So runs
+that are always cut short still reach the other items."""
+
+FIRST_WITH_MEMBERS = 2
+"""Healthy items that come before members: enough to show that the API answers."""
 
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
@@ -243,10 +249,12 @@ class Run:
             tracked = worklist.count_active(conn, target=target)
             recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE))
             again = worklist.longest_unchecked(conn, target=target, run_id=context.run_id, limit=recheck)
+            first = FIRST_WITH_MEMBERS if worklist.has_members(conn, target=target) else FIRST_ITEMS
             due = DueItems(
                 count=worklist.count_due(conn, target=target, recheck=recheck),
-                first_ids=worklist.choose_first_items(conn, target=target, item_ids=again, count=FIRST_ITEMS),
+                first_ids=worklist.choose_first_items(conn, target=target, item_ids=again, count=first),
                 recheck_ids=again,
+                members_first=max(MEMBERS_FLOOR, (context.previous.checked if context.previous else 0) // 2),
             )
             last, open_incidents = (
                 run_store.last_run(conn, target=target),

@@ -211,6 +211,14 @@ def history(conn: Connection, *, target: str | None, limit: int) -> list[History
     return [history_row(row) for row in conn.execute(newest).mappings()]
 
 
+def count_snapshots(conn: Connection, *, target: str | None) -> int:
+    """The number of snapshots of a target, or of all targets."""
+    query = select(func.count()).select_from(snapshots)
+    if target is not None:
+        query = query.join(runs, runs.c.id == snapshots.c.run_id).where(runs.c.target == target)
+    return conn.execute(query).scalar_one()
+
+
 def history_row(values: RowMapping) -> HistoryRow:
     """One run and its snapshot, from a row of the view."""
     run = {name: values[name] for name in _RUN_COLUMNS} | {"status": RunStatus(values["status"])}

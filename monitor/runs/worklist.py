@@ -81,6 +81,12 @@ def count_active(conn: Connection, *, target: str) -> int:
     return conn.execute(select(func.count()).select_from(items).where(items.c.target == target, *active())).scalar_one()
 
 
+def has_members(conn: Connection, *, target: str) -> bool:
+    """Whether any due item of a target is a member of an open incident."""
+    members = items.c.target == target, items.c.incident_id.is_not(None), _is_due()
+    return conn.execute(select(items.c.item_id).where(*members).limit(1)).first() is not None
+
+
 def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> tuple[str, ...]:
     """The completed ids that `iter_due_items` yields with `recheck=limit`, until outcomes are stored."""
     page = conn.execute(_longest_unchecked(target, run_id, None).limit(limit)).mappings()
@@ -115,14 +121,22 @@ def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Se
 
 
 def iter_due_items(
-    engine: Engine, *, target: str, run_id: int, recheck: int, first: Sequence[str] = (), batch: int = 1000
+    engine: Engine,
+    *,
+    target: str,
+    run_id: int,
+    recheck: int,
+    first: Sequence[str] = (),
+    members: int = 0,
+    batch: int = 1000,
 ) -> Iterator[list[TrackedItem]]:
     """Yields the items that a run asks about, each once, even if outcomes are stored in between.
 
     1. The completed items named in `first`.
-    2. All items that are not completed, those not asked about for longest first. So even runs that are always cut short
+    2. Up to `members` (≥ 0) members of open incidents, so that even a run that is cut short can resolve one.
+    3. All items that are not completed, those not asked about for longest first. So even runs that are always cut short
        reach every item.
-    3. Up to `recheck` (≥ 0) completed items, those unchecked for longest first.
+    4. Up to `recheck` (≥ 0) completed items, those unchecked for longest first.
 
     Items that are unverified are left out: `iter_unverified` has them, for the end.
 
@@ -130,9 +144,15 @@ def iter_due_items(
     """
     if first and (page := read_page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
         yield [_tracked(row) for row in page]
+    asked: set[str] = set()
+    if members and (page := read_page(engine, _members(target, run_id).limit(members))):
+        asked = {row.item_id for row in page}
+        yield [_tracked(row) for row in page]
     last = (-1, "")
     while page := read_page(engine, _unfinished(target, run_id, after=last).limit(batch)):
-        yield [_tracked(row) for row in page]
+        # the outcomes of the members may not be stored yet
+        if rest := [_tracked(row) for row in page if row.item_id not in asked]:
+            yield rest
         last = (page[-1].asked_run_id, page[-1].item_id)
     seen: tuple[datetime, str] | None = None
     while recheck > 0 and (
@@ -199,11 +219,19 @@ def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: t
     return StateCounts(counts=MappingProxyType(counts), stuck=sum(row.stuck for row in rows))
 
 
+def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:
+    """The unknown items of a target by their last known state, most frequent first; None: never answered."""
+    item_count = func.count()
+    unknown = items.c.target == target, items.c.state == ItemState.UNKNOWN.value, *active()
+    query = select(items.c.known_state, item_count).where(*unknown).group_by(items.c.known_state)
+    return {row[0]: row[1] for row in conn.execute(query.order_by(item_count.desc(), items.c.known_state))}
+
+
 def count_unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
-    """The ten most frequent statuses that are not described, with their number of tracked items."""
+    """The statuses that are not described, most frequent first, with their number of tracked items; at most 1000."""
     item_count = func.count()
     query = select(items.c.stage, item_count).where(items.c.target == target, items.c.recognised.is_(False), *active())
-    rows = conn.execute(query.group_by(items.c.stage).order_by(item_count.desc(), items.c.stage).limit(10))
+    rows = conn.execute(query.group_by(items.c.stage).order_by(item_count.desc(), items.c.stage).limit(1000))
     return {stage: count for stage, count in rows if stage is not None}
 
 
@@ -234,6 +262,16 @@ def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[t
     query = select(*_TRACKED).where(items.c.target == target, items.c.asked_run_id < run_id, _is_due())
     query = query.where(_is_verified())
     return query.where(order > tuple_(*after)).order_by(items.c.asked_run_id, items.c.item_id)
+
+
+def _members(target: str, run_id: int) -> Select[tuple[Any, ...]]:
+    """Members of open incidents, those not asked about for longest first."""
+    is_member = items.c.target == target, items.c.incident_id.is_not(None)
+    return (
+        select(*_TRACKED)
+        .where(*is_member, items.c.asked_run_id < run_id, _is_due(), _is_verified())
+        .order_by(items.c.asked_run_id, items.c.item_id)
+    )
 
 
 def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | None) -> Select[tuple[Any, ...]]:

@@ -139,7 +139,8 @@ def test_many_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_a
     assert [fleet.check(), fleet.check()] == [(0, 0), (0, 2)]
     resolved = ("resolved", f"{MANY} targets: the API rejects the credentials: resolved", fleet.names)
     assert [fleet.received(name) for name in receivers] == [[opened, resolved], [opened, resolved], []]
-    listed = json.loads(here(small_world, "incidents", "list", "--all", "--json", "--limit", "1000").stdout)
+    shown = here(small_world, "incidents", "list", "--all", "--json", "--limit", "1000").stdout
+    listed = json.loads(shown)["incidents"]
     assert {(each["target"], each["cause"], each["state"]) for each in listed} == {
         (name, "unauthorized", "resolved") for name in fleet.names
     }

@@ -157,7 +157,10 @@ def test_a_deadline_makes_a_partial_run_with_code_4(here, small_world):
         (["--deadline", "0s"], "--deadline: '0s' is no duration"),
         (["--deadline", "2d"], "--deadline: '2d' is no duration"),
         (["--deadline", "300"], "--deadline: '300' is no duration"),
-        (["--fail-on", "failed,smell"], "--fail-on: smell is none of failed, stuck, unknown, incident"),
+        (
+            ["--fail-on", "failed,smell"],
+            "--fail-on: smell is none of failed, not_found, invalid, pending, stuck, unknown, incident",
+        ),
         (["--run-key", "x" * 201], "--run-key: give a name of 1 to 200 printable characters"),
         (["--run-key", "  "], "--run-key: give a name"),
         (["--run-key", "\udcff"], "--run-key: give a name"),

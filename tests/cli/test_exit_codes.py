@@ -10,7 +10,8 @@ from monitor.model import RunStatus, Snapshot
 
 CODES = [2, 3, 4, 1, 5, 0]
 SICK = Snapshot(completed=1, pending=2, failed=1, unknown=1, stuck=1)
-WELL = Snapshot(completed=3, pending=1, not_found=2, invalid=1)
+WELL = Snapshot(completed=3)
+SETTLING = Snapshot(completed=3, pending=1, not_found=2, invalid=1)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,10 @@ WELL = Snapshot(completed=3, pending=1, not_found=2, invalid=1)
         (a_report(snapshot=SICK), {FailOn.FAILED}, 1),
         (a_report(snapshot=SICK), {FailOn.STUCK}, 1),
         (a_report(snapshot=SICK), {FailOn.UNKNOWN}, 1),
+        (a_report(snapshot=SETTLING), {FailOn.PENDING}, 1),
+        (a_report(snapshot=SETTLING), {FailOn.NOT_FOUND}, 1),
+        (a_report(snapshot=SETTLING), {FailOn.INVALID}, 1),
+        (a_report(snapshot=SETTLING), {FailOn.FAILED, FailOn.STUCK, FailOn.UNKNOWN}, 0),
         (a_report(snapshot=SICK), {FailOn.INCIDENT}, 0),
         (a_report(snapshot=WELL, open_incidents=(INCIDENT,)), {FailOn.INCIDENT}, 1),
         (a_report(snapshot=WELL, open_incidents=(INCIDENT,)), {FailOn.FAILED, FailOn.STUCK, FailOn.UNKNOWN}, 0),
@@ -29,7 +34,8 @@ WELL = Snapshot(completed=3, pending=1, not_found=2, invalid=1)
         (a_report(snapshot=None, status=RunStatus.FAILED, error="it is gone"), {*FailOn}, 3),
     ],
     ids=[
-        "well", "sick-but-not-asked", "failed", "stuck", "unknown", "no-incident", "incident", "only-an-incident",
+        "well", "sick-but-not-asked", "failed", "stuck", "unknown", "pending", "not-found", "invalid",
+        "others", "no-incident", "incident", "only-an-incident",
         "partial", "aborted", "failed",
     ],
 )  # fmt: skip

@@ -41,7 +41,7 @@ def test_each_group_has_an_independent_incident(here, grouped):
     assert "items_failed in sermons" in said
     assert "2 documents failed to ingest" in said
     assert "items_failed in letters opened" in said
-    listed = json.loads(here(grouped, "incidents", "list", "--json").stdout)
+    listed = json.loads(here(grouped, "incidents", "list", "--json").stdout)["incidents"]
     assert {each["group"]: (each["items"], each["channels"]) for each in listed} == {
         "": (2, ["others"]), "letters": (1, ["letters"]), "sermons": (2, ["others"]),
     }  # fmt: skip
@@ -55,13 +55,17 @@ def test_each_group_has_an_independent_incident(here, grouped):
 def test_one_incident_per_target_lists_its_groups(here, grouped):
     grouped.configure(built_in_log=True)
     here(grouped, "check")
-    listed = json.loads(here(grouped, "incidents", "list", "--json").stdout)
+    listed = json.loads(here(grouped, "incidents", "list", "--json").stdout)["incidents"]
     assert sorted(each["group"] for each in listed) == ["", "letters", "sermons"], "they live on"
     rows = "".join(f"{item_id},faq\n" for item_id in grouped.sandbox.create_items(3, status="FAILED"))
     (grouped.folder / "more.csv").write_text("item_id,collection\n" + rows)
     here(grouped, "items", "import", str(grouped.folder / "more.csv"), "--group-column", "collection")
     here(grouped, "check")
-    (whole,) = [each for each in json.loads(here(grouped, "incidents", "list", "--json").stdout) if not each["group"]]
+    (whole,) = [
+        each
+        for each in json.loads(here(grouped, "incidents", "list", "--json").stdout)["incidents"]
+        if not each["group"]
+    ]
     assert whole["groups"] == [{"group": "faq", "items": 3}, {"group": None, "items": 2}]
     shown = here(grouped, "incidents", "show", str(whole["id"])).stdout
     assert "  groups     3 × faq, 2 × without a group\n" in shown

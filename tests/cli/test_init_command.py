@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 from types import SimpleNamespace
@@ -72,7 +73,7 @@ def test_only_the_owner_can_read_the_secrets(command, tmp_path):
         os.umask(mask)
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == {".env": 0o600, "monitor.toml": 0o644}
+    assert modes == {".env": 0o600, "monitor.toml": 0o644, "monitor.schema.json": 0o644}
 
 
 @pytest.mark.parametrize("name", ["monitor.toml", ".env"])
@@ -206,7 +207,11 @@ def test_the_base_url_can_be_set(command, tmp_path):
 WRONG_ADDRESSES = {
     "plain http": (["--base-url", "http://api.example"], "error: --base-url must use https"),
     "no URL": (["--base-url", "sandbox"], "error: --base-url must be a URL"),
-    "generic": (["--provider", "generic", "--base-url", "https://api.example"], "error: --base-url goes with"),
+    "an item path for a provider that has its own": (["--item-path", "/x/{item_id}"], "error: --item-path goes with"),
+    "an item path without its id": (
+        ["--provider", "generic", "--item-path", "/x"],
+        "error: --item-path must begin with",
+    ),
 }
 
 
@@ -215,3 +220,29 @@ def test_a_wrong_address_writes_nothing(command, tmp_path, arguments, expected):
     made = command("init", *arguments)
     assert (made.returncode, made.stderr.startswith(expected)) == (2, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_given_for_a_generic_api_need_not_be_filled_in(command, tmp_path):
+    given = "--base-url", "https://api.example/v1", "--item-path", "/documents/{item_id}"
+    made = command("init", "--provider", "generic", *given)
+    assert "Fill in one line of .env:\n     API_KEY\n" in made.stdout
+    fill_in(tmp_path / ".env", FILLED_IN["generic"])
+    assert command("config", "check").returncode == 0
+    (target,) = load_config(tmp_path / "monitor.toml", environ={}).targets
+    assert (target.base_url, target.item.path) == ("https://api.example/v1", "/documents/{item_id}")
+
+
+def test_the_schema_that_the_first_line_names_is_there(command, tmp_path):
+    made = json.loads(command("init", "--json").stdout)
+    assert made == {
+        "written": ["monitor.toml", ".env", "monitor.schema.json"],
+        "fill_in": ["GLOO_PUBLISHER_ID", "GLOO_CLIENT_ID", "GLOO_CLIENT_SECRET"],
+    }
+    named = (tmp_path / "monitor.toml").read_text().splitlines()[0].removeprefix("#:schema ./")
+    assert "targets" in json.loads((tmp_path / named).read_text())["properties"]
+
+
+def test_a_schema_that_is_there_stays(command, tmp_path):
+    (tmp_path / "monitor.schema.json").write_text("{}")
+    assert "schema" not in command("init").stdout
+    assert (tmp_path / "monitor.schema.json").read_text() == "{}"

@@ -370,9 +370,9 @@ def test_an_unknown_item_shows_why_and_what_was_known(here, troubled):
     troubled.sandbox.revoke_client()
     troubled.run()
     lines = here(troubled, "items", "list", "--state", "unknown", "--wide").stdout.splitlines()
-    assert sorted(line.split("  ")[2].strip() for line in lines[1:-1]) == [
-        *["unauthorized, was completed"] * 3,
-        "unauthorized, was failed",
+    assert sorted(line.split()[1:4] for line in lines[1:-1]) == [
+        *[["unknown", "completed", "unauthorized"]] * 3,
+        ["unknown", "failed", "unauthorized"],
     ]
 
 

@@ -50,7 +50,7 @@ def test_a_dead_letter_can_be_retried_by_its_number(suspended, here):
     world, receiver = suspended
     receiver.answers = [(400, {}, b"")]
     here(world, "notifications", "retry")
-    (letter,) = json.loads(here(world, "notifications", "dead", "--json").stdout)
+    (letter,) = json.loads(here(world, "notifications", "dead", "--json").stdout)["notifications"]
     assert (letter["status"], letter["last_error"], letter["kind"]) == ("dead", "HTTP 400", "opened")
     assert letter["message"]["facts"]["items"] == "1 (peak 1)"
     assert "given up" in here(world, "notifications", "dead").stdout

@@ -79,7 +79,7 @@ def test_a_second_report_has_the_changes_since_the_first(here, watching):
     third = changes(here, watching)
     counts = {each["to"]: each["count"] for each in third["items"]}
     assert (counts, third["new"], third["runs"]["complete"]) == ({"completed": 3, "removed": 1}, 2, 1)
-    happened = {each["cause"]: each["happened"] for each in third["incidents"]["newest"]}
+    happened = {each["cause"]: each["happened"] for each in third["incidents"]["incidents"]}
     assert happened == {"items_stuck": ["resolved"], "items_failed": ["resolved"]}
 
 

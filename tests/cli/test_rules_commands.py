@@ -123,7 +123,7 @@ def test_rules_from_the_environment_name_their_variable(rules, monkeypatch):
 
 
 def test_the_list_as_json_has_every_value_and_where_it_came_from(rules):
-    rows = json.loads(rules("list", "--json"))
+    rows = json.loads(rules("list", "--json"))["rules"]
     assert len(rows) == len(DEFAULT_RULES) + 1
     (dev,) = [row for row in rows if row["target"] == "gloo-dev"]
     assert dev == {

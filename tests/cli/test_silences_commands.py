@@ -37,7 +37,7 @@ def test_a_silence_of_an_incident_says_what_it_matches_and_when_it_ends(here, tr
     said = ok(here(troubled, "silences", "add", "--incident", "1", "--for", "4h", "--comment", "we\nknow"))
     assert said.splitlines()[:2] == ["Silence 1: cause=items_failed target=gloo", "  from       now"]
     assert f"(4 h), by {ME}\n  matches    #1 gloo: 1 document failed to ingest\n" in said
-    (row,) = json.loads(ok(here(troubled, "silences", "list", "--json")))
+    (row,) = json.loads(ok(here(troubled, "silences", "list", "--json")))["silences"]
     assert (row["state"], row["matches"], row["comment"], row["author"]) == ("active", [1], "we know", ME)
     assert row["matchers"] == {"cause": ["items_failed"], "target": ["gloo"]}
     listed = ok(here(troubled, "silences", "list")).splitlines()
@@ -136,7 +136,7 @@ def test_every_view_of_an_incident_shows_silence_and_acknowledgement(here, troub
     assert "ana" in failed
     assert "acknowledged by ana" in ok(here(troubled, "incidents", "show", "1"))
     assert "silence 1 until " in ok(here(troubled, "incidents", "show", "2"))
-    two, one = json.loads(ok(here(troubled, "incidents", "list", "--json")))
+    two, one = json.loads(ok(here(troubled, "incidents", "list", "--json")))["incidents"]
     assert (one["acknowledged_by"], one["silenced_by"], one["notified"]) == ("ana", None, True)
     assert (two["acknowledged_by"], two["silenced_by"], two["notified"]) == (None, 1, True)
     assert two["silenced_until"] > two["opened_at"]

@@ -110,6 +110,18 @@ def test_the_error_for_an_unknown_channel_type_lists_the_known_types(config_dir,
     assert [type_ for type_ in CHANNEL_TYPES if f'"{type_}"' not in problem] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "url"), [("teams", "workflow://"), ("discord", "discord://"), ("telegram", "tgram://")]
+)
+def test_a_type_that_apprise_has_is_answered_with_its_url(config_dir, valid, name, url):
+    text = valid.replace("#end", f'[[channels]]\nname = "a"\ntype = "{name}"\nurl = "x"\n')
+
+    (problem,) = config_dir.problems(config_dir.write(text))
+
+    assert 'type "apprise" has it' in problem
+    assert url in problem
+
+
 def test_a_file_that_does_not_exist_is_reported_with_its_path(config_dir):
     (problem,) = config_dir.problems(config_dir.folder / "monitor.toml")
 

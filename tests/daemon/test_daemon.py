@@ -48,10 +48,21 @@ def test_the_daemon_runs_on_schedule_opens_and_resolves_an_incident_and_ends_on_
     assert small_world.rows("SELECT holder FROM leases") == [{"holder": None}]
 
 
-def test_missed_runs_are_reported(small_world, start):
+def test_a_first_start_has_missed_nothing(small_world, start):
     small_world.track(2)
     small_world.clock.now = datetime.now(UTC) - timedelta(hours=1)
     small_world.run()
+    daemon = start(small_world)
+    daemon.await_events("run_finished")
+    daemon.end()
+    assert small_world.rows("SELECT cause FROM incidents") == []
+    assert [row["name"] for row in small_world.rows("SELECT name FROM schedules")] == ["every 5m"]
+
+
+def test_missed_runs_are_reported(small_world, start):
+    small_world.track(2)
+    small_world.clock.now = datetime.now(UTC) - timedelta(hours=1)
+    small_world.run(evaluator=small_world.app.job(small_world.app.config.targets[0], scheduled=True).evaluator)
     daemon = start(small_world)
     daemon.await_events("incident_message")
     daemon.end()

@@ -31,6 +31,8 @@ from monitor.errors import SchemaError, StoreError
 HERE = Path(__file__).parent
 OLDER = revisions()[:-1]
 HEAD = revisions()[-1]
+LOCKED = "0004"
+"""From here on, an upgrade changes tables that others read."""
 
 
 def forks(*arguments):
@@ -159,7 +161,7 @@ def test_an_upgrade_waits_for_a_run_that_is_storing(database_url, short_waits):
 @pytest.fixture
 def old_server(new_postgres):
     url = new_postgres()
-    bring_to(url, OLDER[-1])
+    bring_to(url, LOCKED)
     return url
 
 
@@ -180,7 +182,7 @@ def test_an_upgrade_that_waits_for_a_long_reader_blocks_nobody(old_server, long_
         other.execute("SET statement_timeout = '20s'")
         for _ in range(40):
             assert other.execute("SELECT count(*) FROM notifications").fetchone() == (7,)
-    assert version(old_server) == OLDER[-1]
+    assert version(old_server) == LOCKED
     long_reader.commit()
     upgrading.join()
     assert version(old_server) == HEAD
@@ -191,7 +193,7 @@ def test_a_reader_that_never_ends_is_reported(old_server, long_reader, short_wai
     before = fingerprint(old_server)
     with pytest.raises(StoreError, match=r"was not changed: a table was locked .* see pg_stat_activity"):
         schema.upgrade(old_server, wait_s=0.3)
-    assert (version(old_server), fingerprint(old_server)) == (OLDER[-1], before)
+    assert (version(old_server), fingerprint(old_server)) == (LOCKED, before)
 
 
 def test_of_the_servers_limits_only_a_shorter_wait_for_locks_holds_in_an_upgrade(new_postgres):

@@ -194,15 +194,26 @@ def test_it_resolves_when_the_last_member_recovered(site):
     assert site.kinds == ["opened", "resolved"]
 
 
-@pytest.mark.parametrize(
-    "run", [{"status": RunStatus.PARTIAL}, {"status": RunStatus.ABORTED}, {"sync_log_empty": True}], ids=str
-)
-def test_a_run_that_can_t_confirm_recovery_of_members_resolves_nothing(site, run):
+@pytest.mark.parametrize("status", [RunStatus.PARTIAL, RunStatus.ABORTED])
+def test_a_run_that_was_cut_short_resolves_an_incident_if_it_answered_for_all_members(site, status):
+    site.put("a", "b", "c")
+    site.run()
+    site.change("a", state="completed")
+    site.change("b", removed_at=NOW)
+    site.change("c", state="unknown", reason="deadline")
+    site.run(status=status)
+    assert (site.incident.state, site.members(site.incident.id)) == (IncidentState.OPEN, ["c"])
+    site.change("c", state="completed")
+    site.run(status=status)
+    assert site.incident.state is IncidentState.RESOLVED
+
+
+def test_an_empty_sync_log_resolves_no_item_incident(site):
     site.put("a", "b")
     site.run()
     site.change("a", state="completed")
     site.change("b", removed_at=NOW)
-    site.run(**run)
+    site.run(sync_log_empty=True)
     assert site.incident.state is IncidentState.OPEN
     assert site.members(site.incident.id) == ["b"]
     site.run()
@@ -470,6 +481,41 @@ def test_missed_runs_open_at_once_and_resolve_after_two_runs_on_time(site):
     assert (Cause.RUN_MISSED, Action.CONTINUE) in actions(site.monitor_run())
     site.monitor_run()
     assert (Cause.RUN_MISSED, Action.RESOLVE) in actions(site.monitor_run())
+
+
+def test_runs_are_missed_only_since_the_schedule_is_known(site):
+    site.monitor_run()
+    site.now += 9 * MINUTE
+    site.evaluator = replace(site.evaluator, due_times=DueTimes(every=MINUTE, name="every 1m", daemon_managed=True))
+    assert site.monitor_run() == EvaluationResult(), "the first start of a daemon has missed nothing"
+    site.now += 9 * MINUTE
+    assert (Cause.RUN_MISSED, Action.OPEN) in actions(site.monitor_run())
+
+
+def test_under_a_changed_schedule_counting_begins_anew(site):
+    for every in (timedelta(hours=1), MINUTE):
+        site.evaluator = replace(site.evaluator, due_times=DueTimes(every=every, name=f"every {every}"))
+        assert site.monitor_run() == EvaluationResult()
+        site.now += 30 * MINUTE
+    assert (Cause.RUN_MISSED, Action.OPEN) in actions(site.monitor_run())
+
+
+def test_a_run_by_hand_does_not_reopen_the_incident_for_a_gap_that_is_over(site):
+    due = DueTimes(every=MINUTE, name="every 1m", daemon_managed=True)
+    site.evaluator = replace(site.evaluator, due_times=due)
+    site.monitor_run()
+    site.now += 9 * MINUTE
+    for _ in range(3):
+        site.monitor_run()
+    assert site.incident.state is IncidentState.RESOLVED
+    site.now += 5 * MINUTE
+    site.evaluator = replace(site.evaluator, due_times=replace(due, daemon_managed=False))
+    site.monitor_run()
+    assert site.incident.state is IncidentState.RESOLVED
+    site.now += 5 * MINUTE
+    site.evaluator = replace(site.evaluator, due_times=due)
+    site.monitor_run()
+    assert site.incident.state is IncidentState.OPEN, "the daemon is back after a gap"
 
 
 def test_without_a_schedule_no_run_is_missed(site):

@@ -174,6 +174,7 @@ BREAKDOWNS = [
     ("one named group", {"faq": 15}, "15 × faq"),
     ("several", {"sermons": 12, "letters": 3}, "12 × sermons, 3 × letters"),
     ("some without", {"faq": 9, "": 6}, "9 × faq, 6 × without a group"),
+    ("one more than are named", {**dict.fromkeys("abcde", 2), "f": 5}, "2 × a, 2 × b, 2 × c, 2 × d, 2 × e, 5 × f"),
     ("more than are named", {**dict.fromkeys("abcdef", 2), "g": 1}, "2 × a, 2 × b, 2 × c, 2 × d, 2 × e, 5 × others"),
     ("more than are known", dict.fromkeys("ab", 5), "5 × a, 5 × b, 5 × others"),
     ("names that are no line", {"a\nb" + "x" * 90: 15}, "15 × a b" + "x" * 57),

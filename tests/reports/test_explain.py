@@ -1,5 +1,6 @@
 """`incidents explain`: delivery of messages, folded runs, unusual runs. tests/cli has a whole incident."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -120,3 +121,9 @@ def test_as_json_every_run_is_an_entry():
     assert [entry["action"] for entry in value["timeline"]] == ["inhibit"] * 5
     assert value["timeline"][0]["evidence"]["inhibited_by"] == "outage"
     assert value["timeline"][0]["messages"] == []
+
+
+def test_a_run_that_left_more_items_unknown_than_were_refused_says_how_many_in_all():
+    refused = replace(run(0, 5, breakdown={"403": 5}), unknown=207)
+    assert ": 5 × 403; 207 items unknown, 5 of them asked" in text([refused])
+    assert explain_json(explain_data([refused]))["timeline"][0]["unknown"] == 207

@@ -11,6 +11,7 @@ from monitor.reports.formatting import (
     ASCII_BLOCKS,
     BLOCKS,
     MAX_SPANS,
+    fit,
     format_count,
     format_latency,
     format_share,
@@ -27,17 +28,20 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALUES = st.lists(st.none() | st.floats(0, 1e12) | st.integers(0, 10**9), max_size=60)
 
 
-@given(VALUES, st.booleans(), st.sampled_from([BLOCKS, ASCII_BLOCKS]))
-def test_a_sparkline_has_one_mark_per_value_and_a_gap_where_there_is_none(values, from_zero, blocks):
-    line = sparkline(values, from_zero=from_zero, blocks=blocks)
+LOWEST = st.sampled_from([None, 0, 0.9])
+
+
+@given(VALUES, LOWEST, st.sampled_from([BLOCKS, ASCII_BLOCKS]))
+def test_a_sparkline_has_one_mark_per_value_and_a_gap_where_there_is_none(values, low, blocks):
+    line = sparkline(values, low=low, blocks=blocks)
     assert len(line) == len(values)
     assert [mark == " " for mark in line] == [value is None for value in values]
     assert set(line) <= {*blocks, " "}
 
 
-@given(VALUES, st.booleans())
-def test_a_larger_value_never_has_a_lower_mark(values, from_zero):
-    line = sparkline(values, from_zero=from_zero)
+@given(VALUES, LOWEST)
+def test_a_larger_value_never_has_a_lower_mark(values, low):
+    line = sparkline(values, low=low)
     known = sorted((value, BLOCKS.index(mark)) for value, mark in zip(values, line, strict=True) if value is not None)
     assert [level for _, level in known] == sorted(level for _, level in known)
 
@@ -54,17 +58,17 @@ def test_the_smallest_value_has_the_lowest_mark_and_the_largest_the_highest(valu
 
 
 @pytest.mark.parametrize(
-    ("values", "from_zero", "line"),
+    ("values", "low", "line"),
     [
-        ([], False, ""),
-        ([None, None], False, "  "),
-        ([0, 0], True, "▁▁"),
-        ([3, 3], False, "██"),
-        ([5, 10], True, "▅█"),
-        ([5, 10], False, "▁█"),
-        ([0, 1, 1000], True, "▁▂█"),
-        ([0.0, 5e-324, 1e300], False, "▁▂█"),
-        ([1, None, 2], False, "▁ █"),
+        ([], None, ""),
+        ([None, None], None, "  "),
+        ([0, 0], 0, "▁▁"),
+        ([3, 3], None, "██"),
+        ([5, 10], 0, "▅█"),
+        ([5, 10], None, "▁█"),
+        ([0, 1, 1000], 0, "▁▂█"),
+        ([0.0, 5e-324, 1e300], None, "▁▂█"),
+        ([1, None, 2], None, "▁ █"),
     ],
     ids=[
         "nothing",
@@ -78,8 +82,36 @@ def test_the_smallest_value_has_the_lowest_mark_and_the_largest_the_highest(valu
         "gap",
     ],
 )
-def test_marks_of_example_values(values, from_zero, line):
-    assert sparkline(values, from_zero=from_zero) == line
+def test_marks_of_example_values(values, low, line):
+    assert sparkline(values, low=low) == line
+
+
+def test_a_scale_with_both_ends_keeps_small_changes_small():
+    assert sparkline([0.906, 0.9061, 0.9059], low=0.9, high=1.0) == "▂▂▂"
+
+
+COLUMNS = {"ITEM": ["x" * 60], "DETAIL": ["d" * 40], "AGE": ["1 h"]}
+
+
+def test_a_table_is_as_wide_as_it_is_where_there_is_no_terminal():
+    assert fit(COLUMNS, width=None, shorten={"DETAIL": 6}).splitlines()[1] == f"{'x' * 60}  {'d' * 40}  1 h"
+
+
+def test_a_table_fits_the_terminal_by_what_may_be_shortened_and_never_by_an_id():
+    line = fit(COLUMNS, width=80, shorten={"DETAIL": 6}).splitlines()[1]
+    assert line == f"{'x' * 60}  {'d' * 12}…  1 h"
+    assert len(line) == 80
+
+
+def test_a_table_that_still_is_too_wide_leaves_columns_out_and_says_which():
+    _, line, note = fit(COLUMNS, width=66, shorten={"DETAIL": 6}, optional=["DETAIL", "AGE"]).splitlines()
+    assert (line, note) == (f"{'x' * 60}  1 h", "Left out for this width: DETAIL")
+    _, line, *note = fit(COLUMNS, width=20, optional=["DETAIL", "AGE"]).splitlines()
+    assert (line, " ".join(" ".join(note).split())) == ("x" * 60, "Left out for this width: DETAIL, AGE")
+
+
+def test_a_word_that_is_longer_than_the_line_stays_whole_as_it_may_be_an_id():
+    assert list(wrap_lines(f"such as: {'x' * 300}, b", indent=4)) == ["    such as:", f"      {'x' * 300},", "      b"]
 
 
 @pytest.mark.parametrize(

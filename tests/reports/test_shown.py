@@ -8,11 +8,12 @@ from reports.samples import INCIDENT, NOW, OPENED, OUTAGE, a_report
 
 from monitor.incidents.decide import Action, Decision, DecisionReason
 from monitor.incidents.evaluate import AppliedDecision, EvaluationResult
+from monitor.incidents.members import Member
 from monitor.incidents.store import IncidentEvent
-from monitor.model import Cause, IncidentState, RunStatus, Silence, Snapshot, SyncReport
+from monitor.model import Cause, IncidentState, ItemState, RunLimits, RunStatus, Silence, Snapshot, SyncReport
 from monitor.reports.formatting import align, format_time
 from monitor.reports.incidents import incident_json, incident_text, incidents_text
-from monitor.reports.runs import history_json, history_text, incomplete_reason, nothing_to_report, run_json, run_text
+from monitor.reports.runs import history_json, history_text, incomplete_reason, run_json, run_text
 from monitor.runs.store import HISTORY_COLUMNS, HistoryRow, ItemChangeGroup
 
 
@@ -62,7 +63,8 @@ def test_a_run_shows_what_changed_what_failed_and_what_is_open():
     report = a_report(
         status=RunStatus.ABORTED,
         abort_reason="outage",
-        snapshot=Snapshot(completed=1, pending=3, unknown=1, stuck=2),
+        snapshot=Snapshot(completed=1, pending=3, unknown=1, stuck=2, checked=4),
+        last_known={None: 1},
         sync=SyncReport(read=9, tracked=5, new=1, removed=2, returned=1, duplicate=1, duplicate_ids=("b",), null=1),
         item_changes=(
             ItemChangeGroup(kind="state", old=None, new="completed", count=1, sample_ids=("a",)),
@@ -80,14 +82,17 @@ def test_a_run_shows_what_changed_what_failed_and_what_is_open():
     assert shown[:checks] == [
         "gloo: run 41, aborted (outage)",
         "Health: 1 completed, 3 pending (2 stuck), 0 failed, 0 not found, 1 unknown",
+        "Last known of the unknown: 1 never answered.",
+        "This run got an answer for 4 of 5 items.",
         "Changed:",
         "  1 item new in the sync log",
         "  2 items left the sync log",
         "  1 item returned to it",
-        "  sync log: 1 row without an id",
-        "  sync log: 1 row with a duplicate id: b",
         "  1 item new → completed: a",
         "  5 items pending → failed: b, c and 3 more",
+        "Sync log:",
+        "  1 row without an id",
+        "  1 row with a duplicate id: b",
         "Failed requests:",
         "  outage: the API is failing or can't be reached (2 × 503, 1 × timeout)",
         "Incidents:",
@@ -98,19 +103,66 @@ def test_a_run_shows_what_changed_what_failed_and_what_is_open():
     ]
 
 
+SLOW = RunLimits(rate_per_s=2.5, rate_source="learned", next_rate_per_s=3.125, rate_wait_s=55.2)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (SLOW, ["learned rate of 2.5 requests/s", "over clean runs; the next run begins with 3.12/s: 55 of 57 s"]),
+        (
+            replace(SLOW, rate_source="stated"),
+            ["2.5 requests/s, our share (check.rate_share) of the limit that the API"],
+        ),
+        (replace(SLOW, rate_source="configured"), ["the configured rate of 2.5 requests/s (check.rate)"]),
+    ],
+    ids=["learned", "stated", "configured"],
+)
+def test_a_run_says_which_rate_made_it_slow(limits, words):
+    text = " ".join(run_text(a_report(limits=limits, duration_s=57.0), now=NOW).split())
+    assert [word for word in words if word not in text] == []
+    assert run_json(a_report(limits=limits, duration_s=57.0))["rate"] == {
+        "per_s": 2.5, "source": limits.rate_source, "waited_s": 55.2, "next_per_s": 3.125, "slowed": True,
+    }  # fmt: skip
+
+
+def test_a_rate_that_did_not_make_a_run_slow_is_not_mentioned():
+    report = a_report(limits=replace(SLOW, rate_wait_s=3.0), duration_s=57.0)
+    assert "rate" not in " ".join(lines(report))
+    assert run_json(report)["rate"]["slowed"] is False
+
+
+def test_a_run_says_that_the_retry_budget_was_used_up():
+    report = a_report(
+        limits=RunLimits(unretried=32), retries=10, snapshot=Snapshot(completed=112, unknown=32, requests=144)
+    )
+    text = " ".join(run_text(report, now=NOW).split())
+    assert "(10 retries in 144 requests; at most 10%, at least 3): 32 failed requests were not repeated" in text
+    assert "max_attempts" in text
+    assert run_json(report)["retry_budget"] == {"retries": 10, "exhausted": True, "not_repeated": 32}
+    assert "retry budget" not in " ".join(lines(a_report()))
+
+
+def test_unknown_items_are_shown_with_what_was_last_known_of_them():
+    report = a_report(snapshot=Snapshot(completed=1, unknown=9), last_known={"failed": 7, "not_found": 1, None: 1})
+    assert lines(report)[2] == "Last known of the unknown: 7 failed, 1 not found, 1 never answered."
+    assert run_json(report)["last_known"] == {"failed": 7, "not_found": 1, "never_answered": 1}
+
+
 @pytest.mark.parametrize(
     ("sync", "sentence"),
     [
-        (SyncReport(), "  the sync log is empty"),
-        (SyncReport(read=3, null=3), "  the sync log holds no usable id"),
-        (SyncReport(read=2, tracked=1, blank=1), "  sync log: 1 row with a blank id"),
+        (SyncReport(), "  it is empty"),
+        (SyncReport(read=3, null=3), "  it holds no usable id"),
+        (SyncReport(read=2, tracked=1, blank=1), "  1 row with a blank id"),
+        (SyncReport(read=3, tracked=1, unusable=2, unusable_ids=("x…",)), "  2 rows with an id that can't be used: x…"),
         (
-            SyncReport(read=3, tracked=1, unusable=2, unusable_ids=("x…",)),
-            "  sync log: 2 rows with an id that can't be used: x…",
+            SyncReport(read=9, tracked=1, duplicate=12, duplicate_ids=tuple("abcde")),
+            "  12 rows with a duplicate id: a, b, c, d, e and 7 more",
         ),
-        (SyncReport(read=1, tracked=1, future=1), "  sync log: 1 row with an upload time in the future (not used)"),
+        (SyncReport(read=1, tracked=1, future=1), "  1 row with an upload time in the future (not used)"),
     ],
-    ids=["empty", "no-usable-id", "blank", "unusable", "future"],
+    ids=["empty", "no-usable-id", "blank", "unusable", "sampled", "future"],
 )
 def test_problems_of_the_sync_log_are_shown(sync, sentence):
     assert sentence in lines(a_report(sync=sync))
@@ -152,21 +204,6 @@ def test_an_incomplete_run_gives_the_reason_in_one_sentence(changes, parts):
 
 def test_a_complete_run_has_no_reason():
     assert incomplete_reason(a_report(open_incidents=(INCIDENT,))) is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "well"),
-    [
-        ({}, True),
-        ({"evaluation": EvaluationResult(changes=(change(Action.CONTINUE, DecisionReason.STILL_OPEN),))}, True),
-        ({"open_incidents": (INCIDENT,)}, False),
-        ({"evaluation": EvaluationResult(changes=(change(Action.RESOLVE, DecisionReason.CLEAN_RUNS),))}, False),
-        ({"status": RunStatus.PARTIAL, "abort_reason": "deadline"}, False),
-    ],
-    ids=["complete", "nothing-to-report", "open-incident", "just-resolved", "partial"],
-)
-def test_a_cron_job_is_silent_only_when_all_is_well(changes, well):
-    assert nothing_to_report(a_report(**changes)) is well
 
 
 def test_a_run_as_json_has_numbers_and_incidents_without_api_messages():
@@ -211,12 +248,26 @@ def test_the_history_is_one_line_per_snapshot():
     ]  # fmt: skip
 
 
+def test_a_history_that_is_cut_says_how_much_is_left():
+    assert history_text([ROW], total=9).splitlines()[-1] == "and 8 more: --limit 9 shows all"
+
+
+def test_on_a_narrow_terminal_the_history_leaves_out_columns_and_says_which():
+    heading, _, *left_out = history_text([ROW], width=80).splitlines()
+    assert max(map(len, history_text([ROW], width=80).splitlines())) <= 80
+    assert "PENDING" in " ".join(left_out)
+    assert [name in heading for name in ("RUN", "STATUS", "COMPLETED", "UNKNOWN")] == [True] * 4
+    assert history_text([ROW], width=300) == history_text([ROW])
+
+
 def test_an_empty_history_says_how_to_get_one():
     assert history_text([]) == "No history yet: run `ingestion-monitor check` first."
 
 
 def test_the_history_as_json_has_every_column_of_the_view():
-    (value,) = history_json([ROW])
+    listed = history_json([ROW], total=9)
+    (value,) = listed["runs"]
+    assert (listed["total"], listed["shown"]) == (9, 1)
     assert tuple(value) == HISTORY_COLUMNS
     assert (value["total"], value["unknown"]) == (3, 2)
     assert (value["started_at"], value["status"]) == ("2026-03-01T03:10:00+00:00", "aborted")
@@ -239,7 +290,12 @@ def test_an_incident_is_shown_with_evidence_items_and_events():
     resolved = replace(INCIDENT, state=IncidentState.RESOLVED, resolved_at=NOW, evidence=seen, channels=())
     events = [IncidentEvent(at=OPENED, kind="opened", reason="evidence", run_id=1, data={}),
               IncidentEvent(at=NOW, kind="resolved", reason="by hand", run_id=None, data={})]  # fmt: skip
-    members = [("doc-1", "FAILED", OPENED), ("doc-2", None, None)]
+    members = [
+        Member(
+            item_id="doc-1", group=None, state=ItemState.UNKNOWN, known_state="failed", stage="FAILED", since=OPENED
+        ),
+        Member(item_id="doc-2", group=None, state=ItemState.UNKNOWN, known_state=None, stage=None, since=None),
+    ]
     text = incident_text(resolved, events=events, members=members, now=NOW)
     for line in (
         "Incident 7: gloo: 2 documents failed to ingest",
@@ -251,15 +307,24 @@ def test_an_incident_is_shown_with_evidence_items_and_events():
         "  answers    2 × 503, 1 × timeout",
         "  code       GATEWAY_TIMEOUT",
         "  API says   upstream is slow",
-        "  sample ids doc-1",
+        "  sample ids doc-1 and 2 more",
         "  requests   req_1",
         "Items (2):",
-        "  doc-1  FAILED  since 2026-03-01 03:10:00",
-        "  doc-2  -  since -",
+        "  ITEM   STATE    LAST KNOWN  STAGE   SINCE (UTC)          FOR",
+        "  doc-1  unknown  failed      FAILED  2026-03-01 03:10:00  2 h 30 min",
+        "  doc-2  unknown  -           -       -                    -",
         "  2026-03-01 03:10:00  opened: evidence (run 1)",
         "  2026-03-01 05:40:00  resolved: by hand",
     ):
         assert line in text.splitlines()
+
+
+def test_an_incident_whose_items_are_cut_says_how_many_are_left():
+    (first,) = [
+        Member(item_id="doc-1", group=None, state=ItemState.FAILED, known_state="failed", stage=None, since=NOW)
+    ]
+    text = incident_text(replace(INCIDENT, member_count=90), events=[], members=[first], now=NOW)
+    assert "  and 89 more: --limit 90 shows all" in text.splitlines()
 
 
 def test_an_item_incident_has_no_answers():

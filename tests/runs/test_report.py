@@ -1,5 +1,7 @@
 """Log events of a run: the incidents that it changed."""
 
+from datetime import timedelta
+
 import structlog
 from support.observed import events
 
@@ -43,3 +45,18 @@ def test_log_events_of_a_run_name_its_target(small_world):
     (event,) = events(small_world.cli("check", "--quiet", "--log-level", "info").stderr, "incident_changed")
     assert (event["integration"], event["change"]) == ("gloo", "resolve")
     assert event["run_id"] == 2
+
+
+def test_a_missing_item_that_is_known_is_no_failed_request_in_later_logs(small_world):
+    small_world.track(2)
+    small_world.record("00000000-0000-4000-8000-000000000001", uploaded_at=small_world.clock() - timedelta(hours=1))
+
+    def failed():
+        with structlog.testing.capture_logs() as logged:
+            small_world.run()
+        return [each["http_status"] for each in logged if each["event"] == "requests_failed"]
+
+    assert failed() == [404]
+    assert failed() == []
+    small_world.sandbox.add_fault(path="/engine", status=418)
+    assert failed() == [418]

@@ -296,3 +296,28 @@ def test_a_completed_item_with_an_unknown_outcome_is_not_unfinished(engine, list
     with reading(engine) as conn:
         assert worklist.count_due(conn, target=TARGET, recheck=1) == 1
     assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=1)) == [["a"]]
+
+
+def test_members_of_open_incidents_come_first_up_to_a_bound_and_each_only_once(engine, listed):
+    listed("a", "b", "c", "d", "e")
+    outcomes(engine, 1, dict.fromkeys("ce", ItemState.FAILED))
+    with writing(engine) as conn:
+        conn.execute(update(items).where(items.c.item_id.in_(["c", "e"])).values(incident_id=7))
+
+    def due(members):
+        return ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=0, members=members))
+
+    assert due(9) == [["c", "e"], ["a", "b", "d"]]
+    assert due(1) == [["c"], ["a", "b", "d", "e"]]
+    assert due(0) == [["a", "b", "d", "c", "e"]]
+
+
+def test_unknown_items_are_counted_by_what_was_last_known_of_them(engine, listed):
+    listed("a", "b", "c", "new")
+    outcomes(engine, 1, {"a": ItemState.FAILED, "b": ItemState.FAILED, "c": ItemState.COMPLETED})
+    with writing(engine) as conn:
+        conn.execute(update(items).where(items.c.item_id != "b").values(state="unknown"))
+    with reading(engine) as conn:
+        counts = worklist.count_last_known(conn, target=TARGET)
+        assert counts == {"completed": 1, "failed": 1, None: 1}
+        assert worklist.count_last_known(conn, target="another") == {}

@@ -9,7 +9,7 @@ from monitor.cli.doctor.locations import SettingLocation, SettingLocations
 from monitor.config import Config
 from monitor.config.fields import did_you_mean, format_choices
 from monitor.incidents.silences import format_matchers, matches_everything
-from monitor.model import Cause, ChannelState, Incident, LearnedLimits, Silence
+from monitor.model import Cause, ChannelState, Incident, LearnedLimits, Silence, Snapshot
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import channel_target, display_name, what_to_check
 from monitor.reports.notification_queries import Undelivered
@@ -17,8 +17,15 @@ from monitor.reports.notification_queries import Undelivered
 _MAX_CODE_LENGTH = 60
 
 
-def check_throttles(learned: LearnedLimits | None, *, now: datetime, at: SettingLocation) -> Iterator[Finding]:
-    """Warnings about a Retry-After that is still running, and an open circuit breaker, as earlier runs learned."""
+_SLOW_RUN_S, _SLOW_SHARE = 5.0, 0.5
+
+
+def check_throttles(
+    learned: LearnedLimits | None, *, now: datetime, at: SettingLocation, last: Snapshot | None = None
+) -> Iterator[Finding]:
+    """Warnings about a Retry-After that is still running, an open circuit breaker, and a learned rate that made the
+    `last` run slow, as earlier runs learned; a rate that did not is mentioned.
+    """
     if learned is None:
         return
     if learned.not_before is not None and learned.not_before > now:
@@ -29,6 +36,17 @@ def check_throttles(learned: LearnedLimits | None, *, now: datetime, at: Setting
             "the next run sends one request, and continues if it is answered."
         )
         yield Finding(part="breaker", level=Level.WARNING, message=message)
+    if learned.rate_per_s is not None:
+        yield _rate_finding(learned.rate_per_s, last, at)
+
+
+def _rate_finding(rate_per_s: float, last: Snapshot | None, at: SettingLocation) -> Finding:
+    known = f"earlier runs learned a rate of {rate_per_s:.3g} requests/s"
+    if last is None or last.duration_s < _SLOW_RUN_S or last.requests / rate_per_s < _SLOW_SHARE * last.duration_s:
+        return Finding(part="rate", level=Level.OK, message=f"{known}; it rises by itself over clean runs.")
+    slow = f"so the last run took {last.duration_s:.0f} s for {last.requests} requests"
+    remedy = "it rises by itself over clean runs; ask the provider for a higher limit, or set check.rate_share"
+    return finding_at(at, "rate", Level.WARNING, f"{known}, {slow}.", remedy)
 
 
 def _backoff_finding(learned: LearnedLimits, until: datetime, at: SettingLocation) -> Finding:

@@ -32,6 +32,7 @@ from monitor.model import LearnedLimits, Silence
 from monitor.notifications import channel_state
 from monitor.providers import Provider
 from monitor.reports.notification_queries import undelivered
+from monitor.runs import store as run_store
 from monitor.runs import throttle_store
 
 _T = TypeVar("_T")
@@ -107,9 +108,12 @@ class Doctor:
             yield log_unreadable(error, target, locations, row)
         if sample.ids:
             id_column = locations.of("targets", row, "sync_log", "id_column") if target.sync_log else None
-            yield check_ids(sample, provider, id_column)
+            yield check_ids(sample, provider, target, id_column)
         for finding in delivery.check_throttles(
-            self._inherited_limits(target), now=utcnow(), at=locations.of("targets", row, "check")
+            self._inherited_limits(target),
+            now=utcnow(),
+            at=locations.of("targets", row, "check"),
+            last=self._read(lambda conn: run_store.last_snapshot(conn, target.name)),
         ):
             yield finding
         async for finding in _api(target, provider, sample, row, locations):

@@ -83,14 +83,17 @@ def check_log(
     return finding_at(at, _PART, level, f"{start}, {format_items(len(sample.ids))}{irregular_text}.")
 
 
-def check_ids(sample: LogSample, provider: Provider, at: SettingLocation | None) -> Finding:
+def check_ids(sample: LogSample, provider: Provider, target: TargetConfig, at: SettingLocation | None) -> Finding:
     """Whether the API could accept the ids; no request is sent for others. `at`: None for the built-in log."""
     bad_ids = [item_id for item_id in sample.ids if not provider.valid_id(item_id)]
+    pattern = target.item.id_pattern if target.item else None
     if not bad_ids:
         message = f"{format_items(len(sample.ids))}, each with an id that {provider.name} can accept."
         return finding_at(at, "ids", Level.OK, message)
-    shown = ", ".join(_shorten(item_id) for item_id in bad_ids[:SAMPLE])
-    message = f"{len(bad_ids)} of {len(sample.ids)} can't be ids of {provider.name}, such as {shown}."
+    more = f" and {len(bad_ids) - SAMPLE} more" if len(bad_ids) > SAMPLE else ""
+    shown = ", ".join(bad_ids[:SAMPLE]) + more
+    rule = f", which have the form {pattern}" if pattern else ""
+    message = f"{len(bad_ids)} of {len(sample.ids)} can't be ids of target {target.name}{rule}, such as {shown}."
     level = Level.PROBLEM if len(bad_ids) == len(sample.ids) else Level.WARNING
     built_in = "remove them with `items remove`, and check the --id-column of `items import`"
     remedy = "does the pipeline record the ids that the API returned?" if at else built_in
@@ -121,7 +124,3 @@ def _setting(sentence: str, log: SyncLogConfig) -> str:
 
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
-
-
-def _shorten(item_id: str) -> str:
-    return item_id if len(item_id) <= 40 else f"{item_id[:39]}…"

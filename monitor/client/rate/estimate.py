@@ -24,6 +24,8 @@ _MAX_OVER_SUSTAINED = 1.25
 _CURVATURE = 0.2
 _MAX_PROGRESS = 10.0
 _NEAR_PLATEAU = 0.9
+_CLEAN_RUN_FACTOR = 1.25
+_MAX_LEARNED_PER_S = 10_000.0
 
 
 class CubicProbe:
@@ -41,7 +43,17 @@ class CubicProbe:
         self._in_flight_before = 0
         self._counted_s = self._start_s = -math.inf
         self._counted = self._accepted = 0
-        self._measured_per_s = 0.0
+        self._measured_per_s = self._fastest_per_s = 0.0
+        self._was_accepted = self._was_refused = False
+
+    @property
+    def learned_per_s(self) -> float | None:
+        """The plateau for a later run to begin with. One without a refusal raises it by a quarter, or to what it saw
+        accepted, so that a limit that was lifted is found out by and by.
+        """
+        if self.plateau_per_s is None or self._was_refused or not self._was_accepted:
+            return self.plateau_per_s
+        return max(min(_CLEAN_RUN_FACTOR * self.plateau_per_s, _MAX_LEARNED_PER_S), self._fastest_per_s)
 
     def per_s(self, now_s: float) -> float | None:
         """Requests per second (≥ 1, unless less was learned) that may start; None: no limit was met."""
@@ -59,9 +71,11 @@ class CubicProbe:
         """A request was accepted."""
         if now_s - self._counted_s >= 1.0:
             self._measured_per_s = self._counted / (now_s - self._counted_s)
+            self._fastest_per_s = max(self._fastest_per_s, self._measured_per_s)
             self._counted_s, self._counted = now_s, 0
             if self._start_s == -math.inf:
                 self._start_s = now_s
+        self._was_accepted = True
         self._counted += 1
         self._accepted += 1
         if self._in_flight_before:
@@ -71,6 +85,7 @@ class CubicProbe:
 
     def refused(self, now_s: float) -> None:
         """A request was refused."""
+        self._was_refused = True
         if self._in_flight_before:
             self._in_flight_before -= 1
         elif not self._limited:

@@ -14,6 +14,7 @@ A token bucket whose rate and depth change as more is learned. Pure: instants ar
 import math
 from bisect import bisect_right
 from collections import deque
+from enum import StrEnum
 
 from monitor.client.rate.estimate import CapacityEstimator, CubicProbe
 from monitor.client.rate.headers import RateLimitHeaders
@@ -24,6 +25,16 @@ _MIN_WAIT_S = 1e-4
 _MAX_THROTTLED_GAP_S = 1.0
 _MAX_START_TIMES = 2048
 """Start times that are kept: more than requests are ever in flight."""
+
+
+class RateSource(StrEnum):
+    """Where the rate comes from that bounds a run."""
+
+    CONFIGURED = "configured"
+    STATED = "stated"
+    """Our share of the limit that the API states in its replies."""
+    LEARNED = "learned"
+    """From refusals, of this run or an earlier one."""
 
 
 class RateLimiter:
@@ -51,6 +62,26 @@ class RateLimiter:
         if self._capacity.known and self._capacity.per_s is not None:
             return self._capacity.per_s
         return 1 / self._announced_gap_s if self._announced_gap_s else self._probe.plateau_per_s
+
+    @property
+    def ceiling_per_s(self) -> float | None:
+        """The configured ceiling."""
+        return 1 / self._ceiling_gap_s if self._ceiling_gap_s else None
+
+    @property
+    def learned_per_s(self) -> float | None:
+        """The `per_s` for a later run to begin with: higher than ours if no request was refused."""
+        stated = self._announced_gap_s or (self._capacity.known and self._capacity.per_s is not None)
+        return self.per_s if stated else self._probe.learned_per_s
+
+    @property
+    def source(self) -> RateSource:
+        """What bounds the rate now."""
+        learned = self.per_s
+        if self._ceiling_gap_s and (learned is None or learned * self._ceiling_gap_s >= 1):
+            return RateSource.CONFIGURED
+        stated = self._announced_gap_s or (self._capacity.known and self._capacity.per_s is not None)
+        return RateSource.STATED if stated else RateSource.LEARNED
 
     def set_throttle_factor(self, factor: float) -> None:
         """Limits requests to a share (above 0, at most 1) of the configured or learned rate; replaces an earlier

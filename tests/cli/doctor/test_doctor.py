@@ -299,7 +299,7 @@ def test_ids_that_the_api_cannot_accept_are_a_problem(small_world):
     findings = examined(small_world)
     ids = only(findings, "ids")
     assert (ids.level, ids.setting) == (Level.PROBLEM, "targets.gloo.sync_log.id_column")
-    assert ids.message == f"2 of 2 can't be ids of gloo, such as report-1.pdf, {'x' * 39}…."
+    assert ids.message == f"2 of 2 can't be ids of target gloo, such as report-1.pdf, {'x' * 80}."
     assert only(findings, "item").level is Level.NOT_TRIED
     assert small_world.sandbox.requests("items") == 0
 

@@ -5,7 +5,7 @@ import pytest
 from monitor.cli.doctor import delivery
 from monitor.cli.doctor.findings import Level
 from monitor.cli.doctor.locations import SettingLocation
-from monitor.model import LearnedLimits
+from monitor.model import LearnedLimits, Snapshot
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -23,9 +23,9 @@ def findings(learned):
         LearnedLimits(at=NOW),
         LearnedLimits(at=NOW - 2 * HOUR, not_before=NOW - HOUR, status=429, code="SLOW_DOWN"),
         LearnedLimits(at=NOW - HOUR, not_before=NOW, status=503),
-        LearnedLimits(at=NOW, rate_per_s=1.0, concurrency=1.0),
+        LearnedLimits(at=NOW, concurrency=1.0),
     ],
-    ids=["never asked", "all is well", "a wait in the past", "a wait that ends now", "a rate limit"],
+    ids=["never asked", "all is well", "a wait in the past", "a wait that ends now", "a concurrency limit"],
 )
 def test_limits_that_stop_nothing_have_no_finding(learned):
     assert findings(learned) == []
@@ -64,3 +64,20 @@ def test_a_service_that_was_down_is_a_warning_with_what_the_next_run_does():
         "the API was down at the end of the last run (2026-03-01 11:00:00 UTC): "
         "the next run sends one request, and continues if it is answered."
     )
+
+
+LAST_RUNS = {
+    "slow because of it": (Snapshot(completed=140, requests=140, duration_s=57.0), Level.WARNING),
+    "slow for another reason": (Snapshot(completed=14, requests=14, duration_s=57.0), Level.OK),
+    "fast": (Snapshot(completed=4, requests=4, duration_s=1.6), Level.OK),
+    "none yet": (None, Level.OK),
+}
+
+
+@pytest.mark.parametrize(("last", "level"), LAST_RUNS.values(), ids=LAST_RUNS)
+def test_a_learned_rate_is_named_and_a_warning_if_it_made_the_last_run_slow(last, level):
+    (finding,) = delivery.check_throttles(LearnedLimits(at=NOW, rate_per_s=2.5), now=NOW, at=AT, last=last)
+    assert (finding.part, finding.level) == ("rate", level)
+    assert "a rate of 2.5 requests/s" in finding.message
+    assert ("took 57 s for 140 requests" in finding.message) is (level is Level.WARNING)
+    assert "over clean runs" in finding.message + finding.remedy
