@@ -45,9 +45,11 @@ def listing(
     return [NotificationRow(**{**row, "message": msgspec.convert(row["message"], Message)}) for row in rows]
 
 
-def count_notifications(conn: Connection, *, statuses: Collection[str], channel: str | None = None) -> int:
-    """The number of notifications with these statuses, to one channel or to all (None)."""
-    query = select(func.count()).select_from(notifications).where(notifications.c.status.in_(list(statuses)))
+def count_notifications(conn: Connection, *, statuses: Collection[str] | None, channel: str | None = None) -> int:
+    """The number of notifications that `listing` would have without a limit."""
+    query = select(func.count()).select_from(notifications)
+    if statuses is not None:
+        query = query.where(notifications.c.status.in_(list(statuses)))
     if channel is not None:
         query = query.where(notifications.c.channel == channel)
     return conn.execute(query).scalar_one()
