@@ -106,7 +106,7 @@ def fill(build: Build, runs: int, years: int) -> float:
         all_targets.fill(conn)
         for index in indexes:
             conn.exec_driver_sql(index)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+    with writing(engine) as conn:
         analyse(conn)
     engine.dispose()
     return time.monotonic() - began_s

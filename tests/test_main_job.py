@@ -322,7 +322,7 @@ def test_an_empty_sync_log_resolves_nothing(world):
         report = world.run()
     assert report.snapshot.total == 3, "none is taken for removed"
     assert set(causes(report)) == {Cause.ITEMS_FAILED, Cause.SYNC_LOG_EMPTY}
-    assert "the sync log is empty; its 3 items stay tracked" in run_text(report, now=world.clock())
+    assert "it is empty; its 3 items stay tracked" in run_text(report, now=world.clock())
 
 
 def test_an_unreadable_sync_log_makes_a_failed_run_without_a_snapshot(world):

@@ -17,9 +17,11 @@ def history(config: ConfigPath = None, target: TargetName = None, limit: Limit =
     with open_app(loaded) as app:
         require_known_target(app, target)
         with reading(app.engine) as conn:
-            rows = run_store.history(conn, target=target, limit=limit)
-            # counted only if there may be more: a year of runs is half a million
-            total = run_store.count_snapshots(conn, target=target) if len(rows) == limit else len(rows)
+            rows = run_store.history(conn, target=target, limit=limit + 1)
+            total = len(rows)
+            if total > limit:
+                total = max(total, run_store.count_snapshots(conn, target=target))
+    rows = rows[:limit]
     if as_json:
         print_json(history_json(rows, total=total))
     else:

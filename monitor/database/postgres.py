@@ -73,7 +73,10 @@ def postgres_engine(
     def begin_transaction(conn: Connection) -> None:
         # with the settings in one message: a transaction costs no further round trip
         access = " READ ONLY" if conn.get_execution_options().get("postgresql_readonly") else ""
-        conn.exec_driver_sql(f"BEGIN ISOLATION LEVEL READ COMMITTED{access}; {settle}")
+        conn.exec_driver_sql(
+            f"BEGIN ISOLATION LEVEL READ COMMITTED{access}; {settle}",
+            execution_options={"stream_results": False, "yield_per": None},  # whatever the first query wants
+        )
 
     return engine
 

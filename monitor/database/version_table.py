@@ -31,7 +31,8 @@ def read_version(conn: Connection, known: frozenset[str]) -> StoredVersion:
     Tables in other schemas of the search_path are another program's business.
     """
     catalog = inspect(conn)
-    schema = catalog.default_schema_name
+    # with a schema, SQLAlchemy reads the file's name on SQLite, which need not be UTF-8
+    schema = None if conn.dialect.name == "sqlite" else catalog.default_schema_name
     if catalog.has_table(VERSION_TABLE, schema=schema):
         return StoredVersion(revision=_revision(conn, VERSION_TABLE))
     if not catalog.has_table(FORMER_TABLE, schema=schema):

@@ -135,10 +135,13 @@ def _finished_runs(
     conn: Connection, target: str, statuses: Iterable[RunStatus], since: datetime, at_least: int
 ) -> Sequence[RowMapping]:
     statuses = sorted(statuses)
-    at_most = at_least + (_DEAD_PROCESSES if RunStatus.CRASHED in statuses else 0)
+    at_most = at_least
     finished = select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered, runs.c.accepted).where(
-        runs.c.finished_at.is_not(None), or_(runs.c.status != RunStatus.CRASHED.value, ended_unforeseen())
+        runs.c.finished_at.is_not(None)
     )
+    if RunStatus.CRASHED in statuses:
+        at_most += _DEAD_PROCESSES
+        finished = finished.where(or_(runs.c.status != RunStatus.CRASHED.value, ended_unforeseen()))
     # by the index on starts: there is none on ends
     in_window = finished.where(
         runs.c.target == target,
@@ -362,7 +365,7 @@ def count_incidents(conn: Connection, *, target: str | None = None, open_only: b
     if target is not None:
         query = query.where(incidents.c.target == target)
     if open_only:
-        query = query.where(incidents.c.state != IncidentState.RESOLVED.value)
+        query = query.where(*is_open())
     return conn.execute(query).scalar_one()
 
 

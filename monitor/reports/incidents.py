@@ -80,7 +80,7 @@ def incident_text(
     """Everything about one incident, for the person who handles it; `members` may be only the first of its items."""
     lines = [*_incident_facts(incident, now), *_no_message_lines(incident, silences), *_evidence_lines(incident)]
     lines += ["What to check:"]
-    lines += [row for check in what_to_check(incident.cause) for row in wrap_lines(f"- {check}", indent=2)]
+    lines += [row for check in _checks(incident) for row in wrap_lines(f"- {check}", indent=2)]
     lines += ["For your users:", *wrap_lines(_safe_message(incident), indent=2, hang=0)]
     lines += _member_lines(incident, members, now, width)
     lines.append("What happened (UTC):")

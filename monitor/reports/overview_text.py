@@ -321,7 +321,7 @@ def _incident(incident: Incident, overview: Overview, style: Style) -> Iterator[
         yield from wrap_lines(sentence, indent=5)
     if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # stuck items have a list of their own
         yield from wrap_lines(f"such as {_ids(incident.member_ids, incident.member_count)}", indent=5)
-    yield from wrap_lines(f"check: {what_to_check(incident.cause)[0]}", indent=5)
+    yield from wrap_lines(f"check: {what_to_check(incident.cause, accepted=incident.accepted)[0]}", indent=5)
 
 
 def _ids(ids: Sequence[str], count: int) -> str:

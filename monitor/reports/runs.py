@@ -26,7 +26,7 @@ from monitor.reports.formatting import cut_list, fit, format_time, json_values, 
 from monitor.reports.incidents import incident_json
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
-from monitor.runs.store import HistoryRow, ItemChangeGroup
+from monitor.runs.store import COUNTED_SNAPSHOTS, HistoryRow, ItemChangeGroup
 from monitor.runs.strategy import Approach, ApproachReason, Strategy
 
 
@@ -51,12 +51,15 @@ def history_text(rows: Sequence[HistoryRow], *, total: int | None = None, width:
     optional = [*same, *zeros, "SECONDS", "REQUESTS", "STUCK"]
     table = fit(columns, width=width, shorten={"STATUS": 10}, optional=optional)
     more = 0 if total is None else total - len(rows)
+    if total is not None and total >= COUNTED_SNAPSHOTS and more > 0:
+        return f"{table}\nand {more} or more: --limit N shows N"
     return f"{table}\nand {more} more: --limit {total} shows all" if more > 0 else table
 
 
 def history_json(rows: Sequence[HistoryRow], *, total: int | None = None) -> dict[str, Any]:
-    """The rows as JSON values, with the columns of the view `history`, and how many there are."""
-    return cut_list("runs", [json_values(row.columns()) for row in rows], total=total)
+    """The rows as JSON values, with the columns of the view `history`, and how many there are, or at least are."""
+    found = cut_list("runs", [json_values(row.columns()) for row in rows], total=total)
+    return {"total_is_minimum": found["total"] > len(rows) and found["total"] >= COUNTED_SNAPSHOTS, **found}
 
 
 NAMED = 3

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine
 from monitor.database import leases
 from monitor.database.engine import limit_idle_transaction, reading, writing
 from monitor.database.retry import run_with_retry, with_retry
+from monitor.database.urls import location_of
 from monitor.errors import MonitorError, RunAlreadyExecutedError, StoreError, SyncLogError
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import order_probe_candidates, probe_for
@@ -180,7 +181,7 @@ class Run:
     async def _sync_in_time(self, context: RunContext) -> SyncReport:
         """Copies the sync log, until the deadline. Raises SyncLogError if it can't be read to its end by then."""
         self._limit.step = "the sync log"
-        key = (self._job.engine.url, self._job.target)
+        key = (location_of(self._job.engine.url), self._job.target)
         try:
             async with asyncio.timeout(self._limit.deadline_s + DEADLINE_GRACE_S - time.monotonic()):
                 return await run_in_sync_log_pool(lambda: self._sync(context), key=key)

@@ -96,13 +96,23 @@ def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int)
 def choose_first_items(conn: Connection, *, target: str, item_ids: Sequence[str], count: int) -> tuple[str, ...]:
     """Chooses `count` (> 0) of the given items, evenly spread, to begin a run with.
 
-    Items that the last run saw completed are preferred, so that a few items that always fail do not come first.
+    Items that the last run saw completed are preferred, so that a few items that always fail do not come first. If
+    there are none, those that the last run did not ask about: else one of these few could delay the end of an outage.
     """
     healthy: set[str] = set()
+    asked: dict[str, int] = {}
     for chunk in in_chunks(item_ids):
-        query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(chunk))
-        healthy.update(conn.execute(query.where(items.c.state == ItemState.COMPLETED.value)).scalars())
-    choice = [item_id for item_id in item_ids if item_id in healthy] or list(item_ids)
+        query = select(items.c.item_id, items.c.state, items.c.asked_run_id)
+        for row in conn.execute(query.where(items.c.target == target, items.c.item_id.in_(chunk))):
+            asked[row.item_id] = row.asked_run_id
+            if row.state == ItemState.COMPLETED.value:
+                healthy.add(row.item_id)
+    newest = max(asked.values(), default=0)
+    choice = (
+        [item_id for item_id in item_ids if item_id in healthy]
+        or [item_id for item_id in item_ids if asked.get(item_id) != newest]
+        or list(item_ids)
+    )
     return tuple(choice[:: max(1, len(choice) // count)][:count])
 
 

@@ -82,12 +82,22 @@ def test_an_unreachable_api(small_world):
         ({"path": "/oauth2", "status": 503}, "the API is failing or can't be reached"),
         ({"path": "/oauth2", "close": True}, "the API is failing or can't be reached"),
         ({"path": "/oauth2", "status": 400, "body": {"error": "invalid_client"}}, "the API rejects the credentials"),
-        ({"path": "/oauth2", "status": 403, "body": "<html>no</html>"}, "the API rejects the credentials"),
+        ({"path": "/oauth2", "status": 403, "body": {"error": "access_denied"}}, "the API rejects the credentials"),
+        ({"path": "/oauth2", "status": 403, "body": "<html>no</html>"}, "the API's responses can't be read"),
         ({"path": "/engine", "status": 502, "body": "<html>bad gateway</html>"}, "the API is failing"),
         ({"path": "/engine", "status": 403, "body": {"code": "forbidden"}}, "the API denies access"),
         ({"path": "/engine", "status": 402}, "the plan's spending limit is reached"),
     ],
-    ids=["token-503", "token-dropped", "token-400", "token-403", "gateway-502", "all-403", "spending-402"],
+    ids=[
+        "token-503",
+        "token-dropped",
+        "token-400",
+        "token-403",
+        "token-gateway-403",
+        "gateway-502",
+        "all-403",
+        "spending-402",
+    ],
 )
 def test_an_api_that_fails_or_refuses(here, small_world, fault, words):
     small_world.configure(check="max_attempts = 1")

@@ -15,6 +15,8 @@ from monitor.web import database_probe
 SHORT, LONG = 300, 3_000
 EVERY_S = 600
 """Two days of runs are longer than anything that a rule or a report looks back."""
+TOTAL = "SELECT count(*) AS count_1 FROM "
+"""The `total` of a list: index entries are counted, and those of snapshots only up to a bound."""
 MORE = '[schedule]\nevery = "1m"\n\n[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 
 
@@ -36,7 +38,7 @@ def fill(world, *, runs, first_id, end, status):
         Years(
             targets=("gloo",), runs=runs, every_s=EVERY_S, end=end, status=status, first_id=first_id, message=message
         ).fill(conn)
-    with world.app.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+    with writing(world.app.engine) as conn:
         analyse(conn)
 
 
@@ -88,6 +90,6 @@ def test_no_statement_reads_more_when_the_history_is_ten_times_as_long(watched, 
     long = work(watched, operate(watched, here))
     allowed = 2_000 if database_kind == "sqlite" else 200
     grown = {shape: (short.get(shape, 0), cost) for shape, cost in long.items()
-             if cost > short.get(shape, 0) * 1.5 + allowed}  # fmt: skip
+             if cost > short.get(shape, 0) * 1.5 + allowed and not shape.startswith(TOTAL)}  # fmt: skip
     assert not grown, "\n".join(f"{before} → {after}: {shape}" for shape, (before, after) in grown.items())
     assert len(long) > 60

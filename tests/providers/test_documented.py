@@ -243,7 +243,7 @@ class LinkingAway(documented.MyEngine):
 
 
 ASTRAY = {
-    "in a circle": (Circling, [('total = "meta.total"\n', "")], 2),
+    "in a circle": (Circling, [('total = "meta.total"\n', "")], 4),  # after three in a row that only repeat
     "to another host": (LinkingAway, [('by = "number" ', 'by = "link"   '), ('total = "meta.total"\n', "")], 1),
 }
 

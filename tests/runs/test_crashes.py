@@ -19,7 +19,7 @@ from monitor.web.database_probe import read
 CANARY = "canary-of-the-user"
 
 
-def broken():
+def broken(*_):
     """A sync log that ends in a defect, whose text holds the user's data."""
     raise ZeroDivisionError(CANARY)
     yield
@@ -128,8 +128,8 @@ def two_targets(world):
 class FirstIsBroken(App):
     """Where a target's run, or already its set-up, meets an error that nobody foresaw."""
 
-    def read_log(self, target):
-        return broken() if target.name == "gloo" else super().read_log(target)
+    def read_log(self, target, **limits):
+        return broken() if target.name == "gloo" else super().read_log(target, **limits)
 
 
 class FirstCannotBeBuilt(App):

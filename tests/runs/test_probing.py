@@ -133,10 +133,10 @@ def test_after_another_failure_of_the_probe_the_run_continues(world):
 @pytest.mark.parametrize("strategy", ["items", "list"])
 def test_without_tracked_items_nothing_is_sent(world, strategy):
     world.configure(auth=world.key_auth, strategy=strategy)
-    world.track(8)
+    ids = world.track(8)
     world.sandbox.add_fault(path="/engine", status=401)
     opened(world, Cause.UNAUTHORIZED)
-    world.log("DELETE FROM sync_log")
+    assert world.cli("items", "ignore", *ids, "--reason", "moved").returncode == 0
     counts, report = sent(world, world.run)
     assert counts == (0, 0, 0)
     assert (report.status, report.probed_for) == (RunStatus.COMPLETE, None)

@@ -29,6 +29,7 @@ async def test_a_message_becomes_one_event_with_all_its_fields():
             "cause": "unauthorized",
             "severity": "critical",
             "team": "credentials",
+            "also_teams": [],
             "title": "gloo-prod: the API rejects the credentials",
             "what_to_check": ["key rotation", "deployment configuration", "revoked keys"],
             "safe_message": SAFE_MESSAGES[Cause.UNAUTHORIZED],
