@@ -4,6 +4,7 @@ Until schema 0005 it was called `alembic_version`; such a table is taken over on
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, select
 
@@ -58,7 +59,9 @@ def _revision(conn: Connection, table: str) -> str | None:
     return conn.scalar(select(_table(table).c.version_num))
 
 
+@cache
 def _table(name: str) -> Table:
-    # as Alembic creates it; the name of the constraint must not stand in the way of another program's table
+    # Cached, since SQLAlchemy's caches would keep each table that is made. It is as Alembic creates it, except for the
+    # name of the constraint, which must not stand in the way of another program's table.
     column = Column("version_num", String(32), nullable=False)
     return Table(name, MetaData(), column, PrimaryKeyConstraint("version_num", name=f"{name}_pkc"))

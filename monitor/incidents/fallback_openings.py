@@ -14,6 +14,7 @@ from monitor.incidents import store as incident_store
 from monitor.incidents.recorder import IncidentRecorder, Router
 from monitor.incidents.silences import active_silence
 from monitor.model import Cause, Incident
+from monitor.notifications import outbox
 from monitor.notifications.messages import MessageKind
 from monitor.notifications.routing import LOG_CHANNEL
 
@@ -46,7 +47,9 @@ class FallbackOpenings:
                 now=now,
                 silences=active,
             )
-            elsewhere = tuple(name for name in recorder.channels_for(incident) if name != LOG_CHANNEL)
+            # a channel that refused the opening would refuse it at each delivery
+            tried = {LOG_CHANNEL} | outbox.channels_tried(conn, incident_id=incident.id)
+            elsewhere = tuple(name for name in recorder.channels_for(incident) if name not in tried)
             if elsewhere and active_silence(incident, active, now=now) is None:
                 self._notify(recorder, incident, elsewhere)
                 notified += 1

@@ -363,6 +363,12 @@ def _supersede_outdated(conn: Connection) -> None:
     conn.execute(outdated.values(status="superseded", superseded_by=newer))
 
 
+def channels_tried(conn: Connection, *, incident_id: int) -> set[str]:
+    """The channels that an incident has notifications for, in any state."""
+    found = select(notifications.c.channel).where(notifications.c.incident_id == incident_id).distinct()
+    return set(conn.execute(found).scalars())
+
+
 def channels_of(conn: Connection, ids: Iterable[int]) -> set[str]:
     """The channels of some notifications."""
     found = select(notifications.c.channel).where(notifications.c.id.in_(list(ids))).distinct()

@@ -137,7 +137,7 @@ class Deployment:
         return self._call("notify").stdout
 
     def dead_letters(self):
-        return json.loads(self._call("notifications", "dead", "--json").stdout)
+        return json.loads(self._call("notifications", "dead", "--json").stdout)["notifications"]
 
     def close_a_run(self):
         """A run without a delivery after it."""

@@ -7,10 +7,14 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
+import threading
 import time
 from datetime import timedelta
 
 import pytest
+from support.world import environment
 
 from monitor.errors import RunOverdueError, StoreError
 from monitor.model import RunStatus, SyncLogEntry
@@ -93,26 +97,52 @@ def test_a_view_without_end_is_given_up_at_the_deadline(world):
 
 @pytest.mark.process
 def test_a_file_that_never_answers_is_given_up_and_read_by_one_thread_only(small_world):
-    pipe = small_world.folder / "hangs.db"
-    os.mkfifo(pipe)  # opening it for reading waits for a writer, like a file on a server that is gone
-    small_world.configure(sync_log=f"sqlite:///{pipe}")
+    gone = threading.Event()
+
+    def hang(_ends_s):
+        """Like the first read of a file on a server that is gone."""
+        gone.wait()
+        yield []
+
     with in_time(1):
-        first = small_world.run(deadline=timedelta(seconds=1))
-    second = small_world.run(deadline=timedelta(seconds=60))
+        first = small_world.run(deadline=timedelta(seconds=1), read_log=hang)
+    second = small_world.run(deadline=timedelta(seconds=60), read_log=hang)
     assert first.status is second.status is RunStatus.FAILED
     assert "within the deadline" in first.error
     assert "an earlier run still waits for its sync log" in second.error
-    pipe.open("wb").close()  # lets the thread go
+    gone.set()  # lets the thread go
 
 
 @pytest.mark.process
 def test_a_command_whose_sync_log_never_answers_ends(small_world):
-    pipe = small_world.folder / "hangs.db"
-    os.mkfifo(pipe)
-    small_world.configure(sync_log=f"sqlite:///{pipe}")
-    done = small_world.cli("check", "--deadline", "1s", timeout=1 + GRACE_S + MARGIN_S)
+    hanging = """
+import sys, threading
+from monitor.app import App
+from monitor.cli import command
+
+def hang(self, target, **limits):
+    threading.Event().wait()
+    yield []
+
+App.read_log = hang
+sys.argv = ["ingestion-monitor", "check", "--deadline", "1s", "--config", sys.argv[1]]
+command()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", hanging, str(small_world.config_path)], cwd=small_world.folder, env=environment(),
+        capture_output=True, text=True, check=False, timeout=1 + GRACE_S + MARGIN_S,
+    )  # fmt: skip
     assert done.returncode == 3
     assert "within the deadline" in done.stderr
+
+
+def test_a_sync_log_that_is_no_file_is_an_error_at_once(small_world):
+    pipe = small_world.folder / "pipe.db"
+    os.mkfifo(pipe)  # opening it for reading would wait for a writer
+    small_world.configure(sync_log=f"sqlite:///{pipe}")
+    report = small_world.run()
+    assert report.status is RunStatus.FAILED
+    assert "check that it is a file" in report.error
 
 
 @pytest.mark.process
