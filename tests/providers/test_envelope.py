@@ -79,3 +79,4 @@ def test_any_bytes_in_an_envelope_raise_nothing(body, step):
     for start in range(0, len(body), step):
         reader.feed(b'{"data":['[start : start + step] + body[start : start + step])
     reader.finish()
+    assert reader.error is None or reader.error.strip(), "an error says what is wrong"
