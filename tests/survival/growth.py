@@ -69,6 +69,8 @@ channels = ["hook", "apprise"]
 TITLE = "Growth of a daemon over its runs (second half of them)"
 HEAD = ("database", "runs", "incidents / messages", "memory", "objects", "open files", "threads", "tasks")
 MAX_KIB_PER_RUN, MAX_OBJECTS_PER_RUN = 60, 20
+STEP_KIB = 4 * 1024
+"""The allocator takes memory in steps: one of them is no growth."""
 ITEMS = 20
 PER_FAILURE, PER_REVOCATION = 30, 70
 """Ticks from one failed document to the next, and from one revoked key to the next."""
@@ -261,7 +263,7 @@ def grown(growth):
         "files": last.files > first.files,
         "threads": last.threads > first.threads + 1,  # of the pool, which starts them on demand
         "objects": growth.slope("objects") > MAX_OBJECTS_PER_RUN,
-        "memory": growth.slope("resident_kib") > MAX_KIB_PER_RUN,
+        "memory": growth.slope("resident_kib") > MAX_KIB_PER_RUN and last.resident_kib - first.resident_kib > STEP_KIB,
     }
     return [what for what, is_so in found.items() if is_so]
 
