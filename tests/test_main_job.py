@@ -533,6 +533,7 @@ def test_refused_runs_leave_most_completed_items_completed(world):
     assert world.sandbox.requests("items") - before <= 205
 
 
+@pytest.mark.process
 def test_runs_that_are_always_cut_short_reach_every_item(world):
     world.configure(check="concurrency = 2")
     world.track(24, "QUEUED", uploaded_at=world.clock())
@@ -598,6 +599,7 @@ def test_an_item_that_goes_from_stuck_to_failed_changes_its_incident_in_one_run(
     assert messages(world) == [("opened", "items_stuck"), ("opened", "items_failed"), ("resolved", "items_stuck")]
 
 
+@pytest.mark.process
 def test_an_incident_whose_items_recovered_ends_while_runs_are_cut_short(world):
     world.configure(check="concurrency = 1")
     failed, *_ = sorted(world.track(30))

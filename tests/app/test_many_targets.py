@@ -128,7 +128,6 @@ def receivers():
         yield {"oncall": oncall, "audit": audit, "pipeline": pipeline}
 
 
-@pytest.mark.smoke
 def test_many_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_at_the_end(small_world, receivers, here):
     fleet = Fleet(small_world, receivers, count=MANY)
     fleet.sandbox.revoke_client()

@@ -117,6 +117,7 @@ def test_runs_side_by_side_share_one_limiter(module_engine):
 
 
 @pytest.mark.parametrize("one_process", [True, False], ids=["daemon", "one-shot"])
+@pytest.mark.process
 def test_a_check_at_a_learned_rate_says_so_and_the_next_one_is_faster(small_world, one_process):
     world = small_world
     world.track(40)

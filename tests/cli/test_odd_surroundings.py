@@ -32,6 +32,7 @@ def test_a_command_works_in_a_folder_that_was_deleted(small_world, arguments):
     assert "Traceback" not in without.stderr
 
 
+@pytest.mark.process
 def test_a_folder_whose_name_is_not_utf_8_is_as_good_as_any(small_world):
     small_world.track(1)
     odd = os.fsencode(small_world.folder) + b"/caf\xe9"

@@ -105,6 +105,7 @@ async def test_one_run_follows_a_night_of_missed_runs(small_world):
 
 
 @pytest.mark.parametrize("before", [None, '[schedule]\ncron = "0 2 * * *"\n'], ids=["never ran", "another cron"])
+@pytest.mark.process
 async def test_with_cron_the_first_run_waits_for_the_next_time(small_world, before):
     small_world.track(1)
     fast = FastClock(T0 - timedelta(hours=2))
@@ -232,6 +233,7 @@ async def by_daemon(world, made):
             await daemon.until(T0 + n * timedelta(minutes=5) + timedelta(minutes=1))
 
 
+@pytest.mark.process
 async def test_a_cron_job_and_a_daemon_produce_the_same_incidents_messages_and_times(small_world):
     """The job runs on the daemon's grid; all its messages are compared with those of the daemon."""
     world = small_world

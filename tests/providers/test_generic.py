@@ -365,7 +365,16 @@ def test_a_page_that_is_read_again_is_no_repetition():
     assert following.path == "/v1/documents?page=2"
 
 
-@pytest.mark.parametrize("row", [b"0,", b'"",', b"[],", b"{},", b'{"id":"a","status":"ready","x":[[0,0]]},'])
+@pytest.mark.parametrize(
+    "row",
+    [
+        b"0,",
+        b'"",',
+        pytest.param(b"[],", marks=pytest.mark.process),
+        b"{},",
+        b'{"id":"a","status":"ready","x":[[0,0]]},',
+    ],
+)
 def test_a_bomb_of_small_rows_needs_no_memory(row):
     """300 MB would come of it: what is kept at a time is a row, at most 4 MiB."""
     provider, listing = generic(list=LIST, list_max_bytes=1 << 30), Listing()

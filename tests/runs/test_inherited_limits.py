@@ -32,7 +32,7 @@ def asked(world):
     return world.sandbox.requests("items")
 
 
-@pytest.fixture(params=["one process", "a process per run"])
+@pytest.fixture(params=["one process", pytest.param("a process per run", marks=pytest.mark.process)])
 def next_run(request, world):
     """Runs again like the daemon, or like cron: in a new process that has only the database."""
 
@@ -152,7 +152,9 @@ def settings_url(world):
     return world.sandbox.url.replace("http://", "HTTP://")
 
 
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize(
+    "share", [0.05, 0.1, *(pytest.param(share, marks=pytest.mark.process) for share in (0.3, 0.5))]
+)
 def test_a_partial_outage_adds_at_most_a_tenth_of_requests_and_resolves_in_the_next_run(small_world, share):
     world = small_world
     world.configure(check="concurrency = 8")
@@ -244,7 +246,7 @@ def test_learned_limits_are_shared_with_other_processes_during_a_run(small_world
 def test_a_failing_shard_affects_only_its_own_items(small_world, first_run):
     world = small_world
     world.configure(check="max_attempts = 1\nconcurrency = 8")
-    ids = world.track(600, "COMPLETED" if first_run else "QUEUED")
+    ids = world.track(240, "COMPLETED" if first_run else "QUEUED")
     if not first_run:
         world.run()
     shard = [item_id for item_id in ids if item_id[0] == "0"]
@@ -252,7 +254,7 @@ def test_a_failing_shard_affects_only_its_own_items(small_world, first_run):
     report = world.run()
     assert report.status is RunStatus.COMPLETE
     assert report.snapshot.states[ItemState.UNKNOWN] == len(shard)
-    assert report.snapshot.checked == 600 - len(shard)
+    assert report.snapshot.checked == 240 - len(shard)
 
 
 def test_a_dry_run_respects_a_stored_hint(small_world):

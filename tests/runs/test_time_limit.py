@@ -179,6 +179,7 @@ async def stubborn(seconds):
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.process
 async def test_a_run_that_swallows_its_cancellation_is_abandoned(monkeypatch):
     monkeypatch.setattr(time_limit, "GRACE_S", 0.2)
     monkeypatch.setattr(time_limit, "_CANCEL_S", 0.1)

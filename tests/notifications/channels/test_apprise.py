@@ -108,6 +108,7 @@ async def test_a_process_that_dies_is_a_failure(monkeypatch):
     assert CANARY not in result.reason
 
 
+@pytest.mark.process
 async def test_a_service_that_hangs_is_given_up_and_leaves_no_process():
     with Receiver() as receiver:
         receiver.hang = True
