@@ -231,13 +231,9 @@ def counts_as_recovery(criterion: RecoveryCriterion, *, due: int, replied: int, 
     Of the `due` items, the API itself replied about `replied`, and `accepted` of these replies show that it accepts the
     credentials and requests (None: not known, as in runs of earlier versions).
     """
-    match criterion:
-        case RecoveryCriterion.RAN:
-            return True
-        case RecoveryCriterion.READ:
-            return due > 0
-        case RecoveryCriterion.REPLIED:
-            enough = replied
-        case RecoveryCriterion.ACCEPTED:
-            enough = replied if accepted is None else accepted
+    if criterion is RecoveryCriterion.RAN:
+        return True
+    if criterion is RecoveryCriterion.READ:
+        return due > 0
+    enough = replied if criterion is RecoveryCriterion.REPLIED or accepted is None else accepted
     return due > 0 and enough >= min(MIN_ANSWERED, due)

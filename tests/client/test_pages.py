@@ -55,6 +55,8 @@ PAGES = {
     "without a content type": (404, "", b"no route", "no route", "no such path or host"),
     "HTML that is declared as JSON": (404, "application/json", nginx("404 Not Found"), "404 Not Found",
                                       "no such path or host"),
+    "a charset that nobody knows": (404, "text/html; charset=klingon", nginx("404 Not Found"), "404 Not Found",
+                                    "no such path or host"),
     "a page without a title": (404, HTML, b"<html><body>oops</body></html>", "", "another page"),
     "a number as text": (404, TEXT, b"404", "404", "another page"),
     "binary": (404, "", b"\xff\xfe\x00", "", "another page"),

@@ -312,3 +312,19 @@ def test_the_order_of_recoveries_does_not_matter_and_memory_is_bounded(recovered
     for piece in one.evidence(requests=requests):
         assert piece.count == sum(piece.breakdown.values())
         assert len(piece.sample_ids) <= MAX_SAMPLES
+
+
+def test_items_that_came_back_say_nothing_about_the_scope():
+    gathered = EvidenceCollector(missing_after=timedelta(minutes=15))
+    for n in range(5):
+        gathered.add(item(f"i{n}", known_missing=True), answered(f"i{n}", ItemState.COMPLETED))
+    assert causes(gathered) == []
+
+
+def test_only_two_of_the_messages_about_missing_items_are_compared():
+    gathered = EvidenceCollector(missing_after=timedelta(minutes=15))
+    for n in range(4):
+        error = ApiError(status=410, message=f"gone {n}")
+        outcome = Outcome(item_id=f"i{n}", state=ItemState.NOT_FOUND, error=error, answered=True, at=AT)
+        gathered.add(item(f"i{n}", first_seen_at=AT, known_missing=True), outcome)
+    assert causes(gathered) == []

@@ -7,7 +7,7 @@ from client.limited import Api, Bucket, Fixed, Latency, Run, Sliding, delta, dur
 
 from monitor.client.rate.estimate import FixedWindowEstimator
 from monitor.client.rate.headers import RateLimitHeaders
-from monitor.client.rate.limiter import RateLimiter
+from monitor.client.rate.limiter import RateLimiter, RateSource
 
 NEAR, USUAL, FAR = Latency(round_s=0.005), Latency(round_s=0.05), Latency(round_s=0.2)
 
@@ -396,3 +396,17 @@ def test_a_throttle_factor_has_no_effect_without_a_known_limit():
     limiter = RateLimiter(ceiling_per_s=None, share=1.0)
     limiter.set_throttle_factor(0.25)
     assert [limiter.wait_s(0.0, n) for n in range(50)] == [0.0] * 50
+
+
+@pytest.mark.parametrize(
+    ("ceiling_per_s", "learned_per_s", "source"),
+    [
+        (None, None, RateSource.LEARNED),
+        (10, None, RateSource.CONFIGURED),
+        (10, 20, RateSource.CONFIGURED),
+        (10, 5, RateSource.LEARNED),
+    ],
+)
+def test_what_bounds_the_rate_is_the_lower_of_the_configured_and_the_learned_one(ceiling_per_s, learned_per_s, source):
+    limiter = RateLimiter(ceiling_per_s=ceiling_per_s, share=1.0, learned_per_s=learned_per_s)
+    assert (limiter.ceiling_per_s, limiter.source) == (ceiling_per_s, source)
