@@ -56,7 +56,7 @@ def require_https(url: str, *, allow_http: bool) -> str:
 def require_apprise_tls(url: str, *, allow_http: bool) -> str:
     """An Apprise URL. Those of services that you run yourself end in `s` for https: `gotifys://`, `jsons://`."""
     scheme, host = url.partition("://")[0].lower(), _apprise_host(url)
-    if scheme in _APPRISE_OVER_HTTP and not (allow_http or _may_be_plain(host)):
+    if scheme in _APPRISE_OVER_HTTP and not (allow_http or is_loopback(host)):
         raise ValueError(
             f'must use https, as in "{scheme}s://"; plain http is only allowed to this machine, or with '
             "allow_http = true"
@@ -183,13 +183,8 @@ def resolve_sqlite_path(url: str, folder: Path) -> str:
 
 
 def _require_https(parts: SplitResult, *, allow_http: bool) -> None:
-    if parts.scheme == "http" and not (allow_http or _may_be_plain(parts.hostname or "")):
+    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
         raise ValueError("must use https; plain http is only allowed to this machine, or with allow_http = true")
-
-
-def _may_be_plain(host: str) -> bool:
-    """Whether http needs no permission: to this machine, and to names that exist only in tests (RFC 6761, 6.2)."""
-    return is_loopback(host) or host.lower().endswith(".test")
 
 
 def _apprise_host(url: str) -> str:
