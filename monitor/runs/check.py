@@ -11,24 +11,23 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
 from sqlalchemy import Engine
 
 from monitor.client.classify import cause_of, is_gateways
 from monitor.client.retry import is_transient
 from monitor.database.engine import in_chunks
-from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason, RunLimits
-from monitor.model.http import DEADLINE_EXCEEDED, ApiError, BodySink, CallResult, Request
+from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
+from monitor.model.http import DEADLINE_EXCEEDED, ApiError, Request
 from monitor.model.items import TrackedItem
 from monitor.providers import Listing, Provider
 from monitor.runs import worklist
-from monitor.runs.item_check import ItemCheck, ItemClient
-from monitor.runs.list_check import FetchedList, ListClient, Reconciliation, fetch_list, is_confirmed, reconcile
-from monitor.runs.progress import CheckReport, DueItems, Progress
+from monitor.runs.item_check import ItemCheck
+from monitor.runs.list_check import FetchedList, Reconciliation, fetch_list, is_confirmed, reconcile
+from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
 from monitor.runs.strategy import (
     Approach,
     ApproachReason,
@@ -48,31 +47,6 @@ LIST_SHARE = 0.5
 """The share of the remaining time that `auto` gives the list; the rest is for item by item."""
 LIST_ATTEMPTS = 2
 """Attempts per page with `auto`, so that a failing list does not open the circuit breaker for the items."""
-
-
-class ApiClient(ListClient, ItemClient, Protocol):
-    """The part of the resilient client that a check uses."""
-
-    async def send(
-        self,
-        request: Request,
-        *,
-        deadline_s: float,
-        sink_factory: Callable[[], BodySink] | None = None,
-        max_attempts: int | None = None,
-        is_repeat: bool = False,
-        is_sample: bool = True,
-    ) -> CallResult:
-        """Sends a request with retries, for the list or for an item; see the two protocols."""
-        ...
-
-    def attempts(self, requests: int) -> Mapping[str, int]:
-        """Attempts by status class; `requests` of them were not token requests."""
-        ...
-
-    def limits(self) -> RunLimits:
-        """How rate limit and retry budget bounded the run."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

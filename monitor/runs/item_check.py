@@ -12,17 +12,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
-from typing import Protocol
 
 from monitor.client.retry import is_transient
 from monitor.incidents.evidence import EvidenceCollector
 from monitor.model import Cause, Latencies, Outcome, Reason
-from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Request
+from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, ApiError
 from monitor.model.items import ItemChange, TrackedItem, transition
 from monitor.providers import Provider
 from monitor.runs.admission import Admission
 from monitor.runs.outcomes import malformed_id_outcome, outcome_from_result
-from monitor.runs.progress import CheckReport, Progress
+from monitor.runs.progress import ApiClient, CheckReport, Progress
 from monitor.runs.time_limit import DEADLINE_GRACE_S, settle
 from monitor.threads import run_in_database_pool
 
@@ -162,30 +161,6 @@ class WorkQueue:
         return asyncio.ensure_future(run_in_database_pool(lambda: next(self._batches, None)))
 
 
-class ItemClient(Protocol):
-    """The part of the resilient client that the check uses."""
-
-    @property
-    def tripped(self) -> bool:
-        """Whether the circuit breaker has stopped the target."""
-        ...
-
-    async def send(
-        self,
-        request: Request,
-        *,
-        deadline_s: float,
-        max_attempts: int | None = None,
-        is_repeat: bool = False,
-        is_sample: bool = True,
-    ) -> CallResult:
-        """Sends a request with retries until `deadline_s` (monotonic); a repeat counts against the retry budget.
-
-        `is_sample` is False if a failure would say nothing about the service.
-        """
-        ...
-
-
 class ItemCheck:
     """One pass over the due items of a target.
 
@@ -199,7 +174,7 @@ class ItemCheck:
         self,
         *,
         provider: Provider,
-        client: ItemClient,
+        client: ApiClient,
         record: Callable[[Sequence[ItemChange]], None],
         concurrency: int,
         deadline_s: float,

@@ -2,30 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from monitor.model import BadBody, ItemCompletion
-from monitor.model.http import ApiError, BodySink, CallResult, Request
+from monitor.model.http import ApiError, BodySink, Request
 from monitor.providers import Listing, ListReader, Provider
+from monitor.runs.progress import ApiClient
 from monitor.runs.strategy import SAMPLE_SIZE
 
 MAX_PAGES = 100_000
-
-
-class ListClient(Protocol):
-    """The part of the resilient client that fetching a list uses."""
-
-    async def send(
-        self,
-        request: Request,
-        *,
-        deadline_s: float,
-        sink_factory: Callable[[], BodySink] | None = None,
-        max_attempts: int | None = None,
-        is_repeat: bool = False,
-    ) -> CallResult:
-        """Sends a request with retries; each attempt writes the body to a new sink."""
-        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +28,7 @@ class FetchedList:
 
 async def fetch_list(
     provider: Provider,
-    client: ListClient,
+    client: ApiClient,
     *,
     first: Request,
     deadline_s: float,
@@ -69,7 +53,7 @@ async def fetch_list(
 
 async def _page(
     provider: Provider,
-    client: ListClient,
+    client: ApiClient,
     page: Request,
     fetched: FetchedList,
     *,

@@ -1,11 +1,12 @@
-"""Input and result of a check, and the interface of a progress display."""
+"""Input and result of a check, and the interfaces of the client and of a progress display."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.incidents.evidence import EvidenceCollector
 from monitor.model import Cause, Evidence, Latencies, Reason, RunLimits
+from monitor.model.http import BodySink, CallResult, Request
 from monitor.runs.strategy import BY_ITEM, Approach
 
 
@@ -24,6 +25,40 @@ class DueItems:
     """The open cause for which the run begins with one probe; None: no probe."""
     probe_ids: tuple[str, ...] = ()
     """Candidates for the probe, best first."""
+
+
+class ApiClient(Protocol):
+    """The part of the resilient client that a check uses."""
+
+    @property
+    def tripped(self) -> bool:
+        """Whether the circuit breaker has stopped the target."""
+        ...
+
+    async def send(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        sink_factory: Callable[[], BodySink] | None = None,
+        max_attempts: int | None = None,
+        is_repeat: bool = False,
+        is_sample: bool = True,
+    ) -> CallResult:
+        """Sends a request with retries until `deadline_s` (monotonic); a repeat counts against the retry budget.
+
+        With `sink_factory`, each attempt writes the body to a new sink. `is_sample` is False if a failure would say
+        nothing about the service.
+        """
+        ...
+
+    def attempts(self, requests: int) -> Mapping[str, int]:
+        """Attempts by status class; `requests` of them were not token requests."""
+        ...
+
+    def limits(self) -> RunLimits:
+        """How rate limit and retry budget bounded the run."""
+        ...
 
 
 class Progress(Protocol):

@@ -34,11 +34,11 @@ from monitor.model.items import ItemChange
 from monitor.providers import Provider
 from monitor.runs import outcomes, worklist
 from monitor.runs import store as run_store
-from monitor.runs.check import ApiClient, TargetCheck
+from monitor.runs.check import TargetCheck
 from monitor.runs.close import RunCloser
 from monitor.runs.heartbeat import Heartbeat
 from monitor.runs.item_check import ItemCheck
-from monitor.runs.progress import CheckReport, DueItems, Progress
+from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
 from monitor.runs.report import RunContext, RunReport
 from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import Strategy
