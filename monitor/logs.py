@@ -68,6 +68,18 @@ def code_lines(error: BaseException) -> list[str]:
     return [f"{_short_path(each.filename)}:{each.lineno} {each.name}" for each in frames][-_MAX_LINES:]
 
 
+def crash_text(error: BaseException) -> str:
+    """The type of an error that nobody foresaw, and the line of code that raised it."""
+    lines = code_lines(error)
+    return f"{type(error).__name__} in {lines[-1] if lines else 'unknown code'}"
+
+
+def log_crash(error: BaseException, **facts: object) -> str:
+    """Logs that an error which nobody foresaw ended a run; returns `crash_text`."""
+    structlog.get_logger().error("run_crashed", error_type=type(error).__name__, lines=code_lines(error), **facts)
+    return crash_text(error)
+
+
 def _short_path(path: str) -> str:
     """A file as its package names it."""
     parts = path.replace(os.sep, "/").split("/")

@@ -261,13 +261,10 @@ class Session:
 
 def _unforeseen(target: str, error: Exception) -> str:
     """Logs an error that nobody foresaw; returns the sentence about it."""
-    import structlog
+    from monitor.logs import log_crash
 
-    from monitor.logs import code_lines
-
-    lines, kind = code_lines(error), type(error).__name__
-    structlog.get_logger().error("run_crashed", integration=target, error_type=kind, lines=lines)
-    return f"target {target}: it can't be run ({kind} in {lines[-1]}); see run_crashed in the log, and report it"
+    place = log_crash(error, integration=target)
+    return f"target {target}: it can't be run ({place}); see run_crashed in the log, and report it"
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from monitor.errors import (
     RunCrashedError,
     StoreError,
 )
-from monitor.logs import code_lines
+from monitor.logs import log_crash
 from monitor.model.schedule import DueTimes
 
 _LEASE_MARGIN_S = 0.2
@@ -129,5 +129,5 @@ class TargetSchedule:
         except MonitorError as error:
             log.error("run_error", reason=str(error), error_type=type(error).__name__)  # noqa: TRY400  # no defect
         except Exception as error:  # noqa: BLE001  # a defect before the run began must not end the daemon
-            log.error("run_crashed", error_type=type(error).__name__, lines=code_lines(error))  # noqa: TRY400  # as above
+            log_crash(error, integration=self._target)
         return _NO_RETRY

@@ -19,7 +19,7 @@ from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import UNTHROTTLED, ThrottleFactor, next_throttle_factor
 from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator
-from monitor.logs import code_lines
+from monitor.logs import code_lines, log_crash
 from monitor.model import Cause, Evidence, Reason, RunStatus, Snapshot, SyncReport
 from monitor.notifications.messages import RunFacts
 from monitor.runs import store as run_store
@@ -77,11 +77,9 @@ class RunCloser:
 
     def close_crashed(self, context: RunContext, error: Exception) -> RunCrashedError:
         """Closes a run that an unforeseen error ended, logs it, and returns the error to raise. Never raises itself."""
-        lines = code_lines(error)
-        structlog.get_logger().error("run_crashed", error_type=type(error).__name__, lines=lines)
         sentence = (
-            f"target {context.target}: the run ended by an error that nobody foresaw ({type(error).__name__} in "
-            f"{lines[-1] if lines else 'unknown code'}); see run_crashed in the log, and report it"
+            f"target {context.target}: the run ended by an error that nobody foresaw ({log_crash(error)}); see "
+            "run_crashed in the log, and report it"
         )
         try:
             self._record_crash(context, sentence)

@@ -3,7 +3,6 @@
 The sync log is read outside our write locks. Only changed rows are written, in one short transaction.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -36,6 +35,7 @@ from monitor.database.engine import translate_errors
 from monitor.database.tables import UtcDateTime, items
 from monitor.errors import SyncLogUnavailableError
 from monitor.model import ItemState, Reason, SyncLogEntry, SyncReport
+from monitor.model.durations import exponential_backoff_s
 from monitor.runs.worklist import add_events
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH, MAX_SAMPLES, add_counts, validate_entries
 
@@ -54,7 +54,7 @@ _staged = Table(
 
 
 RETRIES = 2
-FIRST_PAUSE_S = 0.5
+FIRST_PAUSE_S, _MAX_PAUSE_S = 0.5, 1.0
 _RETRY_SHARE = 0.5
 """Of the run's time: no retry begins later, so that time to ask about the items remains."""
 
@@ -69,17 +69,17 @@ def retry_unavailable_log(
     Raises:
         SyncLogError: the log can't be read, or still can't.
     """
-    latest_s = started_s + _RETRY_SHARE * (deadline_s - started_s)
-    for attempt in itertools.count():
+    latest_s, failures = started_s + _RETRY_SHARE * (deadline_s - started_s), 0
+    while True:
         try:
             return work()
         except SyncLogUnavailableError as error:
-            pause_s = FIRST_PAUSE_S * 2**attempt
-            if attempt >= RETRIES or should_stop() or time.monotonic() + pause_s >= latest_s:
+            pause_s = exponential_backoff_s(failures, initial_s=FIRST_PAUSE_S, max_s=_MAX_PAUSE_S, jitter=1)
+            if failures >= RETRIES or should_stop() or time.monotonic() + pause_s >= latest_s:
                 raise
             structlog.get_logger().info("sync_log_retried", reason=str(error), retry_in_s=pause_s)
-            time.sleep(pause_s)
-    raise AssertionError("unreachable")
+        time.sleep(pause_s)
+        failures += 1
 
 
 def sync_worklist(

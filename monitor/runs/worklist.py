@@ -82,9 +82,8 @@ def count_active(conn: Connection, *, target: str) -> int:
 
 
 def has_members(conn: Connection, *, target: str) -> bool:
-    """Whether any due item of a target is a member of an open incident."""
-    members = items.c.target == target, items.c.incident_id.is_not(None), _is_due()
-    return conn.execute(select(items.c.item_id).where(*members).limit(1)).first() is not None
+    """Whether `iter_due_items` has members of open incidents to ask about first."""
+    return conn.execute(select(items.c.item_id).where(*_members(target)).limit(1)).first() is not None
 
 
 def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> tuple[str, ...]:
@@ -155,7 +154,9 @@ def iter_due_items(
     if first and (page := read_page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
         yield [_tracked(row) for row in page]
     asked: set[str] = set()
-    if members and (page := read_page(engine, _members(target, run_id).limit(members))):
+    in_incidents = select(*_TRACKED).where(*_members(target), items.c.asked_run_id < run_id)
+    in_incidents = in_incidents.order_by(items.c.asked_run_id, items.c.item_id)
+    if members and (page := read_page(engine, in_incidents.limit(members))):
         asked = {row.item_id for row in page}
         yield [_tracked(row) for row in page]
     last = (-1, "")
@@ -274,14 +275,9 @@ def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[t
     return query.where(order > tuple_(*after)).order_by(items.c.asked_run_id, items.c.item_id)
 
 
-def _members(target: str, run_id: int) -> Select[tuple[Any, ...]]:
-    """Members of open incidents, those not asked about for longest first."""
-    is_member = items.c.target == target, items.c.incident_id.is_not(None)
-    return (
-        select(*_TRACKED)
-        .where(*is_member, items.c.asked_run_id < run_id, _is_due(), _is_verified())
-        .order_by(items.c.asked_run_id, items.c.item_id)
-    )
+def _members(target: str) -> tuple[ColumnElement[bool], ...]:
+    """Unfinished members of open incidents."""
+    return items.c.target == target, items.c.incident_id.is_not(None), _is_due(), _is_verified()
 
 
 def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | None) -> Select[tuple[Any, ...]]:

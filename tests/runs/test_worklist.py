@@ -272,6 +272,26 @@ def test_the_first_items_are_healthy_and_evenly_spread(engine, listed):
     assert openers() == ()
 
 
+def test_after_an_outage_an_item_that_the_last_run_asked_about_is_not_first(engine, listed):
+    """An item that fails for ever could otherwise be the only one that a run under an open breaker asks about."""
+    listed("a", "b", "c")
+    for run_id, asked in ((4, ("a", "b", "c")), (5, ("a",))):
+        outcomes(engine, run_id, dict.fromkeys(asked, ItemState.UNKNOWN))
+    with reading(engine) as conn:
+        assert worklist.choose_first_items(conn, target=TARGET, item_ids=("a", "b", "c"), count=5) == ("b", "c")
+        assert worklist.choose_first_items(conn, target=TARGET, item_ids=("a",), count=5) == ("a",)
+
+
+def test_unverified_members_are_no_members_to_ask_about_first(engine, listed):
+    listed("a")
+    outcomes(engine, 1, {"a": ItemState.FAILED})
+    with writing(engine) as conn:
+        conn.execute(update(items).values(incident_id=1))
+        assert worklist.has_members(conn, target=TARGET)
+        conn.execute(update(items).values(unverified_runs=1))
+        assert not worklist.has_members(conn, target=TARGET)
+
+
 def test_the_first_items_are_due_only_once(engine, listed):
     listed("a", "b", "c", "new")
     completed(engine, "a", "b", "c")

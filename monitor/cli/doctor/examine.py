@@ -27,7 +27,7 @@ from monitor.database.engine import connect, connect_read_only, reading
 from monitor.errors import ConfigError, MonitorError, StoreError
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
-from monitor.logs import code_lines
+from monitor.logs import crash_text
 from monitor.model import LearnedLimits, Silence
 from monitor.notifications import channel_state
 from monitor.providers import Provider
@@ -89,7 +89,7 @@ class Doctor:
             async for finding in self._target(target, row, locations):
                 yield finding
         except Exception as error:  # noqa: BLE001  # a defect in one target's examination is that target's alone
-            message = f"it can't be examined ({type(error).__name__} in {code_lines(error)[-1]}): report this."
+            message = f"it can't be examined ({crash_text(error)}): report this."
             yield Finding(part="target", level=Level.PROBLEM, message=message)
 
     async def _target(self, target: TargetConfig, row: int, locations: SettingLocations) -> AsyncIterator[Finding]:
