@@ -28,11 +28,10 @@ from monitor.errors import ConfigError, LeaseHeldError, MonitorError, RunAlready
 if TYPE_CHECKING:
     import asyncio
 
-    from sqlalchemy import Connection
-
     from monitor.app import App
     from monitor.config import Config, TargetConfig
     from monitor.notifications.delivery import DeliveryReport
+    from monitor.reports.news import ChannelNews
     from monitor.runs.progress import Progress
     from monitor.runs.report import RunReport
     from monitor.runs.run import Job
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=1)
 """Of a deadline, as in the configuration."""
 MAX_RUN_KEY_LENGTH = 200
-_MAX_CHANNEL_NEWS, _MAX_OPEN = 50, 10_000
 
 
 def check(
@@ -107,10 +105,10 @@ def check(
             skip_ok=skip_ok,
             progress_bars=bars,
         )
-        news = ChannelNews(app, before=targets) if quiet and not dry_run else None
+        news = _channel_news(app, targets) if quiet and not dry_run else None
         results, delivery = asyncio.run(session.run(targets))
         readable = not any(result.store_failed for result in results)
-        channel_lines = news.lines(delivery) if news and readable else []
+        channel_lines = news.lines(now=app.clock(), unreachable=delivery.unreachable) if news and readable else []
     code = session.exit_code(results, delivery)
     _print_errors(results, quiet=quiet)
     if as_json:
@@ -176,6 +174,12 @@ def _open_app(
         finally:
             engine.dispose()
             own_database.dispose()
+
+
+def _channel_news(app: "App", targets: "Sequence[TargetConfig]") -> "ChannelNews":
+    from monitor.reports.news import ChannelNews
+
+    return ChannelNews(app.engine, targets=[target.name for target in targets])
 
 
 def _dry_run_line(not_copied: str | None) -> str:
@@ -339,52 +343,6 @@ def _print_news(results: Sequence[TargetResult], delivery: "DeliveryReport", cha
         texts.append(messages)
     if texts:
         print_lines("\n\n".join(texts))
-
-
-class ChannelNews:
-    """Incidents about channels that change while a command delivers, for `--quiet`."""
-
-    def __init__(self, app: "App", *, before: "Sequence[TargetConfig]") -> None:
-        """Notes what is open now; `before` are the targets that the command checks."""
-        from monitor.database.engine import reading
-        from monitor.reports import changes
-
-        self._app, self._targets = app, [target.name for target in before]
-        with reading(app.engine) as conn:
-            self._event = changes.last_event(conn)
-            self._known = self._failing(conn)
-
-    def lines(self, delivery: "DeliveryReport") -> list[str]:
-        """What changed since, and that no channel could be reached if no open incident says so."""
-        from monitor.app import utcnow
-        from monitor.database.engine import reading
-        from monitor.incidents import silence_store
-        from monitor.incidents import store as incident_store
-        from monitor.model import Cause
-        from monitor.reports import changes
-        from monitor.reports.news import channel_line, is_muted
-
-        with reading(self._app.engine) as conn:
-            _, found = changes.incident_changes(
-                conn, of=None, not_of=self._targets, after=self._event, since=None, limit=_MAX_CHANNEL_NEWS
-            )
-            active = silence_store.active(conn, now=utcnow())
-            changed = [(change, incident_store.find(conn, change.id)) for change in found]
-        lines = [
-            channel_line(incident, change.happened)
-            for change, incident in changed
-            if incident is not None and incident.cause is Cause.CHANNEL_FAILING and not is_muted(incident, active)
-        ]
-        unreachable = ["No channel could be reached."] if delivery.unreachable and not (lines or self._known) else []
-        return [*lines, *unreachable]
-
-    @staticmethod
-    def _failing(conn: "Connection") -> bool:
-        from monitor.incidents import store as incident_store
-        from monitor.model import Cause
-
-        open_now = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
-        return any(each.cause is Cause.CHANNEL_FAILING for each in open_now)
 
 
 def _as_json(results: Sequence[TargetResult], delivery: "DeliveryReport", code: int) -> dict[str, Any]:

@@ -369,6 +369,12 @@ def count_incidents(conn: Connection, *, target: str | None = None, open_only: b
     return conn.execute(query).scalar_one()
 
 
+def any_open(conn: Connection, *, cause: Cause) -> bool:
+    """Whether any incident of this cause is open."""
+    found = select(incidents.c.id).where(text(INCIDENT_IS_OPEN), incidents.c.cause == cause.value).limit(1)
+    return conn.execute(found).first() is not None
+
+
 def open_with_cause(conn: Connection, *, cause: Cause, environment: str) -> list[Incident]:
     """The open incidents of one cause in an environment, on any target, oldest first.
 

@@ -1,19 +1,27 @@
-"""What `check --quiet` prints of a run: incidents that opened, reopened or resolved, and a run cut short. Pure.
+"""What `check --quiet` prints of a run: incidents that opened, reopened or resolved, and a run cut short.
 
-An acknowledged or silenced incident is no news, and neither is what a known incident explains.
+An acknowledged or silenced incident is no news, and neither is what a known incident explains. `ChannelNews` alone
+reads the database: what a delivery changed is in no run's report.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import Engine
+
+from monitor.database.engine import reading
+from monitor.incidents import silence_store
+from monitor.incidents import store as incident_store
 from monitor.incidents.decide import OPENINGS, Action
 from monitor.incidents.silences import matching_silence
 from monitor.model import Cause, Incident, Reason, RunStatus, Silence
 from monitor.notifications.texts import describe_cause
+from monitor.reports import changes
 from monitor.reports.runs import changed_line, headline, open_incident_lines
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
 
+_MAX_CHANNEL_NEWS = 50
 _TURNS = OPENINGS | {Action.RESOLVE}
 
 
@@ -53,7 +61,35 @@ def news_text(report: RunReport, *, now: datetime) -> str:
     return "\n".join(lines)
 
 
-def channel_line(incident: Incident, happened: Sequence[str]) -> str:
-    """An incident about a channel that opened or ended while messages were delivered."""
+class ChannelNews:
+    """Incidents about channels that change while a command delivers."""
+
+    def __init__(self, engine: Engine, *, targets: Sequence[str]) -> None:
+        """Notes what is open now; `targets` are those that the command checks. Raises StoreError."""
+        self._engine, self._targets = engine, targets
+        with reading(engine) as conn:
+            self._event = changes.last_event(conn)
+            self._known = incident_store.any_open(conn, cause=Cause.CHANNEL_FAILING)
+
+    def lines(self, *, now: datetime, unreachable: bool) -> list[str]:
+        """What changed since. If no channel could be reached (`unreachable`), a line says so, unless that is known.
+
+        Raises StoreError.
+        """
+        with reading(self._engine) as conn:
+            _, found = changes.incident_changes(
+                conn, of=None, not_of=self._targets, after=self._event, since=None, limit=_MAX_CHANNEL_NEWS
+            )
+            active = silence_store.active(conn, now=now)
+            changed = [(change, incident_store.find(conn, change.id)) for change in found]
+        lines = [
+            _channel_line(incident, change.happened)
+            for change, incident in changed
+            if incident is not None and incident.cause is Cause.CHANNEL_FAILING and not is_muted(incident, active)
+        ]
+        return lines or (["No channel could be reached."] if unreachable and not self._known else [])
+
+
+def _channel_line(incident: Incident, happened: Sequence[str]) -> str:
     words = describe_cause(incident.cause, incident.member_count)
     return f"#{incident.id} {incident.cause.value} on {incident.target} {' and '.join(happened)}: {words}"
