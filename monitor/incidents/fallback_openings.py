@@ -3,7 +3,6 @@
 It runs in the transaction that claims messages, and sends nothing itself. Of several processes, one notifies each.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,9 +10,9 @@ from sqlalchemy import Connection
 
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.recorder import IncidentRecorder, Router
+from monitor.incidents.recorder import IncidentRecorder, LateOpenings
 from monitor.incidents.silences import active_silence
-from monitor.model import Cause, Incident
+from monitor.model import Incident
 from monitor.notifications import outbox
 from monitor.notifications.messages import MessageKind
 from monitor.notifications.routing import LOG_CHANNEL
@@ -22,31 +21,19 @@ _REASON = "until now no channel was configured for it, only the log had it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FallbackOpenings:
+class FallbackOpenings(LateOpenings):
     """Opens an environment's incidents on the channels that were configured after they opened."""
-
-    environment: str
-    route: Router
-    channel_router: Callable[[Connection], Router]
-    """The router of `channel_failing` incidents, which leaves out failing channels."""
 
     def notify(self, conn: Connection, *, now: datetime) -> int:
         """Enqueues the openings of open incidents that are routed to other channels than the log by now; returns how
         many. A silenced incident waits for the end of its silence.
         """
-        channel_router = self.channel_router(conn)  # first, as in silence_expiry.py
+        channel_router = self.channel_router(conn)
         in_log = incident_store.notified_only_on(conn, channel=LOG_CHANNEL, environment=self.environment)
         active = silence_store.active(conn, now=now) if in_log else ()
         notified = 0
         for incident in in_log:
-            recorder = IncidentRecorder(
-                conn=conn,
-                target=incident.target,
-                environment=self.environment,
-                route=channel_router if incident.cause is Cause.CHANNEL_FAILING else self.route,
-                now=now,
-                silences=active,
-            )
+            recorder = self.recorder(conn, incident, channel_router, now=now, active=active)
             # a channel that refused the opening would refuse it at each delivery
             tried = {LOG_CHANNEL} | outbox.channels_tried(conn, incident_id=incident.id)
             elsewhere = tuple(name for name in recorder.channels_for(incident) if name not in tried)

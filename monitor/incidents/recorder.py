@@ -3,7 +3,7 @@
 It decides nothing. The incident's row is saved by the caller.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from monitor.incidents import store as incident_store
 from monitor.incidents.decide import FOLLOW_UPS, Action, Decision, OperatorAction
 from monitor.incidents.rulebook import Rule, rule_parameters, severity_of
 from monitor.incidents.silences import apply_silences, describe_silence
-from monitor.model import Evidence, Incident, IncidentState, Silence
+from monitor.model import Cause, Evidence, Incident, IncidentState, Silence
 from monitor.notifications import outbox
 from monitor.notifications.messages import SILENCED_LABEL, MessageKind, RunFacts, render
 from monitor.notifications.routing import LOG_CHANNEL, Attributes, attributes_of
@@ -39,6 +39,31 @@ _KINDS: Mapping[Action, MessageKind] = {
 
 NOTIFICATION_EVENTS = ("opened", "reopened", "updated", "reminded", "notified", "silenced")
 """Events that send a notification, or say that it was silenced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateOpenings:
+    """What notifies of openings after the run: it knows the routes of every target in one environment."""
+
+    environment: str
+    route: Router
+    channel_router: Callable[[Connection], Router]
+    """The router of `channel_failing` incidents, which leaves out failing channels. It locks the incidents of channels,
+    so it is called first: the order that all writers use.
+    """
+
+    def recorder(
+        self, conn: Connection, incident: Incident, channel_router: Router, *, now: datetime, active: Sequence[Silence]
+    ) -> "IncidentRecorder":
+        """The recorder of one incident; `active` are the silences of this moment."""
+        return IncidentRecorder(
+            conn=conn,
+            target=incident.target,
+            environment=self.environment,
+            route=channel_router if incident.cause is Cause.CHANNEL_FAILING else self.route,
+            now=now,
+            silences=tuple(active),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 It runs in the transaction that claims messages, and sends nothing itself. Of several processes, one notifies each.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,22 +10,17 @@ from sqlalchemy import Connection
 
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.recorder import IncidentRecorder, Router
+from monitor.incidents.recorder import IncidentRecorder, LateOpenings
 from monitor.incidents.silences import active_silence, describe_silence_end
-from monitor.model import Cause, Incident
+from monitor.model import Incident
 from monitor.notifications.messages import SILENCED_LABEL, MessageKind
 
 _OPENINGS = ("opened", "reopened")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SilenceExpiry:
+class SilenceExpiry(LateOpenings):
     """Notifies of silenced openings in one environment."""
-
-    environment: str
-    route: Router
-    channel_router: Callable[[Connection], Router]
-    """The router of `channel_failing` incidents, which leaves out failing channels."""
 
     def notify_expired(self, conn: Connection, *, now: datetime) -> int:
         """Enqueues the openings that no active silence matches any more; returns how many.
@@ -34,21 +28,13 @@ class SilenceExpiry:
         Rows that another transaction has locked are skipped. Event, messages and row are written together, so a second
         call finds nothing. An incident that another active silence matches stays silenced, by that one.
         """
-        # First, because it locks the channels' incidents in the order that all writers use.
         channel_router = self.channel_router(conn)
         silenced = incident_store.silenced_openings(conn, environment=self.environment)
         active = silence_store.active(conn, now=now) if silenced else ()
         notified = 0
         for incident in silenced:
             silence = active_silence(incident, active, now=now)
-            recorder = IncidentRecorder(
-                conn=conn,
-                target=incident.target,
-                environment=self.environment,
-                route=channel_router if incident.cause is Cause.CHANNEL_FAILING else self.route,
-                now=now,
-                silences=active,
-            )
+            recorder = self.recorder(conn, incident, channel_router, now=now, active=active)
             if silence is None:
                 self._notify(recorder, incident)
                 notified += 1

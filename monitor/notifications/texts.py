@@ -5,7 +5,7 @@ The checks follow the incident-routing rules of Uppzy's error catalogue and Gloo
 
 from collections.abc import Mapping
 
-from monitor.model import Cause
+from monitor.model import Cause, Incident
 from monitor.model.http import plain_text
 
 _PROCESSING_DELAYED = (
@@ -236,6 +236,11 @@ def what_to_check(cause: Cause, *, accepted: bool | None = None) -> tuple[str, .
     if cause is not Cause.FORBIDDEN or accepted:
         return checks
     return (*checks, _POSSIBLE_CREDENTIALS_CHECK) if accepted is None else (_CREDENTIALS_CHECK, *checks)
+
+
+def checks_of(incident: Incident) -> tuple[str, ...]:
+    """What to check about an incident, the most likely first."""
+    return what_to_check(incident.cause, accepted=incident.accepted)
 
 
 def channel_target(name: str) -> str:

@@ -21,7 +21,7 @@ from monitor.model import (
 )
 from monitor.notifications.messages import format_age, format_teams, group_breakdown
 from monitor.notifications.routing import attributes_of, matches
-from monitor.notifications.texts import describe_cause, display_group, display_name, safe_message, what_to_check
+from monitor.notifications.texts import checks_of, describe_cause, display_group, display_name, safe_message
 from monitor.reports.formatting import fit, format_time, iso, json_values, wrap_lines
 
 
@@ -80,7 +80,7 @@ def incident_text(
     """Everything about one incident, for the person who handles it; `members` may be only the first of its items."""
     lines = [*_incident_facts(incident, now), *_no_message_lines(incident, silences), *_evidence_lines(incident)]
     lines += ["What to check:"]
-    lines += [row for check in _checks(incident) for row in wrap_lines(f"- {check}", indent=2)]
+    lines += [row for check in checks_of(incident) for row in wrap_lines(f"- {check}", indent=2)]
     lines += ["For your users:", *wrap_lines(_safe_message(incident), indent=2, hang=0)]
     lines += _member_lines(incident, members, now, width)
     lines.append("What happened (UTC):")
@@ -129,10 +129,6 @@ def _member_lines(incident: Incident, members: Sequence[Member], now: datetime, 
 
 
 _OPTIONAL_MEMBER_COLUMNS = frozenset({"LAST KNOWN", "STAGE", "GROUP"})
-
-
-def _checks(incident: Incident) -> tuple[str, ...]:
-    return what_to_check(incident.cause, accepted=incident.accepted)
 
 
 def _no_message_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
@@ -197,7 +193,7 @@ def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[
         "groups": [{"group": name or None, "items": count} for name, count in incident.by_group.items()],
         "channels": list(incident.channels),
         "also_teams": [team.value for team in incident.teams[1:]],
-        "what_to_check": list(_checks(incident)),
+        "what_to_check": list(checks_of(incident)),
         "safe_message": _safe_message(incident),
         "sample_ids": list(incident.member_ids or (seen.sample_ids if seen else ())),
         "request_ids": list(seen.request_ids) if seen else [],

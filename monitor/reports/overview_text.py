@@ -8,7 +8,7 @@ from itertools import dropwhile
 from monitor.incidents.silences import suppression_reasons
 from monitor.model import PROBLEM_STATES, Cause, Incident, ItemState, Reason, RunStatus
 from monitor.notifications.messages import format_age
-from monitor.notifications.texts import describe_cause, display_group, format_items, what_to_check
+from monitor.notifications.texts import checks_of, describe_cause, display_group, format_items
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.formatting import (
     ASCII_BLOCKS,
@@ -321,7 +321,7 @@ def _incident(incident: Incident, overview: Overview, style: Style) -> Iterator[
         yield from wrap_lines(sentence, indent=5)
     if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # stuck items have a list of their own
         yield from wrap_lines(f"such as {_ids(incident.member_ids, incident.member_count)}", indent=5)
-    yield from wrap_lines(f"check: {what_to_check(incident.cause, accepted=incident.accepted)[0]}", indent=5)
+    yield from wrap_lines(f"check: {checks_of(incident)[0]}", indent=5)
 
 
 def _ids(ids: Sequence[str], count: int) -> str:

@@ -21,7 +21,7 @@ from monitor.model import (
     SyncReport,
 )
 from monitor.notifications.messages import format_age
-from monitor.notifications.texts import describe_cause, display_group, format_items, what_to_check
+from monitor.notifications.texts import checks_of, describe_cause, display_group, format_items, what_to_check
 from monitor.reports.formatting import cut_list, fit, format_time, json_values, plural, wrap_lines
 from monitor.reports.incidents import incident_json
 from monitor.runs.report import RunReport
@@ -293,11 +293,7 @@ def open_incident_lines(incident: Incident, now: datetime, silences: Sequence[Si
     if ids:
         count = incident.member_count or (incident.evidence.count if incident.evidence else 0)
         lines += wrap_lines(f"such as{_named(ids[:NAMED], count)}", indent=4)
-    return lines + [row for check in _checks(incident) for row in wrap_lines(f"check: {check}", indent=4)]
-
-
-def _checks(incident: Incident) -> tuple[str, ...]:
-    return what_to_check(incident.cause, accepted=incident.accepted)
+    return lines + [row for check in checks_of(incident) for row in wrap_lines(f"check: {check}", indent=4)]
 
 
 def _named(ids: Sequence[str], count: int = 0) -> str:
