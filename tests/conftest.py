@@ -208,6 +208,20 @@ def engine(store_url):
     connected.dispose()
 
 
+@pytest.fixture
+def connected():
+    """Connects, and closes all at the end."""
+    engines = []
+
+    def make(url, how=connect):
+        engines.append(how(url))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
 @pytest.fixture(params=KINDS)
 def synclog_kind(request):
     return request.param

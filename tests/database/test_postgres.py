@@ -18,20 +18,6 @@ LONGER = {"statement_timeout": "1h", "lock_timeout": "1d", "idle_in_transaction_
 OURS = {"statement_timeout": "2min", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "90s"}
 
 
-@pytest.fixture
-def connected():
-    """Connects, and closes all at the end."""
-    engines = []
-
-    def make(url, how=connect):
-        engines.append(how(url))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.dispose()
-
-
 def role_with(url, settings):
     """The URL of a new role with these settings, and a way to drop it again."""
     role = f"monitor_role_{uuid4().hex[:8]}"

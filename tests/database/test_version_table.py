@@ -8,24 +8,10 @@ from database.older import bring_to, in_old_shape, revisions, stored
 from sqlalchemy import inspect, make_url, text
 
 from monitor.database import schema
-from monitor.database.engine import connect, connect_read_only, reading, writing
+from monitor.database.engine import connect_read_only, reading, writing
 from monitor.errors import SchemaError, StoreError
 
 HEAD = revisions()[-1]
-
-
-@pytest.fixture
-def connected():
-    """Connects, and closes all at the end."""
-    engines = []
-
-    def make(url, how=connect):
-        engines.append(how(url))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.dispose()
 
 
 def alembic_table(engine, revision):

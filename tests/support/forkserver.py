@@ -4,6 +4,7 @@ A test of how the interpreter starts (signals, missing streams, imports) uses `W
 """
 
 import atexit
+import contextlib
 import functools
 import importlib
 import json
@@ -60,10 +61,12 @@ class ForkServer:
         socket.send_fds(self._connection, [request], theirs)
         for each in theirs:
             os.close(each)
-        read = _read_all(ours, timeout_s)
-        if read is None:
-            raise subprocess.TimeoutExpired(arguments, timeout_s)
-        out, err, code = (each.decode() for each in read)
+        ended, read = _read_all(ours, timeout_s)
+        out, err, status = (each.decode() for each in read)
+        pid, _, code = status.partition("\n")
+        if not ended:
+            os.kill(int(pid), signal.SIGKILL)
+            raise subprocess.TimeoutExpired(arguments, timeout_s, out, err)
         return subprocess.CompletedProcess(arguments, int(code), out, err)
 
     def close(self):
@@ -72,7 +75,7 @@ class ForkServer:
 
 
 def _read_all(pipes, timeout_s):
-    """What the other ends write until all of them are closed; None if that takes too long."""
+    """What the other ends write, and whether all of them were closed in time."""
     parts, open_pipes, ends_s = {each: [] for each in pipes}, set(pipes), time.monotonic() + timeout_s
     while open_pipes and (left_s := ends_s - time.monotonic()) > 0:
         for each in select.select(open_pipes, [], [], left_s)[0]:
@@ -81,7 +84,7 @@ def _read_all(pipes, timeout_s):
                 open_pipes.remove(each)
     for each in pipes:
         os.close(each)
-    return None if open_pipes else [b"".join(parts[each]) for each in pipes]
+    return not open_pipes, [b"".join(parts[each]) for each in pipes]
 
 
 def serve(connection):
@@ -100,8 +103,10 @@ def serve(connection):
                 return json.loads(request), pipes
             for each in pipes[:2]:
                 os.close(each)
+            os.write(pipes[2], f"{command}\n".encode())
             _, status = os.waitpid(command, 0)
-            os.write(pipes[2], str(os.waitstatus_to_exitcode(status)).encode())
+            with contextlib.suppress(BrokenPipeError):  # the caller did not wait any longer
+                os.write(pipes[2], str(os.waitstatus_to_exitcode(status)).encode())
             os._exit(0)
         for each in pipes:
             os.close(each)

@@ -5,7 +5,7 @@ from survival.growth import grow, grown
 
 pytestmark = pytest.mark.process
 
-RUNS, STRETCH = 100, 10
+RUNS, STRETCH = 160, 10
 
 
 @pytest.mark.timeout(400)
