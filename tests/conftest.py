@@ -7,6 +7,7 @@
 `database_url`                an EMPTY database of that kind (the SQLite file does not exist yet)
 `store_url`                   a database of that kind with the newest schema
 `engine`                      an engine for `store_url`, disposed at the end
+`connected`                   call it with a URL for an engine; all are disposed at the end
 `world`                       an end-to-end World of that kind (see world.py); `small_world`: only on SQLite
 `sandbox`                     a simulated data engine on loopback, without items
 `here`                        calls the command in this process, for tests that need no separate process
