@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from database.older import revisions
@@ -20,20 +19,6 @@ NEWER = "UPDATE ingestion_monitor_version SET version_num = '9999'"
 def sql(world, statement):
     with world.app.engine.begin() as conn:
         conn.exec_driver_sql(statement)
-
-
-@pytest.fixture
-def troubled(small_world):
-    """Three runs with a failed item; the client was revoked for the last two, so two incidents are open."""
-    small_world.clock.now = datetime.now(UTC) - timedelta(minutes=5)
-    item_id, *_ = small_world.track(4)
-    small_world.sandbox.set_status(item_id, "FAILED")
-    small_world.run()
-    small_world.sandbox.revoke_client()
-    small_world.run()
-    small_world.run()
-    small_world.close()
-    return small_world
 
 
 def test_the_history_is_printed_newest_first_as_text_and_as_json(here, troubled):

@@ -15,19 +15,6 @@ CHANNEL = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 ME = getpass.getuser()
 
 
-@pytest.fixture
-def troubled(small_world):
-    """Three runs; a failed item, and a revoked client in the last two: #1 items_failed and #2 unauthorized."""
-    small_world.clock.now = datetime.now(UTC) - timedelta(minutes=5)
-    item_id, *_ = small_world.track(4)
-    small_world.sandbox.set_status(item_id, "FAILED")
-    small_world.run()
-    small_world.sandbox.revoke_client()
-    small_world.run()
-    small_world.run()
-    return small_world
-
-
 def ok(done):
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

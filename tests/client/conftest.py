@@ -1,12 +1,18 @@
-"""Both transports, for tests of their common contract."""
+"""Both transports, for tests of their common contract, and a certificate authority."""
 
 import asyncio
 
 import pytest
+import trustme
 from client import hostile
 from client.asking import get
 
 from monitor.client.transports import HttpxTransport, PyreqwestTransport
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
 
 
 @pytest.fixture(params=[HttpxTransport, PyreqwestTransport], ids=["httpx", "reqwest"])

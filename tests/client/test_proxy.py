@@ -5,7 +5,6 @@ import ssl
 import time
 
 import pytest
-import trustme
 from client import hostile
 from client.asking import CANARY, get
 from client.proxy import tunnelling
@@ -22,11 +21,6 @@ BASIC = base64.b64encode(f"user:{PASSWORD}/@".encode())
 def through(port, scheme="http", **kwargs):
     """A connection through the proxy at this port; its password needs escaping."""
     return ConnectionOptions(proxy=f"{scheme}://user:{PASSWORD}%2F%40@127.0.0.1:{port}", **kwargs)
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
 
 
 @pytest.fixture

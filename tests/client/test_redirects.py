@@ -6,7 +6,6 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-import trustme
 from client import hostile
 from client.asking import CANARY
 
@@ -22,11 +21,6 @@ ELSEWHERE = {
     "other scheme": "https://127.0.0.1:{secret}",
     "the origin by another scheme": "https://127.0.0.1:{origin}",
 }
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
 
 
 @pytest.fixture

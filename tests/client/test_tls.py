@@ -26,11 +26,6 @@ FAR_OFF = datetime(2999, 1, 1, tzinfo=UTC)
 NO_TLS = TransportFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the host")
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
 def context_for(certificate, version=None):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)

@@ -1,37 +1,22 @@
 """Decisions besides the tables of docs/incidents.md, which test_incidents_doc.py tests."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.samples import NOW, evidence_points
 
-from monitor.incidents.decide import Action, DecisionReason, EvidencePoint, decide, evolve
+from monitor.incidents.decide import Action, DecisionReason, decide, evolve
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule, severity_of
 from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
 
-NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 TWO_OF_TWO = Rule(cause=Cause.UNAUTHORIZED, team=Team.CREDENTIALS, runs=2, of=2)
 THREE_OF_FIVE = Rule(cause=Cause.RATE_LIMITED, team=Team.OPERATIONS, runs=3, of=5)
 OUTAGE = DEFAULT_RULES[Cause.OUTAGE]
 AT_ONCE = DEFAULT_RULES[Cause.ITEMS_FAILED]
-
-
-def points(pattern, *, every=5 * MINUTE, now=NOW):
-    """Newest last: `x` evidence, `.` none, `m` inhibited, `?` too few answers."""
-    runs = [
-        EvidencePoint(
-            run_id=n,
-            at=now - every * (len(pattern) - 1 - n),
-            evidence=c == "x",
-            inhibited=c == "m",
-            confirms_recovery=c != "?",
-        )
-        for n, c in enumerate(pattern)
-    ]
-    return list(reversed(runs))
 
 
 def incident(**fields):
@@ -49,31 +34,31 @@ def test_without_runs_nothing_is_decided():
 
 
 def test_an_opening_knows_when_the_evidence_began():
-    decision = decide(TWO_OF_TWO, None, points(".xx"), now=NOW)
+    decision = decide(TWO_OF_TWO, None, evidence_points(".xx"), now=NOW)
     assert decision.first_evidence_at == NOW - 5 * MINUTE
 
 
 def test_evidence_from_before_the_resolution_does_not_open_it_again():
     rule = replace(TWO_OF_TWO, of=5)
     before = incident(state=IncidentState.RESOLVED, resolved_at=NOW - timedelta(seconds=150))
-    assert decide(rule, None, points("xx..x", every=MINUTE), now=NOW).action is Action.OPEN
-    assert decide(rule, before, points("xx..x", every=MINUTE), now=NOW).action is Action.WAIT
+    assert decide(rule, None, evidence_points("xx..x", every=MINUTE), now=NOW).action is Action.OPEN
+    assert decide(rule, before, evidence_points("xx..x", every=MINUTE), now=NOW).action is Action.WAIT
 
 
 def test_clean_runs_from_before_the_evidence_do_not_count():
     state = incident(last_evidence_at=NOW - 2 * MINUTE)
-    assert decide(TWO_OF_TWO, state, points("...", every=MINUTE), now=NOW).action is Action.RESOLVE
-    assert decide(TWO_OF_TWO, state, points("...", every=2 * MINUTE), now=NOW).action is Action.CONTINUE
+    assert decide(TWO_OF_TWO, state, evidence_points("...", every=MINUTE), now=NOW).action is Action.RESOLVE
+    assert decide(TWO_OF_TWO, state, evidence_points("...", every=2 * MINUTE), now=NOW).action is Action.CONTINUE
 
 
 def test_an_incident_that_was_never_notified_reminds_by_its_opening():
     state = incident(cause=Cause.ITEMS_FAILED, last_message_at=None, opened_at=NOW - timedelta(days=2))
-    assert decide(AT_ONCE, state, points("..x"), now=NOW, members=1).action is Action.REMIND
+    assert decide(AT_ONCE, state, evidence_points("..x"), now=NOW, members=1).action is Action.REMIND
 
 
 def test_a_request_cause_reminds_after_four_hours():
     state = incident(last_message_at=NOW - timedelta(hours=4), last_evidence_at=NOW - 5 * MINUTE)
-    assert decide(TWO_OF_TWO, state, points("xx"), now=NOW).action is Action.REMIND
+    assert decide(TWO_OF_TWO, state, evidence_points("xx"), now=NOW).action is Action.REMIND
 
 
 def apply(rule, state, decision, now, evidence):
@@ -92,7 +77,7 @@ def test_deciding_twice_on_unchanged_state_changes_nothing(pattern, rule):
     state = None
     for end in range(1, len(pattern) + 1):
         now = NOW + end * MINUTE
-        found = points(pattern[:end], every=MINUTE, now=now)
+        found = evidence_points(pattern[:end], every=MINUTE, now=now)
         seen = Evidence(cause=rule.cause, count=1) if found[0].evidence else None
         state = apply(rule, state, decide(rule, state, found, now=now), now, seen)
         again = decide(rule, state, found, now=now)
@@ -105,7 +90,7 @@ def test_openings_and_resolutions_alternate(pattern):
     state, resolutions = None, []
     for end in range(1, len(pattern) + 1):
         now = NOW + end * MINUTE
-        found = points(pattern[:end], every=MINUTE, now=now)
+        found = evidence_points(pattern[:end], every=MINUTE, now=now)
         decision = decide(TWO_OF_TWO, state, found, now=now)
         state = apply(
             TWO_OF_TWO, state, decision, now, Evidence(cause=TWO_OF_TWO.cause, count=1) if found[0].evidence else None
@@ -118,7 +103,7 @@ def test_openings_and_resolutions_alternate(pattern):
 def test_evolving_keeps_the_highest_count_and_the_newest_evidence():
     piece = Evidence(cause=Cause.OUTAGE, count=40)
     state = incident(cause=Cause.OUTAGE, peak_count=7)
-    went_on = decide(OUTAGE, state, points("xx"), now=NOW)
+    went_on = decide(OUTAGE, state, evidence_points("xx"), now=NOW)
     after = evolve(state, went_on, now=NOW, evidence=piece)
     assert (after.peak_count, after.last_evidence_at, after.evidence) == (40, NOW, piece)
 
@@ -126,16 +111,16 @@ def test_evolving_keeps_the_highest_count_and_the_newest_evidence():
 def test_inhibited_evidence_does_not_keep_an_incident_open():
     piece = Evidence(cause=Cause.FORBIDDEN, count=4, inhibited_by=Cause.UNAUTHORIZED)
     state = incident(cause=Cause.FORBIDDEN)
-    after = evolve(state, decide(TWO_OF_TWO, state, points("xm"), now=NOW), now=NOW, evidence=piece)
+    after = evolve(state, decide(TWO_OF_TWO, state, evidence_points("xm"), now=NOW), now=NOW, evidence=piece)
     assert after.last_evidence_at == state.last_evidence_at
     assert after.evidence is None
 
 
 def test_resolving_and_reopening_set_the_state_and_the_time_of_the_last_message():
-    resolved = evolve(incident(), decide(TWO_OF_TWO, incident(), points(".."), now=NOW), now=NOW)
+    resolved = evolve(incident(), decide(TWO_OF_TWO, incident(), evidence_points(".."), now=NOW), now=NOW)
     assert (resolved.state, resolved.resolved_at, resolved.last_message_at) == (IncidentState.RESOLVED, NOW, NOW)
     later = NOW + 10 * MINUTE
-    back = decide(TWO_OF_TWO, resolved, points("xx", now=later), now=later)
+    back = decide(TWO_OF_TWO, resolved, evidence_points("xx", now=later), now=later)
     again = evolve(resolved, back, now=later, evidence=Evidence(cause=Cause.UNAUTHORIZED, count=1))
     assert (again.state, again.resolved_at, again.id) == (IncidentState.OPEN, None, resolved.id)
 
@@ -166,7 +151,7 @@ def test_a_denial_of_everything_is_critical(rule, accepted, severity):
 def test_a_clock_that_was_set_back_does_not_keep_an_incident_open():
     """The evidence was stored while the clock was a day ahead; later runs count nevertheless."""
     ahead = NOW + timedelta(days=1)
-    found = [*points("..", every=MINUTE, now=NOW), *points("xx", every=MINUTE, now=ahead)]
+    found = [*evidence_points("..", every=MINUTE, now=NOW), *evidence_points("xx", every=MINUTE, now=ahead)]
     state = incident(last_evidence_at=ahead)
     assert decide(TWO_OF_TWO, state, found, now=NOW).action is Action.RESOLVE
     assert decide(TWO_OF_TWO, state, found[1:], now=NOW - MINUTE).action is Action.CONTINUE
@@ -174,11 +159,11 @@ def test_a_clock_that_was_set_back_does_not_keep_an_incident_open():
 
 def test_evidence_of_a_run_that_is_not_loaded_is_older_than_the_loaded_runs():
     past = incident(last_evidence_at=NOW - timedelta(days=3))
-    assert decide(TWO_OF_TWO, past, points(".."), now=NOW).action is Action.RESOLVE
+    assert decide(TWO_OF_TWO, past, evidence_points(".."), now=NOW).action is Action.RESOLVE
     future = incident(last_evidence_at=NOW + timedelta(days=1))
-    assert decide(TWO_OF_TWO, future, points(".."), now=NOW).action is Action.RESOLVE
+    assert decide(TWO_OF_TWO, future, evidence_points(".."), now=NOW).action is Action.RESOLVE
 
 
 def test_for_counts_as_elapsed_if_the_clock_was_set_back():
-    found = [*points("x", now=NOW), *points("x", now=NOW + timedelta(days=1))]
+    found = [*evidence_points("x", now=NOW), *evidence_points("x", now=NOW + timedelta(days=1))]
     assert decide(OUTAGE, None, found, now=NOW).action is Action.OPEN

@@ -6,12 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.samples import NOW, incident
+from support.samples import NOW, evidence_points, incident
 
 from monitor.cli import main
 from monitor.config import load_config
 from monitor.errors import ConfigError
-from monitor.incidents.decide import REOPEN_WITHIN, UPDATE_INTERVAL, EvidencePoint, decide
+from monitor.incidents.decide import REOPEN_WITHIN, UPDATE_INTERVAL, decide
 from monitor.incidents.evidence import INHIBITS
 from monitor.incidents.rulebook import DEFAULT_RULES, MIN_ANSWERED, run_filter
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, IncidentState, RunStatus, Severity, Team
@@ -125,28 +125,13 @@ def test_the_example_of_rules_is_valid(tmp_path):
 # --- decisions
 
 
-def points(pattern, every):
-    """The runs of a pattern, newest first; the last ended at NOW."""
-    runs = [
-        EvidencePoint(
-            run_id=n,
-            at=NOW - every * (len(pattern) - 1 - n),
-            evidence=c == "x",
-            inhibited=c == "m",
-            confirms_recovery=c != "?",
-        )
-        for n, c in enumerate(pattern)
-    ]
-    return runs[::-1]
-
-
 def decided(decision):
     return [decision.action.value, decision.reason.value]
 
 
 def rule_and_runs(row):
     (cause,), (pattern,) = ticked(row[0]), ticked(row[1])
-    return DEFAULT_RULES[Cause(cause)], points(pattern, span(row[2]))
+    return DEFAULT_RULES[Cause(cause)], evidence_points(pattern, every=span(row[2]))
 
 
 @pytest.mark.parametrize("row", rows("When an incident opens"), ids=ids)
@@ -164,7 +149,7 @@ def test_incidents_reopen_as_documented(row):
 
 @pytest.mark.parametrize("row", rows("When it resolves"), ids=lambda row: row[0])
 def test_incidents_resolve_as_documented(row):
-    found = points(ticked(row[0])[0], timedelta(minutes=5))
+    found = evidence_points(ticked(row[0])[0])
     last = max(point.at for point in found if point.evidence)
     state = incident(last_evidence_at=last, last_message_at=NOW - timedelta(hours=1))
     assert decided(decide(DEFAULT_RULES[Cause.UNAUTHORIZED], state, found, now=NOW)) == row[1:]
@@ -182,7 +167,7 @@ def test_incidents_with_members_continue_as_documented(row):
     decision = decide(
         DEFAULT_RULES[Cause.ITEMS_FAILED],
         before,
-        points("..x", timedelta(minutes=1)),
+        evidence_points("..x", every=timedelta(minutes=1)),
         now=NOW,
         members=int(members),
         may_resolve=may_resolve == "yes",

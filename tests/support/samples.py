@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from monitor.incidents.decide import EvidencePoint
 from monitor.model import Cause, Incident, IncidentState, Severity, Team
 from monitor.notifications.messages import Message, MessageKind
 from monitor.notifications.texts import safe_message
@@ -37,3 +38,21 @@ def message(incident_id=1, **fields):
         "opened_at": NOW, "at": NOW,
     }  # fmt: skip
     return Message(incident_id=incident_id, **{**defaults, **fields})
+
+
+def evidence_points(pattern, *, every=timedelta(minutes=5), now=NOW):
+    """Runs, newest first, the newest at `now`.
+
+    Each is a letter of the pattern, oldest first: `x` evidence, `.` none, `m` inhibited, `?` too few answers.
+    """
+    runs = [
+        EvidencePoint(
+            run_id=n,
+            at=now - every * (len(pattern) - 1 - n),
+            evidence=c == "x",
+            inhibited=c == "m",
+            confirms_recovery=c != "?",
+        )
+        for n, c in enumerate(pattern)
+    ]
+    return runs[::-1]
