@@ -27,7 +27,7 @@ from sqlalchemy import Connection, text
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from startup import cpu_seconds, sandbox
+from startup import TARGET_CONFIG, cpu_seconds, sandbox
 from support.samples import message
 from support.statements import COMMANDS, Recorder, Statement, analyse, nodes, postgres_plan, rows_read, sqlite_plan
 from support.years import GROWING, Years
@@ -52,16 +52,6 @@ _CONFIG = """\
 database = "{database}"
 [schedule]
 every = "1m"
-"""
-_TARGET = """
-[[targets]]
-name = "{name}"
-provider = "gloo"
-base_url = "{url}"
-publisher_id = "{publisher_id}"
-auth = {{ client_id = "{client_id}", client_secret = "{client_secret}" }}
-[targets.sync_log]
-url = "sqlite:///pipeline.db"
 """
 
 
@@ -265,7 +255,7 @@ def _prepare(folder: Path, database: str, api: dict[str, object], years: int) ->
     with contextlib.closing(sqlite3.connect(folder / "pipeline.db")) as conn, conn:
         conn.execute("CREATE TABLE sync_log (item_id TEXT)")
         conn.executemany("INSERT INTO sync_log VALUES (?)", [(item,) for item in list(api["items"])])
-    targets = "".join(_TARGET.format(name=f"t{number:03}", **api) for number in range(years))
+    targets = "".join(TARGET_CONFIG.format(name=f"t{number:03}", **api) for number in range(years))
     (folder / "monitor.toml").write_text(_CONFIG.format(database=database) + targets, encoding="utf-8")
 
 

@@ -33,10 +33,9 @@ _ENVIRONMENT = {
     "NO_PROXY": "127.0.0.1",
 }
 """Without variables that would load other modules than the installed ones."""
-_CONFIG = """\
-database = "{database}"
+TARGET_CONFIG = """
 [[targets]]
-name = "bench"
+name = "{name}"
 provider = "gloo"
 base_url = "{url}"
 publisher_id = "{publisher_id}"
@@ -44,6 +43,7 @@ auth = {{ client_id = "{client_id}", client_secret = "{client_secret}" }}
 [targets.sync_log]
 url = "sqlite:///pipeline.db"
 """
+"""A target beside the sandbox, whose sync log is in the folder of the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,8 @@ def _prepared(folder: Path, database: str, engine: Mapping[str, Any]) -> Path:
         conn.execute("CREATE TABLE sync_log (item_id TEXT)")
         conn.executemany("INSERT INTO sync_log VALUES (?)", [(each,) for each in engine["items"]])
     settings = {name: value for name, value in engine.items() if name != "items"}
-    (folder / "monitor.toml").write_text(_CONFIG.format(database=database, **settings), encoding="utf-8")
+    config = f'database = "{database}"' + TARGET_CONFIG.format(name="bench", **settings)
+    (folder / "monitor.toml").write_text(config, encoding="utf-8")
     return folder
 
 

@@ -13,27 +13,12 @@ from support.observed import until, until_asked
 pytestmark = pytest.mark.process
 
 LEASE_S = 4
-TARGET = """
-[[targets]]
-name = "{name}"
-provider = "gloo"
-base_url = "{base_url}"
-publisher_id = "{publisher}"
-auth = {auth}
-sync_log = {{ url = "{sync_log}" }}
-schedule = {{ every = "{every}" }}
-check = {{ strategy = "items", attempt_timeout = "30s" }}
-"""
 
 
-def another(world, name, *, every="1s", sync_log=None, base_url=None):
-    return TARGET.format(
-        name=name,
-        base_url=base_url or world.sandbox.url,
-        publisher=world.sandbox.settings.publisher_id,
-        auth=world.client_auth,
-        sync_log=sync_log or world.sync_log,
-        every=every,
+def another(world, name, *, every="1s", **target):
+    """A target with a schedule of its own."""
+    return world.another_target(
+        name, check='attempt_timeout = "30s"', more=f'schedule = {{ every = "{every}" }}', **target
     )
 
 

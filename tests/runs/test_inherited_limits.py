@@ -14,18 +14,6 @@ from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
 
 LATER = {"Retry-After": "600"}
-ANOTHER = """
-[[targets]]
-name = "same-key"
-provider = "gloo"
-base_url = "{url}"
-publisher_id = "{publisher}"
-auth = {auth}
-[targets.sync_log]
-url = "{sync_log}"
-[targets.check]
-strategy = "items"
-"""
 
 
 def asked(world):
@@ -132,11 +120,8 @@ def test_a_run_waits_for_a_hint_within_the_deadline_and_then_sends_one_probe(wor
 
 def test_two_targets_with_one_key_share_learned_limits(small_world):
     world = small_world
-    settings = world.sandbox.settings
-    more = ANOTHER.format(
-        url=settings_url(world), publisher=settings.publisher_id, auth=world.client_auth, sync_log=world.sync_log
-    )
-    world.configure(check='deadline = "60s"', more=more)
+    origin = world.sandbox.url.replace("http://", "HTTP://")  # the same in another spelling
+    world.configure(check='deadline = "60s"', more=world.another_target("same-key", base_url=origin))
     world.track(30)
     world.sandbox.add_fault(path="/engine", status=429, headers=LATER)
     assert world.run().abort_reason == "rate_limited"
@@ -145,11 +130,6 @@ def test_two_targets_with_one_key_share_learned_limits(small_world):
     report = asyncio.run(Run(job, interrupt=asyncio.Event(), progress=NoProgress())())
     assert (report.abort_reason, asked(world)) == ("rate_limited", sent)
     assert len(world.rows("SELECT * FROM throttles")) == 1
-
-
-def settings_url(world):
-    # the same origin in another spelling
-    return world.sandbox.url.replace("http://", "HTTP://")
 
 
 @pytest.mark.parametrize(

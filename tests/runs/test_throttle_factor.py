@@ -10,19 +10,6 @@ from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
 
 AT_ONCE = '[[rules]]\ncause = "rate_limited"\nruns = 1\nof = 1\n'
-ANOTHER = """
-[[targets]]
-name = "{name}"
-provider = "gloo"
-base_url = "{url}"
-publisher_id = "{publisher}"
-auth = {auth}
-[targets.sync_log]
-url = "{sync_log}"
-[targets.check]
-strategy = "items"
-concurrency = 8
-"""
 
 
 def factors(world):
@@ -117,10 +104,8 @@ def test_a_run_that_sends_nothing_because_of_a_hint_does_not_halve_the_throttle_
 
 def test_targets_with_one_key_use_the_smallest_throttle_factor(small_world):
     world = small_world
-    settings = world.sandbox.settings
-    described = {"url": world.sandbox.url, "publisher": settings.publisher_id, "sync_log": world.sync_log}
-    shares_throttle = ANOTHER.format(name="same-key", auth=world.client_auth, **described)
-    other_key = ANOTHER.format(name="other-key", auth=world.key_auth, **described)
+    shares_throttle = world.another_target("same-key", check="concurrency = 8")
+    other_key = world.another_target("other-key", auth=world.key_auth, check="concurrency = 8")
     world.configure(check="concurrency = 8", more=shares_throttle + other_key)
     world.track(4)
 

@@ -44,6 +44,19 @@ attempt_timeout = "5s"
 {check}
 {more}
 """
+ANOTHER_TARGET = """
+[[targets]]
+name = "{name}"
+provider = "gloo"
+base_url = "{base_url}"
+publisher_id = "{publisher}"
+auth = {auth}
+sync_log = {{ url = "{sync_log}" }}
+{more}
+[targets.check]
+strategy = "items"
+{check}
+"""
 
 
 class Clock:
@@ -103,6 +116,18 @@ class World:
             content = re.sub(r"\[targets\.sync_log\].*?\n\n", "", content, flags=re.DOTALL)
         self.config_path.write_text(content, encoding="utf-8")
         self.close()
+
+    def another_target(self, name, *, auth=None, base_url=None, sync_log=None, check="", more=""):
+        """The configuration of one more target beside the first, for `configure(more=…)`."""
+        return ANOTHER_TARGET.format(
+            name=name,
+            base_url=base_url or self.sandbox.url,
+            publisher=self.sandbox.settings.publisher_id,
+            auth=auth or self.client_auth,
+            sync_log=sync_log or self.sync_log,
+            check=check,
+            more=more,
+        )
 
     @property
     def app(self):
