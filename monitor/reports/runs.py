@@ -118,7 +118,7 @@ def run_text(report: RunReport, *, now: datetime) -> str:
         "Unrecognised statuses (counted as pending; add them to `statuses`)", [*unknown[:_MAX_STATUSES], *more]
     )
     lines += _section("Failed requests", _evidence_lines(report.evaluation.evidence))
-    lines += _section("Unanswered, each for a trouble of its own (others were answered)", _single_lines(report))
+    lines += _section("Items without an answer, while others got one", _single_lines(report))
     return "\n".join([*lines, *_incidents(report, now)])
 
 
@@ -193,10 +193,8 @@ def _rate_sentence(report: RunReport) -> str:
 
 def _budget_sentence(report: RunReport) -> str:
     failed = plural(report.limits.unretried, "failed request was", "failed requests were")
-    requests = report.snapshot.requests if report.snapshot else 0
-    spent = f"{plural(report.retries, 'retry', 'retries')} in {requests} requests"
     return (
-        f"The retry budget was used up ({spent}; at most 10%, at least 3): {failed} not repeated, "
+        f"The run's retry budget (10% of its requests, at least 3) was used up: {failed} not repeated, "
         "whatever max_attempts says."
     )
 
@@ -252,7 +250,8 @@ def _evidence_lines(evidence: Sequence[Evidence]) -> list[str]:
 
 def _single_lines(report: RunReport) -> list[str]:
     return [
-        f"{piece.cause.value}: {format_items(piece.count)}{_breakdown_text(piece)}{_named(piece.sample_ids[:NAMED])}"
+        f"{piece.cause.value}: {format_items(piece.count)}{_breakdown_text(piece)}"
+        f"{_named(piece.sample_ids[:NAMED], piece.count)}"
         for piece in report.single_items
     ]
 

@@ -132,12 +132,18 @@ def test_a_rate_that_did_not_make_a_run_slow_is_not_mentioned():
     assert run_json(report)["rate"]["slowed"] is False
 
 
+def test_unanswered_items_beyond_those_named_are_counted():
+    poison = replace(OUTAGE, count=7, breakdown={"503": 7}, sample_ids=("d1", "d2", "d3", "d4"))
+    shown = " ".join(run_text(a_report(single_items=(poison,)), now=NOW).split())
+    assert "Items without an answer, while others got one: outage: 7 items (7 × 503): d1, d2, d3 and 4 more" in shown
+
+
 def test_a_run_says_that_the_retry_budget_was_used_up():
     report = a_report(
         limits=RunLimits(unretried=32), retries=10, snapshot=Snapshot(completed=112, unknown=32, requests=144)
     )
     text = " ".join(run_text(report, now=NOW).split())
-    assert "(10 retries in 144 requests; at most 10%, at least 3): 32 failed requests were not repeated" in text
+    assert "(10% of its requests, at least 3) was used up: 32 failed requests were not repeated" in text
     assert "max_attempts" in text
     assert run_json(report)["retry_budget"] == {"retries": 10, "exhausted": True, "not_repeated": 32}
     assert "retry budget" not in " ".join(lines(a_report()))
