@@ -140,7 +140,8 @@ def listing(
         print_json({**items_json(rows, total=total), "unknown_now": unknown})
     else:
         width = None if wide else terminal_width()
-        print_lines(items_text(rows, total=total, now=now, width=width, unknown=unknown))
+        known = item_queries.known_states_of(wanted)
+        print_lines(items_text(rows, total=total, now=now, width=width, unknown=unknown, known_states=known))
 
 
 def _states(names: Sequence[str]) -> frozenset[str]:

@@ -112,11 +112,15 @@ def listing(conn: Connection, filters: ItemFilter, *, limit: int, now: datetime)
     return total, [_item(row) for row in rows]
 
 
-def count_unknown(conn: Connection, filters: ItemFilter, *, now: datetime) -> int:
-    """How many items are unknown now, but were last known in one of the wanted states (pending, for stuck items)."""
+def known_states_of(filters: ItemFilter) -> frozenset[str]:
+    """The wanted states that an item which is unknown now can have been in: pending, for stuck items."""
     known = filters.states - {REMOVED, IGNORED, ItemState.UNKNOWN.value}
-    if filters.stuck:
-        known |= {ItemState.PENDING.value}
+    return known | {ItemState.PENDING.value} if filters.stuck else known
+
+
+def count_unknown(conn: Connection, filters: ItemFilter, *, now: datetime) -> int:
+    """How many items are unknown now, but were last known in one of `known_states_of` the filters."""
+    known = known_states_of(filters)
     states = frozenset({ItemState.UNKNOWN.value})
     where = _where(
         replace(filters, states=states, known_states=known, stuck=False), _is_stuck(filters.stuck_after, now)

@@ -1,6 +1,6 @@
 """Items as text and JSON values: the list, and one item with its history."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,13 +12,19 @@ from monitor.reports.item_queries import ItemEvent, ItemRow
 
 
 def items_text(
-    rows: Sequence[ItemRow], *, total: int, now: datetime, width: int | None = None, unknown: int = 0
+    rows: Sequence[ItemRow],
+    *,
+    total: int,
+    now: datetime,
+    width: int | None = None,
+    unknown: int = 0,
+    known_states: Iterable[str] = (),
 ) -> str:
     """A line per item, and how many match; on a narrow terminal columns are shortened, but never an id.
 
-    `unknown`: items that are unknown now, but were last known in the wanted state.
+    `unknown`: items that are unknown now, but were last known in one of `known_states`, which are the wanted ones.
     """
-    hint = f"{format_items(unknown)} unknown now, but last known in that state: use --known-state" if unknown else ""
+    hint = _unknown_hint(unknown, sorted(known_states)) if unknown else ""
     if not rows:
         return hint or "No such items. To list removed and ignored items, use --state removed --state ignored."
     columns: dict[str, list[object]] = {
@@ -40,6 +46,11 @@ def items_text(
     table = fit(columns, width=width, shorten=shorten, optional=("DETAIL", "GROUP"))
     shown = f"{len(rows)} of {total} shown; --limit {total} shows all" if total > len(rows) else f"{total} shown"
     return "\n".join([table, shown, *([hint] if hint else [])])
+
+
+def _unknown_hint(unknown: int, known_states: Sequence[str]) -> str:
+    options = " ".join(f"--known-state {state}" for state in known_states)
+    return f"{format_items(unknown)} unknown now, but last known as {' or '.join(known_states)}: list with {options}"
 
 
 def _detail(row: ItemRow) -> str | None:
@@ -81,6 +92,7 @@ def item_text(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: d
 
 def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
     unknown = row.state is ItemState.UNKNOWN
+    uploaded = f"{format_time(row.submitted_at)} UTC" if row.submitted_at else None
     answer = ", ".join(part for part in (_answer(row), row.request_id and f"request {row.request_id}") if part)
     last_answer = "HTTP " + answer if row.http_status else answer or None
     return [
@@ -89,7 +101,7 @@ def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
         ("since", f"{format_time(row.state_since)} UTC, for {format_age(now - row.state_since)}"),
         ("stage", row.stage and row.stage + ("" if row.recognised else " (unrecognised: add it to `statuses`)")),
         ("group", row.group),
-        ("uploaded", f"{format_time(row.submitted_at)} UTC" if row.submitted_at else "not in the sync log"),
+        ("uploaded", uploaded or "unknown: no usable upload time in the sync log"),
         ("first seen", f"{format_time(row.first_seen_at)} UTC"),
         ("last seen", f"{format_time(row.seen_at)} UTC" if row.seen_at else "never: the API has not returned it yet"),
         ("last checked", f"{format_time(row.checked_at)} UTC" if row.checked_at else "never answered"),

@@ -106,7 +106,8 @@ def test_an_incident_is_shown_with_all_its_items(here, troubled):
 def test_what_is_unknown_now_is_found_by_what_was_last_known(here, troubled):
     hidden = here(troubled, "items", "list", "--state", "failed").stdout
     assert "3 items unknown now" in hidden
-    assert "--known-state" in hidden
+    assert "--known-state failed" in hidden
+    assert "--known-state pending" not in here(troubled, "items", "list", "--stuck").stdout
     found = here(troubled, "items", "list", "--known-state", "failed")
     assert found.stdout.splitlines()[0].split()[:4] == ["ITEM", "STATE", "LAST", "KNOWN"]
     assert found.stdout.splitlines()[-1] == "3 shown"

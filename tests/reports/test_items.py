@@ -19,8 +19,8 @@ def row(item_id=UUID, state=ItemState.PENDING, **fields):
     return ItemRow(**{**values, "item_id": item_id, "state": state, **fields})
 
 
-def text(*rows, total=None, width=None, unknown=0):
-    return items_text(rows, total=total or len(rows), now=NOW, width=width, unknown=unknown).splitlines()
+def text(*rows, total=None, **options):
+    return items_text(rows, total=total or len(rows), now=NOW, **options).splitlines()
 
 
 def test_a_list_reads_well_on_a_terminal():
@@ -71,9 +71,10 @@ def test_an_id_is_never_shortened_whatever_the_terminal_s_width():
 
 
 def test_items_that_are_unknown_now_are_hinted_at():
-    assert "25 items unknown now" in text(unknown=25)[0]
-    assert "--known-state" in text(unknown=25)[0]
-    assert "1 item unknown now" in text(row(), unknown=1)[-1]
+    (hint,) = text(unknown=25, known_states={"invalid", "failed"})
+    assert hint.startswith("25 items unknown now, but last known as failed or invalid: ")
+    assert hint.endswith("--known-state failed --known-state invalid")
+    assert "1 item unknown now" in text(row(), unknown=1, known_states={"failed"})[-1]
 
 
 def test_groups_and_targets_have_a_column_only_if_needed():
@@ -157,7 +158,7 @@ def test_an_item_shows_what_is_wrong_and_its_last_answer():
         "  state         removed (forbidden)",
         "  last known    failed",
         "  stage         ODD (unrecognised: add it to `statuses`)",
-        "  uploaded      not in the sync log",
+        "  uploaded      unknown: no usable upload time in the sync log",
         "  last seen     never: the API has not returned it yet",
         "  last checked  never answered",
         "  last error    HTTP 403 no_access, request req-1",
