@@ -77,11 +77,15 @@ async def deliver(sender: "Sender", interrupt: "asyncio.Event") -> "DeliveryRepo
 
 
 def delivery_line(report: "DeliveryReport") -> str:
-    """`Messages: 2 sent, 1 deferred`; empty if nothing was due and nothing waits for a failing channel."""
+    """`Messages: 2 sent, 1 deferred`; empty if nothing was due and nothing waits for a failing channel.
+
+    What only the log got is not called sent: nobody was notified.
+    """
     waiting = 0 if report.deferred else report.blocked
     refused = f", {report.partly} of them not to all recipients (`ingestion-monitor notifications list --all` says why)"
     counted = [
-        (report.sent, "sent" + (refused if report.partly else "")),
+        (report.sent - report.log_only, "sent" + (refused if report.partly else "")),
+        (report.log_only, "written to the log only"),
         (report.deferred, "deferred"),
         (report.dead, "given up"),
         (waiting, "not sent yet (`ingestion-monitor notifications list` says why)"),
@@ -92,4 +96,4 @@ def delivery_line(report: "DeliveryReport") -> str:
 
 def delivery_json(report: "DeliveryReport") -> dict[str, int]:
     """The same as JSON values."""
-    return {"sent": report.sent, "deferred": report.deferred, "dead": report.dead}
+    return {"sent": report.sent, "deferred": report.deferred, "dead": report.dead, "log_only": report.log_only}

@@ -46,6 +46,8 @@ class DeliveryReport:
     """Of the deferred ones, those that wait for a part of the recipients: their receiver was reached."""
     logged: int = 0
     """Of the sent ones, those about a failing channel that went only to the log."""
+    log_only: int = field(default=0, compare=False)
+    """Of the sent ones, those of the built-in channel `log`, which notifies nobody."""
     blocked: int = field(default=0, compare=False)
     """Undelivered notifications of channels that are suspended or back off, at the end of the pass."""
 
@@ -57,7 +59,7 @@ class DeliveryReport:
 
 def sum_reports(reports: Iterable[DeliveryReport]) -> DeliveryReport:
     """The sums; `blocked` is left out, since it is a state at the end."""
-    counts = ("sent", "partly", "deferred", "dead", "refused", "reached", "logged")
+    counts = ("sent", "partly", "deferred", "dead", "refused", "reached", "logged", "log_only")
     every = list(reports)
     return DeliveryReport(**{name: sum(getattr(each, name) for each in every) for name in counts})
 
@@ -276,9 +278,9 @@ class Sender:
         if result.outcome is SendOutcome.DELIVERED:
             outbox.mark_sent(conn, batch, now=now, error=None if result.complete else result.reason)
             self._incident_hooks.record_delivery(conn, channel, now=now)
-            is_about_channel = batch.message.cause is Cause.CHANNEL_FAILING
-            logged = is_about_channel and channel == LOG_CHANNEL
-            return DeliveryReport(sent=1, logged=int(logged), partly=int(not result.complete))
+            in_log = channel == LOG_CHANNEL
+            logged = in_log and batch.message.cause is Cause.CHANNEL_FAILING
+            return DeliveryReport(sent=1, logged=int(logged), log_only=int(in_log), partly=int(not result.complete))
         if result.outcome is SendOutcome.REFUSED:
             outbox.mark_dead(conn, batch, error=result.reason, now=now)
             self._incident_hooks.redirect_refused(conn, batch.ids, channel, reason=result.reason, now=now)

@@ -80,7 +80,7 @@ def test_json_is_one_object_on_stdout_and_logs_are_json_lines_on_stderr(small_wo
     small_world.track(1)
     done = small_world.cli("check", "--json")
     value = json.loads(done.stdout)
-    assert (value["exit_code"], value["messages"]) == (0, {"sent": 0, "deferred": 0, "dead": 0})
+    assert (value["exit_code"], value["messages"]) == (0, {"sent": 0, "deferred": 0, "dead": 0, "log_only": 0})
     assert value["targets"][0]["health"]["completed"] == 1
     assert [line[0] for line in done.stderr.splitlines()] == ["{"] * len(done.stderr.splitlines())
     assert events(done.stderr, "run_finished")
@@ -121,7 +121,7 @@ def test_quiet_prints_a_new_incident(here, small_world):
     done = here(small_world, "check", "--quiet")
     assert done.returncode == 0
     assert "#1 items_failed" in done.stdout
-    assert "Messages: 1 sent" in done.stdout
+    assert "Messages: 1 written to the log only" in done.stdout
 
 
 def test_a_dry_run_asks_and_prints_but_creates_not_even_the_database(here, small_world, receiver):
