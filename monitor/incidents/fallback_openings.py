@@ -12,7 +12,7 @@ from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.recorder import IncidentRecorder, LateOpenings
 from monitor.incidents.silences import active_silence
-from monitor.model import Incident
+from monitor.model import ITEM_CAUSES, Incident
 from monitor.notifications import outbox
 from monitor.notifications.messages import MessageKind
 from monitor.notifications.routing import LOG_CHANNEL
@@ -43,11 +43,19 @@ class FallbackOpenings(LateOpenings):
         return notified
 
     def _notify(self, recorder: IncidentRecorder, incident: Incident, elsewhere: tuple[str, ...]) -> None:
-        """The log stays among its channels: the end goes wherever the opening went."""
+        """The log stays among its channels: the end goes wherever the opening went.
+
+        For the new channels this is the first look at the target, so its item incidents come as one message.
+        """
         after = replace(
             incident, channels=(*incident.channels, *elsewhere), last_message_at=recorder.now, unnotified_count=0
         )
         incident_store.save(recorder.conn, after)
         recorder.add_event(incident.id, "notified", _REASON, {"channels": list(elsewhere)})
         error = incident_store.last_error(recorder.conn, incident.id)
-        recorder.enqueue(MessageKind.OPENED, replace(after, channels=elsewhere), error=error)
+        recorder.enqueue(
+            MessageKind.OPENED,
+            replace(after, channels=elsewhere),
+            error=error,
+            first_look=incident.cause in ITEM_CAUSES,
+        )

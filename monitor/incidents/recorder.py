@@ -156,9 +156,11 @@ class IncidentRecorder:
         again: bool = False,
         error: str | None = None,
         notes: tuple[tuple[str, str], ...] = (),
+        first_look: bool = False,
     ) -> None:
-        """Puts a message into the outbox for each channel of an incident."""
+        """Puts a message into the outbox for each channel of an incident; of a first look even after the first run."""
         message = render(kind, incident, self.run, now=self.now, reopened=again, error=error, notes=notes)
+        message = replace(message, first_look=first_look or message.first_look)
         outbox.enqueue(self.conn, message, channels=incident.channels, now=self.now, wait=self.group_wait)
 
     def record_silenced(self, incident: Incident, silence_id: int) -> None:

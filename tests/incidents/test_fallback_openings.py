@@ -28,6 +28,11 @@ def run(world):
     return report
 
 
+def configured_check(world, receiver):
+    world.configure(more=hook(receiver))
+    return world.cli("check").stdout
+
+
 def complete(world, made):
     for item_id in made:
         world.sandbox.set_status(item_id, "COMPLETED")
@@ -54,9 +59,8 @@ def test_what_was_open_before_there_was_a_channel_is_opened_there_at_the_next_ru
 
 def test_the_one_shot_commands_do_it_as_well(small_world, receiver):
     small_world.track(1, status="FAILED")
-    assert small_world.cli("check").returncode == 0
-    small_world.configure(more=hook(receiver))
-    assert "1 sent" in small_world.cli("check").stdout
+    assert small_world.cli("check").stdout.endswith("Messages: 1 written to the log only\n"), "nobody was notified"
+    assert "Messages: 1 sent" in configured_check(small_world, receiver)
     assert "until now no channel" in small_world.cli("incidents", "explain", "1").stdout
     assert small_world.cli("notify").stdout == "Nothing is due.\n"
     assert heard(receiver) == [("opened", "items_failed")]
@@ -110,6 +114,15 @@ def test_the_first_run_of_a_target_sends_one_message_about_all_its_items(world, 
     world.record("a-third")
     run(world)
     assert len(receiver.got) == 1, "new members are an update, which comes later"
+
+
+def test_what_a_first_run_found_without_a_channel_is_one_message_later(small_world, receiver):
+    small_world.track(3, status="FAILED")
+    small_world.record("no-uuid", "neither")
+    run(small_world)
+    assert "Messages: 1 sent" in configured_check(small_world, receiver)
+    ((_, _, body),) = receiver.got
+    assert body["title"] == "gloo: first look: 3 failed, 2 with an invalid id"
 
 
 def test_a_first_run_that_finds_one_cause_sends_its_ordinary_message(small_world, receiver):
