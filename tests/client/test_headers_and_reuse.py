@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import time
 
 import pytest
 from client import hostile
@@ -92,6 +94,23 @@ async def test_many_old_connections_that_close_together_lose_no_request(transpor
             answers = await asyncio.gather(*(transport.send(get(), timeout_s=5) for _ in range(16)))
             assert [each.status for each in answers] == [200] * 16
     assert behave.lost >= 16
+
+
+async def test_a_request_is_not_repeated_when_its_time_is_over(transport_type):
+    """A busy process sees the closing of a connection long after it happened."""
+
+    class ClosingUnseen(Closing):
+        async def __call__(self, reader, writer):
+            if writer in self.by_connection:
+                writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+                time.sleep(0.4)  # noqa: ASYNC251  # nobody can look meanwhile
+            await super().__call__(reader, writer)
+
+    behave = ClosingUnseen()
+    async with sending(transport_type, behave) as transport:
+        await transport.send(get(), timeout_s=5)
+        answer = await transport.send(get(), timeout_s=0.3)
+    assert (answer.fault, behave.requests) == (NetworkFault.TIMEOUT, 2)
 
 
 async def test_a_write_is_never_repeated(transport_type):

@@ -50,8 +50,6 @@ class PyreqwestTransport:
         self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
     ) -> Reply | TransportFault:
         """Sends the request once and reads the whole answer; see `Transport.send`. Raises what `request_url` raises."""
-        if timeout_s <= 0:
-            return TIMED_OUT
         if self._client is None:
             raise RuntimeError("this transport is closed")
         started_s = time.monotonic()
@@ -71,6 +69,8 @@ class PyreqwestTransport:
     async def _send_once(
         self, client: Client, request: Request, timeout_s: float, sink: BodySink | None, read_timeout_s: float | None
     ) -> Reply | TransportFault:
+        if timeout_s <= 0:  # also of a repeated request: the library refuses to measure it
+            return TIMED_OUT
         builder = self._builder(client, request).timeout(timedelta(seconds=timeout_s))
         try:
             if sink is None:
