@@ -11,17 +11,15 @@ def history(config: ConfigPath = None, target: TargetName = None, limit: Limit =
     """
     loaded = load(config)
     from monitor.database.engine import reading
+    from monitor.reports.formatting import count_limit
     from monitor.reports.runs import history_json, history_text
     from monitor.runs import store as run_store
 
     with open_app(loaded) as app:
         require_known_target(app, target)
         with reading(app.engine) as conn:
-            rows = run_store.history(conn, target=target, limit=limit + 1)
-            total = len(rows)
-            if total > limit:
-                total = max(total, run_store.count_snapshots(conn, target=target))
-    rows = rows[:limit]
+            rows = run_store.history(conn, target=target, limit=limit)
+            total = run_store.count_snapshots(conn, target=target, at_most=count_limit(limit))
     if as_json:
         print_json(history_json(rows, total=total))
     else:

@@ -57,17 +57,19 @@ def listing(
     from monitor.database.engine import reading
     from monitor.incidents import silence_store
     from monitor.incidents import store as incident_store
-    from monitor.reports.formatting import cut_list
+    from monitor.reports.formatting import count_limit, counted_list
     from monitor.reports.incidents import incident_json, incidents_text
 
     with open_app(loaded) as app:
         require_known_target(app, target)
         with reading(app.engine) as conn:
             found = incident_store.list_incidents(conn, target=target, open_only=not show_all, limit=limit)
-            total = incident_store.count_incidents(conn, target=target, open_only=not show_all)
+            total = incident_store.count_incidents(
+                conn, target=target, open_only=not show_all, at_most=count_limit(limit)
+            )
             silences = silence_store.active(conn, now=utcnow())
     if as_json:
-        print_json(cut_list("incidents", [incident_json(incident, silences) for incident in found], total=total))
+        print_json(counted_list("incidents", [incident_json(incident, silences) for incident in found], total=total))
     elif not found and not show_all:
         print_lines("No open incidents.")
     else:

@@ -111,17 +111,19 @@ def _print_messages(
     from monitor.database.engine import reading
     from monitor.notifications import channel_state
     from monitor.reports import notification_queries
-    from monitor.reports.formatting import cut_list
+    from monitor.reports.formatting import count_limit, counted_list
     from monitor.reports.notifications import channel_lines, notification_json, notifications_text
 
     with open_app(loaded) as app:
         _require_known_channel(app, channel)
         with reading(app.engine) as conn:
             found = notification_queries.listing(conn, statuses=statuses, channel=channel, limit=limit)
-            total = notification_queries.count_notifications(conn, statuses=statuses, channel=channel)
+            total = notification_queries.count_notifications(
+                conn, statuses=statuses, channel=channel, at_most=count_limit(limit)
+            )
             states = channel_state.load_all(conn)
     if as_json:
-        print_json(cut_list("notifications", [notification_json(each) for each in found], total=total))
+        print_json(counted_list("notifications", [notification_json(each) for each in found], total=total))
         return
     now = utcnow()
     failing = channel_lines([state for state in states.values() if channel in {None, state.name}], now=now)

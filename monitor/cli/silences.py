@@ -173,18 +173,18 @@ def listing(
     from monitor.database.engine import reading
     from monitor.incidents import silence_store
     from monitor.incidents import store as incident_store
-    from monitor.reports.formatting import cut_list
+    from monitor.reports.formatting import count_limit, counted_list
     from monitor.reports.incidents import silence_json, silences_text
 
     now = utcnow()
     with open_app(loaded) as app, reading(app.engine) as conn:
         ending_after = None if show_all else now
         found = silence_store.list_silences(conn, ending_after=ending_after, limit=limit)
-        total = silence_store.count_silences(conn, ending_after=ending_after)
+        total = silence_store.count_silences(conn, ending_after=ending_after, at_most=count_limit(limit))
         open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
     if as_json:
         rows = [silence_json(each, incidents=open_incidents, now=now) for each in found]
-        print_json(cut_list("silences", rows, total=total))
+        print_json(counted_list("silences", rows, total=total))
     elif found:
         width = terminal_width()
         print_lines(silences_text(found, incidents=open_incidents, now=now, total=total, width=width))

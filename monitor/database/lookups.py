@@ -1,12 +1,13 @@
-"""The newest runs of a target, and the targets of a table, by index look-ups: they cost the same in a long history.
+"""The newest runs of a target, the targets of a table, and counts up to a limit: they cost the same in a long history.
 
 `… ORDER BY id DESC LIMIT 1` with a condition on the status would pass over every run of another status, for example a
 year of runs that could not read their sync log.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import CTE, Column, ColumnElement, FromClause, ScalarSelect, Select, func, select, union_all
+from sqlalchemy import CTE, Column, ColumnElement, Connection, FromClause, ScalarSelect, Select, func, select, union_all
 
 from monitor.database.tables import runs
 from monitor.model import RunStatus
@@ -15,6 +16,11 @@ ENDED = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
 """Statuses of runs that are closed, whoever closed them."""
 WITH_SNAPSHOT = (RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED)
 """Statuses of runs that asked the API."""
+
+
+def count_rows(conn: Connection, query: Select[Any], *, at_most: int | None = None) -> int:
+    """The number of rows of a query, counted up to `at_most`: the rest is not read. None: all of them."""
+    return conn.execute(select(func.count()).select_from(query.limit(at_most).subquery())).scalar_one()
 
 
 def has_status(statuses: Iterable[RunStatus]) -> ColumnElement[bool]:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
+from monitor.database.lookups import count_rows
 from monitor.database.tables import silences
 from monitor.database.text import to_single_line
 from monitor.model import Silence
@@ -65,12 +66,12 @@ def list_silences(conn: Connection, *, ending_after: datetime | None = None, lim
     return sorted((_silence(row) for row in rows), key=lambda silence: silence.id, reverse=True)[:limit]
 
 
-def count_silences(conn: Connection, *, ending_after: datetime | None = None) -> int:
-    """The number of silences, or of those that end after a moment."""
-    query = select(func.count()).select_from(silences)
+def count_silences(conn: Connection, *, ending_after: datetime | None = None, at_most: int | None = None) -> int:
+    """The number of silences, or of those that end after a moment, counted up to `at_most` (None: all)."""
+    query = select(silences.c.id)
     if ending_after is not None:
         query = query.where(silences.c.ends_at > ending_after)
-    return conn.execute(query).scalar_one()
+    return count_rows(conn, query, at_most=at_most)
 
 
 def _silence(row: RowMapping) -> Silence:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
-from monitor.database.lookups import ENDED, has_status, newest_id, newest_ids
+from monitor.database.lookups import ENDED, count_rows, has_status, newest_id, newest_ids
 from monitor.database.tables import (
     INCIDENT_IS_OPEN,
     UtcDateTime,
@@ -359,14 +359,16 @@ def list_incidents(
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
 
 
-def count_incidents(conn: Connection, *, target: str | None = None, open_only: bool = False) -> int:
-    """The number of incidents."""
-    query = select(func.count()).select_from(incidents)
+def count_incidents(
+    conn: Connection, *, target: str | None = None, open_only: bool = False, at_most: int | None = None
+) -> int:
+    """The number of incidents, counted up to `at_most` (None: all)."""
+    query = select(incidents.c.id)
     if target is not None:
         query = query.where(incidents.c.target == target)
     if open_only:
         query = query.where(*is_open())
-    return conn.execute(query).scalar_one()
+    return count_rows(conn, query, at_most=at_most)
 
 
 def any_open(conn: Connection, *, cause: Cause) -> bool:

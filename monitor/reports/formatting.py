@@ -89,6 +89,33 @@ def _shorten_end(cell: object, width: int) -> object:
     return f"{cell[: width - 1]}…" if isinstance(cell, str) and len(cell) > width else cell
 
 
+COUNTED_ROWS = 1_000
+"""Lists that grow with the history are counted up to this number: a year of one-minute runs has half a million."""
+
+
+def count_limit(limit: int) -> int:
+    """Up to which number to count the rows of a list that shows at most `limit` (> 0)."""
+    return max(COUNTED_ROWS, limit + 1)
+
+
+def counted_list(name: str, rows: Sequence[Any], *, total: int) -> dict[str, Any]:
+    """`cut_list` of rows that were counted up to `count_limit`, and whether there may be more than `total`."""
+    return {"total_is_minimum": _is_minimum(len(rows), total), **cut_list(name, rows, total=total)}
+
+
+def with_rest(table: str, *, shown: int, total: int | None) -> str:
+    """A table of the first rows, with a line for the rest that were counted up to `count_limit`; None: not counted."""
+    if total is None or total <= shown:
+        return table
+    if _is_minimum(shown, total):
+        return f"{table}\nand {total - shown} or more: --limit N shows N"
+    return f"{table}\nand {total - shown} more: --limit {total} shows all"
+
+
+def _is_minimum(shown: int, total: int) -> bool:
+    return total > shown and total >= COUNTED_ROWS
+
+
 def cut_list(name: str, rows: Sequence[Any], *, total: int | None = None) -> dict[str, Any]:
     """A list for JSON: how many there are, how many are shown, and these, under `name`."""
     return {"total": len(rows) if total is None else total, "shown": len(rows), name: list(rows)}

@@ -22,7 +22,7 @@ from monitor.model import (
 from monitor.notifications.messages import format_age, format_teams, group_breakdown
 from monitor.notifications.routing import attributes_of, matches
 from monitor.notifications.texts import checks_of, describe_cause, display_group, display_name, safe_message
-from monitor.reports.formatting import fit, format_time, iso, json_values, wrap_lines
+from monitor.reports.formatting import fit, format_time, iso, json_values, with_rest, wrap_lines
 
 
 def incidents_text(
@@ -51,8 +51,7 @@ def incidents_text(
     }
     shown = {name: cells for name, cells in columns.items() if name not in _OPTIONAL_COLUMNS or any(cells)}
     table = fit(shown, width=width, shorten={"ACK": 8, "GROUP": 10}, optional=("SINCE (UTC)", "SEVERITY"))
-    more = 0 if total is None else total - len(incidents)
-    return f"{table}\nand {more} more: --limit {total} shows all" if more > 0 else table
+    return with_rest(table, shown=len(incidents), total=total)
 
 
 _OPTIONAL_COLUMNS = frozenset({"GROUP", "ACK", "SILENCED"})
@@ -271,8 +270,7 @@ def silences_text(
         ],
     }
     table = fit(columns, width=width, shorten={"BY": 8}, optional=("FROM (UTC)",))
-    more = 0 if total is None else total - len(silences)
-    return f"{table}\nand {more} more: --limit {total} shows all" if more > 0 else table
+    return with_rest(table, shown=len(silences), total=total)
 
 
 def _matching(silence: Silence, incidents: Sequence[Incident], now: datetime) -> str | None:

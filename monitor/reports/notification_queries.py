@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, and_, case, func, or_, select
 
+from monitor.database.lookups import count_rows
 from monitor.database.tables import channels, incidents, notifications
 from monitor.notifications.messages import Message
 
@@ -45,14 +46,16 @@ def listing(
     return [NotificationRow(**{**row, "message": msgspec.convert(row["message"], Message)}) for row in rows]
 
 
-def count_notifications(conn: Connection, *, statuses: Collection[str] | None, channel: str | None = None) -> int:
-    """The number of notifications that `listing` would have without a limit."""
-    query = select(func.count()).select_from(notifications)
+def count_notifications(
+    conn: Connection, *, statuses: Collection[str] | None, channel: str | None = None, at_most: int | None = None
+) -> int:
+    """The number of notifications that `listing` would have without a limit, counted up to `at_most` (None: all)."""
+    query = select(notifications.c.id)
     if statuses is not None:
         query = query.where(notifications.c.status.in_(list(statuses)))
     if channel is not None:
         query = query.where(notifications.c.channel == channel)
-    return conn.execute(query).scalar_one()
+    return count_rows(conn, query, at_most=at_most)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

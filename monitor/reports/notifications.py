@@ -8,7 +8,7 @@ import msgspec
 
 from monitor.model import ChannelState
 from monitor.notifications.messages import format_age
-from monitor.reports.formatting import fit, format_time, iso, json_values
+from monitor.reports.formatting import fit, format_time, iso, json_values, with_rest
 from monitor.reports.notification_queries import NotificationRow
 
 
@@ -34,8 +34,7 @@ def notifications_text(
         "STATUS": [_delivery_status(each, states.get(each.channel), now) for each in notifications],
     }
     table = fit(columns, width=width, shorten={"STATUS": 24}, optional=("ATTEMPTS", "CREATED (UTC)", "CAUSE"))
-    more = 0 if total is None else total - len(notifications)
-    return f"{table}\nand {more} more: --limit {total} shows all" if more > 0 else table
+    return with_rest(table, shown=len(notifications), total=total)
 
 
 def _delivery_status(notification: NotificationRow, state: ChannelState | None, now: datetime) -> str:

@@ -22,11 +22,11 @@ from monitor.model import (
 )
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import checks_of, describe_cause, display_group, format_items, what_to_check
-from monitor.reports.formatting import cut_list, fit, format_time, json_values, plural, wrap_lines
+from monitor.reports.formatting import counted_list, fit, format_time, json_values, plural, with_rest, wrap_lines
 from monitor.reports.incidents import incident_json
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
-from monitor.runs.store import COUNTED_SNAPSHOTS, HistoryRow, ItemChangeGroup
+from monitor.runs.store import HistoryRow, ItemChangeGroup
 from monitor.runs.strategy import Approach, ApproachReason, Strategy
 
 
@@ -50,16 +50,12 @@ def history_text(rows: Sequence[HistoryRow], *, total: int | None = None, width:
     same = ["TARGET"] if len({row.target for row in rows}) == 1 else []
     optional = [*same, *zeros, "SECONDS", "REQUESTS", "STUCK"]
     table = fit(columns, width=width, shorten={"STATUS": 10}, optional=optional)
-    more = 0 if total is None else total - len(rows)
-    if total is not None and total >= COUNTED_SNAPSHOTS and more > 0:
-        return f"{table}\nand {more} or more: --limit N shows N"
-    return f"{table}\nand {more} more: --limit {total} shows all" if more > 0 else table
+    return with_rest(table, shown=len(rows), total=total)
 
 
-def history_json(rows: Sequence[HistoryRow], *, total: int | None = None) -> dict[str, Any]:
+def history_json(rows: Sequence[HistoryRow], *, total: int) -> dict[str, Any]:
     """The rows as JSON values, with the columns of the view `history`, and how many there are, or at least are."""
-    found = cut_list("runs", [json_values(row.columns()) for row in rows], total=total)
-    return {"total_is_minimum": found["total"] > len(rows) and found["total"] >= COUNTED_SNAPSHOTS, **found}
+    return counted_list("runs", [json_values(row.columns()) for row in rows], total=total)
 
 
 NAMED = 3

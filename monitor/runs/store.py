@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from monitor.database.engine import in_chunks
-from monitor.database.lookups import WITH_SNAPSHOT, has_status, newest_id, newest_ids
+from monitor.database.lookups import WITH_SNAPSHOT, count_rows, has_status, newest_id, newest_ids
 from monitor.database.tables import item_events, runs, snapshots
 from monitor.database.text import to_column_text
 from monitor.errors import LeaseLostError
@@ -211,16 +211,12 @@ def history(conn: Connection, *, target: str | None, limit: int) -> list[History
     return [history_row(row) for row in conn.execute(newest).mappings()]
 
 
-COUNTED_SNAPSHOTS = 1_000
-"""Snapshots are counted up to this number: a year of one-minute runs has half a million."""
-
-
-def count_snapshots(conn: Connection, *, target: str | None) -> int:
-    """The number of snapshots of a target, or of all targets, up to `COUNTED_SNAPSHOTS`."""
+def count_snapshots(conn: Connection, *, target: str | None, at_most: int) -> int:
+    """The number of snapshots of a target, or of all targets, counted up to `at_most`."""
     found = select(snapshots.c.run_id)
     if target is not None:
         found = select(runs.c.id).where(runs.c.target == target, has_status(WITH_SNAPSHOT))
-    return conn.execute(select(func.count()).select_from(found.limit(COUNTED_SNAPSHOTS).subquery())).scalar_one()
+    return count_rows(conn, found, at_most=at_most)
 
 
 def history_row(values: RowMapping) -> HistoryRow:

@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from monitor.cli.app import app
+from monitor.reports import formatting
 
 LONG_RUNNING = {"daemon", "sandbox", "demo"}
 """They have no single result."""
@@ -59,6 +60,18 @@ def test_a_list_is_an_object_that_says_how_much_of_it_is_shown(here, troubled, a
     assert (cut["total"], cut["shown"], cut[name]) == (total, 1, whole[name][:1])
     if total > 1:
         assert f"--limit {total} shows all" in here(troubled, *arguments, "--limit", "1").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "total"), [(["history"], 3), (["incidents", "list"], 2), (["notifications", "list", "--all"], 2)]
+)
+def test_a_list_that_grows_is_counted_up_to_a_limit(here, troubled, monkeypatch, arguments, total):
+    monkeypatch.setattr(formatting, "COUNTED_ROWS", total - 1)
+    counted = json.loads(here(troubled, *arguments, "--json", "--limit", "1").stdout)
+    assert (counted["total"], counted["total_is_minimum"]) == (2, True)
+    assert here(troubled, *arguments, "--limit", "1").stdout.splitlines()[-1] == "and 1 or more: --limit N shows N"
+    whole = json.loads(here(troubled, *arguments, "--json", "--limit", str(total)).stdout)
+    assert (whole["total"], whole["total_is_minimum"]) == (total, False)
 
 
 OBJECTS = {

@@ -260,8 +260,10 @@ def test_a_history_that_is_cut_says_how_much_is_left():
 
 def test_a_long_history_is_not_counted_to_its_end():
     assert history_text([ROW], total=1_000).splitlines()[-1] == "and 999 or more: --limit N shows N"
-    found = [history_json([ROW] * shown, total=total)["total_is_minimum"] for shown, total in [(1, 9), (1, 1_000)]]
-    assert found == [False, True]
+    counts = [(1, 9), (1, 1_000), (1_000, 1_000), (2_000, 2_001)]
+    assert [history_json([ROW] * shown, total=total)["total_is_minimum"] for shown, total in counts] == [
+        False, True, False, True,
+    ]  # fmt: skip
 
 
 def test_on_a_narrow_terminal_the_history_leaves_out_columns_and_says_which():
