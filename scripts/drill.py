@@ -86,7 +86,7 @@ sync_log = {{ url = "sqlite:///{folder}/{name}.db", submitted_at_column = "uploa
 
 NORMAL_TIMEOUTS = 'attempt_timeout = "30s", deadline = "60s"'
 """Long, so that a slow machine causes no timeouts."""
-SHORT_TIMEOUTS = 'attempt_timeout = "200ms", deadline = "2s"'
+SHORT_TIMEOUTS = 'attempt_timeout = "200ms", deadline = "20s"'
 """For the hours in which the engine never answers."""
 
 
