@@ -1,5 +1,7 @@
 """Pages as the gateways themselves send them: with the API's own JSON beside, nothing may be taken for the other."""
 
+import json
+
 import pytest
 from support.samples import NOW
 
@@ -172,6 +174,43 @@ def test_a_login_page_with_status_200_keeps_its_title():
     assert (error.page, page_words(error.page)) == ("Log in to the hotel's network", "a login page")
     assert error.gateway == (("server", "portal"),)
     assert cause_of(error) is Cause.BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": {"message": "later"}}, {"error": {"message": "later"}}, {"message": "later"}, {"detail": "later"},
+        {"error_description": "later"}, {"error": "later"}, {"errors": [{"detail": "later"}]},
+        {"errors": [{"message": "later"}]}, {"errors": [{"title": "later"}]}, {"error": [{"message": "later"}]},
+        {"detail": {"error": "later"}}, {"msg": "later"},
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_a_2xx_says_what_is_wrong_at_many_places(body):
+    error = parse_unusable(Reply(status=200, headers={}, body=json.dumps(body).encode()), "no status")
+    assert error == ApiError(status=200, message="no status: later")
+
+
+def starred(text):
+    return text.replace("key", "*")
+
+
+def test_the_error_of_a_2xx_is_redacted_and_cut_and_keeps_its_ids():
+    body = {"code": "key-c", "message": "key " + "m" * 900, "trace_id": "key-t"}
+    reply = Reply(status=203, headers={"x-request-id": "key-r", "age": "60"}, body=json.dumps(body).encode())
+    assert parse_unusable(reply, "no status", redact=starred) == ApiError(
+        status=203, code="*-c", message=f"no status: * {'m' * 900}"[:500], request_id="*-r", trace_id="*-t", cached=True
+    )
+    named = Reply(status=200, headers={"x-request-id": "header"}, body=b'{"request_id": "body"}')
+    assert parse_unusable(named, "no status").request_id == "body"
+
+
+def test_a_page_with_status_200_is_redacted_and_cut():
+    reply = Reply(status=200, headers={"server": "key-s"}, body=b"<title>key " + b"t" * 900 + b"</title>")
+    title = f"* {'t' * 900}"[:200]
+    assert parse_unusable(reply, "no status", redact=starred) == ApiError(
+        status=200, message=f"no status: {title}", gateway=(("server", "*-s"),), page=title
+    )
 
 
 def test_a_title_is_redacted_and_cut():
