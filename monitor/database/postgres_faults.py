@@ -21,6 +21,8 @@ class DatabaseFault(StrEnum):
     READ_ONLY = "read_only"
     HOT_JOURNAL = "hot_journal"
     """A SQLite file whose last writer was cut off in a transaction."""
+    OTHER_NAME = "other_name"
+    """A SQLite file whose journal or WAL may lie beside another name of it."""
     FULL = "full"
     CANNOT_OPEN = "cannot_open"
     NOT_A_DATABASE = "not_a_database"

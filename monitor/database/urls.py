@@ -117,6 +117,8 @@ def _sqlite_fault(error: sqlite3.Error) -> DatabaseFault:
         return DatabaseFault.FULL
     if code == sqlite3.SQLITE_READONLY_ROLLBACK:
         return DatabaseFault.HOT_JOURNAL
+    if code == sqlite3.SQLITE_READONLY_DBMOVED:
+        return DatabaseFault.OTHER_NAME
     if str(error).startswith(_BAD_SCHEMA):
         return DatabaseFault.OTHER
     return _SQLITE_CODES.get(code & 0xFF, DatabaseFault.OTHER)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from monitor.database.postgres import postgres_engine
 from monitor.database.postgres_faults import DatabaseFault, connection_text
 from monitor.database.sqlite_files import open_read_only
+from monitor.database.sqlite_names import find_name_with_journals
 from monitor.database.urls import classify_fault, is_sqlite, location_of, parse, sqlite_phrase
 from monitor.errors import MonitorError, SyncLogError, SyncLogUnavailableError
 
@@ -65,7 +66,7 @@ def _engine(url: URL, spec: SyncLogSpec) -> Engine:
         path = Path(str(url.database))
         return create_engine(
             url,
-            creator=lambda: open_read_only(path, busy_timeout_s=spec.busy_timeout_s),
+            creator=lambda: open_read_only(find_name_with_journals(path), busy_timeout_s=spec.busy_timeout_s),
             poolclass=NullPool,
             hide_parameters=True,
         )
@@ -102,6 +103,10 @@ _ERROR_MESSAGES: Mapping[DatabaseFault, str] = {
     DatabaseFault.HOT_JOURNAL: (
         "holds half a transaction: its last writer was cut off (there is a -journal beside it); let the pipeline open "
         "it once, which rolls the transaction back"
+    ),
+    DatabaseFault.OTHER_NAME: (
+        "has another name, beside which its -journal or -wal may lie: it has a hard link, or it is mounted without its "
+        "folder; remove the link or name the file as the pipeline does, and mount the folder"
     ),
     DatabaseFault.NOT_A_DATABASE: "is not a SQLite database, or is damaged; correct the path in the sync log's url",
     DatabaseFault.DISK: "can't be read from its disk; check that it is a file, and check the disk",

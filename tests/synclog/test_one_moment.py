@@ -142,6 +142,42 @@ def test_nothing_is_left_beside_a_file_that_was_closed_well(tmp_path):
     assert beside(path) == []
 
 
+OTHER_NAME = r"has another name, beside which its -journal or -wal may lie: .* remove the link .* mount the folder"
+
+
+@pytest.mark.parametrize(("mode", "script"), [("DELETE", CUT_OFF), ("WAL", CRASHED_IN_WAL)])
+def test_a_hard_link_in_another_folder_hides_neither_journal_nor_wal(tmp_path, mode, script):
+    path = make(tmp_path / "p.db", *(f"true-{n}" for n in range(500)), mode=mode)
+    killed(path, script)
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "p.db").hardlink_to(path)
+    with pytest.raises(SyncLogError, match=OTHER_NAME):
+        ids(tmp_path / "backup" / "p.db")
+
+
+def test_a_hard_link_in_the_same_folder_is_read_by_the_name_that_has_the_wal(tmp_path):
+    path = make(tmp_path / "p.db", "in-file")
+    (tmp_path / "copy.db").hardlink_to(path)
+    assert ids(tmp_path / "copy.db") == ["in-file"]
+    killed(path, CRASHED_IN_WAL)
+    assert ids(tmp_path / "copy.db") == ids(path) == ["in-file", "in-wal"]
+
+
+def test_a_file_that_is_mounted_without_its_folder_is_refused_unless_its_wal_is_there(tmp_path, monkeypatch):
+    path = make(tmp_path / "p 1.db", "in-file")
+    mounts = tmp_path / "mountinfo"
+    monkeypatch.setattr("monitor.database.sqlite_names._MOUNTS", mounts)
+    assert ids(path) == ["in-file"]  # no such list: not on Linux
+    mounts.write_bytes(b"21 1 0:19 / / rw - ext4 /dev/a rw\n\n")
+    assert ids(path) == ["in-file"]
+    point = os.fsencode(path.resolve()).replace(b" ", rb"\040")
+    mounts.write_bytes(b"22 21 0:19 /srv/p.db " + point + b" ro - ext4 /dev/a rw\n")
+    with pytest.raises(SyncLogError, match=OTHER_NAME):
+        ids(path)
+    killed(path, CRASHED_IN_WAL)
+    assert ids(path) == ["in-file", "in-wal"]
+
+
 AS_NOBODY = """
 import os, pwd, sys
 from monitor.synclog import SyncLogSpec, read
