@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from monitor.model.http import Reply
+from monitor.model.json_body import decode_json
 
 MAX_PARSED_CHARS = 16_384
 """How much of a text is read: the title of a page is at its beginning."""
@@ -34,13 +35,27 @@ def gateway_page(reply: Reply) -> str | None:
     declared = reply.headers.get("content-type", "").lower()
     head = _decoded(reply.body[: 4 * MAX_PARSED_CHARS], declared)[:MAX_PARSED_CHARS].strip()
     markup = MARKUP.match(head) is not None
-    if not head or head.startswith(("{", "[", '"')) or ("json" in declared and not markup):
+    if not head or _is_json_like(head, reply.body, declared) or ("json" in declared and not markup):
         return None
     if _SCALAR.fullmatch(head) and not declared.startswith("text/"):
         return None
     if not MARKUP.search(head):
         return "" if "\ufffd" in head else head.splitlines()[0]
     return None if "message" in xml_fields(head) else page_title(head)
+
+
+def _is_json_like(head: str, body: bytes, declared: str) -> bool:
+    """Whether a text begins as JSON does. What is declared as text must be a whole object or list: `[403] Forbidden`
+    and `"not found"` are a gateway's words.
+    """
+    if not head.startswith(("{", "[", '"')):
+        return False
+    if not declared.startswith("text/"):
+        return True
+    try:
+        return isinstance(decode_json(body), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _decoded(body: bytes, content_type: str) -> str:

@@ -61,6 +61,13 @@ PAGES = {
                                     "no such path or host"),
     "a page without a title": (404, HTML, b"<html><body>oops</body></html>", "", "another page"),
     "a number as text": (404, TEXT, b"404", "404", "another page"),
+    "text in quotes": (404, TEXT, b'"404 page not found"', '"404 page not found"', "no such path or host"),
+    "text in brackets": (
+        403, TEXT, b"[403] Forbidden by policy", "[403] Forbidden by policy", "access is denied",
+    ),
+    "a page whose template was not filled in": (
+        403, HTML, b"{{ banner }}<html><title>Access Denied</title></html>", "Access Denied", "access is denied",
+    ),
     "binary": (404, "", b"\xff\xfe\x00", "", "another page"),
 }  # fmt: skip
 
