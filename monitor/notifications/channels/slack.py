@@ -4,6 +4,7 @@ Names, ids and codes may come from outside: they go into `plain_text` objects, i
 and links. Attachments are not used, since Slack folds them and would hide what to check.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import accumulate
@@ -101,6 +102,9 @@ _PASSING_ERRORS = frozenset({
 })  # fmt: skip
 """The same for errors that pass. An error that is not described is tried again as well."""
 
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[a-zA-Z!?]")
+"""A web page: with a doctype, an XML declaration, a comment or neither. Slack and its relays send no markup."""
+
 Block = dict[str, object]
 
 
@@ -129,7 +133,7 @@ def read_answer(reply: Reply) -> SendResult | None:
     Slack's API and relays answer 200 with `{"ok": false, "error": "channel_not_found"}`. Only known error codes become
     part of the reason: other text may repeat a secret.
     """
-    if reply.body.lstrip()[:14].lower().startswith((b"<html", b"<!doctype html")):
+    if _PAGE.match(reply.body):
         reason = f"HTTP {reply.status}, but with a web page: is there a proxy or a login in between?"
         return SendResult(outcome=SendOutcome.RETRY, reason=reason)
     error = _stated_error(reply.body)

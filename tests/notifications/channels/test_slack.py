@@ -288,6 +288,9 @@ NO = {
     "no error named": (b'\xef\xbb\xbf{"ok": false}\n', SendOutcome.RETRY),
     "odd error": (b'{"ok": false, "error": {"code": 7}}', SendOutcome.RETRY),
     "a login page": (b"\n<!DOCTYPE html><html>T0K3N-canary</html>", SendOutcome.RETRY),
+    "an XHTML page": (b'\xef\xbb\xbf<?xml version="1.0"?><html>T0K3N-canary</html>', SendOutcome.RETRY),
+    "a page that begins with a comment": (b"<!-- T0K3N-canary --><head><title>Login</title></head>", SendOutcome.RETRY),
+    "a part of a page": (b"<title>T0K3N-canary</title>", SendOutcome.RETRY),
     "another server's word": (b'{"success": false, "error": "error-room-not-found"}', SendOutcome.RETRY),
 }
 
