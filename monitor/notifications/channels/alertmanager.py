@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import SendOutcome, SendResult
-from monitor.notifications.channels.http_post import HttpPost
+from monitor.notifications.channels.http_post import HttpPost, read_api
 from monitor.notifications.messages import Message, MessageKind, shown_safe_message, to_single_lines
 
 _PATH = "/api/v2/alerts"
@@ -38,6 +38,7 @@ class AlertmanagerChannel:
             read_url=lambda: read_url().rstrip("/").removesuffix(_PATH) + _PATH,
             send_request=send_request,
             template="alertmanager",
+            read_answer=read_api,
             auth_headers=self._auth_headers,
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from monitor.errors import MonitorError
 from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import SendOutcome, SendResult
-from monitor.notifications.channels.http_post import HttpPost
+from monitor.notifications.channels.http_post import HttpPost, read_api
 from monitor.notifications.messages import Message, MessageKind, one_line, shown_safe_message, to_single_lines
 
 ENQUEUE_URL = "https://events.pagerduty.com/v2/enqueue"
@@ -36,7 +36,9 @@ class PagerDutyChannel:
         send_request: Callable[[Request], Awaitable[CallResult]],
     ) -> None:
         self._read_key = read_key
-        self._http_post = HttpPost(read_url=read_url, send_request=send_request, template="pagerduty")
+        self._http_post = HttpPost(
+            read_url=read_url, send_request=send_request, template="pagerduty", read_answer=read_api
+        )
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
         """Sends the event.

@@ -4,18 +4,14 @@ Names, ids and codes may come from outside: they go into `plain_text` objects, i
 and links. Attachments are not used, since Slack folds them and would hide what to check.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
 from itertools import accumulate
-
-import msgspec
 
 from monitor.model import Severity
 from monitor.model.http import CallResult, Reply, Request
 from monitor.notifications import messages
 from monitor.notifications.channels import SendOutcome, SendResult
-from monitor.notifications.channels.http_post import HttpPost
+from monitor.notifications.channels.http_post import HttpPost, is_page, read_api, stated_error, unaccepted
 from monitor.notifications.messages import Message, MessageKind
 
 _ESCAPES: Mapping[str, str] = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -102,9 +98,6 @@ _PASSING_ERRORS = frozenset({
 })  # fmt: skip
 """The same for errors that pass. An error that is not described is tried again as well."""
 
-_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[a-zA-Z!?]")
-"""A web page: with a doctype, an XML declaration, a comment or neither. Slack and its relays send no markup."""
-
 Block = dict[str, object]
 
 
@@ -133,12 +126,10 @@ def read_answer(reply: Reply) -> SendResult | None:
     Slack's API and relays answer 200 with `{"ok": false, "error": "channel_not_found"}`. Only known error codes become
     part of the reason: other text may repeat a secret.
     """
-    if _PAGE.match(reply.body):
-        reason = f"HTTP {reply.status}, but with a web page: is there a proxy or a login in between?"
-        return SendResult(outcome=SendOutcome.RETRY, reason=reason)
-    error = _stated_error(reply.body)
-    if error is None:
-        return None
+    text = reply.body.decode("utf-8-sig", errors="replace").strip()
+    error = text if text in _ERROR_EXPLANATIONS else stated_error(reply.body)
+    if is_page(reply.body) or error is None:
+        return read_api(reply)
     known = error in _SUSPENDING_ERRORS or error in _REFUSING_ERRORS or error in _PASSING_ERRORS
     explanation = _ERROR_EXPLANATIONS.get(error, error.replace("_", " ")) if known else "an error that is not described"
     reason = f"HTTP {reply.status}, but not accepted: {explanation}"
@@ -146,24 +137,7 @@ def read_answer(reply: Reply) -> SendResult | None:
         return SendResult(outcome=SendOutcome.SUSPENDED, reason=reason)
     if error in _REFUSING_ERRORS:
         return SendResult(outcome=SendOutcome.REFUSED, reason=reason)
-    wait = reply.headers.get("retry-after", "").strip()
-    retry_after = timedelta(seconds=int(wait)) if wait.isascii() and wait.isdigit() and len(wait) < 6 else None
-    return SendResult(outcome=SendOutcome.RETRY, reason=reason, retry_after=retry_after)
-
-
-def _stated_error(body: bytes) -> str | None:
-    """The error in a response; empty if it only says no, None if it does not."""
-    text = body.decode("utf-8-sig", errors="replace").strip()
-    if text in _ERROR_EXPLANATIONS:
-        return text
-    try:
-        said = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return None
-    if not isinstance(said, dict) or all(said.get(name, True) for name in ("ok", "success")):
-        return None
-    error = said.get("error")
-    return error.strip() if isinstance(error, str) else ""
+    return unaccepted(reply, f"not accepted: {explanation}")
 
 
 def as_blocks(message: Message) -> dict[str, object]:

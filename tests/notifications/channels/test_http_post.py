@@ -2,6 +2,7 @@ import tracemalloc
 from datetime import timedelta
 
 import pytest
+from support.receiver import Receiver
 from support.samples import message
 from support.talker import repeat, talking
 
@@ -9,7 +10,7 @@ from monitor.app import send_once
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, CallResult, NetworkFault, Reply
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.alertmanager import AlertmanagerChannel
-from monitor.notifications.channels.http_post import classify_response
+from monitor.notifications.channels.http_post import classify_response, read_api, read_receiver
 from monitor.notifications.channels.pagerduty import PagerDutyChannel
 from monitor.notifications.channels.slack import SlackChannel
 from monitor.notifications.channels.webhook import WebhookChannel
@@ -46,6 +47,41 @@ def test_only_a_failure_before_sending_proves_that_nothing_was_delivered(fault, 
 
 def test_any_2xx_is_a_delivery():
     assert classify_response(CallResult(reply=Reply(status=204, headers={}, body=b""))).outcome is SendOutcome.DELIVERED
+
+
+SAYS_NO = [
+    b'{"ok": false}', b'\xef\xbb\xbf {"OK" : false, "error": "T0K3N-canary"}', b'{"ok": "false"}', b'{"ok": 0}',
+    b'{"success": false, "message": "T0K3N-canary"}', b'{"status": "error"}', b'{"status": "Failed"}',
+    b'{"status": "invalid event", "errors": ["T0K3N-canary"]}', b'{"error": "T0K3N-canary"}', b'{"error": {"code": 7}}',
+]  # fmt: skip
+SAYS_NOTHING = [
+    b"", b"ok", b"1", b"null", b"false", b"[]", b'[{"ok": false}]', b"{", b"\xff", b'{"ok": true}',
+    b'{"status": "success"}',
+    b'{"ok": true, "error": "none"}', b'{"error": null}', b'{"error": ""}', b'{"errors": []}', b"[" * 100_000,
+]  # fmt: skip
+PAGES = [b"<html>login</html>", b'\xef\xbb\xbf\n<?xml version="1.0"?><html/>', b"<!-- a --><title>T0K3N-canary</title>"]
+
+
+@pytest.mark.parametrize("body", SAYS_NO)
+@pytest.mark.parametrize("read", [read_receiver, read_api])
+def test_a_2xx_whose_body_says_no_is_tried_again(read, body):
+    said = read(Reply(status=200, headers={"retry-after": "30"}, body=body))
+    assert (said.outcome, said.retry_after) == (SendOutcome.RETRY, timedelta(seconds=30))
+    assert "T0K3N" not in said.reason
+
+
+@pytest.mark.parametrize("body", SAYS_NOTHING)
+@pytest.mark.parametrize("read", [read_receiver, read_api])
+def test_a_2xx_that_does_not_say_no_is_left_as_it_is(read, body):
+    assert read(Reply(status=200, headers={}, body=body)) is None
+
+
+@pytest.mark.parametrize("body", PAGES)
+def test_a_web_page_is_no_answer_of_an_api(body):
+    reply = Reply(status=200, headers={}, body=body)
+    assert read_receiver(reply) is None
+    assert read_api(reply).outcome is SendOutcome.RETRY
+    assert "web page" in read_api(reply).reason
 
 
 def test_retry_after_is_returned():
@@ -87,3 +123,18 @@ async def test_an_answer_without_end_is_cut_off(build):
         tracemalloc.stop()
     assert (result.outcome, result.certain) == (SendOutcome.RETRY, False)
     assert "timeout" not in result.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "outcome"),
+    [
+        *((name, b'{"ok": false, "error": "nope"}', SendOutcome.RETRY) for name in BUILDERS),
+        *((name, PAGES[0], SendOutcome.RETRY) for name in BUILDERS if name != "webhook"),
+        ("webhook", PAGES[0], SendOutcome.DELIVERED),
+        *((name, b'{"status": "success"}', SendOutcome.DELIVERED) for name in BUILDERS),
+    ],
+)
+async def test_every_channel_reads_what_a_200_says(name, body, outcome):
+    with Receiver((200, {}, body)) as receiver:
+        result = await BUILDERS[name](receiver.url).send(message(), key="3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f")
+    assert result.outcome is outcome
