@@ -188,6 +188,10 @@ _FAULT_TEXTS: Mapping[DatabaseFault, str] = {
     DatabaseFault.TOO_MANY_CONNECTIONS: "has no connection left; end some sessions, or raise max_connections",
     DatabaseFault.LOST: "dropped the connection; check that the server runs, then run again",
     DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the database URL",
+    DatabaseFault.ENCODING: (
+        "can't hold a character of an id, a group or an answer: its encoding is not UTF8; create a database with "
+        "ENCODING 'UTF8' and name that"
+    ),
     DatabaseFault.NO_DATABASE: "does not exist on that server; create it, or correct the name",
     DatabaseFault.PERMISSION: "refused access: this user lacks a privilege; grant it",
     DatabaseFault.NO_TABLE: "lacks a table of this program; run `ingestion-monitor db upgrade`",

@@ -38,6 +38,8 @@ class DatabaseFault(StrEnum):
     WRONG_SERVER = "wrong_server"
     REFUSED = "refused"
     NO_DATABASE = "no_database"
+    ENCODING = "encoding"
+    """A character that the encoding of the database lacks."""
     PERMISSION = "permission"
     NO_TABLE = "no_table"
     NOT_READY = "not_ready"
@@ -48,6 +50,7 @@ class DatabaseFault(StrEnum):
 
 _SQLSTATES: Mapping[str, DatabaseFault] = {
     "08001": DatabaseFault.FOREIGN_SERVER,  # sent by a server, about a server behind a foreign table
+    "22P05": DatabaseFault.ENCODING,
     "25006": DatabaseFault.READ_ONLY,
     "25P03": DatabaseFault.LOST,
     "25P04": DatabaseFault.LOST,

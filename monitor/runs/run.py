@@ -193,15 +193,14 @@ class Run:
             raise
         except StillRunningError:
             raise SyncLogError(
-                f"target {context.target}: an earlier run still waits for its sync log, which does not answer; check "
-                "its disk, or its server"
+                "an earlier run still waits for its sync log, which does not answer; check its disk, or its server"
             ) from None
         finally:
             self._limit.step = "the database"
 
     def _overdue_log(self) -> SyncLogError:
         return SyncLogError(
-            f"target {self._job.target}: its sync log was not read to its end within the deadline of the run "
+            "the sync log was not read to its end within the deadline of the run "
             f"({format_duration(self._job.deadline)}); check its size, its load and the query of its view, or allow a "
             "longer deadline"
         )
@@ -213,8 +212,8 @@ class Run:
             rows += len(batch)
             if rows > MAX_LOG_ROWS:
                 raise SyncLogError(
-                    f"target {self._job.target}: its sync log has more than {MAX_LOG_ROWS:,} rows; name a table or a "
-                    "view with fewer, such as one per collection, or leave out what is no longer watched"
+                    f"the sync log has more than {MAX_LOG_ROWS:,} rows; name a table or a view with fewer, such as "
+                    "one per collection, or leave out what is no longer watched"
                 )
             if time.monotonic() >= self._limit.deadline_s:
                 raise self._overdue_log()

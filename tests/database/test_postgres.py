@@ -118,6 +118,23 @@ def test_a_database_in_sql_ascii_serves_as_store_and_as_sync_log(postgres_url):
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def test_a_store_whose_encoding_lacks_a_character_says_what_to_do(postgres_url):
+    name = f"monitor_latin_{uuid4().hex[:8]}"
+    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        try:
+            engine = connect(url)
+            with (
+                pytest.raises(StoreError, match="its encoding is not UTF8; create a database with"),
+                reading(engine) as conn,
+            ):
+                conn.execute(text("SELECT CAST(:id AS text)"), {"id": "文書"}).scalar()
+            engine.dispose()
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 REFUSALS = [
     (
         "28P01",
