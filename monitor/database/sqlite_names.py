@@ -7,6 +7,7 @@ gives a file a second name: beside that, half a transaction or an old state woul
 import os
 import re
 import sqlite3
+import stat
 from pathlib import Path
 
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -16,7 +17,7 @@ _SUFFIXES = ("-journal", "-wal")
 
 
 def find_name_with_journals(path: Path) -> Path:
-    """The name of the file to open. A path that can't be followed is returned as it is: to open it says why.
+    """The name of the file to open. What can't be followed, or is no file, is returned: to open it says why.
 
     Raises:
         sqlite3.OperationalError: with the code SQLITE_READONLY_DBMOVED: another name, which may have a journal or a
@@ -24,9 +25,9 @@ def find_name_with_journals(path: Path) -> Path:
     """
     real = Path(os.path.realpath(path))
     try:
-        if _has_journal(real):
-            return real
         found = real.stat()
+        if _has_journal(real) or not stat.S_ISREG(found.st_mode):
+            return real
         if found.st_nlink > 1:
             names = [Path(each) for each in os.scandir(real.parent) if each.inode() == found.st_ino]
             with_journal = [name for name in names if _has_journal(name)]

@@ -39,7 +39,7 @@ def parse(url: str) -> URL:
                 f'the parameter "{name}", which' if re.fullmatch(r"\w{1,40}", name, re.ASCII) else "a parameter that"
             )
             raise ValueError(f"has {shown} has no effect here: remove it")
-    return URL.create("sqlite+pysqlite", database=unquote(path))
+    return URL.create("sqlite+pysqlite", database=unquote(path, errors="surrogateescape"))
 
 
 def is_sqlite(url: URL) -> bool:

@@ -163,6 +163,18 @@ def test_a_hard_link_in_the_same_folder_is_read_by_the_name_that_has_the_wal(tmp
     assert ids(tmp_path / "copy.db") == ids(path) == ["in-file", "in-wal"]
 
 
+def test_a_folder_is_not_taken_for_a_file_with_another_name(tmp_path):
+    (tmp_path / "p.db").mkdir()
+    with pytest.raises(SyncLogError, match="check that it is a file"):
+        ids(tmp_path / "p.db")
+
+
+def test_a_name_that_is_no_utf_8_can_be_escaped_in_the_url(tmp_path):
+    path = make(tmp_path / "p.db", "a")
+    path.rename(tmp_path / os.fsdecode(b"p\xff.db"))
+    assert ids(f"{tmp_path}/p%FF.db") == ["a"]
+
+
 def test_a_file_that_is_mounted_without_its_folder_is_refused_unless_its_wal_is_there(tmp_path, monkeypatch):
     path = make(tmp_path / "p 1.db", "in-file")
     mounts = tmp_path / "mountinfo"
