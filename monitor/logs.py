@@ -230,12 +230,19 @@ def _escaped(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
+_UNESCAPED = ("", "/", "!'()*", "/!'()*")
+"""What URL encoders leave as it is besides the unreserved characters: Python's, and JavaScript's encodeURIComponent."""
+_UNRESERVED = re.compile(r"[-._~]")
+"""Some encoders escape these, too."""
+
+
 def _encodings(value: str) -> set[str]:
     """Every encoding that gives the value away: plain, URL-encoded, base64 at each of the three offsets."""
     raw = value.encode(errors="surrogatepass")
     found = {value, ascii(value)[1:-1]}
     # a path may hold bytes that are no UTF-8, which Python has as lone surrogates
-    found |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
+    found |= {quote(raw, safe=safe) for safe in _UNESCAPED} | {quote_plus(raw), quote_plus(raw, safe="*")}
+    found.add(_UNRESERVED.sub(lambda match: f"%{ord(match[0]):02X}", quote(raw, safe="")))
     found |= {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), each) for each in found if "%" in each}
     for offset in range(3):
         found |= {_inner_base64(raw, offset, altchars) for altchars in (b"+/", b"-_")}

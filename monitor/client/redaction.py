@@ -83,10 +83,22 @@ def _encodings(credential: str) -> tuple[str, ...]:
     return tuple(sorted({credential, *_encoded_forms(credential)}, key=lambda encoding: (-len(encoding), encoding)))
 
 
+_UNESCAPED = ("", "/", "!'()*", "/!'()*")
+"""What URL encoders leave as it is besides the unreserved characters: Python's, and JavaScript's encodeURIComponent."""
+_UNRESERVED = re.compile(r"[-._~]")
+"""Some encoders escape these, too."""
+
+
 def _encoded_forms(credential: str) -> Iterator[str]:
     escaped = json.dumps(credential)[1:-1]
     yield from (escaped, escaped.replace("/", "\\/"), html.escape(credential))
-    for encoded in (quote(credential, safe=""), quote(credential), quote_plus(credential)):
+    encoders = (
+        *(quote(credential, safe=safe) for safe in _UNESCAPED),
+        quote_plus(credential),
+        quote_plus(credential, "*"),
+    )
+    all_escaped = _UNRESERVED.sub(lambda match: f"%{ord(match[0]):02X}", quote(credential, safe=""))
+    for encoded in (*encoders, all_escaped):
         yield from (encoded, re.sub("%[0-9A-F]{2}", lambda octet: octet[0].lower(), encoded))
     raw = credential.encode()
     for offset in range(3):

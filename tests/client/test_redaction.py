@@ -42,6 +42,9 @@ SPELLED = {
     "escaped": "".join(f"\\u{ord(char):04x}" for char in TOKEN),
     "URL-encoded": quote(TOKEN, safe=""),
     "URL-encoded in lower case": re.sub("%..", lambda octet: octet[0].lower(), quote(TOKEN, safe="")),
+    "URL-encoded, every character that is no letter": "".join(
+        char if char.isalnum() else f"%{ord(char):02X}" for char in TOKEN
+    ),
     "base64": base64.b64encode(TOKEN.encode()).decode(),
     "base64 of a whole header": base64.b64encode(f"Authorization: Bearer {TOKEN}".encode()).decode(),
     "base64 for URLs, off by one": base64.urlsafe_b64encode(f"x{TOKEN}".encode()).decode(),
@@ -145,3 +148,8 @@ def test_repr_of_requests_and_replies_omits_their_content():
 
 def test_without_a_credential_only_the_mask_applies():
     assert make_redactor("", str.upper)("a text") == "A TEXT"
+
+
+def test_a_key_is_masked_as_javascript_encodes_it():
+    key, encoded = "Zq9/it's(a)key!*", "Zq9%2Fit's(a)key!*"  # encodeURIComponent leaves !'()* as they are
+    assert make_redactor(key, str)(f"key={encoded}&x=1") == "key=**********&x=1"

@@ -73,6 +73,7 @@ def forms(secret):
         "plain": secret,
         "quoted": quote(secret),
         "quoted whole": quote(secret, safe=""),
+        "quoted by JavaScript": quote(secret, safe="!'()*"),
         "form": quote_plus(secret),
         "lower-case escapes": quote(secret, safe="").replace("%2F", "%2f").replace("%2B", "%2b"),
         "base64": base64.b64encode(raw).decode(),
