@@ -17,14 +17,18 @@ __all__ = ["command", "main", "tune_gc"]
 _FIRST_GC_THRESHOLD, _GC_THRESHOLD = 200_000, 20_000
 
 
-def command() -> NoReturn:
+def command(*, first_handler: object = None) -> NoReturn:
     """Runs the command line of this process and ends the process with its exit code.
+
+    `first_handler` of SIGTERM and SIGINT was set by the entry point, and is replaced.
 
     It ends without Python's teardown: a thread of pyreqwest may still be releasing a failed connection, and during
     teardown that aborts the process (exit 134, in 1 of 7 runs that end on a dead receiver).
     """
     output = streams.install()  # first, or the next file would take the number of a closed stream
-    early_signals.install()  # before anything slow: as process 1, a signal without a handler is lost
+    early_signals.install(
+        replacing=first_handler
+    )  # before anything slow: as process 1, a signal without a handler is lost
     tune_gc()
     # a plugin would see every value of the configuration, and looking for plugins takes time
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

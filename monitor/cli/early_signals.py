@@ -10,7 +10,7 @@ import threading
 from types import FrameType
 
 
-def install() -> None:
+def install(*, replacing: object = None) -> None:
     """Ends the process at SIGTERM and, until `imports_done`, at SIGINT; an ignored signal stays ignored.
 
     A thread does it, since Python calls a handler only between two steps of the main thread, which may wait in a
@@ -20,7 +20,7 @@ def install() -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for signum, usual in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
-        if signal.getsignal(signum) is usual:
+        if signal.getsignal(signum) in {usual, replacing}:
             signal.signal(signum, end)
     threading.Thread(target=_end_at_signal, args=(reader,), name="early-signals", daemon=True).start()
 

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from support.world import environment
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.process
 
 AS_PROCESS_1 = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -43,6 +45,44 @@ def test_a_signal_during_the_imports_ends_the_command_with_its_code(signum, code
     with started("time.sleep(600)") as process:
         process.send_signal(signum)
         assert process.wait(30) == code
+
+
+ENTRY = """
+import ingestion_monitor, signal, sys, time
+{before}
+ingestion_monitor.command()
+"""
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_signals_are_handled_before_the_package_is_imported(signum, code):
+    before = (
+        "assert not {'monitor', 'pathlib', 'dataclasses'} & sys.modules.keys()\n"
+        "ingestion_monitor._load_package = lambda: (print('ready', flush=True), time.sleep(600))"
+    )
+    script = ENTRY.format(before=before)
+    arguments = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{script}"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment()) as made:
+        assert made.stdout.readline() == "ready\n"
+        made.send_signal(signum)
+        assert made.wait(30) == code
+
+
+def test_the_first_handler_is_replaced_and_an_ignored_signal_stays_ignored():
+    before = (
+        "import monitor.cli\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "ingestion_monitor._load_package = lambda: None\n"
+        "monitor.cli.main = lambda: print([signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == "
+        "[monitor.cli.early_signals.end, signal.SIG_IGN]) or 0"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ENTRY.format(before=before)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    assert done.stdout == "True\n"
 
 
 def test_a_main_thread_that_waits_in_a_library_does_not_hold_up_the_end(tmp_path):
