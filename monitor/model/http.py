@@ -118,6 +118,25 @@ class Transport(Protocol):
         ...
 
 
+class Meaning(StrEnum):
+    """What an answer means according to the provider's description, whatever its status says.
+
+    All but the first two are request causes, and have the values of `Cause`.
+    """
+
+    NOT_FOUND = "not_found"
+    """The API has no such item."""
+    INVALID = "invalid"
+    """The API can't accept this id."""
+    SPENDING_LIMIT = "spending_limit"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    WRONG_SCOPE = "wrong_scope"
+    RATE_LIMITED = "rate_limited"
+    OUTAGE = "outage"
+    BAD_REQUEST = "bad_request"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDetail:
     """One entry of a validation error; the `input` that APIs echo is dropped."""
@@ -160,6 +179,8 @@ class ApiError:
     answer is the API's own."""
     cached: bool = False
     """A cache answered (`Age` is over 0): it shows nothing about the credentials."""
+    meaning: Meaning | None = None
+    """What the provider's description says of this answer; it wins over the status."""
 
     def is_local(self, code: str) -> bool:
         """Whether it is our own error with this code; an API may use the same code."""

@@ -82,6 +82,10 @@ class ItemStatus:
     state: ItemState
     stage: str
     recognised: bool = True
+    failure_reason: str | None = None
+    """Why a failed item failed: the provider's code, or a phrase of at most 60 characters. None: it gives none."""
+    failure_message: str | None = None
+    """The provider's own text about the failure, at most 500 characters. It may quote the document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +120,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The provider's raw status."""
     recognised: bool = True
     """False for a status that is not described; it counts as pending and is reported by name."""
+    failure_reason: str | None = None
+    failure_message: str | None = None
+    """Why a failed item failed, as in `ItemStatus`."""
     reason: Cause | Reason | None = None
     """Set if, and only if, the state is unknown."""
     error: ApiError | None = None

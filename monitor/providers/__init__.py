@@ -9,17 +9,19 @@ from typing import Protocol
 
 from monitor.errors import ConfigError
 from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.model.http import Operation, Request
+from monitor.model.http import Meaning, Operation, Request
 from monitor.providers.listing import Listing, ListReader
 from monitor.providers.statuses import StatusTable
 
 __all__ = [
     "BadBody",
     "ConfigError",
+    "FollowUp",
     "ItemState",
     "ItemStatus",
     "ListReader",
     "Listing",
+    "Meaning",
     "Operation",
     "Provider",
     "ProviderSettings",
@@ -28,11 +30,32 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUp:
+    """The body does not settle the item's state: another question does."""
+
+    request: Request
+    """Its answer is read by `Provider.read_follow_up`."""
+
+
 class Provider(Protocol):
     """What the monitor needs to know about one API.
 
-    Its errors are taken to be JSON: a 4xx with any other text is a gateway's. A provider whose API itself answers
-    errors in plain text or HTML has one more attribute, `text_errors = True`.
+    Its errors are taken to be JSON: a 4xx with any other text is a gateway's. A provider may have more members; those
+    that it lacks are read as absent:
+
+    `text_errors: bool`: the API itself answers errors in plain text or HTML.
+    `uuid_ids: bool`: its ids are UUIDs; other spellings of one in a sync log are normalised.
+    `read_meaning(status: int, body: bytes) -> Meaning | None`: what a complete answer of any status means, if its
+        description says so; None: what the status says. Never raises.
+    `read_follow_up(body: bytes, item_id: str) -> ItemStatus | BadBody | Meaning`: reads the answer to a `FollowUp`.
+    `batch_size: int`: how many ids one request takes (default 1). Over 1 it also has
+        `batch_request(item_ids: Sequence[str]) -> Request` and
+        `read_batch(body: bytes, item_ids: Sequence[str]) -> Mapping[str, ItemStatus | BadBody | Meaning]`, which has a
+        value for each id.
+    `list_only: bool`: the API has no question for one item; its list answers for all, and an item that is not in it is
+        not found. `Listing` then keeps the status of every item.
+    `request_for(item_id: str, params: Mapping[str, str]) -> Request`: `item_request` with path parameters of that row.
     """
 
     @property
@@ -53,8 +76,11 @@ class Provider(Protocol):
     def item_request(self, item_id: str) -> Request:
         """The request for one item, with its id escaped so that it can change neither path nor host."""
 
-    def read_item(self, body: bytes, item_id: str) -> ItemStatus | BadBody:
-        """The item's status in the body of a 200, or why the body can't be used. Never raises."""
+    def read_item(self, body: bytes, item_id: str) -> ItemStatus | BadBody | Meaning | FollowUp:
+        """The item's status in the body of a 2xx, why the body can't be used, or what it means instead. Never raises.
+
+        Of the meanings only `Meaning.NOT_FOUND` is used here; causes come from `read_meaning`.
+        """
 
     def canonical(self, item_id: str) -> str:
         """The spelling of an id in `list_reader`: the same for all spellings that the API takes for one item."""

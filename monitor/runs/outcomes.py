@@ -11,8 +11,9 @@ from monitor.database.bulk import Bulk, TimestampEncoder, timestamp_encoder
 from monitor.database.tables import item_events, items
 from monitor.database.text import to_column_text
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
-from monitor.model.http import ApiError, CallResult, is_cached
+from monitor.model.http import ApiError, CallResult, Meaning, is_cached
 from monitor.model.items import ItemChange
+from monitor.providers import FollowUp
 
 _ITEM_COLUMNS = (
     "state",
@@ -91,11 +92,19 @@ def _event(target: str, run_id: int, change: ItemChange, encode: TimestampEncode
 
 
 def outcome_from_result(
-    item_id: str, result: CallResult, read: Callable[[bytes, str], ItemStatus | BadBody], at: datetime
+    item_id: str,
+    result: CallResult,
+    read: Callable[[bytes, str], ItemStatus | BadBody | Meaning | FollowUp],
+    at: datetime,
 ) -> Outcome:
     """The outcome for an item from the result of its call; `read` is the provider's parser for the body of a 2xx."""
     if result.reply is not None:
         status = read(result.reply.body, item_id)
+        if isinstance(status, Meaning):
+            error = ApiError(status=result.reply.status, meaning=status)
+            return Outcome(item_id=item_id, state=ItemState.NOT_FOUND, error=error, answered=True, at=at)
+        if isinstance(status, FollowUp):
+            status = BadBody(reason="the body does not settle the state")
         if isinstance(status, BadBody):
             error = parse_unusable(result.reply, status.reason, redact=result.redact)
             return Outcome(

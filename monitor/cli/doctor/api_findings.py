@@ -10,9 +10,9 @@ from monitor.client.api_errors import parse_unusable
 from monitor.client.classify import accepts_credentials, cause_of, is_absent, is_invalid_id
 from monitor.config import ClientCredentialsConfig, TargetConfig
 from monitor.model import BadBody, Cause, ItemState, ItemStatus
-from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, CallResult, NetworkFault
+from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, CallResult, Meaning, NetworkFault
 from monitor.notifications.texts import CAUSE_TEXTS, format_items, what_to_check
-from monitor.providers import Provider
+from monitor.providers import FollowUp, Provider
 from monitor.runs.strategy import AUTO_LIST_THRESHOLD, Strategy, list_failure_ends_run
 
 _FAULTS: Mapping[NetworkFault | None, tuple[str, str]] = {
@@ -130,7 +130,12 @@ class _FindingsBuilder:
         if error is not None:
             return self._refused("item", error)
         body = answer.reply.body if answer.reply else b""
-        return self._read(item_id, answer, self.provider.read_item(body, item_id))
+        status = self.provider.read_item(body, item_id)
+        if isinstance(status, Meaning):
+            return self._not_found(ApiError(status=answer.reply.status if answer.reply else None, meaning=status))
+        if isinstance(status, FollowUp):
+            return self._finding("item", Level.OK, f"the API answers about {item_id}; a second question has its state.")
+        return self._read(item_id, answer, status)
 
     def list_(self) -> Finding:
         answers, strategy = self.answers.list_, Strategy(self.target.check.strategy)
