@@ -3,7 +3,7 @@
 Nothing here sends, retries or stores. `registry` lists the built-in providers and finds installed ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from monitor.errors import ConfigError
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Meaning, Operation, Request
 from monitor.providers.listing import Listing, ListReader
-from monitor.providers.statuses import StatusTable
+from monitor.providers.statuses import StatusTable, Word
 
 __all__ = [
     "BadBody",
@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowUp:
-    """The body does not settle the item's state: another question does."""
+    """The answer to the item question does not settle the state: a second question does."""
 
     request: Request
     """Its answer is read by `Provider.read_follow_up`."""
@@ -47,15 +47,18 @@ class Provider(Protocol):
     `text_errors: bool`: the API itself answers errors in plain text or HTML.
     `uuid_ids: bool`: its ids are UUIDs; other spellings of one in a sync log are normalised.
     `read_meaning(status: int, body: bytes) -> Meaning | None`: what a complete answer of any status means, if its
-        description says so; None: what the status says. Never raises.
+        description says so; None: what the status says. Never raises. The attribute itself is None if no answer means
+        anything else, so that no body is read for it. `NOT_FOUND` is what a 404 would be, on the list as well.
     `read_follow_up(body: bytes, item_id: str) -> ItemStatus | BadBody | Meaning`: reads the answer to a `FollowUp`.
     `batch_size: int`: how many ids one request takes (default 1). Over 1 it also has
         `batch_request(item_ids: Sequence[str]) -> Request` and
         `read_batch(body: bytes, item_ids: Sequence[str]) -> Mapping[str, ItemStatus | BadBody | Meaning]`, which has a
-        value for each id.
+        value for each id. An id that a complete answer leaves out is `NOT_FOUND` only if the description says so. Ask
+        in smaller batches if the request's path is not valid: a URL has a limit.
     `list_only: bool`: the API has no question for one item; its list answers for all, and an item that is not in it is
         not found. `Listing` then keeps the status of every item.
-    `request_for(item_id: str, params: Mapping[str, str]) -> Request`: `item_request` with path parameters of that row.
+    `request_for(item_id: str, params: Mapping[str, str]) -> Request`: `item_request` with parameters of that row, which
+        win over the target's. Raises ValueError, with a sentence, if one is missing or can't be sent.
     """
 
     @property
@@ -100,10 +103,18 @@ class ProviderSettings:
     base_url: str
     """Without a trailing slash; may have a path. Relative request paths are appended to it."""
     publisher_id: str | None = None
-    """The publisher (tenant) of the items, if the API has such a thing."""
-    statuses: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Statuses by state (`completed`, `pending`, `failed`). They win over the provider's own table."""
+    """The publisher (tenant) of the items, if the API has such a thing; also the parameter of that name."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    """What placeholders of the provider's paths and bodies stand for, by name."""
+    row_params: Collection[str] = ()
+    """Names of parameters that each row of the sync log may give, for `request_for`."""
+    statuses: Mapping[str, Sequence[Word]] = field(default_factory=dict)
+    """Statuses by state (`completed`, `pending`, `failed`, `not_found`). They win over the provider's own table."""
+    item_max_bytes: int = 1 << 20
+    """The most decoded bytes that are read of the answer about one item."""
     list_max_bytes: int = 1 << 30
     """The most decoded bytes that are read of one page of the list."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """The target's own tables as plain JSON values: `item` and `list` for `generic`, `options` for an entry point."""
+    """The target's own tables as plain JSON values: a description's `item`, `list`, `errors`, `headers` and `uuid_ids`,
+    or the `options` of an entry point.
+    """

@@ -17,8 +17,8 @@ from monitor.model.json_body import decode_json
 from monitor.providers import ProviderSettings
 from monitor.providers.json_stream import JsonArrayReader
 from monitor.providers.listing import Listing, ListReader
-from monitor.providers.paths import escape
 from monitor.providers.statuses import StatusTable
+from monitor.providers.templates import escape
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PENDING = (

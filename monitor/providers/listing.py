@@ -4,20 +4,23 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.model.http import Request
+from monitor.model.http import Meaning, Request
+from monitor.providers.statuses import worst
 
 
 class Listing:
     """The ids that a list calls completed, and all others; a million fit into 200 MB.
 
-    Ids are those of `Provider.canonical`. Adding a page twice changes nothing, so a page may be read again.
+    Ids are those of `Provider.canonical`. Adding a page twice changes nothing, so a page may be read again. With
+    `keep_statuses` it also has the status of each other id: for an API whose list alone answers.
     """
 
-    __slots__ = ("_completed", "_others")
+    __slots__ = ("_completed", "_others", "_statuses")
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_statuses: bool = False) -> None:
         self._completed: dict[str, set[str]] = {}
         self._others: set[str] = set()
+        self._statuses: dict[str, ItemStatus | None] | None = {} if keep_statuses else None
 
     def add(self, found: Iterable[tuple[str, ItemStatus | None]]) -> None:
         """Adds ids with the status that the list gives them; None: it can't be read."""
@@ -26,10 +29,13 @@ class Listing:
                 self._completed.setdefault(status.stage, set()).add(item_id)
             else:
                 self._others.add(item_id)
+                self._keep(item_id, status)
 
     def add_alike(self, status: ItemStatus | None, item_ids: Iterable[str]) -> None:
         """Adds ids that share a status, in half the time of one by one."""
-        if status is not None and status.state is ItemState.COMPLETED:
+        if self._statuses is not None:
+            self.add((item_id, status) for item_id in item_ids)
+        elif status is not None and status.state is ItemState.COMPLETED:
             self.add_completed(status.stage, item_ids)
         else:
             self.add_others(item_ids)
@@ -48,6 +54,17 @@ class Listing:
             return None  # listed twice: the worse status counts
         return next((stage for stage, ids in self._completed.items() if item_id in ids), None)
 
+    def status_of(self, item_id: str) -> ItemStatus | BadBody | None:
+        """The item's status, if the listing keeps statuses; a `BadBody` if it can't be read; None: it is not listed.
+
+        Of an item that is listed twice the worse counts.
+        """
+        if item_id not in self._others:
+            stage = self.completed_stage(item_id)
+            return None if stage is None else ItemStatus(state=ItemState.COMPLETED, stage=stage)
+        status = (self._statuses or {}).get(item_id)
+        return BadBody(reason="the list has no status of the item that can be read") if status is None else status
+
     def contains(self, item_id: str) -> bool:
         """Whether the item is in the list."""
         return item_id in self._others or any(item_id in ids for ids in self._completed.values())
@@ -60,6 +77,16 @@ class Listing:
     def __len__(self) -> int:
         return len(self._others) + sum(map(len, self._completed.values()))
 
+    def _keep(self, item_id: str, status: ItemStatus | None) -> None:
+        """Of several statuses the worst, in whatever order; one that can't be read gives way to a failure alone."""
+        if self._statuses is None:
+            return
+        found = (status, self._statuses[item_id]) if item_id in self._statuses else (status,)
+        readable = [each for each in found if each is not None]
+        kept = worst(readable) if readable else None
+        unsure = len(readable) < len(found) and kept is not None and kept.state is not ItemState.FAILED
+        self._statuses[item_id] = None if unsure else kept
+
 
 class ListReader(Protocol):
     """Reads one page of a list while it arrives. A new one is made for each attempt."""
@@ -67,5 +94,9 @@ class ListReader(Protocol):
     def feed(self, piece: bytes) -> bool:
         """Takes the next piece of the body; False if the rest need not be read. Never raises."""
 
-    def finish(self, headers: Mapping[str, str]) -> Request | BadBody | None:
-        """The request for the next page, None after the last, or why the page is unusable. Headers are lower-case."""
+    def finish(self, headers: Mapping[str, str]) -> Request | BadBody | Meaning | None:
+        """The request for the next page, None after the last, or why the page is unusable. Headers are lower-case.
+
+        A `Meaning` if the provider's description says what such a 2xx means instead: `NOT_FOUND` is what a 404 on the
+        list is, the others are causes.
+        """

@@ -1,4 +1,4 @@
-"""The next page of a list: by `Link` header, cursor, offset or page number. Pure.
+"""The next page of a list: by `Link` header, cursor, offset or page number, in the query or in the body. Pure.
 
 A page's request carries the progress so far, so reading a page again changes nothing. The caller must stop if an API
 leads it in a circle.
@@ -13,7 +13,9 @@ import msgspec
 
 from monitor.model import BadBody
 from monitor.model.http import Request, is_valid_path
-from monitor.providers.paths import scalar_text, value_at, with_parameter
+from monitor.model.json_body import decode_json
+from monitor.providers.paths import scalar_text, value_at
+from monitor.providers.templates import with_parameter
 
 _LINK = re.compile(r'<([^<>]*+)>((?:\s*+;\s*+[^\s=;,"]++(?:\s*+=\s*+(?:"(?:[^"\\]|\\.)*+"|[^\s;,"]*+))?+)*+)')
 _PARAMETER = re.compile(r';\s*+([^\s=;,"]++)(?:\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;,"]*+)))?+')
@@ -64,12 +66,14 @@ def _escape(text: str) -> str:
 _DEFAULT_PARAMETERS = {"cursor": "cursor", "offset": "offset", "number": "page"}
 
 
-class PageRule(msgspec.Struct, frozen=True, kw_only=True):
+class PageRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one page leads to the next: a target's `[targets.list.page]`."""
 
     by: Literal["none", "link", "cursor", "offset", "number"] = "none"
     parameter: str | None = None
-    """The query parameter for cursor, offset or page number; None for the usual name."""
+    """The parameter for cursor, offset or page number; None for the usual name."""
+    in_: Literal["query", "body"] | None = msgspec.field(default=None, name="in")
+    """Where the parameters go; None: into the body of a POST, else into the query."""
     next: str = "next_cursor"
     """Where the body has the cursor of the next page."""
     more: str | None = None
@@ -82,8 +86,8 @@ class PageRule(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the first page."""
 
     @property
-    def query_parameter(self) -> str:
-        """The query parameter that selects a page."""
+    def page_parameter(self) -> str:
+        """The parameter that selects a page."""
         return self.parameter or _DEFAULT_PARAMETERS.get(self.by, "cursor")
 
 
@@ -92,6 +96,8 @@ class PageRequest(Request, frozen=True, kw_only=True):
 
     start: str
     """Path and query that all pages share."""
+    start_body: bytes | None = None
+    """The body that all pages share, if the page is selected in the body; else `body` is the same for all."""
     position: int = 0
     """Its offset or page number, if pages have one."""
     seen: int = 0
@@ -103,21 +109,31 @@ class PageRequest(Request, frozen=True, kw_only=True):
 
 
 def first_page(rule: PageRule, request: Request) -> PageRequest:
-    """The request for the first page."""
-    start = request.path
-    if rule.size is not None:
-        start = with_parameter(start, rule.size_parameter, str(rule.size))
-    position = rule.first if rule.by == "number" else 0
-    numbered = rule.by in {"number", "offset"}
-    return PageRequest(
+    """The request for the first page. The body of `request`, if pages are selected there, is a JSON object."""
+    in_body = (rule.in_ or ("body" if request.method == "POST" else "query")) == "body"
+    body = request.body or (b"{}" if in_body else None)
+    shared = PageRequest(
         method=request.method,
-        path=with_parameter(start, rule.query_parameter, str(position)) if numbered else start,
+        path=request.path,
         template=request.template,
         headers=request.headers,
+        body=body,
         max_bytes=request.max_bytes,
-        start=start,
-        position=position,
+        start=request.path,
+        start_body=body if in_body else None,
+        position=rule.first if rule.by == "number" else 0,
     )
+    if rule.size is not None:
+        shared = _with(shared, rule.size_parameter, rule.size)
+    start = msgspec.structs.replace(shared, start=shared.path, start_body=shared.body if in_body else None)
+    return _with(start, rule.page_parameter, start.position) if rule.by in {"number", "offset"} else start
+
+
+def _with(page: PageRequest, name: str, value: str | int) -> PageRequest:
+    """The page with a parameter added to what all pages share."""
+    if page.start_body is None:
+        return msgspec.structs.replace(page, path=with_parameter(page.start, name, str(value)))
+    return msgspec.structs.replace(page, body=msgspec.json.encode({**decode_json(page.start_body, dict), name: value}))
 
 
 MAX_REPEATED_PAGES = 3
@@ -143,23 +159,28 @@ def next_page(
     """
     if rule.by == "none":
         return None
+    following: PageRequest | BadBody | None
     if rule.by == "link":
-        following = next_link(headers.get("link", ""), base_url=base_url, page=page.path)
-    elif rule.by == "cursor":
-        following = _by_cursor(rule, page, body)
+        path = next_link(headers.get("link", ""), base_url=base_url, page=page.path)
+        following = msgspec.structs.replace(page, path=path) if isinstance(path, str) else path
     else:
-        following = _by_position(rule, page, body, count)
-    if not isinstance(following, str):
+        value = _cursor(rule, body) if rule.by == "cursor" else _following_position(rule, page, body, count)
+        following = value if isinstance(value, BadBody | None) else _with(page, rule.page_parameter, value)
+    if not isinstance(following, PageRequest):
         return following
     known = page.known + count if known is None else known
     stale = 0 if known > page.known else page.stale + 1
     if stale >= (MAX_REPEATED_PAGES if count else MAX_EMPTY_PAGES):
         # an API that ignores the page parameter sends the first page for ever
         return BadBody(reason=f"{stale} pages of the list in a row have no new items: the pages lead in a circle")
-    return _next_request(rule, page, following, count, known=known, stale=stale)
+    if not is_valid_path(following.path):
+        return BadBody(reason="the list's cursor is too long to send")
+    position = _next_position(rule, page, count)
+    return msgspec.structs.replace(following, position=position, seen=page.seen + count, known=known, stale=stale)
 
 
-def _by_cursor(rule: PageRule, page: PageRequest, body: object) -> str | BadBody | None:
+def _cursor(rule: PageRule, body: object) -> str | int | BadBody | None:
+    """The cursor of the next page, a number as the number that it is."""
     more = _has_more(rule, body)
     if isinstance(more, BadBody):
         return more
@@ -171,10 +192,10 @@ def _by_cursor(rule: PageRule, page: PageRequest, body: object) -> str | BadBody
         return BadBody(reason="the list says that there are more pages, but names no next page")
     if cursor is None:
         return BadBody(reason="the list's cursor is neither a text nor a number")
-    return with_parameter(page.start, rule.query_parameter, cursor)
+    return found if isinstance(found, int) and not isinstance(found, bool) else cursor
 
 
-def _by_position(rule: PageRule, page: PageRequest, body: object, count: int) -> str | BadBody | None:
+def _following_position(rule: PageRule, page: PageRequest, body: object, count: int) -> int | BadBody | None:
     more, total = _has_more(rule, body), _total(rule, body)
     if isinstance(more, BadBody):
         return more
@@ -184,21 +205,12 @@ def _by_position(rule: PageRule, page: PageRequest, body: object, count: int) ->
         return None
     if total is None and more is None and rule.size is not None and count < rule.size:
         return None  # a short page is the last, unless the list says otherwise
-    return with_parameter(page.start, rule.query_parameter, str(_next_position(rule, page, count)))
+    return _next_position(rule, page, count)
 
 
 def _next_position(rule: PageRule, page: PageRequest, count: int) -> int:
     """The next page's offset or number. An offset counts the items received: an API may send fewer than requested."""
     return page.position + (1 if rule.by == "number" else count)
-
-
-def _next_request(
-    rule: PageRule, page: PageRequest, path: str, count: int, *, known: int, stale: int
-) -> PageRequest | BadBody:
-    if not is_valid_path(path):
-        return BadBody(reason="the list's cursor is too long to send")
-    position = _next_position(rule, page, count)
-    return msgspec.structs.replace(page, path=path, position=position, seen=page.seen + count, known=known, stale=stale)
 
 
 def _has_more(rule: PageRule, body: object) -> bool | BadBody | None:

@@ -1,66 +1,72 @@
-"""Dotted paths into JSON values (`data.status`, `documents.0.state`), and request paths from templates. Pure.
+"""Dotted paths into JSON values (`data.status`, `documents.0.state`), and the texts of what stands there. Pure.
 
-A value put into a request path can change neither host, path nor query: it is escaped to one segment or one value.
+A path joins names of object members and numbers (from 0) of array elements by dots; empty, it is the value itself. A
+member whose own name has a dot can't be reached. `*` stands for every element of an array or every value of an object.
 """
 
-import re
-from collections.abc import Collection, Mapping
-from urllib.parse import quote
+from collections.abc import Iterator
 
-from monitor.model.http import is_valid_path
+EACH = "*"
+NULL = "null"
+"""What a description calls a value that is null."""
 
 _MAX_INTEGER = 1 << 63
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_UNRESERVED = re.compile(r"[A-Za-z0-9_~-]+")
 
 
-def template_problem(template: str, *, required: str | None, known: Collection[str]) -> str | None:
-    """What is wrong with a template such as `/documents/{item_id}`, as a predicate ("must …"); None if it is valid.
+class JsonPath:
+    """A dotted path without `*`, split once: it is followed for every item."""
 
-    It must contain the placeholder `required` exactly once, and none that is not in `known`.
-    """
-    names = _PLACEHOLDER.findall(template)
-    if not template.startswith("/"):
-        return "must begin with a slash: it is appended to base_url"
-    if required is not None and names.count(required) != 1:
-        return f"must contain {{{required}}} exactly once, in place of the id"
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        return f"contains {{{unknown[0][:60]}}}, which the target does not set: write the value itself"
-    if not is_valid_path(_PLACEHOLDER.sub("x", template)):
-        return "must be a valid URL path: other characters escaped, no dot segments, no fragment"
-    return None
+    __slots__ = ("_steps", "text")
 
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._steps = tuple((step, _index(step)) for step in text.split(".")) if text else ()
 
-def escape(value: str) -> str:
-    """The value as one path segment or query value: everything but letters, digits and `-._~` escaped."""
-    return value if _UNRESERVED.fullmatch(value) else quote(value, safe="", errors="replace")
+    def find(self, value: object) -> object:
+        """The value at the path; None if there is none or it is null."""
+        for name, index in self._steps:
+            if isinstance(value, dict):
+                value = value.get(name)
+            elif isinstance(value, list) and index is not None:
+                value = value[index] if index < len(value) else None
+            else:
+                return None
+        return value
 
 
-def fill_template(template: str, values: Mapping[str, str]) -> str:
-    """The template with its placeholders replaced by escaped values."""
-    return _PLACEHOLDER.sub(lambda match: escape(values[match[1]]), template)
-
-
-def with_parameter(path: str, name: str, value: str) -> str:
-    """The path with one more query parameter."""
-    return f"{path}{'&' if '?' in path else '?'}{quote(name, safe='')}={escape(value)}"
+def _index(step: str) -> int | None:
+    return int(step) if step.isascii() and step.isdigit() and len(step) < len(str(_MAX_INTEGER)) else None
 
 
 def value_at(value: object, path: str) -> object:
-    """The value at the path; None if there is none or it is null.
+    """The value at a path without `*`; None if there is none or it is null."""
+    return JsonPath(path).find(value)
 
-    The path joins names of object members and numbers (from 0) of array elements by dots; empty for the value itself. A
-    member whose own name has a dot can't be reached.
-    """
-    for step in path.split(".") if path else ():
-        if isinstance(value, dict):
-            value = value.get(step)
-        elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < len(str(_MAX_INTEGER)):
-            value = value[int(step)] if int(step) < len(value) else None
-        else:
-            return None
-    return value
+
+def values_at(value: object, path: str) -> Iterator[object]:
+    """The values at a path that may have `*`; None for each that is not there."""
+    before, star, after = split_each(path)
+    if not star:
+        yield value_at(value, path)
+        return
+    for element in elements(value_at(value, before)) or ():
+        yield from values_at(element, after)
+
+
+def split_each(path: str) -> tuple[str, bool, str]:
+    """The path before its first `*`, whether it has one, and the path behind it, from the element on."""
+    steps = path.split(".")
+    if EACH not in steps:
+        return path, False, ""
+    at = steps.index(EACH)
+    return ".".join(steps[:at]), True, ".".join(steps[at + 1 :])
+
+
+def elements(value: object) -> list[object] | None:
+    """The elements of an array or the values of an object; None for anything else."""
+    if isinstance(value, list):
+        return value
+    return list(value.values()) if isinstance(value, dict) else None
 
 
 def is_null(value: object, path: str) -> bool:
@@ -85,4 +91,36 @@ def scalar_text(value: object) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int) and -_MAX_INTEGER < value < _MAX_INTEGER:
         return str(value)
+    return None
+
+
+def word_text(value: object) -> str | None:
+    """The text of a word as a description or an API writes it: also null, and other numbers; None: no scalar."""
+    if value is None:
+        return NULL
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < _MAX_INTEGER else repr(value)
+    return scalar_text(value)
+
+
+def path_problem(path: str, *, each: bool = False, whole: bool = False) -> str | None:
+    """What is wrong with a dotted path of a description, as a predicate ("must …"); None if it is valid.
+
+    `each`: it may have one `*`. `whole`: it may be empty, for the value itself.
+    """
+    if "{" in path or "}" in path:
+        return (
+            'must be a place in the JSON body, such as "status" or "data.status", and no placeholder: for a status '
+            "under a key that is the id, set keyed = true"
+        )
+    steps = path.split(".")
+    if not (path or whole) or (path and not all(step.strip() for step in steps)):
+        return 'must be names joined by dots, such as "status" or "data.status"'
+    stars = steps.count(EACH)
+    if stars and not each:
+        return 'must lead to one place: "*" (every element) may stand only in status, reason, message and conditions'
+    if stars > 1:
+        return 'has more than one "*": name the elements of one array'
+    if not stars and any(EACH in step for step in steps):
+        return 'must have "*" as a whole step, as in "documents.*.status"'
     return None

@@ -1,22 +1,39 @@
 """Maps an API's statuses to states: the provider's own table with the target's `statuses` on top. Pure.
 
 Every provider uses it, so all follow the same rules: case does not count, an unknown status is pending and marked as
-not recognised, and all text is printable.
+not recognised, and all text is printable. A word is any JSON scalar: a text, a number, true, false, or null.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.errors import ConfigError
 from monitor.model import EXISTING_STATES, ItemState, ItemStatus
 from monitor.model.http import plain_text
+from monitor.providers.paths import word_text
 
 _MAX_STAGE_CHARS = 200
 _MAX_CACHED_STATUSES = 1000
-NULL = "null"
-"""What `statuses` calls a status that is null; until it names it, null is a status that nobody described: pending."""
+Word = str | int | float | bool | None
+"""A status as a description or an API writes it. None is `null`; until `statuses` names it, null is pending."""
 
-_STATES = {state.value: state for state in EXISTING_STATES}
+_STATES = {state.value: state for state in (*EXISTING_STATES, ItemState.NOT_FOUND)}
+_ORDER_OF_STATES = (ItemState.FAILED, ItemState.NOT_FOUND, ItemState.PENDING, ItemState.COMPLETED)
+_RANK = {state: rank for rank, state in enumerate(_ORDER_OF_STATES)}
+
+
+def worst(statuses: Iterable[ItemStatus]) -> ItemStatus:
+    """The status of a whole from those of its parts, at least one: the first of failed, not found, pending, completed.
+
+    The order of the parts does not count. Of equal states, one that nobody described comes first, then one with a
+    reason.
+    """
+    return min(statuses, key=_badness)
+
+
+def _badness(status: ItemStatus) -> tuple[int, bool, bool, str, str, str]:
+    reason, message = status.failure_reason, status.failure_message
+    return (_RANK[status.state], status.recognised, reason is None, status.stage, reason or "", message or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +45,12 @@ class StatusTable:
     """By raw status: an API repeats a few of them a million times."""
 
     @classmethod
-    def with_overrides(cls, known: Mapping[str, ItemState], statuses: Mapping[str, Sequence[str]]) -> "StatusTable":
+    def with_overrides(cls, known: Mapping[str, ItemState], statuses: Mapping[str, Sequence[Word]]) -> "StatusTable":
         """The provider's table (state by status, in any case) with the target's own statuses by state, which win.
 
-        Raises ConfigError if a state is not completed, pending or failed, or a status has two states.
+        Raises ConfigError if a state is not completed, pending, failed or not_found, or a status has two states.
         """
-        return cls(states={**{_key(name): state for name, state in known.items()}, **_overrides(statuses)})
+        return cls(states={**{fold_word(name): state for name, state in known.items()}, **_overrides(statuses)})
 
     def read(self, raw: str) -> ItemStatus | None:
         """The meaning of a status, with its text as `stage` (printable, at most 200 characters); None: blank."""
@@ -55,11 +72,12 @@ class StatusTable:
         return ItemStatus(state=state or ItemState.PENDING, stage=stage, recognised=state is not None)
 
 
-def _key(status: str) -> str:
-    return plain_text(status, _MAX_STAGE_CHARS).casefold()
+def fold_word(word: Word) -> str:
+    """The form in which words are compared: printable, in one case."""
+    return plain_text(word_text(word) or "", _MAX_STAGE_CHARS).casefold()
 
 
-def _overrides(statuses: Mapping[str, Sequence[str]]) -> dict[str, ItemState]:
+def _overrides(statuses: Mapping[str, Sequence[Word]]) -> dict[str, ItemState]:
     problems: list[str] = []
     states: dict[str, ItemState] = {}
     for name, given in statuses.items():
@@ -68,9 +86,9 @@ def _overrides(statuses: Mapping[str, Sequence[str]]) -> dict[str, ItemState]:
             problems.append(f"statuses.{name[:60]} is not a state: use {', '.join(_STATES)}")
             continue
         problems += [
-            f"statuses has {plain_text(status, 60)} under two states: keep it under one of them"
+            f"statuses has {plain_text(word_text(status) or '', 60)} under two states: keep it under one of them"
             for status in given
-            if states.setdefault(_key(status), state) is not state
+            if states.setdefault(fold_word(status), state) is not state
         ]
     if problems:
         raise ConfigError(problems)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from monitor.model import BadBody, ItemCompletion
-from monitor.model.http import ApiError, BodySink, Request
+from monitor.model.http import ApiError, BodySink, Meaning, Request
 from monitor.providers import Listing, ListReader, Provider
 from monitor.runs.progress import ApiClient
 from monitor.runs.strategy import SAMPLE_SIZE
@@ -37,15 +37,16 @@ async def fetch_list(
 ) -> FetchedList:
     """Fetches all pages until `deadline_s` (monotonic), with `max_attempts` per page (None: the client's default)."""
     fetched = FetchedList()
-    requested: set[str] = set()
+    requested: set[tuple[str, bytes | None]] = set()
     page: Request | BadBody | None = first
     while isinstance(page, Request):
-        if page.path in requested or len(requested) >= max_pages:
+        question = page.path, page.body
+        if question in requested or len(requested) >= max_pages:
             page = BadBody(
-                reason="the list repeats a page" if page.path in requested else f"the list has over {max_pages} pages"
+                reason="the list repeats a page" if question in requested else f"the list has over {max_pages} pages"
             )
             break
-        requested.add(page.path)
+        requested.add(question)
         page = await _page(provider, client, page, fetched, deadline_s=deadline_s, max_attempts=max_attempts)
     fetched.bad_body = page if isinstance(page, BadBody) else None
     return fetched
@@ -77,7 +78,11 @@ async def _page(
     if result.reply is None:
         fetched.error = result.error or ApiError(status=None)
         return None
-    return readers[-1].finish(result.reply.headers) if readers else BadBody(reason="the list came without a body")
+    following = readers[-1].finish(result.reply.headers) if readers else BadBody(reason="the list came without a body")
+    if isinstance(following, Meaning):
+        fetched.error = ApiError(status=result.reply.status, meaning=following)
+        return None
+    return following
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

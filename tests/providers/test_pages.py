@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from monitor.model import BadBody
 from monitor.model.http import Request, is_valid_path
 from monitor.providers.pagination import PageRule, first_page, next_link, next_page
-from monitor.providers.paths import with_parameter
+from monitor.providers.templates import with_parameter
 
 BASE = "https://api.example.com/base"
 LIST = Request(method="GET", path="/v1/docs", template="/v1/docs", headers={"x-a": "b"}, max_bytes=77)
