@@ -87,6 +87,7 @@ async def open_client(
                 max_attempts=target.check.max_attempts,
                 mask=redact_text,
                 text_errors=bool(getattr(provider, "text_errors", False)),
+                read_meaning=getattr(provider, "read_meaning", None),
             )
             try:
                 yield client

@@ -1,19 +1,33 @@
 """Maps an error to the cause that it is evidence of, and explains statuses. Pure.
 
-The status decides; a code counts only where one status has two meanings (400, 403, 429).
+The status decides, unless the provider's description says what an answer means; a code counts only where one status
+has two meanings (400, 403, 429).
 """
 
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from monitor.model import WEIGHED_CAUSES, Cause
-from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, NetworkFault
+from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, Meaning, NetworkFault
 
 SPENDING_CODES = frozenset({"spending_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached"})
 """429s that waiting does not fix (Gloo's error reference; OpenAI's `insufficient_quota`), case-folded."""
 
 SCOPE_CODE = "publisher_not_found"
 """The 400 for an unknown publisher, rather than a bad item id (Gloo's error reference), case-folded."""
+
+_CAUSES = {
+    Meaning.NOT_FOUND: Cause.WRONG_SCOPE,
+    Meaning.INVALID: Cause.BAD_REQUEST,
+    Meaning.SPENDING_LIMIT: Cause.SPENDING_LIMIT,
+    Meaning.UNAUTHORIZED: Cause.UNAUTHORIZED,
+    Meaning.FORBIDDEN: Cause.FORBIDDEN,
+    Meaning.WRONG_SCOPE: Cause.WRONG_SCOPE,
+    Meaning.RATE_LIMITED: Cause.RATE_LIMITED,
+    Meaning.OUTAGE: Cause.OUTAGE,
+    Meaning.BAD_REQUEST: Cause.BAD_REQUEST,
+}
+"""The first two as 404 and 400 have them, which normally answer for one item."""
 
 _UNUSABLE_FAULTS = frozenset({NetworkFault.PROTOCOL, NetworkFault.TOO_LARGE})
 
@@ -38,6 +52,8 @@ def cause_of(error: ApiError) -> Cause:
     an item, or where half of the items answer so (see `incidents.evidence`).
     """
     status = error.status
+    if error.meaning is not None:
+        return _CAUSES[error.meaning]
     if status is None:
         if error.is_local(UNUSABLE_CREDENTIALS):
             return Cause.UNAUTHORIZED
@@ -75,8 +91,15 @@ def _client_error(error: ApiError, status: int) -> Cause:
 
 
 def is_absent(error: ApiError) -> bool:
-    """Whether the API says that there is no such item (404 or 410)."""
+    """Whether the API says that there is no such item (404 or 410, or what its description says)."""
+    if error.meaning is not None:
+        return error.meaning is Meaning.NOT_FOUND
     return error.status in {404, 410} and not error.from_token_endpoint and not is_gateways(error)
+
+
+def rejects_credentials(error: ApiError) -> bool:
+    """Whether fresh credentials may help: a 401, or what the API's description says means a rejected key."""
+    return error.meaning is Meaning.UNAUTHORIZED if error.meaning is not None else error.status == 401
 
 
 def accepts_credentials(error: ApiError) -> bool:
@@ -85,7 +108,11 @@ def accepts_credentials(error: ApiError) -> bool:
 
 
 def is_invalid_id(error: ApiError) -> bool:
-    """Whether the API rejected this id (400 or 422, or a 403 that lists validation details)."""
+    """Whether the API rejected this id (400 or 422, a 403 that lists validation details, or what its description
+    says).
+    """
+    if error.meaning is not None:
+        return error.meaning is Meaning.INVALID
     return error.status in {400, 403, 422} and cause_of(error) is Cause.BAD_REQUEST
 
 

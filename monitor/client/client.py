@@ -17,6 +17,7 @@ import structlog
 
 from monitor.client.api_errors import parse_api_error, transport_api_error
 from monitor.client.auth import Auth, AuthHeader, Send
+from monitor.client.classify import is_absent, rejects_credentials
 from monitor.client.failure_log import FailureSummary
 from monitor.client.limits import RetryBudget
 from monitor.client.pages import page_words
@@ -31,6 +32,7 @@ from monitor.model.http import (
     ApiError,
     BodySink,
     CallResult,
+    Meaning,
     NetworkFault,
     Operation,
     Reply,
@@ -98,8 +100,6 @@ _T = TypeVar("_T")
 _MIN_TIMEOUT_SHARE = 0.9
 """Share of the attempt timeout. A service that is silent for longer has timed out, even if the deadline came too."""
 
-_MISSING_STATUSES = frozenset({404, 410})
-
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -128,6 +128,8 @@ class Client:
     """Looked up once: the lookup costs more than everything else that a call logs."""
     text_errors: bool = False
     """The API itself answers errors in plain text or HTML: then no page is taken for a gateway's."""
+    read_meaning: Callable[[int, bytes], Meaning | None] | None = None
+    """What the API's description says of an answer of any status (see `Provider`); None: the status alone counts."""
     _redactor: tuple[str, Callable[[str], str]] | None = dataclasses.field(default=None, init=False, repr=False)
     """The credential in use, and what removes it."""
 
@@ -162,7 +164,8 @@ class Client:
     def attempts(self, requests: int) -> Mapping[str, int]:
         """Attempts so far by status class, given the requests for items; token requests count only if they failed."""
         failed = self.failure_summary.by_status_class
-        return {"2xx": max(0, requests - failed.total() + self.failure_summary.token_failures), **failed}
+        succeeded = max(0, requests - failed.total() + self.failure_summary.token_failures)
+        return {**failed, "2xx": succeeded + failed["2xx"]}
 
     async def send(
         self,
@@ -220,7 +223,7 @@ class Client:
         if isinstance(auth_header, ApiError):
             return auth_header
         result = await self._attempt_with_retries(call, auth_header)
-        if not (isinstance(result, ApiError) and result.status == 401):
+        if not (isinstance(result, ApiError) and rejects_credentials(result)):
             return result
         send = self._token_sender(call)
         fresh = await self._before_deadline(call, self.auth.renew(auth_header, send, monotonic=self.monotonic))
@@ -294,7 +297,7 @@ class Client:
                 self.throttle.release_unused()
 
     def _record_failure(self, error: ApiError, call: Call) -> None:
-        if call.request.known_missing and error.status in _MISSING_STATUSES:
+        if call.request.known_missing and is_absent(error):
             self.failure_summary.count_expected(error)
             return
         self.failure_summary.add(
@@ -332,7 +335,10 @@ class Client:
         if isinstance(received, Reply):
             call.timed_out = False
             call.redact = redact = self._redactor_for(credential)
-            if 200 <= received.status < 300:
+            meaning = None
+            if self.read_meaning is not None and not from_token_endpoint:
+                meaning = self.read_meaning(received.status, received.body)
+            if meaning is None and 200 <= received.status < 300:
                 return received
             error = parse_api_error(
                 received,
@@ -341,6 +347,8 @@ class Client:
                 redact=redact,
                 text_errors=self.text_errors,
             )
+            if meaning is not None and error.page is None:
+                error = dataclasses.replace(error, meaning=meaning)
             return redact_error(error, redact)
         call.timed_out = received.fault is NetworkFault.TIMEOUT
         if call.timed_out and self._ended_by_deadline(call):

@@ -13,7 +13,7 @@
 import math
 from collections import deque
 
-from monitor.model.http import ApiError, NetworkFault
+from monitor.model.http import ApiError, Meaning, NetworkFault
 
 _OPEN_AFTER_FIRST = 5
 _MIN_ATTEMPTS = 3
@@ -134,7 +134,7 @@ class ServerBackoff:
         """Updates the state after one attempt."""
         if failure is None or not is_overload(failure):
             self.half_open = self.half_open and now_s < self.until_s  # it started before the hint arrived
-        elif failure.status in _BACKOFF_STATUSES and failure.retry_after is not None:
+        elif failure.retry_after is not None and (failure.status in _BACKOFF_STATUSES or is_rate_limit(failure)):
             wait_s = failure.retry_after.total_seconds()
             # some APIs report a spending limit only in the type
             self.begin(wait_s=wait_s, status=failure.status, code=failure.code or failure.type, now_s=now_s)
@@ -166,12 +166,22 @@ class RetryBudget:
 
 
 def is_outage(failure: ApiError) -> bool:
-    """Whether the service or the network failed: 408, any 5xx, or no answer. An answer that is too large is none."""
+    """Whether the service or the network failed: 408, any 5xx, or no answer. An answer that is too large is none.
+
+    What the API's description says of an answer wins over its status.
+    """
+    if failure.meaning is not None:
+        return failure.meaning is Meaning.OUTAGE
     if failure.status is None:
         return failure.network is not None and failure.network is not NetworkFault.TOO_LARGE
     return failure.status == 408 or failure.status >= 500
 
 
 def is_overload(failure: ApiError) -> bool:
-    """Whether fewer requests at a time may help: 429, or an outage."""
-    return failure.status == 429 or is_outage(failure)
+    """Whether fewer requests at a time may help: a rate limit, or an outage."""
+    return is_rate_limit(failure) or is_outage(failure)
+
+
+def is_rate_limit(failure: ApiError) -> bool:
+    """Whether the API asks to slow down, or to pay: 429, or what its description says means a rate limit."""
+    return failure.meaning is Meaning.RATE_LIMITED if failure.meaning is not None else failure.status == 429

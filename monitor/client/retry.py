@@ -12,7 +12,7 @@ from enum import StrEnum
 from monitor.client.classify import cause_of
 from monitor.model import Cause
 from monitor.model.durations import exponential_backoff_s
-from monitor.model.http import ApiError, NetworkFault, Operation
+from monitor.model.http import ApiError, Meaning, NetworkFault, Operation
 
 _MAX_BACKOFF_S = 30.0
 _INITIAL_BACKOFF_S = 1.0
@@ -131,7 +131,12 @@ def is_transient(failure: ApiError) -> bool:
 
 
 def failure_kind(failure: ApiError) -> FailureKind:
-    """The kind of a failure. An error of our own (no status, no network fault) is permanent."""
+    """The kind of a failure. An error of our own (no status, no network fault) is permanent.
+
+    What the API's description says of an answer wins over its status.
+    """
+    if failure.meaning is not None:
+        return _KIND_OF_MEANING.get(failure.meaning, FailureKind.PERMANENT)
     status = failure.status
     if status is None:
         return _KIND_OF_FAULT.get(failure.network, FailureKind.PERMANENT)
@@ -140,6 +145,11 @@ def failure_kind(failure: ApiError) -> FailureKind:
     transient = status == 408 or (500 <= status < 600 and status not in {501, 505})
     return FailureKind.SERVER_ERROR if transient else FailureKind.PERMANENT
 
+
+_KIND_OF_MEANING: Mapping[Meaning, FailureKind] = {
+    Meaning.RATE_LIMITED: FailureKind.RATE_LIMITED,
+    Meaning.OUTAGE: FailureKind.SERVER_ERROR,
+}
 
 _KIND_OF_FAULT: Mapping[NetworkFault | None, FailureKind] = {
     NetworkFault.DNS: FailureKind.NOT_SENT,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from monitor.client.limits import Breaker, ConcurrencyLimit, ServerBackoff, is_overload
+from monitor.client.limits import Breaker, ConcurrencyLimit, ServerBackoff, is_overload, is_rate_limit
 from monitor.client.rate.headers import RateLimitHeaderReader
 from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit, Verdict
@@ -160,7 +160,7 @@ class Throttle:
         self._wake()
 
     def _slow_down(self, failure: ApiError, verdict: Verdict, *, started_s: float, now_s: float) -> None:
-        if failure.status == 429 or verdict is Verdict.REFUSAL:
+        if is_rate_limit(failure) or verdict is Verdict.REFUSAL:
             self.rate_limiter.refused(now_s, by_503=failure.status == 503)
         elif verdict is Verdict.FEW_REFUSALS:
             self.rate_limiter.refused_once(now_s, started_s=started_s)

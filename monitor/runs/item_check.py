@@ -16,13 +16,15 @@ from itertools import accumulate
 from monitor.client.retry import is_transient
 from monitor.incidents.evidence import EvidenceCollector
 from monitor.model import Cause, Latencies, Outcome, Reason
-from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, ApiError
+from monitor.model.http import DEADLINE_EXCEEDED, ApiError, CallResult
 from monitor.model.items import ItemChange, TrackedItem, transition
 from monitor.providers import Provider
 from monitor.runs.admission import Admission
-from monitor.runs.outcomes import malformed_id_outcome, outcome_from_result
+from monitor.runs.item_questions import ItemQuestions, NoOutcome
+from monitor.runs.outcomes import malformed_id_outcome
 from monitor.runs.progress import ApiClient, CheckReport, Progress
 from monitor.runs.time_limit import DEADLINE_GRACE_S, settle
+from monitor.runs.uniform_refusals import UniformRefusals
 from monitor.threads import run_in_database_pool
 
 BATCH_SIZE = 1000
@@ -136,6 +138,16 @@ class WorkQueue:
         """The next item of the current batch; None if it is empty."""
         return self._items.popleft() if self._items else None
 
+    def get_alike(self, item: TrackedItem, limit: int) -> list[TrackedItem]:
+        """The next items of the current batch, at most `limit`, that one request may ask about together with `item`.
+
+        An item with a trouble of its own is asked about alone.
+        """
+        alike: list[TrackedItem] = []
+        while self._items and len(alike) < limit and not (item.unverified_runs or self._items[0].unverified_runs):
+            alike.append(self._items.popleft())
+        return alike
+
     async def get(self) -> TrackedItem | None:
         """The next item; None at the end. Raises StoreError if the items can't be read."""
         while not self._items:
@@ -188,7 +200,6 @@ class ItemCheck:
     ) -> None:
         self._provider, self._client = provider, client
         self._buffer = OutcomeBuffer(record, EvidenceCollector(missing_after=missing_after))
-        self._max_attempts = max_attempts
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
         self._progress, self._utcnow, self._shuffle, self._grace_s = progress, utcnow, shuffle, grace_s
         self._latencies, self._admission = LatencyHistogram(), Admission(deadline_s)
@@ -196,6 +207,15 @@ class ItemCheck:
         self._incomplete = False
         self._deferred: deque[tuple[TrackedItem, Outcome]] = deque()
         self._failed_retries = 0
+        self._refusals = UniformRefusals()
+        self._questions = ItemQuestions(
+            provider=provider,
+            client=client,
+            deadline_s=deadline_s,
+            max_attempts=max_attempts,
+            utcnow=utcnow,
+            on_result=self._count,
+        )
 
     async def run(
         self, due: Iterator[list[TrackedItem]], *, known_outcome: KnownOutcome = _no_known_outcome
@@ -209,7 +229,8 @@ class ItemCheck:
             StoreError: the work list can't be read or written.
         """
         queue = WorkQueue(due, self._shuffle)
-        workers = [asyncio.create_task(self._run_worker(queue, known_outcome)) for _ in range(self._concurrency)]
+        run_worker = self._run_worker if self._questions.batch_size == 1 else self._run_batch_worker
+        workers = [asyncio.create_task(run_worker(queue, known_outcome)) for _ in range(self._concurrency)]
         watchers = [
             asyncio.create_task(self._admission.watch(self._interrupt)),
             asyncio.create_task(self._cancel_after_grace(workers)),
@@ -226,6 +247,8 @@ class ItemCheck:
                 worker.result()
         while self._deferred:
             self._add_outcome(*self._deferred.popleft())
+        for refused in self._refusals.drain():
+            self._buffer.add(*refused)
         await self._buffer.flush()
         self._incomplete = self._incomplete or not queue.exhausted
         return self.report()
@@ -252,10 +275,13 @@ class ItemCheck:
     def add_confirmed(self, items: int, *, accepted: bool) -> None:
         """Counts items that the list confirms as completed; `accepted`: it did not come out of a cache."""
         self._buffer.tally.confirm(items, accepted=accepted)
+        if items:
+            self._refusals.settle()
 
     def confirm_access(self) -> None:
         """Notes that the API returned one of our items; from now on a 403 concerns only its own item."""
         self._admission.confirm_access()
+        self._refusals.settle()
 
     def stop(self, cause: Cause, error: ApiError, *, items: int) -> None:
         """Stops the target because of an error that leaves this many items unknown."""
@@ -285,13 +311,39 @@ class ItemCheck:
                 outcome = malformed_id_outcome(item.item_id, self._utcnow())
             elif outcome is None and await self._admission.admit():
                 outcome = await self._check_item(item)
-            if outcome is None:
-                continue
-            if not item.unverified_runs and self._is_worth_retrying(outcome):
-                self._deferred.append((item, outcome))
-            elif self._add_outcome(item, outcome):
-                await self._buffer.flush()
+            if outcome is not None:
+                await self._take(item, outcome)
         await self._retry_deferred()
+
+    async def _run_batch_worker(self, queue: WorkQueue, known_outcome: KnownOutcome) -> None:
+        """The same with several items in one request."""
+        while (first := queue.get_nowait() or await queue.get()) is not None:
+            batch = [first, *queue.get_alike(first, self._questions.batch_size - 1)]
+            self._started += len(batch)
+            if self._admission.must_stop():
+                return
+            unanswered: list[TrackedItem] = []
+            for item in batch:
+                outcome = known_outcome(item)
+                if outcome is None and not self._provider.valid_id(item.item_id):
+                    outcome = malformed_id_outcome(item.item_id, self._utcnow())
+                if outcome is None:
+                    unanswered.append(item)
+                else:
+                    await self._take(item, outcome)
+            if unanswered and await self._admission.admit():
+                found = await self._questions.ask_together(unanswered)
+                for item, outcome in zip(unanswered, map(self._observe, found), strict=True):
+                    if outcome is not None:
+                        await self._take(item, outcome)
+        await self._retry_deferred()
+
+    async def _take(self, item: TrackedItem, outcome: Outcome) -> None:
+        """Keeps an outcome: for the second pass, or to be stored."""
+        if not item.unverified_runs and self._is_worth_retrying(outcome):
+            self._deferred.append((item, outcome))
+        elif self._add_outcome(item, outcome):
+            await self._buffer.flush()
 
     def _is_worth_retrying(self, outcome: Outcome) -> bool:
         """Whether to ask again in the second pass."""
@@ -320,36 +372,31 @@ class ItemCheck:
 
         After the deadline the item counts as not asked, and the next run asks about it first.
         """
-        request = self._provider.item_request(item.item_id)
-        if item.known_missing:
-            request = request.for_missing_item()
-        own = item.unverified_runs > 0
-        result = await self._client.send(
-            request,
-            deadline_s=self._deadline_s,
-            max_attempts=max(1, self._max_attempts >> item.unverified_runs) if own else None,
-            is_repeat=is_repeat,
-            is_sample=not own,
-        )
-        if result.attempts:
-            self._requests += result.attempts
-            self._retries += result.attempts - (not is_repeat)
-            self._latencies.add(result.latency_ms)
-        error = result.error
-        if error is not None and error.is_local(DEADLINE_EXCEEDED):
+        return self._observe(await self._questions.ask(item, is_repeat=is_repeat))
+
+    def _observe(self, found: Outcome | NoOutcome) -> Outcome | None:
+        """Tells the admission what came; returns the outcome, if there is one."""
+        if isinstance(found, Outcome):
+            self._admission.observe(found, tripped=self._client.tripped)
+            return found
+        if found == DEADLINE_EXCEEDED:
             self._admission.cut_short(Reason.DEADLINE)
-            return None
-        if error is not None and error.is_local(RETRY_BUDGET_EXHAUSTED):
+        else:
             self._admission.give_up()
-            return None
-        outcome = outcome_from_result(item.item_id, result, self._provider.read_item, self._utcnow())
-        self._admission.observe(outcome, tripped=self._client.tripped)
-        return outcome
+        return None
+
+    def _count(self, result: CallResult, is_repeat: bool) -> None:  # noqa: FBT001  # a callback
+        self._requests += result.attempts
+        self._retries += result.attempts - (not is_repeat)
+        self._latencies.add(result.latency_ms)
 
     def _add_outcome(self, item: TrackedItem, outcome: Outcome) -> bool:
         """Adds an outcome; True if it is time to `flush`."""
         self._progress.advance()
-        return self._buffer.add(item, outcome)
+        is_due = False
+        for certain in self._refusals.add(item, outcome):
+            is_due = self._buffer.add(*certain) or is_due
+        return is_due
 
     def report(self) -> CheckReport:
         """The result so far."""

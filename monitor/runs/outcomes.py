@@ -1,11 +1,12 @@
 """Turns responses into outcomes, and stores them: the items' rows, and an event for each change."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from monitor.client.api_errors import parse_unusable
+from monitor.client.api_errors import parse_api_error, parse_unusable
 from monitor.client.classify import cause_of, is_absent, is_invalid_id
 from monitor.database.bulk import Bulk, TimestampEncoder, timestamp_encoder
 from monitor.database.tables import item_events, items
@@ -13,7 +14,6 @@ from monitor.database.text import to_column_text
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
 from monitor.model.http import ApiError, CallResult, Meaning, is_cached
 from monitor.model.items import ItemChange
-from monitor.providers import FollowUp
 
 _ITEM_COLUMNS = (
     "state",
@@ -91,34 +91,32 @@ def _event(target: str, run_id: int, change: ItemChange, encode: TimestampEncode
     return target, change.item_id, run_id, encode(change.at), kind, to_column_text(old, 200), to_column_text(new, 200)
 
 
-def outcome_from_result(
-    item_id: str,
-    result: CallResult,
-    read: Callable[[bytes, str], ItemStatus | BadBody | Meaning | FollowUp],
-    at: datetime,
-) -> Outcome:
-    """The outcome for an item from the result of its call; `read` is the provider's parser for the body of a 2xx."""
-    if result.reply is not None:
-        status = read(result.reply.body, item_id)
-        if isinstance(status, Meaning):
-            error = ApiError(status=result.reply.status, meaning=status)
-            return Outcome(item_id=item_id, state=ItemState.NOT_FOUND, error=error, answered=True, at=at)
-        if isinstance(status, FollowUp):
-            status = BadBody(reason="the body does not settle the state")
-        if isinstance(status, BadBody):
-            error = parse_unusable(result.reply, status.reason, redact=result.redact)
-            return Outcome(
-                item_id=item_id, state=ItemState.UNKNOWN, reason=Cause.BAD_RESPONSE, error=error, answered=False, at=at
-            )
+def outcome_of(item_id: str, result: CallResult, status: ItemStatus | BadBody | Meaning, at: datetime) -> Outcome:
+    """The outcome for an item from what the provider read in the body of a 2xx."""
+    reply = result.reply
+    if reply is None:
+        return outcome_from_result(item_id, result, at)
+    if isinstance(status, Meaning):
+        said = parse_api_error(reply, redact=result.redact)
+        return _from_error(item_id, replace(said, meaning=status, page=None), at)
+    if isinstance(status, BadBody):
+        error = parse_unusable(reply, status.reason, redact=result.redact)
         return Outcome(
-            item_id=item_id,
-            state=status.state,
-            stage=result.redact(status.stage),
-            recognised=status.recognised,
-            answered=True,
-            cached=is_cached(result.reply.headers),
-            at=at,
+            item_id=item_id, state=ItemState.UNKNOWN, reason=Cause.BAD_RESPONSE, error=error, answered=False, at=at
         )
+    return Outcome(
+        item_id=item_id,
+        state=status.state,
+        stage=result.redact(status.stage),
+        recognised=status.recognised,
+        answered=True,
+        cached=is_cached(reply.headers),
+        at=at,
+    )
+
+
+def outcome_from_result(item_id: str, result: CallResult, at: datetime) -> Outcome:
+    """The outcome for an item whose call failed."""
     return _from_error(item_id, result.error or ApiError(status=None), at)
 
 

@@ -1,0 +1,109 @@
+"""Asks the API about items: one by one or many ids at once, with a second question where the first settles nothing.
+
+It returns outcomes. Which items are asked about, and when, is decided by `item_check` and `admission`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from monitor.client.classify import is_absent, is_invalid_id
+from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
+from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, CallResult, Meaning, Request
+from monitor.model.items import TrackedItem
+from monitor.providers import FollowUp, Provider
+from monitor.runs.outcomes import outcome_from_result, outcome_of
+from monitor.runs.progress import ApiClient
+
+NoOutcome = str
+"""`DEADLINE_EXCEEDED` or `RETRY_BUDGET_EXHAUSTED`: our own limit prevented an answer."""
+
+
+class ItemQuestions:
+    """The questions of one run. `on_result(result, is_repeat)` is told of each finished call."""
+
+    def __init__(
+        self,
+        *,
+        provider: Provider,
+        client: ApiClient,
+        deadline_s: float,
+        max_attempts: int,
+        utcnow: Callable[[], datetime],
+        on_result: Callable[[CallResult, bool], None],
+    ) -> None:
+        self._provider, self._client = provider, client
+        self._deadline_s, self._max_attempts, self._utcnow = deadline_s, max_attempts, utcnow
+        self._on_result = on_result
+        self.batch_size: int = getattr(provider, "batch_size", 1)
+        """How many ids one request takes."""
+
+    async def ask(self, item: TrackedItem, *, is_repeat: bool = False) -> Outcome | NoOutcome:
+        """The outcome for one item, or why there is none. A repeat counts against the retry budget."""
+        if self.batch_size > 1:
+            return (await self.ask_together([item], is_repeat=is_repeat))[0]
+        result = await self._send(self._provider.item_request(item.item_id), item, is_repeat=is_repeat)
+        if (limit := _own_limit(result)) is not None:
+            return limit
+        if result.reply is None:
+            return outcome_from_result(item.item_id, result, self._utcnow())
+        status = self._provider.read_item(result.reply.body, item.item_id)
+        if isinstance(status, FollowUp):
+            return await self._follow_up(status.request, item, is_repeat=is_repeat)
+        return outcome_of(item.item_id, result, status, self._utcnow())
+
+    async def ask_together(
+        self, items: Sequence[TrackedItem], *, is_repeat: bool = False
+    ) -> Sequence[Outcome | NoOutcome]:
+        """The outcomes for at most `batch_size` items in their order, or why there is none.
+
+        A refusal that may be about one of several ids is settled by asking about each by itself.
+        """
+        ids = [item.item_id for item in items]
+        request: Request = self._provider.batch_request(ids)  # type: ignore[attr-defined]  # batch_size is over 1
+        result = await self._send(request, items[0], is_repeat=is_repeat)
+        if (limit := _own_limit(result)) is not None:
+            return [limit] * len(ids)
+        at = self._utcnow()
+        if result.reply is not None:
+            read: Mapping[str, ItemStatus | BadBody | Meaning]
+            read = self._provider.read_batch(result.reply.body, ids)  # type: ignore[attr-defined]  # as above
+            return [outcome_of(item_id, result, read[item_id], at) for item_id in ids]
+        if result.error is not None and len(ids) > 1 and (is_absent(result.error) or is_invalid_id(result.error)):
+            return [(await self.ask_together([item], is_repeat=is_repeat))[0] for item in items]
+        return [outcome_from_result(item_id, result, at) for item_id in ids]
+
+    async def _follow_up(self, request: Request, item: TrackedItem, *, is_repeat: bool) -> Outcome | NoOutcome:
+        """Asks the second question. The first shows that the item exists, so a refusal leaves it unknown."""
+        result = await self._send(request, item, is_repeat=is_repeat)
+        if (limit := _own_limit(result)) is not None:
+            return limit
+        at = self._utcnow()
+        if result.reply is not None:
+            status: ItemStatus | BadBody | Meaning
+            status = self._provider.read_follow_up(result.reply.body, item.item_id)  # type: ignore[attr-defined]  # it asked for it
+            return outcome_of(item.item_id, result, status, at)
+        error = result.error
+        if error is not None and (is_absent(error) or is_invalid_id(error)):
+            unknown, cause = ItemState.UNKNOWN, Cause.BAD_RESPONSE
+            return Outcome(item_id=item.item_id, state=unknown, reason=cause, error=error, answered=False, at=at)
+        return outcome_from_result(item.item_id, result, at)
+
+    async def _send(self, request: Request, item: TrackedItem, *, is_repeat: bool) -> CallResult:
+        own = item.unverified_runs > 0
+        result = await self._client.send(
+            request.for_missing_item() if item.known_missing else request,
+            deadline_s=self._deadline_s,
+            max_attempts=max(1, self._max_attempts >> item.unverified_runs) if own else None,
+            is_repeat=is_repeat,
+            is_sample=not own,
+        )
+        if result.attempts:
+            self._on_result(result, is_repeat)
+        return result
+
+
+def _own_limit(result: CallResult) -> NoOutcome | None:
+    error = result.error
+    if error is None:
+        return None
+    return next((code for code in (DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED) if error.is_local(code)), None)
