@@ -6,7 +6,8 @@
 3. The list is fetched as a stream. If that fails, the run ends or continues item by item (`list_failure_ends_run`).
 4. The list is compared with the work list. If many ids are missing from it, a sample is asked about one by one, and a
    wrong list is dropped.
-5. Items that are completed in the list need no request; every other tracked item is asked about.
+5. Items that are completed in the list need no request; every other tracked item is asked about. If the API has no
+   question for one item, the list answers for all of them.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from monitor.providers import Listing, Provider
 from monitor.runs import worklist
 from monitor.runs.item_check import ItemCheck
 from monitor.runs.list_check import FetchedList, Reconciliation, fetch_list, is_confirmed, reconcile
+from monitor.runs.outcomes import listed_outcome, malformed_id_outcome
 from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
 from monitor.runs.strategy import (
     Approach,
@@ -68,6 +70,13 @@ class TargetCheck:
     utcnow: Callable[[], datetime]
     probed_id: str | None = None
     """The item that was probed; it has its outcome."""
+    recheck_completed: bool = True
+    """Whether a completed item may be asked about again; False: the API forgets it."""
+
+    @property
+    def list_only(self) -> bool:
+        """Whether the API has no question for one item."""
+        return bool(getattr(self.provider, "list_only", False))
 
     async def run(self) -> tuple[DueItems, CheckReport]:
         """Runs the check. Returns the items that were due, and the result.
@@ -83,6 +92,9 @@ class TargetCheck:
         cause = self.due.probe_for
         if cause is None:
             return await self._check_all()
+        if self.list_only:
+            due, checked = await self._check_all()  # the first page of the list is the probe
+            return due, replace(checked, probed_for=cause)
         probe = await run_in_database_pool(self._choose_probe)
         if probe is None:
             # no valid id is tracked: fetching the list would be pointless
@@ -107,7 +119,8 @@ class TargetCheck:
     async def _check_all(self) -> tuple[DueItems, CheckReport]:
         """Checks all due items except the probe."""
         first = self.provider.list_request()
-        approach = choose_approach(self.strategy, has_list=first is not None, due=self.due.count)
+        strategy = Strategy.LIST if self.list_only else self.strategy
+        approach = choose_approach(strategy, has_list=first is not None, due=self.due.count)
         due = self.due
         if approach.by_list and first is not None:
             approach, due = await self._check_by_list(first, approach)
@@ -127,7 +140,8 @@ class TargetCheck:
         result = await run_in_database_pool(lambda: self._reconcile(fetched.listing))
         if result.listed and not fetched.cached:
             self.check.confirm_access()
-        if needs_sample(tracked=result.tracked, missing=result.missing) and await self._list_is_wrong(result):
+        is_suspect = not self.list_only and needs_sample(tracked=result.tracked, missing=result.missing)
+        if is_suspect and await self._list_is_wrong(result):
             detail = (
                 f"{result.missing} of {result.tracked} items are missing from it, and those that were checked exist"
             )
@@ -143,7 +157,8 @@ class TargetCheck:
 
     async def _fetch_list(self, first: Request) -> FetchedList:
         """Fetches the list; an interrupt ends the wait."""
-        auto, left_s = self.strategy is Strategy.AUTO, self.deadline_s - time.monotonic()
+        auto = self.strategy is Strategy.AUTO and not self.list_only
+        left_s = self.deadline_s - time.monotonic()
         fetching = asyncio.create_task(
             fetch_list(
                 self.provider,
@@ -165,14 +180,15 @@ class TargetCheck:
 
     def _handle_list_failure(self, error: ApiError, approach: Approach) -> Approach:
         """Stops the run, cuts it short, or continues item by item."""
-        if error.is_local(DEADLINE_EXCEEDED) and self.strategy is Strategy.LIST:
+        strategy = Strategy.LIST if self.list_only else self.strategy
+        if error.is_local(DEADLINE_EXCEEDED) and strategy is Strategy.LIST:
             self.check.cut_short(Reason.DEADLINE)
             return approach
         cause = cause_of(error)
         hint_s = error.retry_after.total_seconds() if error.retry_after and is_transient(error) else 0.0
         retry_is_too_late = time.monotonic() + hint_s >= self.deadline_s
         if (
-            list_failure_ends_run(self.strategy, cause)
+            list_failure_ends_run(strategy, cause)
             or error.from_token_endpoint
             or self.client.tripped
             or retry_is_too_late
@@ -199,11 +215,18 @@ class TargetCheck:
         return reconcile(self._completions(), listing, canonical=canonical, valid=valid)
 
     def _completions(self) -> Iterator[list[ItemCompletion]]:
+        """The tracked items that this run may ask about, but the probe, which was counted before."""
         pages = worklist.iter_completions(self.engine, target=self.target)
-        if self.probed_id is None:
+        if self.probed_id is None and self.recheck_completed:
             return pages
-        # the probe was counted before
-        return ([each for each in page if each.item_id != self.probed_id] for page in pages)
+        return (
+            [
+                each
+                for each in page
+                if each.item_id != self.probed_id and (self.recheck_completed or not each.known_completed)
+            ]
+            for page in pages
+        )
 
     def _choose_probe(self) -> TrackedItem | None:
         """The item to probe; None if there is none."""
@@ -255,11 +278,19 @@ class TargetCheck:
             yield from in_chunks(unconfirmed)
 
     def _outcome_from_list(self, listing: Listing, item: TrackedItem) -> Outcome | None:
+        if self.list_only:
+            return self._outcome_from_list_alone(listing, item)
         stage = listing.completed_stage(self.provider.canonical(item.item_id))
         if stage is None or (item.in_incident and not item.unverified_runs):
             return None
         at = self.utcnow()
         return Outcome(item_id=item.item_id, state=ItemState.COMPLETED, stage=stage, answered=True, at=at)
+
+    def _outcome_from_list_alone(self, listing: Listing, item: TrackedItem) -> Outcome:
+        at, item_id = self.utcnow(), item.item_id
+        if not self.provider.valid_id(item_id):
+            return malformed_id_outcome(item_id, at)
+        return listed_outcome(item_id, listing.status_of(self.provider.canonical(item_id)), at)
 
     async def _due_after_list(self, result: Reconciliation, listing: Listing) -> DueItems:
         """All items were due. If the run was cut short, those that the list did not confirm become unknown."""

@@ -131,6 +131,19 @@ def _from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
     return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=cause, error=error, answered=False, at=at)
 
 
+def listed_outcome(item_id: str, status: ItemStatus | BadBody | None, at: datetime) -> Outcome:
+    """The outcome for an item whose API has nothing but a list; `status`: what the list says, None: it is not in it."""
+    if status is None:
+        return Outcome(item_id=item_id, state=ItemState.NOT_FOUND, answered=True, at=at)
+    if isinstance(status, BadBody):
+        error = ApiError(status=200, message=status.reason)
+        unknown, cause = ItemState.UNKNOWN, Cause.BAD_RESPONSE
+        return Outcome(item_id=item_id, state=unknown, reason=cause, error=error, answered=False, at=at)
+    return Outcome(
+        item_id=item_id, state=status.state, stage=status.stage, recognised=status.recognised, answered=True, at=at
+    )
+
+
 def malformed_id_outcome(item_id: str, at: datetime) -> Outcome:
     """The outcome for an id that the provider can't accept: it is quarantined, and no request is sent."""
     return Outcome(item_id=item_id, state=ItemState.INVALID, answered=False, at=at)

@@ -89,6 +89,8 @@ class Job:
     """Further fields of every log event, such as `publisher_id` and `endpoint`."""
     keep_if_empty: bool = False
     """Whether an empty sync log removes nothing: the user's may be hidden from us, or emptied for a moment."""
+    recheck_completed: bool = True
+    """Whether completed items are asked about again; False: the API forgets them."""
     heartbeat: Heartbeat | None = None
     lease_ttl: timedelta = LEASE_TTL
     max_attempts: int = 5
@@ -247,7 +249,7 @@ class Run:
         target = self._job.target
         with reading(self._job.engine) as conn:
             tracked = worklist.count_active(conn, target=target)
-            recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE))
+            recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE)) if self._job.recheck_completed else 0
             again = worklist.longest_unchecked(conn, target=target, run_id=context.run_id, limit=recheck)
             first = FIRST_WITH_MEMBERS if worklist.has_members(conn, target=target) else FIRST_ITEMS
             due = DueItems(
@@ -295,6 +297,7 @@ class Run:
                 interrupt=self._interrupt,
                 progress=self._progress,
                 utcnow=job.utcnow,
+                recheck_completed=job.recheck_completed,
             )
             return await target_check.run()
 
