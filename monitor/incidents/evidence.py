@@ -3,7 +3,7 @@
 A request cause needs weight: it stopped the target, or left at least 2 items and 5% of those asked unknown, or nothing
 at all was answered. So does 5% of the run's requests failing after all retries, even if a second request for the item
 was answered. Below that the items left unknown have a trouble of their own (`items_unverified`). Retries that succeeded
-are no evidence. `wrong_scope` and `bad_request` depend on the run as a whole.
+are no evidence. `wrong_scope` depends on the run as a whole.
 """
 
 from bisect import insort
@@ -23,7 +23,7 @@ from monitor.model import (
     RunStatus,
     SyncReport,
 )
-from monitor.model.http import BREAKER_OPEN, ApiError
+from monitor.model.http import BREAKER_OPEN, ApiError, Meaning
 from monitor.model.items import TrackedItem
 
 NOT_SENT = "not sent"
@@ -38,12 +38,6 @@ _UNKNOWN_RATIO, _MIN_UNKNOWN = 0.05, 2
 
 _MIN_ITEMS = 5
 """Minimum of items not known to be missing for `wrong_scope`."""
-
-_MIN_GONE = 2
-"""The same if everything answers 410 with one message: an API's version that is retired."""
-
-_MIN_REFUSED = 2
-"""Minimum of rejected ids for `bad_request`."""
 
 _ITEMS_OF_THEIR_OWN = frozenset({Cause.ITEMS_UNVERIFIED})
 
@@ -109,6 +103,8 @@ def _label(error: ApiError) -> str:
     if error.is_local(BREAKER_OPEN):
         return NOT_SENT
     label = str(error.status) if error.status is not None else str(error.network or "no answer")
+    if error.meaning is not None and error.code and error.code != label:
+        label = f"{label} with the code {error.code}"
     return f"{label} from the token endpoint" if error.from_token_endpoint else label
 
 
@@ -135,13 +131,7 @@ class EvidenceCollector:
         """Items that are not known to be missing, and are."""
         self._overdue = 0
         """Of these, those that must have arrived."""
-        self._refused = _CauseEvidence()
-        self._absences: set[tuple[object, ...]] = set()
-        """What the API says of missing items, without repetition; at most two."""
         self._not_known_missing = 0
-        self._absent = 0
-        self._taken = 0
-        """Items that were answered, and not as invalid."""
 
     def add(self, item: TrackedItem, outcome: Outcome) -> None:
         """Counts one outcome of an item, as known before the run."""
@@ -155,23 +145,15 @@ class EvidenceCollector:
             self._unknown.setdefault(outcome.reason, _CauseEvidence()).add(outcome.item_id, outcome.error)
         if not outcome.answered:
             return
-        if outcome.state is ItemState.INVALID:
-            self._refused.add(outcome.item_id, outcome.error)
-        else:
-            self._taken += 1
         if outcome.state is ItemState.NOT_FOUND:
             self._add_absent(item, outcome)
         elif not item.known_missing:
             self._not_known_missing += 1
 
     def _add_absent(self, item: TrackedItem, outcome: Outcome) -> None:
-        self._absent += 1
-        error = outcome.error
-        if len(self._absences) < _MIN_GONE:
-            self._absences.add((error.status, error.code, error.error, error.message) if error else (None,))
         if item.known_missing:
             return
-        self._not_found.add(outcome.item_id, error)
+        self._not_found.add(outcome.item_id, outcome.error)
         uploaded_at = item.submitted_at or item.first_seen_at
         if item.seen_at is not None or uploaded_at < outcome.at - self._missing_after:
             self._not_known_missing += 1
@@ -183,7 +165,6 @@ class EvidenceCollector:
         self.accepted += items if accepted else 0
         self.replied += items if accepted else 0
         self._asked += items
-        self._taken += items
         self._not_known_missing += items
 
     def recover(self, failed: Outcome) -> None:
@@ -207,8 +188,6 @@ class EvidenceCollector:
         gathered = self._weighty(requests, stopped_by)
         if self._is_wrong_scope():
             gathered[Cause.WRONG_SCOPE] = _merged(self._unknown.get(Cause.WRONG_SCOPE), self._not_found)
-        if self._refused.count >= _MIN_REFUSED and not self._taken:
-            gathered[Cause.BAD_REQUEST] = _merged(self._unknown.get(Cause.BAD_REQUEST), self._refused)
         return tuple(gathered[cause].evidence(cause) for cause in REQUEST_CAUSES if cause in gathered)
 
     def lightweight(self, *, requests: int, stopped_by: Cause | None = None) -> frozenset[Cause]:
@@ -247,18 +226,15 @@ class EvidenceCollector:
         return not self.answered or (items >= _MIN_UNKNOWN and items >= _UNKNOWN_RATIO * self._asked)
 
     def _is_wrong_scope(self) -> bool:
-        if self._not_known_missing >= _MIN_ITEMS and 2 * self._overdue >= self._not_known_missing:
-            return True
-        is_everything = self._absent == self._asked and len(self._absences) == 1
-        return (
-            is_everything and self._not_found.count >= _MIN_GONE and all(status == 410 for status, *_ in self._absences)
-        )
+        return self._not_known_missing >= _MIN_ITEMS and 2 * self._overdue >= self._not_known_missing
 
 
 def _is_refusal(error: ApiError | None) -> bool:
     """Whether the API itself refused the request: it works, which ends an outage. A limit may be a gateway's."""
     if error is None or error.status is None or error.from_token_endpoint or error.from_backoff or error.cached:
         return False
+    if error.meaning is not None:
+        return error.meaning not in {Meaning.OUTAGE, Meaning.RATE_LIMITED}
     return 400 <= error.status < 500 and error.status not in {408, 429} and error.page is None
 
 

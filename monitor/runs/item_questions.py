@@ -8,10 +8,10 @@ from datetime import datetime
 
 from monitor.client.classify import is_absent, is_invalid_id
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
-from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, CallResult, Meaning, Request
+from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Meaning, Request
 from monitor.model.items import TrackedItem
 from monitor.providers import FollowUp, Provider
-from monitor.runs.outcomes import outcome_from_result, outcome_of
+from monitor.runs.outcomes import outcome_from_error, outcome_from_status
 from monitor.runs.progress import ApiClient
 
 NoOutcome = str
@@ -45,11 +45,11 @@ class ItemQuestions:
         if (limit := _own_limit(result)) is not None:
             return limit
         if result.reply is None:
-            return outcome_from_result(item.item_id, result, self._utcnow())
+            return outcome_from_error(item.item_id, _error(result), self._utcnow())
         status = self._provider.read_item(result.reply.body, item.item_id)
         if isinstance(status, FollowUp):
             return await self._follow_up(status.request, item, is_repeat=is_repeat)
-        return outcome_of(item.item_id, result, status, self._utcnow())
+        return outcome_from_status(item.item_id, result.reply, status, self._utcnow(), redact=result.redact)
 
     async def ask_together(
         self, items: Sequence[TrackedItem], *, is_repeat: bool = False
@@ -67,10 +67,12 @@ class ItemQuestions:
         if result.reply is not None:
             read: Mapping[str, ItemStatus | BadBody | Meaning]
             read = self._provider.read_batch(result.reply.body, ids)  # type: ignore[attr-defined]  # as above
-            return [outcome_of(item_id, result, read[item_id], at) for item_id in ids]
-        if result.error is not None and len(ids) > 1 and (is_absent(result.error) or is_invalid_id(result.error)):
+            reply, redact = result.reply, result.redact
+            return [outcome_from_status(item_id, reply, read[item_id], at, redact=redact) for item_id in ids]
+        error = _error(result)
+        if len(ids) > 1 and (is_absent(error) or is_invalid_id(error)):
             return [(await self.ask_together([item], is_repeat=is_repeat))[0] for item in items]
-        return [outcome_from_result(item_id, result, at) for item_id in ids]
+        return [outcome_from_error(item_id, error, at) for item_id in ids]
 
     async def _follow_up(self, request: Request, item: TrackedItem, *, is_repeat: bool) -> Outcome | NoOutcome:
         """Asks the second question. The first shows that the item exists, so a refusal leaves it unknown."""
@@ -81,12 +83,12 @@ class ItemQuestions:
         if result.reply is not None:
             status: ItemStatus | BadBody | Meaning
             status = self._provider.read_follow_up(result.reply.body, item.item_id)  # type: ignore[attr-defined]  # it asked for it
-            return outcome_of(item.item_id, result, status, at)
-        error = result.error
-        if error is not None and (is_absent(error) or is_invalid_id(error)):
+            return outcome_from_status(item.item_id, result.reply, status, at, redact=result.redact)
+        error = _error(result)
+        if is_absent(error) or is_invalid_id(error):
             unknown, cause = ItemState.UNKNOWN, Cause.BAD_RESPONSE
             return Outcome(item_id=item.item_id, state=unknown, reason=cause, error=error, answered=False, at=at)
-        return outcome_from_result(item.item_id, result, at)
+        return outcome_from_error(item.item_id, error, at)
 
     async def _send(self, request: Request, item: TrackedItem, *, is_repeat: bool) -> CallResult:
         own = item.unverified_runs > 0
@@ -100,6 +102,10 @@ class ItemQuestions:
         if result.attempts:
             self._on_result(result, is_repeat)
         return result
+
+
+def _error(result: CallResult) -> ApiError:
+    return result.error or ApiError(status=None)
 
 
 def _own_limit(result: CallResult) -> NoOutcome | None:

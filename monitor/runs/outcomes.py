@@ -1,6 +1,6 @@
-"""Turns responses into outcomes, and stores them: the items' rows, and an event for each change."""
+"""Turns answers into outcomes, and stores them: the items' rows, and an event for each change."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from monitor.database.bulk import Bulk, TimestampEncoder, timestamp_encoder
 from monitor.database.tables import item_events, items
 from monitor.database.text import to_column_text
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
-from monitor.model.http import ApiError, CallResult, Meaning, is_cached
+from monitor.model.http import ApiError, Meaning, Reply, is_cached
 from monitor.model.items import ItemChange
 
 _ITEM_COLUMNS = (
@@ -91,23 +91,27 @@ def _event(target: str, run_id: int, change: ItemChange, encode: TimestampEncode
     return target, change.item_id, run_id, encode(change.at), kind, to_column_text(old, 200), to_column_text(new, 200)
 
 
-def outcome_of(item_id: str, result: CallResult, status: ItemStatus | BadBody | Meaning, at: datetime) -> Outcome:
+def outcome_from_status(
+    item_id: str,
+    reply: Reply,
+    status: ItemStatus | BadBody | Meaning,
+    at: datetime,
+    *,
+    redact: Callable[[str], str] = str,
+) -> Outcome:
     """The outcome for an item from what the provider read in the body of a 2xx."""
-    reply = result.reply
-    if reply is None:
-        return outcome_from_result(item_id, result, at)
     if isinstance(status, Meaning):
-        said = parse_api_error(reply, redact=result.redact)
-        return _from_error(item_id, replace(said, meaning=status, page=None), at)
+        said = parse_api_error(reply, redact=redact)
+        return outcome_from_error(item_id, replace(said, meaning=status, page=None), at)
     if isinstance(status, BadBody):
-        error = parse_unusable(reply, status.reason, redact=result.redact)
+        error = parse_unusable(reply, status.reason, redact=redact)
         return Outcome(
             item_id=item_id, state=ItemState.UNKNOWN, reason=Cause.BAD_RESPONSE, error=error, answered=False, at=at
         )
     return Outcome(
         item_id=item_id,
         state=status.state,
-        stage=result.redact(status.stage),
+        stage=redact(status.stage),
         recognised=status.recognised,
         answered=True,
         cached=is_cached(reply.headers),
@@ -115,12 +119,8 @@ def outcome_of(item_id: str, result: CallResult, status: ItemStatus | BadBody | 
     )
 
 
-def outcome_from_result(item_id: str, result: CallResult, at: datetime) -> Outcome:
+def outcome_from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
     """The outcome for an item whose call failed."""
-    return _from_error(item_id, result.error or ApiError(status=None), at)
-
-
-def _from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
     if is_absent(error):
         return Outcome(
             item_id=item_id, state=ItemState.NOT_FOUND, error=error, answered=True, cached=error.cached, at=at

@@ -7,15 +7,14 @@ import string
 import sys
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from monitor.client.api_errors import FIELD_PATHS, parse_api_error
 from monitor.client.retry_after import MAX_RETRY_AFTER, RETRY_AFTER_SOURCES
 from monitor.model import Cause, ItemState
-from monitor.model.http import CallResult, ErrorDetail, Reply, plain_text
-from monitor.runs.outcomes import outcome_from_result
+from monitor.model.http import ErrorDetail, Reply, plain_text
+from monitor.runs.outcomes import outcome_from_error
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MARKUP = re.compile(r"<[a-zA-Z!/?]")
@@ -163,9 +162,7 @@ def test_codes_are_read_from_four_places_in_order(value, code):
 @example(403, {"detail": [{"loc": ["body"], "msg": "m"}]}, {})
 def test_no_failed_reply_makes_an_item_healthy_or_pending(status, value, headers):
     failure = read(json.dumps(value).encode(), status=status, headers=headers)
-    outcome = outcome_from_result(
-        "id", CallResult(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW
-    )
+    outcome = outcome_from_error("id", failure, NOW)
     assert outcome.state in ANSWERS
     assert (outcome.reason is not None) == (outcome.state is ItemState.UNKNOWN)
 
@@ -173,18 +170,14 @@ def test_no_failed_reply_makes_an_item_healthy_or_pending(status, value, headers
 @given(st.lists(JSON, min_size=1, max_size=3), OBJECTS)
 def test_a_403_with_a_list_of_details_is_about_the_request(details, value):
     failure = read(json.dumps({**value, "detail": details}).encode(), status=403)
-    outcome = outcome_from_result(
-        "id", CallResult(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW
-    )
+    outcome = outcome_from_error("id", failure, NOW)
     assert outcome.state is ItemState.INVALID
 
 
 @given(OBJECTS, st.none() | st.just([]) | TEXTS | OBJECTS)
 def test_any_other_403_is_forbidden(value, detail):
     failure = read(json.dumps({**value, "detail": detail}).encode(), status=403)
-    outcome = outcome_from_result(
-        "id", CallResult(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW
-    )
+    outcome = outcome_from_error("id", failure, NOW)
     assert (outcome.state, outcome.reason) == (ItemState.UNKNOWN, Cause.FORBIDDEN)
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from monitor.client.classify import cause_of, is_invalid_id
 from monitor.model import BadBody, Cause, ItemState, ItemStatus
-from monitor.model.http import ApiError, CallResult, ErrorDetail, NetworkFault, Reply
-from monitor.runs.outcomes import malformed_id_outcome, outcome_from_result
+from monitor.model.http import ApiError, ErrorDetail, NetworkFault, Reply
+from monitor.runs.outcomes import malformed_id_outcome, outcome_from_error, outcome_from_status
 
 AT = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
@@ -55,14 +55,10 @@ def test_an_error_has_one_cause(failure, cause):
     assert cause_of(failure) is cause
 
 
-def read_as(status):
-    return lambda body, item_id: status
-
-
 def test_a_readable_200_gives_the_provider_s_reading():
-    answer = CallResult(reply=Reply(status=200, headers={}, body=b"{}"))
+    answer = Reply(status=200, headers={}, body=b"{}")
     status = ItemStatus(state=ItemState.PENDING, stage="Chunking", recognised=False)
-    outcome = outcome_from_result("a", answer, read_as(status), AT)
+    outcome = outcome_from_status("a", answer, status, AT)
     assert (outcome.state, outcome.stage, outcome.recognised, outcome.answered) == (
         ItemState.PENDING, "Chunking", False, True,
     )  # fmt: skip
@@ -70,8 +66,8 @@ def test_a_readable_200_gives_the_provider_s_reading():
 
 
 def test_an_unreadable_200_is_unknown_and_never_healthy():
-    answer = CallResult(reply=Reply(status=200, headers={}, body=b"<html>"))
-    outcome = outcome_from_result("a", answer, read_as(BadBody(reason="not JSON")), AT)
+    answer = Reply(status=200, headers={}, body=b"<html>")
+    outcome = outcome_from_status("a", answer, BadBody(reason="not JSON"), AT)
     assert (outcome.state, outcome.reason, outcome.answered) == (ItemState.UNKNOWN, Cause.BAD_RESPONSE, False)
     assert outcome.error is not None
     assert outcome.error.message == "not JSON"
@@ -101,13 +97,13 @@ OUTCOMES = [
     ("failure", "state", "reason", "answered"), [row[1:] for row in OUTCOMES], ids=[row[0] for row in OUTCOMES]
 )
 def test_an_error_gives_an_item_state_or_unknown(failure, state, reason, answered):
-    outcome = outcome_from_result("a", CallResult(error=failure), read_as(BadBody(reason="")), AT)
+    outcome = outcome_from_error("a", failure, AT)
     assert (outcome.state, outcome.reason, outcome.answered) == (state, reason, answered)
     assert outcome.error == failure
 
 
 def test_an_empty_answer_is_an_outage():
-    assert outcome_from_result("a", CallResult(), read_as(BadBody(reason="")), AT).reason is Cause.OUTAGE
+    assert outcome_from_error("a", ApiError(status=None), AT).reason is Cause.OUTAGE
 
 
 def test_a_409_does_not_make_an_id_invalid():

@@ -3,8 +3,8 @@ from support.samples import NOW
 
 from monitor.client.classify import SPENDING_CODES, explain_status, usual_status
 from monitor.model import Cause
-from monitor.model.http import ApiError, CallResult
-from monitor.runs.outcomes import outcome_from_result
+from monitor.model.http import ApiError
+from monitor.runs.outcomes import outcome_from_error
 
 MEANINGS = [
     (401, None, Cause.UNAUTHORIZED, "401, again after the credentials were renewed"),
@@ -51,7 +51,7 @@ def test_the_item_state_of_an_answer(status, says, possible_causes):
 @pytest.mark.parametrize("code", [None, "SPENDING_LIMIT_EXCEEDED", "publisher_not_found", "other"])
 def test_each_status_is_explained_as_a_run_treats_it(code):
     for status in (*range(100, 200), *range(300, 600)):
-        outcome = outcome_from_result("a", CallResult(error=ApiError(status=status, code=code)), lambda *_: None, NOW)
+        outcome = outcome_from_error("a", ApiError(status=status, code=code), NOW)
         found = explain_status(status, code).cause
         assert (found.value if found else None) == (outcome.reason.value if outcome.reason else None), status
 

@@ -9,8 +9,8 @@ from monitor.client.api_errors import parse_api_error, parse_unusable
 from monitor.client.classify import accepts_credentials, cause_of, is_absent, is_gateways, is_invalid_id
 from monitor.client.pages import gateway_page, page_words
 from monitor.model import Cause, ItemState
-from monitor.model.http import ApiError, CallResult, Reply
-from monitor.runs.outcomes import outcome_from_result
+from monitor.model.http import ApiError, Reply
+from monitor.runs.outcomes import outcome_from_error
 
 
 def nginx(text, heading=None):
@@ -85,7 +85,7 @@ def test_a_gateways_page_is_never_the_apis_word(status, content_type, body, titl
     assert cause_of(error) is Cause.BAD_RESPONSE
     assert is_gateways(error)
     assert [is_absent(error), is_invalid_id(error), accepts_credentials(error)] == [False] * 3
-    outcome = outcome_from_result("a", CallResult(error=error), lambda *_: None, NOW)
+    outcome = outcome_from_error("a", error, NOW)
     assert (outcome.state, outcome.reason, outcome.answered) == (ItemState.UNKNOWN, Cause.BAD_RESPONSE, False)
 
 
@@ -148,7 +148,7 @@ def test_what_a_cache_answers_shows_nothing_about_the_key(age):
     error = parse_api_error(Reply(status=404, headers={"age": age}, body=b"{}"))
     assert error.cached
     assert not accepts_credentials(error)
-    outcome = outcome_from_result("a", CallResult(error=error), lambda *_: None, NOW)
+    outcome = outcome_from_error("a", error, NOW)
     assert (outcome.answered, outcome.accepted) == (True, False)
 
 

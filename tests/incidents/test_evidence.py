@@ -104,14 +104,6 @@ def test_an_unknown_publisher_and_missing_items_are_one_wrong_scope():
     assert piece.breakdown == {"400": 1, "404": 5}
 
 
-def test_rejected_ids_are_evidence_of_a_bad_request_only_if_nothing_was_accepted():
-    refused = [answered(f"r{n}", ItemState.INVALID, 422) for n in range(5)]
-    assert causes(tally(*refused)) == [Cause.BAD_REQUEST]
-    assert causes(tally(*refused, answered("ok", ItemState.COMPLETED))) == []
-    assert causes(tally(*refused[:2])) == [Cause.BAD_REQUEST]
-    assert causes(tally(*refused[:1])) == []
-
-
 outcomes = st.builds(
     lambda n, kind: kind(f"{n:04}"),
     st.integers(0, 300),
@@ -246,36 +238,6 @@ def test_uploads_that_have_not_arrived_yet_are_no_wrong_scope(more, expected):
     assert causes(gathered) == ([Cause.WRONG_SCOPE] if expected else [])
 
 
-def gone(*messages, status=410, beside=()):
-    outcomes = [
-        Outcome(
-            item_id=f"g{n}",
-            state=ItemState.NOT_FOUND,
-            error=ApiError(status=status, message=said),
-            answered=True,
-            at=AT,
-        )
-        for n, said in enumerate(messages)
-    ]
-    return causes(tally(*outcomes, *beside))
-
-
-def test_the_same_410_for_everything_is_a_retired_api_however_few_items_there_are():
-    assert gone("v1 is retired", "v1 is retired") == [Cause.WRONG_SCOPE]
-    assert gone("g0 was deleted", "g1 was deleted") == []
-    assert gone("gone", "gone", beside=[answered("ok", ItemState.COMPLETED)]) == []
-    assert gone("gone") == []
-    assert gone("not found", "not found", status=404) == []
-
-
-def test_a_retired_api_has_no_grace():
-    gathered = EvidenceCollector(missing_after=timedelta(minutes=15))
-    for n in range(2):
-        gathered.add(item(f"i{n}", first_seen_at=AT), answered(f"i{n}", ItemState.NOT_FOUND, 410))
-    assert causes(gathered) == [Cause.WRONG_SCOPE]
-    assert gathered.evidence(requests=0)[0].count == 2
-
-
 FAILED_FOR_GOOD = [
     ("two of forty requests", 2, 0, 40, 2),
     ("two of forty-one: below 5%", 2, 0, 41, None),
@@ -318,13 +280,4 @@ def test_items_that_came_back_say_nothing_about_the_scope():
     gathered = EvidenceCollector(missing_after=timedelta(minutes=15))
     for n in range(5):
         gathered.add(item(f"i{n}", known_missing=True), answered(f"i{n}", ItemState.COMPLETED))
-    assert causes(gathered) == []
-
-
-def test_only_two_of_the_messages_about_missing_items_are_compared():
-    gathered = EvidenceCollector(missing_after=timedelta(minutes=15))
-    for n in range(4):
-        error = ApiError(status=410, message=f"gone {n}")
-        outcome = Outcome(item_id=f"i{n}", state=ItemState.NOT_FOUND, error=error, answered=True, at=AT)
-        gathered.add(item(f"i{n}", first_seen_at=AT, known_missing=True), outcome)
     assert causes(gathered) == []

@@ -5,9 +5,9 @@ import pytest
 from monitor.incidents.evidence import EvidenceCollector
 from monitor.incidents.rulebook import RecoveryCriterion, counts_as_recovery, run_filter
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, BadBody, Cause, ItemState, ItemStatus, RunStatus
-from monitor.model.http import ApiError, CallResult, NetworkFault, Reply
+from monitor.model.http import ApiError, NetworkFault, Reply
 from monitor.model.items import TrackedItem
-from monitor.runs.outcomes import outcome_from_result
+from monitor.runs.outcomes import outcome_from_error, outcome_from_status
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -62,8 +62,10 @@ def test_only_what_shows_the_opposite_of_a_cause_confirms_that_it_has_ended(caus
     gathered = EvidenceCollector()
     for n in range(25):
         answer = SEEN[seen]
-        result = CallResult(reply=answer) if isinstance(answer, Reply) else CallResult(error=answer)
-        outcome = outcome_from_result(f"i{n}", result, _read, AT)
+        if isinstance(answer, Reply):
+            outcome = outcome_from_status(f"i{n}", answer, _read(answer.body), AT)
+        else:
+            outcome = outcome_from_error(f"i{n}", answer, AT)
         gathered.add(TrackedItem(item_id=f"i{n}", first_seen_at=AT), outcome)
     confirms = counts_as_recovery(
         run_filter(cause).criterion, due=25, replied=gathered.replied, accepted=gathered.accepted
@@ -71,7 +73,7 @@ def test_only_what_shows_the_opposite_of_a_cause_confirms_that_it_has_ended(caus
     assert confirms is (seen in (SHOWS_SERVICE if cause is Cause.OUTAGE else SHOWS_ACCESS))
 
 
-def _read(body, _):
+def _read(body):
     if body.startswith(b"<"):
         return BadBody(reason="it is not JSON")
     return ItemStatus(state=ItemState.COMPLETED, stage="DONE")
