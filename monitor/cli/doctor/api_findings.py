@@ -1,18 +1,18 @@
 """Turns the API's answers to the probe into findings: connection, credentials, one item, and the list. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from monitor.cli.doctor.findings import Finding, Level, finding_at, with_full_stop
 from monitor.cli.doctor.locations import SettingLocations
-from monitor.client.api_errors import parse_unusable
-from monitor.client.classify import accepts_credentials, cause_of, is_absent, is_invalid_id
+from monitor.client.api_errors import parse_api_error, parse_unusable
+from monitor.client.classify import accepts_credentials, cause_of, is_absent, is_invalid_id, rejects_credentials
 from monitor.config import ClientCredentialsConfig, TargetConfig
 from monitor.model import BadBody, Cause, ItemState, ItemStatus
 from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, CallResult, Meaning, NetworkFault
 from monitor.notifications.texts import CAUSE_TEXTS, format_items, what_to_check
-from monitor.providers import FollowUp, Provider
+from monitor.providers import Provider
 from monitor.runs.strategy import AUTO_LIST_THRESHOLD, Strategy, list_failure_ends_run
 
 _FAULTS: Mapping[NetworkFault | None, tuple[str, str]] = {
@@ -56,6 +56,24 @@ class ListAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemAnswer:
+    """The answer about one item, after the second question if there is one."""
+
+    item_id: str
+    result: CallResult
+    status: ItemStatus | BadBody | Meaning | None = None
+    """What the provider reads in it; None: it is an error."""
+
+    @property
+    def error(self) -> ApiError | None:
+        """Why there is no status; also a 2xx that means something else."""
+        if isinstance(self.status, Meaning) and self.result.reply is not None:
+            said = parse_api_error(self.result.reply, redact=self.result.redact)
+            return replace(said, meaning=self.status, page=None)
+        return self.result.error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiAnswers:
     """All answers of the API; None: not asked."""
 
@@ -65,7 +83,7 @@ class ApiAnswers:
     """Of the last attempt, if it had no answer."""
     refusal: ApiError | None = None
     """Why there is no token, or no key to send."""
-    item_answers: tuple[tuple[str, CallResult], ...] = ()
+    item_answers: tuple[ItemAnswer, ...] = ()
     """One by one, until the API knew an item."""
     list_: ListAnswer | None = None
 
@@ -94,7 +112,7 @@ class _FindingsBuilder:
             return self._refused("credentials", refusal)
         if not self.answers.replies:
             return self._finding("credentials", Level.NOT_TRIED, f"not tried: {self._skip_reason()}.")
-        if (rejected := next((each for each in self._errors() if each.status == 401), None)) is not None:
+        if (rejected := next((each for each in self._errors() if rejects_credentials(each)), None)) is not None:
             return self._refused("credentials", rejected) if auth else self._credentials_missing(rejected)
         if auth is None:
             return self._finding("credentials", Level.OK, "none are set, and the API asks for none.")
@@ -116,26 +134,22 @@ class _FindingsBuilder:
         return self._finding("credentials", Level.PROBLEM, message, "auth", "add auth to the target")
 
     def item(self) -> Finding:
-        item_id, answer = self.answers.item_answers[-1] if self.answers.item_answers else ("", CallResult())
-        error = answer.error
-        if not self.answers.item_answers or self._reported_elsewhere(error):
+        if getattr(self.provider, "list_only", False):
+            return self._finding("item", Level.OK, "the API has no question for one item; its list answers for all.")
+        answer = self.answers.item_answers[-1] if self.answers.item_answers else None
+        error = answer.error if answer else None
+        if answer is None or self._reported_elsewhere(error):
             return self._finding("item", Level.NOT_TRIED, f"not tried: {self._skip_reason()}.")
         if error is not None and is_absent(error):
             return self._not_found(error)
         if error is not None and is_invalid_id(error):
-            message = f"the API does not accept {item_id} as an id ({_error_text(error)})."
+            message = f"the API does not accept {answer.item_id} as an id ({_error_text(error)})."
             return self._finding(
                 "item", Level.PROBLEM, message, "sync_log.id_column", "is this the column of the API's ids?"
             )
         if error is not None:
             return self._refused("item", error)
-        body = answer.reply.body if answer.reply else b""
-        status = self.provider.read_item(body, item_id)
-        if isinstance(status, Meaning):
-            return self._not_found(ApiError(status=answer.reply.status if answer.reply else None, meaning=status))
-        if isinstance(status, FollowUp):
-            return self._finding("item", Level.OK, f"the API answers about {item_id}; a second question has its state.")
-        return self._read(item_id, answer, status)
+        return self._read(answer)
 
     def list_(self) -> Finding:
         answers, strategy = self.answers.list_, Strategy(self.target.check.strategy)
@@ -181,35 +195,41 @@ class _FindingsBuilder:
     def _not_found(self, error: ApiError) -> Finding:
         count = len(self.answers.item_answers)
         if count == 1:
-            message = f"the API answers, but does not know {self.answers.item_answers[0][0]} (HTTP {error.status})."
+            message = (
+                f"the API answers, but does not know {self.answers.item_answers[0].item_id} ({_error_text(error)})."
+            )
             return self._finding("item", Level.OK, message)
-        message = f"the API knows none of {count} ids from the sync log (HTTP {error.status})."
+        message = f"the API knows none of {count} ids from the sync log ({_error_text(error)})."
         return self._finding("item", Level.WARNING, message, "publisher_id", _what_to_check(Cause.WRONG_SCOPE))
 
-    def _read(self, item_id: str, answer: CallResult, status: ItemStatus | BadBody) -> Finding:
-        if isinstance(status, BadBody):
-            message = f"the API answers about {item_id}, but {_with_words(answer, status)}."
+    def _read(self, answer: ItemAnswer) -> Finding:
+        item_id, status, redact = answer.item_id, answer.status, answer.result.redact
+        if not isinstance(status, ItemStatus):
+            unusable = status if isinstance(status, BadBody) else BadBody(reason="it has no status")
+            message = f"the API answers about {item_id}, but {_with_words(answer.result, unusable)}."
             setting = "item" if self.target.item else "base_url"
             return self._finding("item", Level.PROBLEM, message, setting, _what_to_check(Cause.BAD_RESPONSE))
         if not status.recognised:
-            message = f"{item_id} has the unknown status {answer.redact(status.stage)}: it counts as pending."
+            message = f"{item_id} has the unknown status {redact(status.stage)}: it counts as pending."
             return self._finding("item", Level.WARNING, message, "statuses", "add the status there")
         meaning = "" if status.stage.casefold() == status.state.value else f" ({_STATE_TEXTS[status.state]})"
-        return self._finding("item", Level.OK, f"{item_id} is {answer.redact(status.stage)}{meaning}.")
+        return self._finding("item", Level.OK, f"{item_id} is {redact(status.stage)}{meaning}.")
 
     def _skip_reason(self) -> str:
         if self.answers.refusal is not None and self.answers.fault is None:
             return "no credentials work"
-        if any(error.status == 401 for error in self._errors()):
+        if any(map(rejects_credentials, self._errors())):
             return "the credentials are rejected"
         return "nothing answers" if self.answers.fault else "there is no usable id"
 
     def _reported_elsewhere(self, error: ApiError | None) -> bool:
         """Whether another finding is about this error."""
-        return error is not None and (error.status == 401 or (error.status is None and not self.answers.replies))
+        if error is None:
+            return False
+        return rejects_credentials(error) or (error.status is None and not self.answers.replies)
 
     def _errors(self) -> list[ApiError]:
-        errors = [answer.error for _, answer in self.answers.item_answers]
+        errors = [answer.error for answer in self.answers.item_answers]
         errors += [self.answers.list_.error] if self.answers.list_ else []
         return [error for error in errors if error is not None]
 
@@ -218,14 +238,9 @@ class _FindingsBuilder:
 
     def _accepted(self) -> bool:
         """Whether an answer shows that the credentials are accepted: any but a refusal, a limit and an outage."""
-        accepted = [self._is_accepted(item_id, answer) for item_id, answer in self.answers.item_answers]
+        accepted = [_is_accepted(answer) for answer in self.answers.item_answers]
         accepted += [self.answers.list_.accepted] if self.answers.list_ else []
         return any(accepted) or any(accepts_credentials(error) for error in self._errors())
-
-    def _is_accepted(self, item_id: str, answer: CallResult) -> bool:
-        if answer.reply is None or answer.cached:
-            return False
-        return not isinstance(self.provider.read_item(answer.reply.body, item_id), BadBody)
 
     def _denied(self) -> ApiError | None:
         """A 403 of the API, while nothing was accepted: Gloo answers that to a rejected or malformed key."""
@@ -265,6 +280,10 @@ def api_findings(
         target=target, provider=provider, locations=locations, row=row, answers=answers, sample=sample
     )
     return [builder.connection(), builder.credentials(), builder.item(), builder.list_()]
+
+
+def _is_accepted(answer: ItemAnswer) -> bool:
+    return isinstance(answer.status, ItemStatus | Meaning) and not answer.result.cached
 
 
 def _what_to_check(cause: Cause, *, accepted: bool = True) -> str:

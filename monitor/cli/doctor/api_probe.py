@@ -12,17 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from monitor.app import open_client, utcnow
-from monitor.cli.doctor.api_findings import ApiAnswers, ListAnswer
+from monitor.cli.doctor.api_findings import ApiAnswers, ItemAnswer, ListAnswer
 from monitor.cli.doctor.findings import Finding, Level
 from monitor.client.auth import AuthHeader
-from monitor.client.classify import is_absent
+from monitor.client.classify import is_absent, rejects_credentials
 from monitor.client.client import Client
 from monitor.config import TargetConfig
 from monitor.model import BadBody
-from monitor.model.http import ApiError, BodySink, CallResult, NetworkFault, Reply, Request, Transport, TransportFault
-from monitor.providers import Listing, ListReader, Provider
+from monitor.model.http import ApiError, BodySink, NetworkFault, Reply, Request, Transport, TransportFault
+from monitor.providers import FollowUp, Listing, ListReader, Provider
 from monitor.runs.strategy import Strategy
 
 CLOCK_TOLERANCE = timedelta(seconds=30)
@@ -77,18 +78,38 @@ async def _ask(client: Client, provider: Provider, sample: Sequence[str], *, str
     refusal = await _token_error(client)
     if refusal is not None:
         return ApiAnswers(replies=0, refusal=refusal)
-    item_answers: list[tuple[str, CallResult]] = []
+    list_only = getattr(provider, "list_only", False)
+    item_answers: list[ItemAnswer] = []
     error = None
-    for item_id in sample:
-        answer = await client.send(provider.item_request(item_id), deadline_s=_deadline_s(client))
-        item_answers.append((item_id, answer))
-        error = answer.error
+    for item_id in () if list_only else sample:
+        item_answers.append(await _ask_about(client, provider, item_id))
+        error = item_answers[-1].error
         if error is None or not is_absent(error):
             break
-    first = provider.list_request() if strategy != Strategy.ITEMS else None
-    reachable = error is None or error.status not in {None, 401}
+    first = provider.list_request() if list_only or strategy != Strategy.ITEMS else None
+    reachable = error is None or not (error.status is None or rejects_credentials(error))
     list_ = await _ask_list(client, provider, first, sample) if first is not None and reachable else None
     return ApiAnswers(replies=0, item_answers=tuple(item_answers), list_=list_)
+
+
+async def _ask_about(client: Client, provider: Provider, item_id: str) -> ItemAnswer:
+    """Asks about one item, as a run does it."""
+    batch: Any = provider if getattr(provider, "batch_size", 1) > 1 else None
+    request = batch.batch_request([item_id]) if batch else provider.item_request(item_id)
+    result = await client.send(request, deadline_s=_deadline_s(client))
+    if result.reply is None:
+        return ItemAnswer(item_id=item_id, result=result)
+    if batch:
+        return ItemAnswer(
+            item_id=item_id, result=result, status=batch.read_batch(result.reply.body, [item_id])[item_id]
+        )
+    status = provider.read_item(result.reply.body, item_id)
+    if not isinstance(status, FollowUp):
+        return ItemAnswer(item_id=item_id, result=result, status=status)
+    result = await client.send(status.request, deadline_s=_deadline_s(client))
+    follow_up: Any = provider
+    read = follow_up.read_follow_up(result.reply.body, item_id) if result.reply is not None else None
+    return ItemAnswer(item_id=item_id, result=result, status=read)
 
 
 def _deadline_s(client: Client) -> float:
