@@ -36,7 +36,7 @@ async def fetch_list(
     max_pages: int = MAX_PAGES,
 ) -> FetchedList:
     """Fetches all pages until `deadline_s` (monotonic), with `max_attempts` per page (None: the client's default)."""
-    fetched = FetchedList()
+    fetched = FetchedList(listing=Listing(keep_statuses=bool(getattr(provider, "list_only", False))))
     requested: set[tuple[str, bytes | None]] = set()
     page: Request | BadBody | None = first
     while isinstance(page, Request):

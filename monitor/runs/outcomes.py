@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from http import HTTPStatus
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -133,10 +134,10 @@ def outcome_from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
 
 def listed_outcome(item_id: str, status: ItemStatus | BadBody | None, at: datetime) -> Outcome:
     """The outcome for an item whose API has nothing but a list; `status`: what the list says, None: it is not in it."""
-    if status is None:
+    if status is None or (isinstance(status, ItemStatus) and status.state is ItemState.NOT_FOUND):
         return Outcome(item_id=item_id, state=ItemState.NOT_FOUND, answered=True, at=at)
     if isinstance(status, BadBody):
-        error = ApiError(status=200, message=status.reason)
+        error = ApiError(status=HTTPStatus.OK, message=status.reason)
         unknown, cause = ItemState.UNKNOWN, Cause.BAD_RESPONSE
         return Outcome(item_id=item_id, state=unknown, reason=cause, error=error, answered=False, at=at)
     return Outcome(

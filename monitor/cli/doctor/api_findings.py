@@ -195,11 +195,9 @@ class _FindingsBuilder:
     def _not_found(self, error: ApiError) -> Finding:
         count = len(self.answers.item_answers)
         if count == 1:
-            message = (
-                f"the API answers, but does not know {self.answers.item_answers[0].item_id} ({_error_text(error)})."
-            )
+            message = f"the API answers, but does not know {self.answers.item_answers[0].item_id} ({_absence(error)})."
             return self._finding("item", Level.OK, message)
-        message = f"the API knows none of {count} ids from the sync log ({_error_text(error)})."
+        message = f"the API knows none of {count} ids from the sync log ({_absence(error)})."
         return self._finding("item", Level.WARNING, message, "publisher_id", _what_to_check(Cause.WRONG_SCOPE))
 
     def _read(self, answer: ItemAnswer) -> Finding:
@@ -289,6 +287,11 @@ def _is_accepted(answer: ItemAnswer) -> bool:
 def _what_to_check(cause: Cause, *, accepted: bool = True) -> str:
     """What to check, on one line."""
     return "check " + "; ".join(check.partition(":")[0] for check in what_to_check(cause, accepted=accepted))
+
+
+def _absence(error: ApiError) -> str:
+    """The answer for an item that is not there; its code only where it decided."""
+    return _error_text(error) if error.meaning is not None else f"HTTP {error.status}"
 
 
 def _error_text(error: ApiError) -> str:
