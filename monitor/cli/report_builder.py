@@ -112,6 +112,7 @@ class _ReportBuilder:
             conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_MAX_GROUPS
         )
         stage_count, stages = trends.by_stage(conn, target=name, limit=_MAX_STAGES)
+        reason_count, reasons = trends.failure_reasons(conn, target=name, limit=_MAX_STAGES)
         stuck = trends.longest_stuck(conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_MAX_ITEMS)
         times = trends.ingestion_times(conn, target=name, start=self.bounds[0], end=self.now, slowest=_MAX_ITEMS)
         return replace(
@@ -121,6 +122,8 @@ class _ReportBuilder:
             groups=tuple(groups),
             stage_count=stage_count,
             stages=tuple(stages),
+            reason_count=reason_count,
+            reasons=tuple(reasons),
             stuck=tuple(stuck),
             ingestion=times,
         )

@@ -246,6 +246,8 @@ items = Table(
     Column("regressed_at", UtcDateTime),  # when it went from completed to pending; null once it left pending
     Column("page", String(200)),  # title of a gateway's page that was the last answer
     Column("unverified_runs", Integer, nullable=False, server_default="0"),  # runs in a row without an answer, its own
+    Column("failure_reason", String(60)),  # the provider's code for a failed item, last known
+    Column("failure_message", String(500)),  # the provider's text about it: only for `items show`, `incidents show`
     Index(None, "target", "state"),
     Index(None, "target", "checked_at"),
     Index("ix_items_due", "target", "asked_run_id", "item_id",

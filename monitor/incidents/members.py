@@ -40,8 +40,11 @@ _answer = case(
     else_=func.substr(cast(items.c.http_status, String).concat(_code), 1, _MAX_STATUS_LENGTH),
 )
 """An item's last answer: its HTTP status and code."""
+_NO_REASON = "no code"
+_reason = func.coalesce(items.c.failure_reason, _NO_REASON)
 _BROKEN_DOWN_BY = dict.fromkeys((Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause.UNRECOGNISED_STATUS), _stage) | {
-    Cause.ITEMS_UNVERIFIED: _answer
+    Cause.ITEMS_UNVERIFIED: _answer,
+    Cause.ITEMS_FAILED: _reason,
 }
 """Causes whose evidence is broken down, and by what."""
 
@@ -229,7 +232,11 @@ def _active() -> ColumnElement[bool]:
 
 
 def _with_answers(conn: Connection, target: str, piece: Evidence) -> Evidence:
-    """Evidence of `items_unverified` with what the API answered last about the sample: codes and request ids."""
+    """Evidence with what the API says of the sample: why items failed, or how it answers for unverified ones."""
+    if piece.cause is Cause.ITEMS_FAILED:
+        told = select(items.c.failure_message).where(items.c.target == target, items.c.item_id.in_(piece.sample_ids))
+        told = told.where(items.c.failure_message.is_not(None)).order_by(items.c.item_id).limit(1)
+        return replace(piece, api_message=conn.execute(told).scalar())
     if piece.cause is not Cause.ITEMS_UNVERIFIED:
         return piece
     columns = (items.c.http_status, items.c.code, items.c.request_id, items.c.page)
@@ -244,7 +251,9 @@ def _with_answers(conn: Connection, target: str, piece: Evidence) -> Evidence:
 
 
 def statuses(conn: Connection, *, incident_id: int, cause: Cause) -> dict[str, int]:
-    """How many members have each raw status: the most frequent ten, the rest as one. Empty for other causes."""
+    """How many members have each raw status, reason or answer: the most frequent ten, the rest as one. Empty for
+    other causes.
+    """
     return _by_status(conn, cause, items.c.incident_id == incident_id)
 
 
@@ -256,8 +265,8 @@ def _by_status(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> di
     named = {row[0]: row[1] for row in conn.execute(query.order_by(func.count().desc(), status).limit(_MAX_STATUSES))}
     if len(named) == _MAX_STATUSES:
         total = conn.execute(select(func.count()).select_from(items).where(where)).scalar_one()
-        named |= _other_statuses(total - sum(named.values()))
-    return named
+        named |= _others(cause, total - sum(named.values()))
+    return _if_told(named)
 
 
 def _by_status_per_group(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> dict[str, dict[str, int]]:
@@ -269,13 +278,21 @@ def _by_status_per_group(conn: Connection, cause: Cause, where: ColumnElement[bo
     for name, each, how_many in conn.execute(query.order_by(func.count().desc(), status)):
         found[name].append((each, how_many))
     return {
-        name: dict(rows[:_MAX_STATUSES]) | _other_statuses(sum(how_many for _, how_many in rows[_MAX_STATUSES:]))
+        name: _if_told(
+            dict(rows[:_MAX_STATUSES]) | _others(cause, sum(how_many for _, how_many in rows[_MAX_STATUSES:]))
+        )
         for name, rows in found.items()
     }
 
 
-def _other_statuses(others: int) -> dict[str, int]:
-    return {"other statuses": others} if others else {}
+def _others(cause: Cause, others: int) -> dict[str, int]:
+    what = "reasons" if cause is Cause.ITEMS_FAILED else "statuses"
+    return {f"other {what}": others} if others else {}
+
+
+def _if_told(named: dict[str, int]) -> dict[str, int]:
+    """Without a single reason there is nothing to break down."""
+    return {} if set(named) == {_NO_REASON} else named
 
 
 def _remove_untracked(conn: Connection, incident_id: int) -> int:
@@ -315,6 +332,8 @@ class Member:
     state: ItemState
     known_state: str | None
     stage: str | None
+    failure_reason: str | None
+    """The provider's code for its failure."""
     since: datetime | None
     """Since when it is in its last known state; None before the first answer."""
 
@@ -322,7 +341,8 @@ class Member:
 def listing(conn: Connection, *, incident_id: int, limit: int | None = None) -> list[Member]:
     """The members of an incident, those longest in their state first; at most `limit` (> 0; None: all)."""
     since = func.coalesce(items.c.pending_since, items.c.since).label("since")
-    query = select(items.c.item_id, items.c.group_name, items.c.state, items.c.known_state, items.c.stage, since)
+    known = (items.c.known_state, items.c.stage, items.c.failure_reason)
+    query = select(items.c.item_id, items.c.group_name, items.c.state, *known, since)
     query = query.where(items.c.incident_id == incident_id).order_by(since.is_(None), since, items.c.item_id)
     return [
         Member(
@@ -331,6 +351,7 @@ def listing(conn: Connection, *, incident_id: int, limit: int | None = None) -> 
             state=ItemState(row.state),
             known_state=row.known_state,
             stage=row.stage,
+            failure_reason=row.failure_reason,
             since=row.since,
         )
         for row in conn.execute(query.limit(limit))

@@ -1,5 +1,6 @@
 """One item: its row in the sync log, its state, and what a run found out about it."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -75,6 +76,15 @@ class Reason(StrEnum):
     NOT_ASKED = "not_asked"
 
 
+_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,59}", re.ASCII)
+"""What a code looks like, such as `unsupported_file`; a sentence may quote the document."""
+
+
+def is_code(text: str) -> bool:
+    """Whether a text is a provider's code of at most 60 characters, and not a sentence: it may be sent to channels."""
+    return _CODE.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemStatus:
     """What a provider read from the body for one item."""
@@ -83,7 +93,7 @@ class ItemStatus:
     stage: str
     recognised: bool = True
     failure_reason: str | None = None
-    """Why a failed item failed: the provider's code, or a phrase of at most 60 characters. None: it gives none."""
+    """Why a failed item failed: the provider's code. None: it gives none."""
     failure_message: str | None = None
     """The provider's own text about the failure, at most 500 characters. It may quote the document."""
 
@@ -167,6 +177,8 @@ class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """It is not found, and an open incident already says so."""
     unverified_runs: int = 0
     """Runs in a row in which it stayed unknown for a trouble of its own, while others were answered."""
+    failure_reason: str | None = None
+    failure_message: str | None = None
 
 
 class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -188,6 +200,8 @@ class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     request_id: str | None
     page: str | None
     unverified_runs: int
+    failure_reason: str | None
+    failure_message: str | None
     at: datetime
     event: tuple[str, str | None, str | None] | None
     """Kind (`state` or `stage`), old, new. An unknown outcome is no event."""
@@ -218,6 +232,8 @@ def transition(item: TrackedItem, outcome: Outcome) -> ItemChange:
         request_id=error.request_id if error else None,
         page=error.page if error else None,
         unverified_runs=0 if known else item.unverified_runs,
+        failure_reason=outcome.failure_reason if known else item.failure_reason,
+        failure_message=outcome.failure_message if known else item.failure_message,
         at=outcome.at,
         event=_event(item, outcome) if known else None,
     )

@@ -228,6 +228,8 @@ def breakdown_label(cause: Cause) -> str:
     """What the evidence of a cause is broken down by."""
     if cause is Cause.ITEMS_UNVERIFIED:
         return "answers"
+    if cause is Cause.ITEMS_FAILED:
+        return "reasons"
     return "statuses" if cause in ITEM_CAUSES else "evidence"
 
 

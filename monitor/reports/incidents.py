@@ -114,20 +114,24 @@ def _member_lines(incident: Incident, members: Sequence[Member], now: datetime, 
         "STATE": [each.state.value for each in members],
         "LAST KNOWN": [each.known_state if each.state is ItemState.UNKNOWN else None for each in members],
         "STAGE": [each.stage for each in members],
+        "REASON": [each.failure_reason for each in members],
         "SINCE (UTC)": [format_time(each.since) for each in members],
         "FOR": [format_age(now - each.since) if each.since else None for each in members],
         "GROUP": [each.group for each in members],
     }
     shown = {name: cells for name, cells in columns.items() if name not in _OPTIONAL_MEMBER_COLUMNS or any(cells)}
     table = fit(
-        shown, width=None if width is None else width - 2, shorten={"GROUP": 10, "STAGE": 10}, optional=("FOR", "GROUP")
+        shown,
+        width=None if width is None else width - 2,
+        shorten={"GROUP": 10, "STAGE": 10, "REASON": 10},
+        optional=("FOR", "GROUP"),
     )
     lines = [f"Items ({incident.member_count}):", *(f"  {line}" for line in table.splitlines())]
     more = incident.member_count - len(members)
     return [*lines, f"  and {more} more: --limit {incident.member_count} shows all"] if more > 0 else lines
 
 
-_OPTIONAL_MEMBER_COLUMNS = frozenset({"LAST KNOWN", "STAGE", "GROUP"})
+_OPTIONAL_MEMBER_COLUMNS = frozenset({"LAST KNOWN", "STAGE", "REASON", "GROUP"})
 
 
 def _no_message_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
@@ -170,6 +174,8 @@ def _page_text(seen: Evidence) -> str:
 
 def _breakdown_label(seen: Evidence) -> str:
     """What the evidence is broken down by."""
+    if seen.cause is Cause.ITEMS_FAILED:
+        return "reasons"
     if seen.cause in ITEM_CAUSES and seen.cause is not Cause.ITEMS_UNVERIFIED:
         return "statuses"
     return "counts" if seen.cause in MONITOR_CAUSES else "answers"

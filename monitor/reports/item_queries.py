@@ -66,6 +66,10 @@ class ItemRow:
     """The title of a gateway's page that was the last answer."""
     unverified_runs: int
     """Runs in a row in which it stayed unknown for a trouble of its own."""
+    failure_reason: str | None
+    """The provider's code for its failure, last known."""
+    failure_message: str | None
+    """The provider's text about it, which may quote the document."""
     incident_id: int | None
     stuck: bool
     state_since: datetime

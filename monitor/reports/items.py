@@ -63,6 +63,8 @@ def _detail(row: ItemRow) -> str | None:
         return row.reason if row.known_state else f"{row.reason}, never answered"
     if row.state in {ItemState.NOT_FOUND, ItemState.INVALID}:
         return _answer(row) or "malformed, never sent"
+    if row.state is ItemState.FAILED and row.failure_reason:
+        return f"{row.stage}: {row.failure_reason}" if row.stage else row.failure_reason
     return row.stage
 
 
@@ -72,8 +74,9 @@ def _answer(row: ItemRow) -> str | None:
 
 
 def items_json(rows: Sequence[ItemRow], *, total: int) -> dict[str, Any]:
-    """The list as JSON values: how many match, how many are shown, and these."""
-    return cut_list("items", [item_json(row) for row in rows], total=total)
+    """The list as JSON values: how many match, how many are shown, and these without the API's own text."""
+    shown = [{name: value for name, value in item_json(row).items() if name != "failure_message"} for row in rows]
+    return cut_list("items", shown, total=total)
 
 
 def item_json(row: ItemRow) -> dict[str, Any]:
@@ -100,6 +103,8 @@ def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
         ("last known", (row.known_state or "nothing yet") if unknown or row.display_state != row.state else None),
         ("since", f"{format_time(row.state_since)} UTC, for {format_age(now - row.state_since)}"),
         ("stage", row.stage and row.stage + ("" if row.recognised else " (unrecognised: add it to `statuses`)")),
+        ("reason", row.failure_reason),
+        ("API says", row.failure_message and f'"{row.failure_message}"'),
         ("group", row.group),
         ("uploaded", uploaded or "unknown: no usable upload time in the sync log"),
         ("first seen", f"{format_time(row.first_seen_at)} UTC"),

@@ -9,7 +9,7 @@ from monitor.model import Incident, Silence, Snapshot
 from monitor.model.schedule import DueTimes
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.notification_queries import Undelivered
-from monitor.reports.trends import GroupHealth, IngestionTimes, LastRun, StageCount, StuckItem
+from monitor.reports.trends import GroupHealth, IngestionTimes, LastRun, ReasonCount, StageCount, StuckItem
 from monitor.runs.store import HistoryRow
 
 UNSCHEDULED = timedelta(days=1)
@@ -102,6 +102,9 @@ class TargetFacts:
     groups: tuple[GroupHealth, ...] = ()
     stage_count: int = 0
     stages: tuple[StageCount, ...] = ()
+    reason_count: int = 0
+    reasons: tuple[ReasonCount, ...] = ()
+    """Of failed items."""
     stuck: tuple[StuckItem, ...] = ()
     ingestion: IngestionTimes | None = None
     changes: Changes

@@ -74,6 +74,7 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
             for (start, end), sample in zip(pairwise(bounds), facts.samples, strict=True)
         ],
         "stages": cut_list("stages", json_values(facts.stages), total=facts.stage_count),
+        "failed_by_reason": cut_list("reasons", json_values(facts.reasons), total=facts.reason_count),
         "ingestion": json_values(facts.ingestion),
         "stuck": json_values(facts.stuck),
         "stuck_total": facts.snapshot.snapshot.stuck if facts.snapshot else 0,

@@ -77,6 +77,7 @@ def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, st
         _groups(target, style),
         _trend(target.trend, period, style),
         _stages(target, style),
+        _reasons(target, style),
         _ingestion_lines(target, style),
         _stuck(target, now, style),
     ]
@@ -220,6 +221,17 @@ def _stages(target: TargetOverview, style: Style) -> list[str]:
     tail = [f"and {plural(more, 'more stage')}"] if more > 0 else []
     heading = "By last known stage" if target.facts.last_known else "By stage"
     return list(wrap_lines(f"{heading}: {', '.join([*named, *tail])}", indent=2))
+
+
+def _reasons(target: TargetOverview, style: Style) -> list[str]:
+    """Failed items by reason; left out if the API gives none."""
+    reasons = target.facts.reasons
+    if not any(each.reason for each in reasons):
+        return []
+    named = [f"{each.items} × {style.cut(each.reason, 40) if each.reason else 'no code'}" for each in reasons]
+    more = target.facts.reason_count - len(reasons)
+    tail = [f"and {plural(more, 'more reason')}"] if more > 0 else []
+    return list(wrap_lines(f"Failed by reason: {', '.join([*named, *tail])}", indent=2))
 
 
 def _ingestion_lines(target: TargetOverview, style: Style) -> list[str]:

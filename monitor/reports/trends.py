@@ -64,6 +64,15 @@ class StageCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonCount:
+    """Number of items that failed for one reason."""
+
+    reason: str | None
+    """The provider's code; None: it gave none."""
+    items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StuckItem:
     """One stuck item."""
 
@@ -137,6 +146,17 @@ def by_stage(conn: Connection, *, target: str, limit: int) -> tuple[int, list[St
     rows = conn.execute(query).mappings().all()
     found = [StageCount(state=ItemState(row["known_state"]), stage=row["stage"], items=row["items"]) for row in rows]
     return (rows[0]["stages"] if rows else 0), found
+
+
+def failure_reasons(conn: Connection, *, target: str, limit: int) -> tuple[int, list[ReasonCount]]:
+    """The number of reasons of the items last known as failed, and the most frequent `limit` (> 0)."""
+    reason, how_many = items.c.failure_reason, func.count()
+    query = select(reason, how_many.label("items"), func.count().over().label("reasons"))
+    query = query.where(items.c.target == target, *active(), items.c.known_state == ItemState.FAILED.value)
+    query = query.group_by(reason).order_by(how_many.desc(), reason).limit(limit)
+    rows = conn.execute(query).mappings().all()
+    found = [ReasonCount(reason=row["failure_reason"], items=row["items"]) for row in rows]
+    return (rows[0]["reasons"] if rows else 0), found
 
 
 def longest_stuck(

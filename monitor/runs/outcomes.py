@@ -14,7 +14,7 @@ from monitor.database.tables import item_events, items
 from monitor.database.text import to_column_text
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
 from monitor.model.http import ApiError, Meaning, Reply, is_cached
-from monitor.model.items import ItemChange
+from monitor.model.items import ItemChange, is_code
 
 _ITEM_COLUMNS = (
     "state",
@@ -32,6 +32,8 @@ _ITEM_COLUMNS = (
     "request_id",
     "page",
     "unverified_runs",
+    "failure_reason",
+    "failure_message",
     "asked_run_id",
 )
 
@@ -81,6 +83,8 @@ def _values(target: str, run_id: int, change: ItemChange, encode: TimestampEncod
         to_column_text(change.request_id, 200),
         to_column_text(change.page, 200),
         change.unverified_runs,
+        change.failure_reason,
+        to_column_text(change.failure_message, 500),
         run_id,
         target,
         change.item_id,
@@ -117,6 +121,7 @@ def outcome_from_status(
         answered=True,
         cached=is_cached(reply.headers),
         at=at,
+        **_failure(status, redact),
     )
 
 
@@ -132,7 +137,19 @@ def outcome_from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
     return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=cause, error=error, answered=False, at=at)
 
 
-def listed_outcome(item_id: str, status: ItemStatus | BadBody | None, at: datetime) -> Outcome:
+def _failure(status: ItemStatus, redact: Callable[[str], str]) -> dict[str, str | None]:
+    """The reason of a failure, if it is a code, and the text about it; anything else at the reason is text too."""
+    if status.state is not ItemState.FAILED or not (status.failure_reason or status.failure_message):
+        return {}
+    reason, message = status.failure_reason or "", status.failure_message or ""
+    if not is_code(reason):
+        reason, message = "", message or reason
+    return {"failure_reason": redact(reason) or None, "failure_message": redact(message) or None}
+
+
+def listed_outcome(
+    item_id: str, status: ItemStatus | BadBody | None, at: datetime, *, redact: Callable[[str], str] = str
+) -> Outcome:
     """The outcome for an item whose API has nothing but a list; `status`: what the list says, None: it is not in it."""
     if status is None or (isinstance(status, ItemStatus) and status.state is ItemState.NOT_FOUND):
         return Outcome(item_id=item_id, state=ItemState.NOT_FOUND, answered=True, at=at)
@@ -141,7 +158,13 @@ def listed_outcome(item_id: str, status: ItemStatus | BadBody | None, at: dateti
         unknown, cause = ItemState.UNKNOWN, Cause.BAD_RESPONSE
         return Outcome(item_id=item_id, state=unknown, reason=cause, error=error, answered=False, at=at)
     return Outcome(
-        item_id=item_id, state=status.state, stage=status.stage, recognised=status.recognised, answered=True, at=at
+        item_id=item_id,
+        state=status.state,
+        stage=status.stage,
+        recognised=status.recognised,
+        answered=True,
+        at=at,
+        **_failure(status, redact),
     )
 
 

@@ -47,6 +47,8 @@ _TRACKED = (
     items.c.regressed_at,
     items.c.incident_id,
     items.c.unverified_runs,
+    items.c.failure_reason,
+    items.c.failure_message,
     items.c.asked_run_id,
 )
 
@@ -293,7 +295,7 @@ def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | N
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
     values: Any = tuple(row)  # by position, in the order of _TRACKED: called for every item
     item_id, first_seen_at, submitted_at, known_state, stage, recognised, since, pending_since, seen_at = values[:9]
-    checked_at, regressed_at, incident_id, unverified_runs, _ = values[9:]
+    checked_at, regressed_at, incident_id, unverified_runs, failure_reason, failure_message, _ = values[9:]
     known, in_incident = _STATES[known_state], incident_id is not None
     return TrackedItem(
         item_id=item_id,
@@ -310,6 +312,8 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
         in_incident=in_incident,
         known_missing=in_incident and known is ItemState.NOT_FOUND,
         unverified_runs=unverified_runs,
+        failure_reason=failure_reason,
+        failure_message=failure_message,
     )
 
 
