@@ -113,6 +113,7 @@ def outcome_from_status(
         return Outcome(
             item_id=item_id, state=ItemState.UNKNOWN, reason=Cause.BAD_RESPONSE, error=error, answered=False, at=at
         )
+    reason, message = _failure(status, redact)
     return Outcome(
         item_id=item_id,
         state=status.state,
@@ -121,7 +122,8 @@ def outcome_from_status(
         answered=True,
         cached=is_cached(reply.headers),
         at=at,
-        **_failure(status, redact),
+        failure_reason=reason,
+        failure_message=message,
     )
 
 
@@ -137,14 +139,14 @@ def outcome_from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
     return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=cause, error=error, answered=False, at=at)
 
 
-def _failure(status: ItemStatus, redact: Callable[[str], str]) -> dict[str, str | None]:
+def _failure(status: ItemStatus, redact: Callable[[str], str]) -> tuple[str | None, str | None]:
     """The reason of a failure, if it is a code, and the text about it; anything else at the reason is text too."""
     if status.state is not ItemState.FAILED or not (status.failure_reason or status.failure_message):
-        return {}
+        return None, None
     reason, message = status.failure_reason or "", status.failure_message or ""
     if not is_code(reason):
         reason, message = "", message or reason
-    return {"failure_reason": redact(reason) or None, "failure_message": redact(message) or None}
+    return redact(reason) or None, redact(message) or None
 
 
 def listed_outcome(
@@ -157,6 +159,7 @@ def listed_outcome(
         error = ApiError(status=HTTPStatus.OK, message=status.reason)
         unknown, cause = ItemState.UNKNOWN, Cause.BAD_RESPONSE
         return Outcome(item_id=item_id, state=unknown, reason=cause, error=error, answered=False, at=at)
+    reason, message = _failure(status, redact)
     return Outcome(
         item_id=item_id,
         state=status.state,
@@ -164,7 +167,8 @@ def listed_outcome(
         recognised=status.recognised,
         answered=True,
         at=at,
-        **_failure(status, redact),
+        failure_reason=reason,
+        failure_message=message,
     )
 
 
