@@ -171,9 +171,13 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
         "a gateway, proxy or login page in between: its page's title is in `incidents show`",
         "the configured base URL, its port and path; a client certificate, if the gateway asks for one",
     ),
-    Cause.BAD_REQUEST: ("the form of the requests: API version and item ids", "the configured base URL"),
+    Cause.BAD_REQUEST: (
+        "the form of the requests: API version and item ids",
+        "the configured base URL",
+        "the credentials: some APIs answer a rejected key with 400; code and message are in `incidents show`",
+    ),
     Cause.ITEMS_FAILED: (
-        "the documents named: their last known status, format and size",
+        "the documents named: reason, last known status, format and size",
         "upload them again after the cause is fixed; documents that leave the sync log are no longer checked",
     ),
     Cause.ITEMS_MISSING: (
