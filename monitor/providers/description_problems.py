@@ -35,13 +35,9 @@ _NOT_FOUND_STATUSES = frozenset(range(400, 500)) - {401, 402, 407, 408, 429}
 
 
 def description_problems(
-    description: Description,
-    *,
-    params: Mapping[str, str],
-    row_params: Iterable[str],
-    statuses: Mapping[str, Sequence[Word]],
+    description: Description, *, params: Mapping[str, str], row_params: Iterable[str], has_completed: bool
 ) -> Iterator[str]:
-    """All problems of a description with the values of its target's parameters and its words by state."""
+    """All problems of a description with the values of its target's parameters. `has_completed`: a status means so."""
     known = (*params, *(name for name in row_params if name not in params))
     if description.item is not None:
         yield from (f"item.{problem}" for problem in _item_problems(description.item, known))
@@ -57,7 +53,7 @@ def description_problems(
     for name, value in description.headers.items():
         if not (_HEADER.fullmatch(name) and value.isascii() and value.isprintable()):
             yield f"headers.{name[:60]!r} must be a name and one line of printable ASCII"
-    if not statuses.get("completed"):
+    if not has_completed:
         yield "statuses.completed is missing: name the statuses of an item that is ready"
 
 

@@ -25,18 +25,20 @@ from monitor.providers.pagination import PageRequest, first_page
 from monitor.providers.paths import JsonPath
 from monitor.providers.questions import Question
 from monitor.providers.status_reader import StatusReader
-from monitor.providers.statuses import StatusTable
+from monitor.providers.statuses import StatusTable, Word
 from monitor.providers.templates import is_sendable
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+_NO_STATUSES: Mapping[str, Sequence[Word]] = {}
 
 
 class Generic:
     """One API as its description says; made by `from_settings`."""
 
     __slots__ = (
-        "_item", "_list", "_rows", "batch_size", "list_only", "name", "read_meaning", "text_errors", "token_path",
-        "token_scope", "uuid_ids",
+        "_ask", "_item", "_list", "_rows", "batch_size", "list_only", "name", "read_meaning", "text_errors",
+        "token_path", "token_scope", "uuid_ids",
     )  # fmt: skip
 
     def __init__(
@@ -64,12 +66,23 @@ class Generic:
         if description.list is not None:
             self._list = _list_request(description.list, description, settings, params)
             self._rows = self._list_rows(description.list, settings, table, meanings)
+        first = cast("PageRequest", self._list)  # a description has at least one of the two
+        self._ask = (lambda _: first) if self._item is None else self._item.request
 
     @classmethod
     def from_settings(
-        cls, settings: ProviderSettings, *, name: str = "generic", token_path: str | None = None, token_scope: str = ""
+        cls,
+        settings: ProviderSettings,
+        *,
+        name: str = "generic",
+        token_path: str | None = None,
+        token_scope: str = "",
+        statuses: Mapping[str, Sequence[Word]] = _NO_STATUSES,
     ) -> Self:
-        """The API that a target's tables describe. ConfigError has all problems of the description at once."""
+        """The API that a target's tables describe. ConfigError has all problems of the description at once.
+
+        `statuses` are the words that a preset knows; the target's own are added, and win.
+        """
         where = f"targets.{settings.target}"
         try:
             description = parse_description(settings.options)
@@ -79,12 +92,16 @@ class Generic:
         problems = [
             f"{where}.{problem}"
             for problem in description_problems(
-                description, params=params, row_params=settings.row_params, statuses=settings.statuses
+                description,
+                params=params,
+                row_params=settings.row_params,
+                has_completed=bool(settings.statuses.get("completed") or statuses.get("completed")),
             )
         ]
-        table = StatusTable(states={})
+        known = StatusTable.with_overrides({}, statuses)
+        table = known
         try:
-            table = StatusTable.with_overrides({}, settings.statuses)
+            table = StatusTable.with_overrides(known.states, settings.statuses)
         except ConfigError as error:
             problems += error.problems
         if problems:
@@ -99,9 +116,7 @@ class Generic:
 
     def item_request(self, item_id: str) -> Request:
         """The request for one item; the list's first page if there is no question for one."""
-        if self._item is not None:
-            return self._item.request(item_id)
-        return cast("PageRequest", self._list)  # a description has at least one of the two
+        return self._ask(item_id)
 
     def request_for(self, item_id: str, params: Mapping[str, str]) -> Request:
         """The same with parameters of the item's row. Raises ValueError: one is missing, or can't be sent."""

@@ -1,4 +1,4 @@
-"""Gloo AI's Data Engine: one item by its UUID, the list of a publisher, and the statuses. It reads; it does not send.
+"""Gloo AI's Data Engine: a description (one item by its UUID, the list of a publisher, statuses) with faster readers.
 
 Only COMPLETED and FAILED are documented as terminal; the public cookbook also treats ERROR as failed. Case is not
 guaranteed.
@@ -6,30 +6,40 @@ guaranteed.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import replace
+from typing import Self
 
 import msgspec
 
-from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.model.http import Request
+from monitor.model import BadBody, ItemState
+from monitor.model.http import Meaning, Request
 from monitor.model.json_body import decode_json
-from monitor.providers import ProviderSettings
+from monitor.providers import FollowUp, ProviderSettings
+from monitor.providers.answers import ItemAnswer
+from monitor.providers.description import Description, ItemRule, ListRule
+from monitor.providers.generic import Generic
 from monitor.providers.json_stream import JsonArrayReader
 from monitor.providers.listing import Listing, ListReader
-from monitor.providers.statuses import StatusTable
-from monitor.providers.templates import escape
+from monitor.providers.statuses import StatusTable, Word
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_PENDING = (
-    "STARTED", "QUEUED", "FETCHING", "TRANSCRIBING", "NORMALIZING", "CHUNKING", "EMBEDDING", "SYNCED", "ENRICHED"
-)  # fmt: skip
-_TABLE: Mapping[str, ItemState] = {
-    **dict.fromkeys(_PENDING, ItemState.PENDING),
-    "COMPLETED": ItemState.COMPLETED,
-    "FAILED": ItemState.FAILED,
-    "ERROR": ItemState.FAILED,
+_ITEM = {
+    "path": "/engine/v2/items/{item_id}",
+    "id": "item_id",
+    "id_pattern": "(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
 }
+_LIST = {"path": "/engine/v2/publisher/{publisher_id}/items", "id": "item_id"}
+"""A bare array in one answer; Gloo has no list without a publisher."""
+_STATUSES: Mapping[str, Sequence[Word]] = {
+    "completed": ["COMPLETED"],
+    "pending": [
+        "STARTED", "QUEUED", "FETCHING", "TRANSCRIBING", "NORMALIZING", "CHUNKING", "EMBEDDING", "SYNCED", "ENRICHED",
+    ],
+    "failed": ["FAILED", "ERROR"],
+}  # fmt: skip
+_ITEM_RULE, _LIST_RULE = msgspec.convert(_ITEM, ItemRule), msgspec.convert(_LIST, ListRule)
+
+_NOT_FOUND = ItemState.NOT_FOUND  # looked up once: it is compared for every item
 
 
 class _Item(msgspec.Struct):
@@ -37,44 +47,52 @@ class _Item(msgspec.Struct):
     item_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gloo:
+class Gloo(Generic):
     """Gloo AI (API reference: Get Item Metadata, `GET /engine/v2/items/{item_id}`)."""
 
-    name: ClassVar[str] = "gloo"
-    token_path: ClassVar[str] = "/oauth2/token"  # noqa: S105  # a path
-    token_scope: ClassVar[str] = "api/access"  # noqa: S105  # a scope
+    __slots__ = ("_fast_item", "_fast_list", "_table")
 
-    publisher_id: str | None = None
-    statuses: StatusTable = field(default_factory=lambda: StatusTable.with_overrides(_TABLE, {}))
-    list_max_bytes: int = 1 << 30
+    def __init__(
+        self, description: Description, settings: ProviderSettings, table: StatusTable, params: Mapping[str, str]
+    ) -> None:
+        """What a target changes in the questions is read as described, without the faster readers."""
+        Generic.__init__(self, description, settings, table, params)
+        self._table = table
+        self._fast_item = description.item == _ITEM_RULE
+        self._fast_list = description.list == _LIST_RULE and not description.errors
 
     @classmethod
-    def from_settings(cls, settings: ProviderSettings) -> "Gloo":
-        """The table with the target's own `statuses` on top; raises as `StatusTable.with_overrides`."""
-        return cls(
-            publisher_id=settings.publisher_id,
-            statuses=StatusTable.with_overrides(_TABLE, settings.statuses),
-            list_max_bytes=settings.list_max_bytes,
+    def from_settings(
+        cls,
+        settings: ProviderSettings,
+        *,
+        name: str = "gloo",
+        token_path: str | None = "/oauth2/token",  # noqa: S107  # a path
+        token_scope: str = "api/access",  # noqa: S107  # a scope
+        statuses: Mapping[str, Sequence[Word]] = _STATUSES,
+    ) -> Self:
+        """The description with the target's own tables and `statuses` on top. Raises as `Generic.from_settings`."""
+        has_publisher = bool(settings.publisher_id or "publisher_id" in settings.params)
+        known = {"item": _ITEM, "uuid_ids": True, **({"list": _LIST} if has_publisher else {})}
+        given = {key: value for key, value in settings.options.items() if value is not None}
+        return super().from_settings(
+            replace(settings, options={**known, **given}),
+            name=name,
+            token_path=token_path,
+            token_scope=token_scope,
+            statuses=statuses,
         )
 
     def valid_id(self, item_id: str) -> bool:
         """Whether it is a UUID in canonical form (8-4-4-4-12 hexadecimal digits, either case)."""
-        return _UUID.fullmatch(item_id) is not None
+        return _UUID.fullmatch(item_id) is not None if self._fast_item else super().valid_id(item_id)
 
-    def item_request(self, item_id: str) -> Request:
-        """`GET /engine/v2/items/{item_id}`, the id escaped."""
-        return Request(
-            method="GET",
-            path=f"/engine/v2/items/{escape(item_id)}",
-            template="/engine/v2/items/{item_id}",
-            item_id=item_id,
-        )
-
-    def read_item(self, body: bytes, item_id: str) -> ItemStatus | BadBody:
+    def read_item(self, body: bytes, item_id: str) -> ItemAnswer | FollowUp:
         """The item's status, or a `BadBody` if the body is about another item or is not a JSON object with the texts
         `status` and `item_id` (error objects of gateways have a `status` too).
         """
+        if not self._fast_item:
+            return super().read_item(body, item_id)
         try:
             item = decode_json(body, _Item)
         except msgspec.ValidationError as error:
@@ -84,26 +102,14 @@ class Gloo:
             return BadBody(reason="the item's body is not JSON" if body else "the item's body is empty")
         if item.item_id.casefold() != item_id.casefold():
             return BadBody(reason="the body is about another item than requested")
-        return self.statuses.read(item.status) or BadBody(reason="the item's status is blank")
+        status = self._table.read(item.status)
+        if status is None:
+            return BadBody(reason="the item's status is blank")
+        return Meaning.NOT_FOUND if status.state is _NOT_FOUND else status
 
-    def canonical(self, item_id: str) -> str:
-        """The id in lower case: a UUID is the same in either case."""
-        return item_id.lower()
-
-    def list_request(self) -> Request | None:
-        """`GET /engine/v2/publisher/{publisher_id}/items`: a bare array in one answer; None without a publisher."""
-        if self.publisher_id is None:
-            return None
-        return Request(
-            method="GET",
-            path=f"/engine/v2/publisher/{escape(self.publisher_id)}/items",
-            template="/engine/v2/publisher/{publisher_id}/items",
-            max_bytes=self.list_max_bytes,
-        )
-
-    def list_reader(self, page: Request, listing: Listing) -> ListReader:  # noqa: ARG002  # Provider's signature
+    def list_reader(self, page: Request, listing: Listing) -> ListReader:
         """Reads the array as it arrives."""
-        return _ListReader(self.statuses, listing)
+        return _ListReader(self._table, listing) if self._fast_list else super().list_reader(page, listing)
 
 
 class _ListRow(msgspec.Struct, gc=False):
@@ -122,7 +128,7 @@ class _ListReader:
         self._add_to_listing(self._array.feed(piece))
         return self._array.error is None
 
-    def finish(self, headers: Mapping[str, str]) -> BadBody | None:  # noqa: ARG002  # ListReader's signature
+    def finish(self, headers: Mapping[str, str]) -> Request | BadBody | Meaning | None:  # noqa: ARG002  # ListReader's signature
         """None at the end of the list, which has one page; or why it can't be used."""
         self._add_to_listing(self._array.finish())
         if self._array.error is not None:

@@ -1,6 +1,6 @@
 """The item question of a description: its requests, and what an answer says about an item. Pure; no body raises."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Meaning, Request
@@ -24,7 +24,7 @@ class ItemQuestion:
 
     __slots__ = (
         "_absence", "_answers", "_has_absent_words", "_id", "_matches", "_question", "_result", "_result_statuses",
-        "_statuses", "batch_size", "unsettled",
+        "_statuses", "batch_size", "read", "request", "unsettled",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,8 @@ class ItemQuestion:
             headers=description.headers,
             max_bytes=max(settings.item_max_bytes, min(settings.item_max_bytes * self.batch_size, _MAX_BATCH_BYTES)),
         )
+        self.request = self._question.about
+        """The request for one item; not a method, since it is made for every item."""
         self._matches = None if rule.id_pattern is None else compile_id_pattern(rule.id_pattern)
         self._statuses = StatusReader(
             table, status=paths_of(rule.status), reason=paths_of(rule.reason), message=paths_of(rule.message)
@@ -61,6 +63,9 @@ class ItemQuestion:
                 items=JsonPath(rule.items or ""), id=self._id, statuses=self._statuses, absence=self._absence
             )
         self._result = self._result_statuses = None
+        plain = self._answers is None and rule.result is None
+        self.read: Callable[[bytes, str], ItemAnswer | FollowUp] = self._read if plain else self._read_any
+        """What the body of a 2xx says about the item; it is called for every item."""
         self.unsettled: frozenset[str] = frozenset()
         """Folded statuses that only the second question settles."""
         if (result := rule.result) is not None:
@@ -80,20 +85,15 @@ class ItemQuestion:
         """Whether the id can be sent and has the form of this API's ids, if that is known."""
         return self._question.accepts(item_id) and (self._matches is None or self._matches(item_id))
 
-    def request(self, item_id: str) -> Request:
-        """The request for one item."""
-        return self._question.about(item_id)
-
     def request_for(self, item_id: str, params: Mapping[str, str]) -> Request:
-        """The same with parameters of the item's row. Raises ValueError: one is missing, or can't be sent."""
+        """The request with parameters of the item's row. Raises ValueError: one is missing, or can't be sent."""
         return self._question.about_row(item_id, params)
 
     def batch_request(self, item_ids: Sequence[str]) -> Request:
         """The request for several items, at most `batch_size`."""
         return self._question.about_all(item_ids)
 
-    def read(self, body: bytes, item_id: str) -> ItemAnswer | FollowUp:
-        """What the body of a 2xx says about the item."""
+    def _read_any(self, body: bytes, item_id: str) -> ItemAnswer | FollowUp:
         found = self._read(body, item_id) if self._answers is None else self._answers.read(body, (item_id,))[item_id]
         if isinstance(found, ItemStatus) and self._result is not None and fold_word(found.stage) in self.unsettled:
             return FollowUp(request=self._result.about(item_id))

@@ -4,7 +4,7 @@ An array is read row by row: what is kept of a page is one row, and the body wit
 keys is read whole.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +50,9 @@ class ListRows:
         if self.canonical is not None:
             item_id = self.canonical(item_id)
         status = self.statuses.read(row)
-        if isinstance(status, BadBody) or (self.unsettled and fold_word(status.stage) in self.unsettled):
-            return item_id, None
-        return item_id, status
+        if isinstance(status, ItemStatus) and not (self.unsettled and fold_word(status.stage) in self.unsettled):
+            return item_id, status
+        return item_id, None
 
     def following(
         self, page: PageRequest, envelope: object, *, count: int, known: int, headers: Mapping[str, str]
@@ -109,15 +109,16 @@ class PageReader:
             reason=f"{_WHAT} has no array at {self._rows.items!r}"
         )
 
-    def _add_to_listing(self, rows: Iterable[Any]) -> None:
-        found = []
+    def _add_to_listing(self, rows: Sequence[Any]) -> None:
+        self._count += len(rows)
+        find, read, found = self._id.find, self._rows.read, []
         for row in rows:
-            self._count += 1
-            item_id = scalar_text(self._id.find(row))
+            value = find(row)
+            item_id = value if isinstance(value, str) else scalar_text(value)
             if not item_id:
                 self._problem = self._problem or f"an item of the list has no id at {self._id.text!r}"
                 return
-            found.append(self._rows.read(item_id, row))
+            found.append(read(item_id, row))
         self._listing.add(found)
 
 

@@ -16,14 +16,17 @@ _MAX_INTEGER = 1 << 63
 class JsonPath:
     """A dotted path without `*`, split once: it is followed for every item."""
 
-    __slots__ = ("_steps", "text")
+    __slots__ = ("_member", "_steps", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self._member = text if text and "." not in text else None
         self._steps = tuple((step, _index(step)) for step in text.split(".")) if text else ()
 
     def find(self, value: object) -> object:
         """The value at the path; None if there is none or it is null."""
+        if self._member is not None and isinstance(value, dict):
+            return value.get(self._member)
         for name, index in self._steps:
             if isinstance(value, dict):
                 value = value.get(name)

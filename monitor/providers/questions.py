@@ -12,7 +12,7 @@ _SAMPLE = "x"
 class Question:
     """One request as a description has it, with the target's parameters filled in."""
 
-    __slots__ = ("_body", "_headers", "_in_query", "_max_bytes", "_method", "_needed", "_params", "_path")
+    __slots__ = ("_around_id", "_body", "_headers", "_in_query", "_max_bytes", "_method", "_needed", "_params", "_path")
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class Question:
         names = set(self._body.names) if self._body is not None else set()
         self._needed = frozenset((self._path.missing | names) & set(row_params))
         """What a row may give."""
+        self._around_id = None if self._needed else self._path.around_id
         self._in_query = ITEM_IDS in self._path.missing
         named = {name.lower() for name in headers}
         add_type = method == "POST" and "content-type" not in named
@@ -50,11 +51,12 @@ class Question:
 
     def about(self, item_id: str) -> Request:
         """The request for one item."""
-        if self._needed or self._in_query:
+        if self._around_id is None:
             return self._request({ITEM_ID: item_id}, (item_id,), item_id=item_id)
+        before, escaped, after = self._around_id
         return Request(
             method=self._method,
-            path=self._path.fill_id(item_id),
+            path=f"{before}{escaped(item_id)}{after}",
             template=self._path.shown,
             item_id=item_id,
             headers=self._headers,

@@ -16,6 +16,7 @@ MAX_MESSAGE_CHARS = 500
 _HTTP_STATUSES = range(100, 600)
 """Error objects repeat them as `status`."""
 
+_FAILED = ItemState.FAILED  # looked up once: it is compared for every item
 _BLANK = BadBody(reason="the item's status is blank")
 _LIKE_HTTP = BadBody(reason="the item's status looks like an HTTP status, and `statuses` does not name it")
 
@@ -34,7 +35,7 @@ class _Place:
 class StatusReader:
     """The status at a path, or the worst of many at a path with `*`, by a table of statuses."""
 
-    __slots__ = ("_first", "_messages", "_others", "_parent", "_reasons", "_shown", "_table")
+    __slots__ = ("_first", "_member", "_messages", "_others", "_parent", "_reasons", "_shown", "_table")
 
     def __init__(
         self, table: StatusTable, *, status: Sequence[str], reason: Sequence[str] = (), message: Sequence[str] = ()
@@ -47,6 +48,7 @@ class StatusReader:
         self._parent = JsonPath(before) if star else None
         self._first, *others = (JsonPath(split_each(path)[2] if star else path) for path in status)
         self._others = tuple(others)
+        self._member = status[0] if not (star or others or not status[0] or "." in status[0]) else None
         self._reasons, self._messages = tuple(map(_place, reason)), tuple(map(_place, message))
 
     def read(self, answer: object) -> ItemStatus | BadBody:
@@ -55,14 +57,14 @@ class StatusReader:
         A null counts, unless the answer reports an error. Of many, one that failed counts even beside one that can't be
         read.
         """
+        if self._member is not None and isinstance(answer, dict):
+            # nearly every item: a text, in a member of the answer itself
+            value = answer.get(self._member)
+            status = self._table.read(value) if isinstance(value, str) else None
+            if status is not None and status.state is not _FAILED:
+                return status
         if self._parent is not None:
             return self._worst(self._parent, answer)
-        value = self._first.find(answer)
-        if isinstance(value, str) and not self._others:
-            # nearly every item: a status as a text in one place
-            status = self._table.read(value)
-            if status is not None and status.state is not ItemState.FAILED:
-                return status
         return self._read_element(answer, answer)
 
     def _worst(self, parent: JsonPath, answer: object) -> ItemStatus | BadBody:

@@ -65,7 +65,7 @@ class Placeholder:
 class PathTemplate:
     """A path and query with placeholders; known values are filled in once."""
 
-    __slots__ = ("_id", "_only_id", "_parts", "shown", "text")
+    __slots__ = ("_id", "_parts", "around_id", "shown", "text")
 
     def __init__(self, text: str, values: Mapping[str, str] | None = None) -> None:
         self.text = text
@@ -79,12 +79,13 @@ class PathTemplate:
             "".join(map(_literal, part)) for part in (self._parts[: self._id or 0], self._parts[(self._id or 0) + 1 :])
         ]
         missing = [part for part in self._parts if isinstance(part, Placeholder)]
-        self._only_id = (fixed[0], missing[0].escape, fixed[1]) if self._id is not None and len(missing) == 1 else None
+        self.around_id = (fixed[0], missing[0].escape, fixed[1]) if self._id is not None and len(missing) == 1 else None
+        """What stands before the id, how it is escaped, and what follows; None if it is not the only gap."""
 
     def fill_id(self, item_id: str) -> str:
         """The path for one item; placeholders without a value stay as they are, which no transport sends."""
-        if self._only_id is not None:
-            before, escaped, after = self._only_id
+        if self.around_id is not None:
+            before, escaped, after = self.around_id
             return f"{before}{escaped(item_id)}{after}"
         return self.fill({ITEM_ID: item_id})
 

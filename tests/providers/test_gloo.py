@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
 from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.model.http import Operation
+from monitor.model.http import Meaning, Operation
 from monitor.providers import Listing, ProviderSettings
 from monitor.providers.gloo import Gloo
 
@@ -255,3 +255,34 @@ def test_an_unusable_list_has_a_reason(body, reason):
 def test_unknown_statuses_are_remembered_up_to_a_limit():
     listing, after = listed(rows(*((str(n), f"S{n}") for n in range(2500)), ("z", "COMPLETED")), piece=1000)
     assert (after, len(listing), listing.completed_stage("z")) == (None, 2501, "COMPLETED")
+
+
+# --- what a target changes -------------------------------------------------------------------------------------------
+
+
+def test_a_target_may_change_the_questions():
+    """The description is read then as any other, with its own places."""
+    item = {"path": "/v3/{item_id}", "status": "state.now", "id": "state.id"}
+    provider = Gloo.from_settings(settings(options={"item": item, "list": {"path": "/v3", "items": "data"}}))
+    assert provider.item_request("x").path == "/v3/x"
+    assert provider.valid_id("any form")
+    body = msgspec.json.encode({"state": {"id": "x", "now": "COMPLETED"}})
+    assert provider.read_item(body, "x") == ItemStatus(state=ItemState.COMPLETED, stage="COMPLETED")
+    listing = Listing()
+    reader = provider.list_reader(provider.list_request(), listing)
+    reader.feed(b'{"data": [{"id": "a", "status": "COMPLETED"}]}')
+    assert (reader.finish({}), listing.completed_stage("a")) == (None, "COMPLETED")
+
+
+def test_a_word_of_the_target_may_mean_that_there_is_no_such_item():
+    assert read({"status": "deleted"}, gloo(not_found=["DELETED"])) is Meaning.NOT_FOUND
+
+
+def test_the_publisher_may_be_a_parameter():
+    provider = Gloo.from_settings(settings(publisher_id=None, params={"publisher_id": "p 1"}))
+    assert provider.list_request().path == "/engine/v2/publisher/p%201/items"
+
+
+def test_ids_are_uuids():
+    assert gloo().uuid_ids
+    assert (gloo().batch_size, gloo().list_only, gloo().read_meaning) == (1, False, None)
