@@ -102,7 +102,7 @@ def parse_description(options: Mapping[str, object]) -> Description:
     """The description in plain JSON values; a null is the same as a key that is left out.
 
     Raises:
-        msgspec.ValidationError: it has a key or a value of another form; the text names the place, never a value.
+        msgspec.ValidationError: it has a key or a value of another form; the text names the place.
     """
     return msgspec.convert(_without_nulls(options), type=Description)
 
