@@ -332,10 +332,10 @@ class Member:
     state: ItemState
     known_state: str | None
     stage: str | None
-    failure_reason: str | None
-    """The provider's code for its failure."""
     since: datetime | None
     """Since when it is in its last known state; None before the first answer."""
+    failure_reason: str | None = None
+    """The provider's code for its failure."""
 
 
 def listing(conn: Connection, *, incident_id: int, limit: int | None = None) -> list[Member]:

@@ -91,8 +91,9 @@ def test_the_last_line_has_the_count():
 def test_json_values_are_never_shortened():
     long = row("x" * 500, since=NOW, ignored_at=NOW, ignore_reason="known bad")
     listed = items_json([long], total=3)
-    assert (listed["total"], listed["shown"], listed["items"]) == (3, 1, [item_json(long)])
     value = item_json(long)
+    without_text = {name: shown for name, shown in value.items() if name != "failure_message"}
+    assert (listed["total"], listed["shown"], listed["items"]) == (3, 1, [without_text])
     assert (value["item_id"], value["state"], value["since"]) == ("x" * 500, "ignored", NOW.isoformat())
     assert value["submitted_at"] is None
 
