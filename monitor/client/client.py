@@ -254,7 +254,7 @@ class Client:
         """Attempts until a reply, or until `decide_retry` gives up."""
         request = call.request
         if auth_header:
-            request = request.with_header(auth_header.header, auth_header.value)
+            request = request.with_headers({auth_header.header: auth_header.value})
         failure: ApiError | None = None
         while True:
             local_error = self._local_error(call)

@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     UniqueConstraint,
     and_,
@@ -248,6 +249,7 @@ items = Table(
     Column("unverified_runs", Integer, nullable=False, server_default="0"),  # runs in a row without an answer, its own
     Column("failure_reason", String(60)),  # the provider's code for a failed item, last known
     Column("failure_message", String(500)),  # the provider's text about it: only for `items show`, `incidents show`
+    Column("params", Text),  # path parameters of its row in the sync log, as a JSON object; null: none
     Index(None, "target", "state"),
     Index(None, "target", "checked_at"),
     Index("ix_items_due", "target", "asked_run_id", "item_id",

@@ -64,9 +64,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """A copy about an item that is known to be missing."""
         return msgspec.structs.replace(self, known_missing=True)
 
-    def with_header(self, name: str, value: str) -> "Request":
-        """A copy with this header added or replaced."""
-        return msgspec.structs.replace(self, headers={**self.headers, name: value})
+    def with_headers(self, headers: Mapping[str, str]) -> "Request":
+        """A copy with these headers added or replaced."""
+        return msgspec.structs.replace(self, headers={**self.headers, **headers})
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):

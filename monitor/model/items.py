@@ -1,9 +1,11 @@
 """One item: its row in the sync log, its state, and what a run found out about it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import assert_never
 
 import msgspec
@@ -116,6 +118,8 @@ class SyncLogEntry:
     group: str | None = None
     unreadable_time: str | None = None
     """What stands in place of an upload time that can't be read, as one line of at most 60 characters."""
+    params: Mapping[str, str | None] | None = None
+    """The path parameters of the row; None if the log has none."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -155,6 +159,9 @@ class ItemCompletion:
     """Its current state is completed; a list that confirms this changes nothing."""
 
 
+NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+
+
 class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One due item, as stored before the run asks about it."""
 
@@ -179,6 +186,8 @@ class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Runs in a row in which it stayed unknown for a trouble of its own, while others were answered."""
     failure_reason: str | None = None
     failure_message: str | None = None
+    params: Mapping[str, str] = NO_PARAMS
+    """The path parameters of its row in the sync log."""
 
 
 class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -42,6 +42,8 @@ class SyncReport:
     """Further rows with an id that was read before."""
     unusable: int = 0
     """Ids that no database or URL can hold: over 512 characters, control characters, lone surrogates."""
+    without_params: int = 0
+    """Rows with an id, but without a usable value of a path parameter: they are not tracked."""
     future: int = 0
     """Rows with an upload time in the future; that time is ignored."""
     unreadable: int = 0
@@ -49,6 +51,7 @@ class SyncReport:
     duplicate_ids: tuple[str, ...] = ()
     unusable_ids: tuple[str, ...] = ()
     """Cut to 60 characters and made printable."""
+    without_params_ids: tuple[str, ...] = ()
     unreadable_time: str | None = None
     """The first of them, cut and made printable in the same way."""
 

@@ -27,6 +27,7 @@ __all__ = [
     "ProviderSettings",
     "Request",
     "StatusTable",
+    "request_for",
 ]
 
 
@@ -118,3 +119,13 @@ class ProviderSettings:
     """The target's own tables as plain JSON values: a description's `item`, `list`, `errors`, `headers` and `uuid_ids`,
     or the `options` of an entry point.
     """
+
+
+def request_for(provider: Provider, item_id: str, params: Mapping[str, str]) -> Request:
+    """The request for one item, with the path parameters of its row, if there are any.
+
+    A provider without `request_for` has a fixed path: the parameters are not used.
+    """
+    own = getattr(provider, "request_for", None) if params else None
+    request: Request = own(item_id, params) if own is not None else provider.item_request(item_id)
+    return request

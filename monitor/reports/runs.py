@@ -217,6 +217,7 @@ def _log_lines(sync: SyncReport) -> list[str]:
         (sync.blank, "with a blank id", ()),
         (sync.duplicate, "with a duplicate id", sync.duplicate_ids),
         (sync.unusable, "with an id that can't be used", sync.unusable_ids),
+        (sync.without_params, "without a path parameter (param_columns), not asked about", sync.without_params_ids),
         (sync.future, "with an upload time in the future (not used)", ()),
         (
             sync.unreadable,

@@ -141,10 +141,10 @@ class WorkQueue:
     def get_alike(self, item: TrackedItem, limit: int) -> list[TrackedItem]:
         """The next items of the current batch, at most `limit`, that one request may ask about together with `item`.
 
-        An item with a trouble of its own is asked about alone.
+        An item with a trouble of its own, or with path parameters of its row, is asked about alone.
         """
         alike: list[TrackedItem] = []
-        while self._items and len(alike) < limit and not (item.unverified_runs or self._items[0].unverified_runs):
+        while self._items and len(alike) < limit and _are_alike(item, self._items[0]):
             alike.append(self._items.popleft())
         return alike
 
@@ -171,6 +171,10 @@ class WorkQueue:
 
     def _prefetch(self) -> asyncio.Future[list[TrackedItem] | None]:
         return asyncio.ensure_future(run_in_database_pool(lambda: next(self._batches, None)))
+
+
+def _are_alike(one: TrackedItem, other: TrackedItem) -> bool:
+    return not (one.unverified_runs or other.unverified_runs or one.params or other.params)
 
 
 class ItemCheck:

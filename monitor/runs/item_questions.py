@@ -10,7 +10,7 @@ from monitor.client.classify import is_absent, is_invalid_id
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
 from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Meaning, Request
 from monitor.model.items import TrackedItem
-from monitor.providers import FollowUp, Provider
+from monitor.providers import FollowUp, Provider, request_for
 from monitor.runs.outcomes import outcome_from_error, outcome_from_status
 from monitor.runs.progress import ApiClient
 
@@ -41,7 +41,8 @@ class ItemQuestions:
         """The outcome for one item, or why there is none. A repeat counts against the retry budget."""
         if self.batch_size > 1:
             return (await self.ask_together([item], is_repeat=is_repeat))[0]
-        result = await self._send(self._provider.item_request(item.item_id), item, is_repeat=is_repeat)
+        request = request_for(self._provider, item.item_id, item.params)
+        result = await self._send(request, item, is_repeat=is_repeat)
         if (limit := _own_limit(result)) is not None:
             return limit
         if result.reply is None:
@@ -59,7 +60,10 @@ class ItemQuestions:
         A refusal that may be about one of several ids is settled by asking about each by itself.
         """
         ids = [item.item_id for item in items]
-        request: Request = self._provider.batch_request(ids)  # type: ignore[attr-defined]  # batch_size is over 1
+        if len(items) == 1:
+            request = request_for(self._provider, ids[0], items[0].params)
+        else:
+            request = self._provider.batch_request(ids)  # type: ignore[attr-defined]  # batch_size is over 1
         result = await self._send(request, items[0], is_repeat=is_repeat)
         if (limit := _own_limit(result)) is not None:
             return [limit] * len(ids)

@@ -3,6 +3,7 @@
 The sync log is read outside our write locks. Only changed rows are written, in one short transaction.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     and_,
     exists,
     func,
@@ -47,6 +49,7 @@ _staged = Table(
     Column("item_id", String(MAX_ID_LENGTH), primary_key=True),
     Column("submitted_at", UtcDateTime),
     Column("group_name", String(MAX_GROUP_LENGTH)),
+    Column("params", Text),
     Column("seen", Integer, nullable=False),  # rows with this id
     prefixes=["TEMPORARY"],
     postgresql_on_commit="DROP",
@@ -96,7 +99,7 @@ def sync_worklist(
 
     1. Each batch is validated and loaded into a temporary table; on SQLite this locks nothing in our database.
     2. One write transaction verifies the lease, marks ids that left the log as removed, restores ids that came back,
-       updates upload times and groups, and adds new ids as unknown.
+       updates upload times, groups and parameters, and adds new ids as unknown.
 
     Of several rows with one id the first counts. A log without a usable id removes all items, or with `keep_if_empty`
     none; the report shows this. Upload times after `now` are counted and ignored. One batch is in memory at a time.
@@ -129,7 +132,13 @@ def _stage(conn: Connection, batches: Iterable[Sequence[SyncLogEntry]], now: dat
 
 
 def _row(entry: SyncLogEntry) -> dict[str, object]:
-    return {"item_id": entry.item_id, "submitted_at": entry.submitted_at, "group_name": entry.group, "seen": 1}
+    return {
+        "item_id": entry.item_id,
+        "submitted_at": entry.submitted_at,
+        "group_name": entry.group,
+        "params": json.dumps(entry.params, sort_keys=True, ensure_ascii=False) if entry.params else None,
+        "seen": 1,
+    }
 
 
 def _merge(
@@ -165,9 +174,10 @@ def _update_changed(conn: Connection, target: str) -> None:
     changed = or_(
         items.c.submitted_at.is_distinct_from(_staged.c.submitted_at),
         items.c.group_name.is_distinct_from(_staged.c.group_name),
+        items.c.params.is_distinct_from(_staged.c.params),
     )
     same = and_(items.c.target == target, items.c.item_id == _staged.c.item_id)
-    values = {"submitted_at": _staged.c.submitted_at, "group_name": _staged.c.group_name}
+    values = {name: _staged.c[name] for name in ("submitted_at", "group_name", "params")}
     conn.execute(update(items).where(same, changed).values(values))
 
 
@@ -178,6 +188,7 @@ def _insert_new(conn: Connection, target: str, now: datetime) -> int:
         "item_id": _staged.c.item_id,
         "submitted_at": _staged.c.submitted_at,
         "group_name": _staged.c.group_name,
+        "params": _staged.c.params,
         "first_seen_at": literal(now, UtcDateTime),
         "state": literal(ItemState.UNKNOWN.value),
         "reason": literal(Reason.NOT_ASKED.value),

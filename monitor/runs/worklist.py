@@ -3,6 +3,7 @@
 `sync` adds and removes ids; `outcomes` stores what a run found out.
 """
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,7 +32,7 @@ from monitor.database.engine import CHUNK_SIZE, in_chunks
 from monitor.database.retry import read_page
 from monitor.database.tables import ITEM_IS_DUE, ITEM_IS_UNVERIFIED, UtcDateTime, active, item_events, items, stuck
 from monitor.model import Cause, ItemCompletion, ItemState, Reason
-from monitor.model.items import TrackedItem
+from monitor.model.items import NO_PARAMS, TrackedItem
 
 _TRACKED = (
     items.c.item_id,
@@ -49,6 +50,7 @@ _TRACKED = (
     items.c.unverified_runs,
     items.c.failure_reason,
     items.c.failure_message,
+    items.c.params,
     items.c.asked_run_id,
 )
 
@@ -295,7 +297,7 @@ def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | N
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
     values: Any = tuple(row)  # by position, in the order of _TRACKED: called for every item
     item_id, first_seen_at, submitted_at, known_state, stage, recognised, since, pending_since, seen_at = values[:9]
-    checked_at, regressed_at, incident_id, unverified_runs, failure_reason, failure_message, _ = values[9:]
+    checked_at, regressed_at, incident_id, unverified_runs, failure_reason, failure_message, params, _ = values[9:]
     known, in_incident = _STATES[known_state], incident_id is not None
     return TrackedItem(
         item_id=item_id,
@@ -314,6 +316,7 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
         unverified_runs=unverified_runs,
         failure_reason=failure_reason,
         failure_message=failure_message,
+        params=NO_PARAMS if params is None else json.loads(params),
     )
 
 

@@ -29,6 +29,8 @@ class SyncLogSpec:
     id_column: str
     submitted_at_column: str | None = None
     group_column: str | None = None
+    param_columns: Mapping[str, str] = field(default_factory=dict)
+    """The columns with path parameters, by parameter."""
     timezone: str = "UTC"
     busy_timeout_s: float = 5.0
     """How long a SQLite read waits for a writer (≥ 0)."""

@@ -32,9 +32,9 @@ def read(spec: SyncLogSpec, *, batch: int = 1000, ends_s: float | None = None) -
     statement that still runs at `ends_s` (monotonic) is interrupted. Raises SyncLogError, which says what to do;
     SyncLogUnavailableError if a retry may succeed.
     """
-    zone = _zone(spec)
+    zone, params = _zone(spec), tuple(spec.param_columns)
     for rows in _read(spec, batch, ends_s):
-        yield [_entry(row, zone) for row in rows]
+        yield [_entry(row, zone, params) for row in rows]
 
 
 def verify(spec: SyncLogSpec) -> None:
@@ -90,7 +90,7 @@ def _decoder(resolved: ResolvedTable, *, as_bytes: bool) -> Callable[[Sequence[A
 
 
 def _names(resolved: ResolvedTable) -> tuple[str | None, ...]:
-    return resolved.id_column, resolved.submitted_at_column, resolved.group_column
+    return resolved.id_column, resolved.submitted_at_column, resolved.group_column, *resolved.param_columns.values()
 
 
 def _kind(resolved: ResolvedTable, name: str | None) -> str:
@@ -124,7 +124,7 @@ def _column(name: str | None, kind: str, *, as_bytes: bool) -> ColumnElement[Any
     return func.convert_to(written, "SQL_ASCII") if as_bytes else written
 
 
-def _entry(row: Sequence[Any], zone: tzinfo) -> SyncLogEntry:
+def _entry(row: Sequence[Any], zone: tzinfo, params: Sequence[str]) -> SyncLogEntry:
     item_id, submitted_at, group = row[0], row[1], row[2]
     read_at = parse_timestamp(submitted_at, zone)
     return SyncLogEntry(
@@ -132,6 +132,7 @@ def _entry(row: Sequence[Any], zone: tzinfo) -> SyncLogEntry:
         submitted_at=read_at,
         group=_text(group),
         unreadable_time=unreadable_sample(submitted_at) if read_at is None and submitted_at is not None else None,
+        params=dict(zip(params, map(_text, row[3:]), strict=True)) if params else None,
     )
 
 

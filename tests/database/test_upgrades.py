@@ -308,6 +308,20 @@ def test_the_indexes_of_history_come_and_go_with_data(database_url):
     schema.upgrade(database_url)
 
 
+def test_path_parameters_come_and_go_and_leave_all_else_as_it_was(database_url):
+    before = bring_to(database_url, "0008")
+    schema.upgrade(database_url)
+    assert {row["params"] for row in stored(database_url)["items"]} == {None}
+    engine = connect(database_url)
+    with writing(engine) as conn:
+        conn.execute(text("""UPDATE items SET params = '{"store": "s1"}'"""))
+    engine.dispose()
+    move_to(database_url, "0008")
+    assert stored(database_url) == before
+    schema.upgrade(database_url)
+    assert {row["params"] for row in stored(database_url)["items"]} == {None}
+
+
 def indexes(url):
     """The names of the indexes of all tables."""
     engine = connect(url)

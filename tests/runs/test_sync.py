@@ -1,4 +1,5 @@
 import contextlib
+import json
 import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
@@ -294,3 +295,36 @@ def test_validation_in_batches_counts_the_same_as_at_once(entries, cut):
     second, others = validate_entries(entries[cut:], now=NOW)
     assert (first + second, add_counts(some, others)) == (whole, counts)
     assert all(e.item_id and (e.submitted_at is None or e.submitted_at <= NOW) for e in whole)
+
+
+def stored_params(engine):
+    return {item_id: row.params and json.loads(row.params) for item_id, row in rows(engine).items()}
+
+
+def test_path_parameters_are_stored_and_follow_the_log(engine, run):
+    run(entries=[SyncLogEntry(item_id="a", params={"store": "s1"}), SyncLogEntry(item_id="b")])
+    assert stored_params(engine) == {"a": {"store": "s1"}, "b": None}
+
+    run(entries=[SyncLogEntry(item_id="a", params={"store": "s2"}), SyncLogEntry(item_id="b")], run_id=2)
+    assert stored_params(engine)["a"] == {"store": "s2"}
+
+    run("a", "b", run_id=3)
+    assert stored_params(engine)["a"] is None
+
+
+@pytest.mark.parametrize("value", [None, "", " ", "x" * 513, "a\nb", "\ud800"], ids=ascii)
+def test_a_row_without_a_path_parameter_is_counted_and_not_tracked(engine, run, value):
+    entries = [SyncLogEntry(item_id=name, params={"store": given}) for name, given in (("a", value), ("b", "s1"))]
+
+    report = run(entries=entries)
+
+    assert (report.read, report.tracked, report.without_params, report.without_params_ids) == (2, 1, 1, ("a",))
+    assert rows(engine).keys() == {"b"}
+
+
+def test_samples_of_rows_without_a_path_parameter_are_five_over_all_batches(run):
+    entries = [SyncLogEntry(item_id=f"i{number}", params={"store": None}) for number in range(9)]
+
+    report = run(entries=entries)
+
+    assert (report.without_params, report.without_params_ids) == (9, ("i0", "i1", "i2", "i3", "i4"))

@@ -341,3 +341,16 @@ def test_unknown_items_are_counted_by_what_was_last_known_of_them(engine, listed
         counts = worklist.count_last_known(conn, target=TARGET)
         assert counts == {"completed": 1, "failed": 1, None: 1}
         assert worklist.count_last_known(conn, target="another") == {}
+
+
+def test_due_items_have_the_path_parameters_of_their_row(engine):
+    with writing(engine) as conn:
+        epoch = leases.acquire(conn, target=TARGET, holder="h:1", now=NOW, ttl=MINUTE)
+    rows = [SyncLogEntry(item_id="a", params={"store": "s/1", "space": "é"}), SyncLogEntry(item_id="b")]
+    sync_worklist(engine, target=TARGET, epoch=epoch, run_id=1, batches=[rows], now=NOW)
+
+    due = worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=0)
+
+    assert [(item.item_id, dict(item.params)) for batch in due for item in batch] == [
+        ("a", {"store": "s/1", "space": "é"}), ("b", {}),
+    ]  # fmt: skip

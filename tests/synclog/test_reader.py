@@ -435,3 +435,20 @@ def test_an_unusable_url_is_refused_without_repeating_it(url):
     with pytest.raises(SyncLogError, match=r"^sync log: ") as caught:
         verify(SyncLogSpec(url=url, table="t", id_column="id"))
     assert "canary" not in str(caught.value)
+
+
+def test_the_path_parameters_of_each_row_are_read(pipeline, spec):
+    pipeline(
+        "CREATE TABLE sync_log (item_id TEXT, store TEXT, space BIGINT)",
+        "INSERT INTO sync_log VALUES ('a', 'vs_1', 7), ('b', NULL, 8)",
+    )
+    logged = spec(param_columns={"vector_store_id": "store", "space_id": "SPACE"})
+    assert [entry.params for rows in read(logged) for entry in rows] == [
+        {"vector_store_id": "vs_1", "space_id": "7"}, {"vector_store_id": None, "space_id": "8"},
+    ]  # fmt: skip
+
+
+def test_a_column_of_a_path_parameter_that_does_not_exist_is_named(pipeline, spec):
+    pipeline("CREATE TABLE sync_log (item_id TEXT, store TEXT)")
+    with pytest.raises(SyncLogError, match='it has no column "stor"; did you mean "store"'):
+        verify(spec(param_columns={"vector_store_id": "stor"}))
