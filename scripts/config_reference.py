@@ -144,6 +144,8 @@ def _kind(field: Json, defs: Json) -> str:
         return "one of " + ", ".join(f"`{each}`" for each in part.get("enum", [part.get("const")]))
     if "$comment" in part:
         return f"duration, {part['$comment']}"
+    if not isinstance(part.get("type"), str):
+        return "text, number or boolean" if "type" in part else "any JSON value"
     if part["type"] == "integer":
         return f"whole number, {part['minimum']} to {part['maximum']}"
     if part["type"] == "number":

@@ -22,8 +22,8 @@ from monitor.model import Cause, SyncLogEntry
 from monitor.model.http import CallResult, Request
 from monitor.notifications.routing import LOG_CHANNEL, Route, route
 from monitor.notifications.texts import channel_target
-from monitor.providers import Provider, ProviderSettings
-from monitor.providers.registry import provider_for
+from monitor.providers import Provider, ProviderSettings, request_for
+from monitor.providers.registry import is_described, provider_for
 from monitor.runs.heartbeat import Heartbeat
 
 _HEARTBEAT_ATTEMPTS = 2
@@ -62,22 +62,35 @@ def open_database(config: Config) -> Engine:
 
 def build_provider(target: TargetConfig) -> Provider:
     """The provider of a target, with its settings. Raises ConfigError if the settings are not valid for it."""
-    options = target.options
-    if target.provider == "generic":
-        options = {
-            "item": target.item.model_dump() if target.item else None,
-            "list": target.list_.model_dump() if target.list_ else None,
-            "headers": dict(target.headers),
-        }
     settings = ProviderSettings(
         target=target.name,
         base_url=target.base_url,
         publisher_id=target.publisher_id,
+        params=target.params,
+        row_params=_row_params(target),
         statuses={str(state): names for state, names in target.statuses.items()},
+        item_max_bytes=target.check.item_max_mb << 20,
         list_max_bytes=target.check.list_max_mb << 20,
-        options=options,
+        options=_description(target) if is_described(target.provider) else target.options,
     )
     return provider_for(target.provider, settings)
+
+
+def _row_params(target: TargetConfig) -> tuple[str, ...]:
+    return tuple(target.sync_log.param_columns) if target.sync_log else ()
+
+
+def _description(target: TargetConfig) -> dict[str, object]:
+    """How the API is asked and read, as JSON values, without what is not set."""
+    description: dict[str, object] = {"headers": dict(target.headers), "uuid_ids": target.uuid_ids}
+    if target.item is not None:
+        description["item"] = target.item.model_dump(mode="json", by_alias=True, exclude_none=True)
+    # one list answers for one value of its parameters
+    if target.list_ is not None and not target.list_.placeholders & {*_row_params(target)}:
+        description["list"] = target.list_.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if target.errors:
+        description["errors"] = [each.model_dump(mode="json", exclude_none=True) for each in target.errors]
+    return description
 
 
 def validate_providers(targets: Iterable[TargetConfig]) -> None:
@@ -174,7 +187,7 @@ class App:
             lease_now=partial(leases.lease_now, utcnow=self.clock),
             log_fields={
                 **({"publisher_id": target.publisher_id} if target.publisher_id else {}),
-                "endpoint": provider.item_request("id").template,
+                "endpoint": _endpoint(target, provider),
             },
         )
 
@@ -282,6 +295,14 @@ class App:
             if scheduled or schedule.explicit
             else None,
         )
+
+
+def _endpoint(target: TargetConfig, provider: Provider) -> str:
+    """The template of a target's requests."""
+    if getattr(provider, "list_only", False):
+        request = provider.list_request()
+        return request.template if request else ""
+    return request_for(provider, "id", dict.fromkeys(_row_params(target), "value")).template
 
 
 def _spec(log: SyncLogConfig) -> "SyncLogSpec":

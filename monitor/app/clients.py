@@ -5,10 +5,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.client.auth import ApiKey, Auth, ClientCredentials
+from monitor.client.auth import ApiKey, Auth, ClientCredentials, SecretSource, basic_credential
 from monitor.client.failure_log import log_failures
+from monitor.client.secret_headers import SecretHeaders
 from monitor.client.throttle import Throttle
-from monitor.config import ApiKeyConfig, Secret, TargetConfig, TlsConfig
+from monitor.config import ApiKeyConfig, PasswordConfig, Secret, TargetConfig, TlsConfig
 from monitor.errors import ConfigError
 from monitor.logs import redact_text, register_secret
 from monitor.model.http import Transport
@@ -82,6 +83,7 @@ async def open_client(
             client = Client(
                 transport=transport,
                 auth=build_auth(target, provider),
+                secret_headers=build_secret_headers(target),
                 throttle=shared,
                 attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
                 max_attempts=target.check.max_attempts,
@@ -106,6 +108,14 @@ def build_auth(target: TargetConfig, provider: Provider) -> Auth | None:
         return ApiKey(
             secret_reader(auth.api_key), header=auth.header.lower(), scheme=auth.scheme, stamp=auth.api_key.stamp
         )
+    if isinstance(auth, PasswordConfig):
+        user, read_password = auth.user, secret_reader(auth.password)
+        return ApiKey(
+            lambda: _registered(basic_credential(user, read_password())),
+            scheme="Basic",
+            name="password",
+            stamp=auth.password.stamp,
+        )
     token_path = auth.token_path or provider.token_path
     if token_path is None:
         raise ConfigError([f"targets.{target.name}.auth: {provider.name} has no token endpoint; give an api_key"])
@@ -116,6 +126,20 @@ def build_auth(target: TargetConfig, provider: Provider) -> Auth | None:
         stamp=auth.client_secret.stamp,
         scope=provider.token_scope if auth.scope is None else auth.scope,
     )
+
+
+def build_secret_headers(target: TargetConfig) -> SecretHeaders | None:
+    """The target's further secret headers, if it has any."""
+    sources = {
+        name.lower(): SecretSource(secret_reader(secret), name=f"secret header {name}", stamp=secret.stamp)
+        for name, secret in target.secret_headers.items()
+    }
+    return SecretHeaders(sources) if sources else None
+
+
+def _registered(value: str) -> str:
+    register_secret(value)
+    return value
 
 
 def secret_reader(secret: Secret) -> Callable[[], str]:

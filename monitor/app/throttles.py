@@ -16,7 +16,7 @@ from monitor.client.limits import Breaker, ConcurrencyLimit
 from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit
 from monitor.client.throttle import Throttle, utcnow
-from monitor.config import ApiKeyConfig, CheckConfig, TargetConfig
+from monitor.config import ApiKeyConfig, CheckConfig, PasswordConfig, TargetConfig
 from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents.backoff import UNTHROTTLED
@@ -36,8 +36,8 @@ def throttle_key(target: TargetConfig) -> str:
     """A hash of a target's origin and credential: 32 hexadecimal digits.
 
     It is stored, so it must not reveal an API key: with scrypt (RFC 7914) each guess costs about 10 ms and 4 MiB, which
-    a process pays once per key. A client id is not secret (RFC 6749, 2.2). The client secret is not hashed: after a
-    rotation, the account is the same.
+    a process pays once per key. A client id is not secret (RFC 6749, 2.2), nor is a user. The client secret and the
+    password are not hashed: after a rotation, the account is the same.
 
     It reads the file of an API key. A key that can't be read is shared with no other target.
     """
@@ -66,6 +66,8 @@ def _credential(target: TargetConfig) -> str:
     """The credential, with a prefix that separates keys from client ids."""
     if target.auth is None:
         return "none"
+    if isinstance(target.auth, PasswordConfig):
+        return f"user:{target.auth.user}"
     if not isinstance(target.auth, ApiKeyConfig):
         return f"client:{target.auth.client_id}"
     try:

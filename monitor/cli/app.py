@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from monitor import __version__
-from monitor.cli import config, db, incidents, items, notifications, rules, silences
+from monitor.cli import config, db, incidents, items, notifications, providers, rules, silences
 from monitor.cli.check import check
 from monitor.cli.daemon import daemon
 from monitor.cli.demo import demo
@@ -25,6 +25,7 @@ for name, module in (
     ("items", items),
     ("incidents", incidents),
     ("notifications", notifications),
+    ("providers", providers),
     ("rules", rules),
     ("silences", silences),
 ):

@@ -44,6 +44,13 @@ def channel_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return _beginning([*(channel.name for channel in config.channels), "log"] if config else [], incomplete)
 
 
+def built_in_provider_names(incomplete: str) -> list[str]:
+    """The APIs that are built in, and generic."""
+    from monitor.providers.registry import built_in_names
+
+    return _beginning(built_in_names(), incomplete)
+
+
 def state_names(incomplete: str) -> list[str]:
     """The item states, and those of items that are neither counted nor checked."""
     from monitor.model import ItemState

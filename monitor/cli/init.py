@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli.completion import one_of
+from monitor.cli.completion import built_in_provider_names
 from monitor.cli.options import AsJson
 from monitor.cli.session import print_json, print_lines
 from monitor.errors import ConfigError, MonitorError
@@ -39,8 +39,8 @@ def init(
         typer.Option(
             "--provider",
             metavar="PROVIDER",
-            help="gloo, or generic for any other API.",
-            autocompletion=one_of("gloo", "generic"),
+            help="The API, as `providers list` names it; generic for any other.",
+            autocompletion=built_in_provider_names,
         ),
     ] = "gloo",
     base_url: Annotated[
@@ -72,11 +72,12 @@ def init(
     import shlex
 
     from monitor.config.fields import did_you_mean, format_choices
-    from monitor.providers.registry import BUILT_IN
+    from monitor.providers.registry import built_in_names
 
-    if provider not in BUILT_IN:
-        hint = did_you_mean(provider, BUILT_IN)
-        raise ConfigError([f"--provider: there are templates for {format_choices(BUILT_IN)} alone{hint}"])
+    known = built_in_names()
+    if provider not in known:
+        hint = did_you_mean(provider, known)
+        raise ConfigError([f"--provider: there are templates for {format_choices(known)} alone{hint}"])
     config = _config_path(path or Path())
     dotenv = config.parent / ".env"
     existing = [] if force else [path for path in (config, dotenv) if os.path.lexists(path)]
@@ -104,7 +105,7 @@ def init(
             dotenv=dotenv,
             schema=f"wrote {schema} (for editors, which validate {config.name} by it)\n" if wrote_schema else "",
             count=_LINES[len(names)],
-            names=", ".join(names),
+            names=", ".join(names) or "(there is nothing to fill in)",
             option=option,
         )
     )
@@ -112,21 +113,49 @@ def init(
 
 SCHEMA_FILE = "monitor.schema.json"
 """As the first line of the templates names it."""
-_LINES = ("nothing", "one line", "two lines", "three lines")
+_LINES = ("nothing", "one line", "two lines", "three lines", "four lines", "five lines", "six lines")
 
 
 def _filled_in(provider: str, base_url: str | None, item_path: str | None) -> tuple[str, str]:
     """The templates of monitor.toml and .env, without the variables whose values are given."""
-    toml, env = _template(f"{provider}.toml"), _template(f"{provider}-env.txt")
     if item_path is not None and provider != "generic":
         raise ConfigError(["--item-path goes with --provider generic: the others know their own"])
+    toml, env, url_variable = _templates(provider)
     if base_url is not None:
-        toml, env = _with_value(toml, env, "base_url", _base_url(base_url), variable="API_URL")
+        toml, env = _with_value(toml, env, "base_url", _base_url(base_url), variable=url_variable)
     if item_path is not None:
         if not (item_path.startswith("/") and "{item_id}" in item_path):
             raise ConfigError(["--item-path must begin with / and hold {item_id}, as in /documents/{item_id}"])
         toml, env = _with_value(toml, env, "path", item_path, variable="API_ITEM_PATH")
     return toml, env
+
+
+def _templates(provider: str) -> tuple[str, str, str]:
+    """monitor.toml, .env, and the variable with the API's URL in them."""
+    if provider in {"gloo", "generic"}:
+        return _template(f"{provider}.toml"), _template(f"{provider}-env.txt"), "API_URL"
+    from monitor.config.examples import example_target
+    from monitor.providers.preset import find_preset
+
+    preset = find_preset(provider)
+    if preset is None:
+        raise ConfigError([f"--provider: there is no template for {provider}"])
+    example = example_target(preset)
+    head, _, rest = _template("generic.toml").partition("[[targets]]\n")
+    tail = rest[rest.index("# The items to check.") :]
+    about = f"# {preset.id[0].upper()}{preset.id[1:]}, is what id_column has.\n" if preset.id else ""
+    if preset.params:
+        name = next(iter(preset.params))
+        group = next(line for line in tail.splitlines(keepends=True) if line.startswith("# group_column"))
+        columns = f'# param_columns = {{ {name} = "…" }}'
+        tail = tail.replace(group, f"{group}{columns:<46}# a column per row, in place of the value above\n")
+    more = f"# `ingestion-monitor providers show {provider}` prints what stands behind this name"
+    toml = f"{head}{example.toml}\n{more}\n\n{about}{tail}"
+    first, _, last = (part.strip() for part in _template("generic-env.txt").split("\n\n"))
+    fill_in = "".join(f"{name}=\n" for name in example.variables)
+    asked = "# Fill in what is empty:" if fill_in else "# There is nothing to fill in."
+    last = "\n".join(line for line in last.splitlines() if "CLIENT_SECRET" not in line)
+    return toml, f"{first}\n\n{asked}\n{fill_in}\n{last}\n", example.url_variable or "API_URL"
 
 
 def _with_value(toml: str, env: str, key: str, value: str, *, variable: str) -> tuple[str, str]:

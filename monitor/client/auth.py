@@ -129,9 +129,14 @@ class Token:
         return max(self.lifetime_s - _REFRESH_MARGIN_S, self.lifetime_s / 2)
 
 
+def basic_credential(user: str, password: str) -> str:
+    """The credential of HTTP Basic, in UTF-8 (RFC 7617); `user` has no colon."""
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
 def token_request(*, path: str, client_id: str, secret: str, scope: str) -> Request:
     """The request for a token: HTTP Basic (RFC 6749, 2.3.1); an empty scope is not sent."""
-    pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+    pair = basic_credential(client_id, secret)
     form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
     return Request(
         method="POST",
@@ -215,9 +220,10 @@ class Auth(Protocol):
 
 
 class ApiKey:
-    """A long-lived key, read again when its file changes and after a 401.
+    """A long-lived key, or a password, read again when its file changes and after a 401.
 
-    `scheme` precedes the key, empty for the bare key. `read_key` and `stamp` are as for `SecretSource`.
+    `scheme` precedes the key, empty for the bare key. `name` is for messages. `read_key` and `stamp` are as for
+    `SecretSource`.
     """
 
     def __init__(
@@ -226,9 +232,10 @@ class ApiKey:
         *,
         header: str = "authorization",
         scheme: str = "Bearer",
+        name: str = "API key",
         stamp: Stamp = in_memory,
     ) -> None:
-        self._source = SecretSource(read_key, name="API key", stamp=stamp)
+        self._source = SecretSource(read_key, name=name, stamp=stamp)
         self._header, self._scheme = header, scheme
         self._current: AuthHeader | None = None
         self._next_check_s = -math.inf

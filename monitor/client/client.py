@@ -24,6 +24,7 @@ from monitor.client.pages import page_words
 from monitor.client.rate.limiter import RateSource
 from monitor.client.redaction import make_redactor, redact_error, remembering
 from monitor.client.retry import RetryAction, RetryReason, decide_retry
+from monitor.client.secret_headers import SecretHeaders
 from monitor.client.throttle import Throttle, breaker_open_error, deadline_exceeded, utcnow
 from monitor.model import RunLimits
 from monitor.model.http import (
@@ -62,6 +63,8 @@ class Call:
     latency_ms: float = 0.0
     timed_out: bool = False
     is_sample: bool = True
+    secret_headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    """Those of the last attempt."""
     redact: Callable[[str], str] = str
     """Removes the credential of the last attempt, and every other secret, from a text."""
 
@@ -114,6 +117,7 @@ class Client:
 
     transport: Transport
     auth: Auth | None = None
+    secret_headers: SecretHeaders | None = None
     attempt_timeout_s: float = 30.0
     max_attempts: int = 5
     throttle: Throttle = dataclasses.field(default_factory=Throttle)
@@ -212,11 +216,10 @@ class Client:
         )
 
     async def _send_authorized(self, call: Call) -> Reply | ApiError:
-        local_error = self._local_error(call)
-        if local_error or self.auth is None:
-            return local_error or await self._attempt_with_retries(call, None)
-        auth_header: AuthHeader | ApiError | None = self.auth.current(self.monotonic())
-        if auth_header is None:
+        if local_error := self._local_error(call):
+            return local_error
+        auth_header: AuthHeader | ApiError | None = self.auth.current(self.monotonic()) if self.auth else None
+        if auth_header is None and self.auth is not None:
             auth_header = await self._before_deadline(
                 call, self.auth.acquire(self._token_sender(call), monotonic=self.monotonic)
             )
@@ -225,12 +228,23 @@ class Client:
         result = await self._attempt_with_retries(call, auth_header)
         if not (isinstance(result, ApiError) and rejects_credentials(result)):
             return result
-        send = self._token_sender(call)
-        fresh = await self._before_deadline(call, self.auth.renew(auth_header, send, monotonic=self.monotonic))
-        if not isinstance(fresh, AuthHeader):
-            return fresh or result
+        return await self._replay(call, result, auth_header)
+
+    async def _replay(self, call: Call, refusal: ApiError, auth_header: AuthHeader | None) -> Reply | ApiError:
+        """The answer with renewed credentials; the refusal if there are none."""
+        renewed = (
+            self.secret_headers is not None and self.secret_headers.reread(self.monotonic()) != call.secret_headers
+        )
+        if self.auth is not None and auth_header is not None:
+            send = self._token_sender(call)
+            fresh = await self._before_deadline(call, self.auth.renew(auth_header, send, monotonic=self.monotonic))
+            if isinstance(fresh, ApiError):
+                return fresh
+            auth_header, renewed = fresh or auth_header, renewed or fresh is not None
+        if not renewed:
+            return refusal
         call.replays += 1
-        return await self._attempt_with_retries(call, fresh)
+        return await self._attempt_with_retries(call, auth_header)
 
     def _token_sender(self, call: Call) -> Send:
         async def send(request: Request) -> Reply | ApiError:
@@ -253,6 +267,12 @@ class Client:
     async def _attempt_with_retries(self, call: Call, auth_header: AuthHeader | None) -> Reply | ApiError:
         """Attempts until a reply, or until `decide_retry` gives up."""
         request = call.request
+        if self.secret_headers is not None:
+            secret_headers = self.secret_headers.current(self.monotonic())
+            if isinstance(secret_headers, ApiError):
+                return secret_headers
+            call.secret_headers = secret_headers
+            request = request.with_headers(secret_headers)
         if auth_header:
             request = request.with_headers({auth_header.header: auth_header.value})
         failure: ApiError | None = None

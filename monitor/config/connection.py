@@ -1,5 +1,6 @@
 """The tables `tls` and `auth`, and proxy URLs. Certificate files are read when the configuration is checked."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,15 +16,8 @@ from pydantic import (
     field_validator,
 )
 
-from monitor.config.fields import (
-    AuthScheme,
-    HeaderName,
-    HeaderSecret,
-    RequestPath,
-    Text,
-    invalid_value,
-    secret_validator,
-)
+from monitor.config.fields import HeaderSecret, Text, invalid_value, secret_validator
+from monitor.config.request_fields import AuthScheme, HeaderName, RequestPath
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
 from monitor.config.urls import DIRECT, validate_proxy_url
@@ -31,7 +25,12 @@ from monitor.config.urls import DIRECT, validate_proxy_url
 _MAX_BYTES = 1 << 20
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _PRIVATE_KEY = b"PRIVATE KEY-----"
-_KEY_SETTINGS = {"api_key", "api_key_file"}
+_FORMS = {
+    "auth:key": {"api_key", "api_key_file"},
+    "auth:client": {"client_id", "client_secret", "client_secret_file"},
+    "auth:password": {"user", "password", "password_file"},
+}
+"""The forms of `auth`, each with the settings that no other has."""
 
 
 ProxyUrl = Annotated[
@@ -155,28 +154,57 @@ class ApiKeyConfig(Section):
     )
 
 
+class PasswordConfig(Section):
+    """A user and a password, sent with every request as HTTP Basic in UTF-8 (RFC 7617)."""
+
+    user: Annotated[Text, Remedy("give the user that the password belongs to")] = Field(
+        description="The user. It contains no colon, which separates it from the password."
+    )
+    password: Annotated[Secret, Remedy("give it, or password_file with the path of a file that holds it")] = Field(
+        description="The password. Keep it in a file or a variable rather than in this file."
+    )
+
+    @field_validator("user")
+    @classmethod
+    def _validate_user(cls, user: str) -> str:
+        if ":" in user:
+            raise invalid_value("contains a colon, which HTTP Basic does not allow in a user: use another user")
+        return user
+
+
+def auth_form(raw: Mapping[str, object]) -> str | None:
+    """The tag of the form that settings of `auth` have; None if they have none, or several."""
+    forms = [tag for tag, settings in _FORMS.items() if settings & raw.keys()]
+    return forms[0] if len(forms) == 1 else None
+
+
 def _validate_auth_form(raw: object) -> object:
-    if isinstance(raw, ClientCredentialsConfig | ApiKeyConfig):
+    if isinstance(raw, ClientCredentialsConfig | ApiKeyConfig | PasswordConfig):
         return raw
     if not isinstance(raw, dict):
         raise invalid_value('must be a table, such as { client_id = "…", client_secret_file = "…" }')
-    key, client = _KEY_SETTINGS & raw.keys(), {"client_id", "client_secret", "client_secret_file"} & raw.keys()
-    if key and client:
-        raise invalid_value("contains both an API key and client credentials: keep one of them")
-    if not key and not client:
+    if not any(settings & raw.keys() for settings in _FORMS.values()):
         raise invalid_value(
-            "is missing: give client_id and client_secret (or client_secret_file), or api_key (or api_key_file)"
+            "is missing: give client_id and client_secret (or client_secret_file), api_key (or api_key_file), or user "
+            "and password (or password_file)"
         )
+    if auth_form(raw) is None:
+        raise invalid_value("contains credentials of several forms (API key, client, user): keep one of them")
     return raw
 
 
 def _auth_tag(raw: object) -> str:
-    given = raw.keys() if isinstance(raw, dict) else ()
-    return "auth:key" if isinstance(raw, ApiKeyConfig) or _KEY_SETTINGS & set(given) else "auth:client"
+    if isinstance(raw, ClientCredentialsConfig | ApiKeyConfig | PasswordConfig):
+        return _TAGS[type(raw)]
+    return (auth_form(raw) if isinstance(raw, dict) else None) or "auth:client"
 
+
+_TAGS = {ClientCredentialsConfig: "auth:client", ApiKeyConfig: "auth:key", PasswordConfig: "auth:password"}
 
 AuthConfig = Annotated[
-    Annotated[ClientCredentialsConfig, Tag("auth:client")] | Annotated[ApiKeyConfig, Tag("auth:key")],
+    Annotated[ClientCredentialsConfig, Tag("auth:client")]
+    | Annotated[ApiKeyConfig, Tag("auth:key")]
+    | Annotated[PasswordConfig, Tag("auth:password")],
     Discriminator(_auth_tag),
     BeforeValidator(_validate_auth_form),
 ]

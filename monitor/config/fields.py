@@ -1,11 +1,11 @@
-"""Types of single settings: names, cron expressions, time zones, rates, paths, headers. Pure.
+"""Types of single settings: names, cron expressions, time zones, rates, statuses. Pure.
 
 A validator raises PydanticCustomError with a predicate ("must be …"); `problems` puts the key before it.
 """
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo
@@ -16,8 +16,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from monitor.config.secret import Secret
 from monitor.config.urls import validate_database_url, validate_webhook_url
-from monitor.providers.id_pattern import compile_id_pattern
-from monitor.providers.registry import BUILT_IN, installed_providers
+from monitor.providers.registry import built_in_names, installed_providers
 
 
 def invalid_value(predicate: str, **context: str) -> PydanticCustomError:
@@ -92,17 +91,29 @@ _validate_text = require(lambda text: text.isprintable() and text.strip(), "must
 Text = Annotated[str, Field(max_length=200), AfterValidator(_validate_text)]
 """Printable text of 1 to 200 characters."""
 
+
+def _status_text(value: object) -> object:
+    """A JSON scalar as the text that statuses are compared as; TOML has no null, so its name is "null"."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return "null" if value is None else value
+
+
 StatusWord = Annotated[
     str,
     Field(max_length=200),
+    BeforeValidator(_status_text),
     AfterValidator(
         require(
             lambda text: text.isprintable() and text.strip(),
             'must be printable text, and not blank; a status that is null is called "null"',
         )
     ),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
 ]
-"""A status of an API."""
+"""A status of an API, or another value in its answers."""
 
 GlobPatterns = Annotated[
     tuple[Text, ...],
@@ -205,131 +216,14 @@ def replace_unprintable(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
-_NOT_BUILT_IN = {"uppzy", "rag_modulo", "openai", "ragie", "contextual", "llamacloud", "pinecone"}
-"""Well-known APIs that need the generic provider."""
-
-
 def validate_provider_name(name: str) -> str:
     """The name, if there is such a provider."""
-    if name in BUILT_IN:
+    built_in = built_in_names()
+    if name in built_in:
         return name
     others = installed_providers()  # slow, so only for a name that is not built in
     if name in others:
         return name
-    known = [*BUILT_IN, *others]
-    if name.lower() in _NOT_BUILT_IN:
-        raise invalid_value(
-            f'must be {format_choices(known)}: {quote_name(name)} is not built in, so describe it with "generic"'
-        )
-    raise invalid_value("is not a known provider" + (did_you_mean(name, known) or f": use {format_choices(known)}"))
-
-
-_PATH = re.compile(r"/(?!/)[!-~]*", re.ASCII)
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
-_PARAMETER = re.compile(r"[A-Za-z0-9._~\[\]-]{1,100}", re.ASCII)
-_SCHEME = re.compile(r"[A-Za-z0-9._-]{0,50}", re.ASCII)
-_VALUE = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?", re.ASCII)
-_RESERVED_HEADERS = {
-    "accept-encoding", "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
-    "expect", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding",
-    "upgrade",
-}  # fmt: skip
-"""Headers that the client sets itself, or that hold credentials, which belong under auth."""
-
-
-_validate_path = require(
-    lambda path: _PATH.fullmatch(path) and "#" not in path,
-    'must begin with one "/" and contain no spaces or "#": escape them as %20 and %23',
-)
-
-
-def _path_validator(*allowed: str) -> Callable[[str], str]:
-    braced = " and ".join(f"{{{name}}}" for name in allowed)
-
-    def check(path: str) -> str:
-        unknown = [name for name in _PLACEHOLDER.findall(_validate_path(path)) if name not in allowed]
-        if unknown or set("{}") & set(_PLACEHOLDER.sub("", path)):
-            raise invalid_value(f"has an unknown placeholder: only {braced} can be used")
-        return path
-
-    return check
-
-
-_validate_item_path = require(
-    lambda path: path.count("{item_id}") == 1, 'must contain {item_id} once, as in "/documents/{item_id}"'
-)
-_validate_dotted_path = require(
-    lambda path: all(part.strip() for part in path.split(".")),
-    'must be names separated by dots, such as "status" or "document.status"',
-)
-
-
-def _validate_id_pattern(pattern: str) -> str:
-    try:
-        compile_id_pattern(pattern)
-    except ValueError as error:
-        raise invalid_value(str(error)) from None
-    return pattern
-
-
-def _validate_header_name(name: str) -> str:
-    if not _TOKEN.fullmatch(name) or name.lower() in _RESERVED_HEADERS - {"authorization"}:
-        raise invalid_value(
-            f'must be the name of a header for a key, such as "X-API-Key"; {quote_name(name)} can\'t hold one'
-        )
-    return name
-
-
-def _validate_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    for name, value in headers.items():
-        if not _TOKEN.fullmatch(name):
-            raise invalid_value(
-                f"names {quote_name(name)}, which is not a header name: use letters, digits and hyphens"
-            )
-        if name.lower() in _RESERVED_HEADERS:
-            raise invalid_value(
-                f"names {quote_name(name)}, which the monitor sets itself: remove it (put credentials under auth)"
-            )
-        if not _VALUE.fullmatch(value):
-            raise invalid_value(
-                f"gives {quote_name(name)} a value that a header can't contain: use 1 to 1000 plain ASCII characters"
-            )
-    if len({name.lower() for name in headers}) < len(headers):
-        raise invalid_value("names one header twice: header names ignore case, so keep one")
-    return headers
-
-
-RequestPath = Annotated[
-    str, Field(max_length=1000, json_schema_extra={"pattern": "^/"}), AfterValidator(_validate_path)
-]
-"""A path below the base URL, with or without a query."""
-
-ItemPath = Annotated[
-    str,
-    Field(max_length=1000, json_schema_extra={"pattern": r"^/.*\{item_id\}"}),
-    AfterValidator(_path_validator("item_id", "publisher_id")),
-    AfterValidator(_validate_item_path),
-]
-
-ListPath = Annotated[
-    str, Field(max_length=1000, json_schema_extra={"pattern": "^/"}), AfterValidator(_path_validator("publisher_id"))
-]
-
-DottedPath = Annotated[Text, AfterValidator(_validate_dotted_path)]
-"""A place in a JSON body: keys, and positions in arrays, separated by dots."""
-
-DottedPathOrBody = Annotated[  # an empty text is the whole body
-    str, Field(max_length=200), AfterValidator(lambda path: path and _validate_dotted_path(path))
-]
-
-QueryParameter = Annotated[
-    str,
-    AfterValidator(require(_PARAMETER.fullmatch, 'must be the name of a query parameter, such as "page" or "limit"')),
-]
-IdPattern = Annotated[str, Field(max_length=1000), AfterValidator(_validate_id_pattern)]
-HeaderName = Annotated[str, AfterValidator(_validate_header_name)]
-Headers = Annotated[Mapping[str, str], AfterValidator(_validate_headers)]
-AuthScheme = Annotated[
-    str, AfterValidator(require(_SCHEME.fullmatch, 'must be one word such as "Bearer", or "" for the bare key'))
-]
+    known = [*built_in, *others]
+    near = did_you_mean(name, known)
+    raise invalid_value(f'is not a known provider{near or ":"} use {format_choices(known)} ("generic" is for any API)')

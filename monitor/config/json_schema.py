@@ -11,7 +11,7 @@ from monitor.config.channel_settings import CHANNEL_TYPES, UnknownChannelConfig
 from monitor.config.schema import DEFAULT_DATABASE, Config
 from monitor.config.section import nested_models, secret_fields
 from monitor.model.durations import format_duration
-from monitor.providers.registry import BUILT_IN
+from monitor.providers.registry import built_in_names
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]{0,99}\}"}
 """`${NAME}` is allowed in place of any value."""
@@ -28,7 +28,7 @@ def json_schema(installed: Iterable[str] = ()) -> Json:
         _add_file_keys(defs.get(model.__name__, root), model)
     root["properties"]["database"]["default"] = DEFAULT_DATABASE
     root.pop("required")  # variables can describe the target
-    defs["TargetConfig"]["properties"]["provider"] |= {"enum": [*BUILT_IN, *installed]}
+    defs["TargetConfig"]["properties"]["provider"] |= {"enum": [*built_in_names(), *installed]}
     root["properties"]["channels"]["items"] = _channel_schema(defs)
     whole = {"$schema": GenerateJsonSchema.schema_dialect, "title": "monitor.toml", **root, "$defs": defs}
     return {key: _allow_variables(value) if key in {"properties", "$defs"} else value for key, value in whole.items()}

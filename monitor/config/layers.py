@@ -47,6 +47,14 @@ def merge_layers(layers: Iterable[Layer]) -> Layer:
     return Layer(data=data, origins=origins, variables=variables)
 
 
+def merge_tables(base: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
+    """A table with another's settings over its own, merged as layers are; neither is changed."""
+    merged: dict[str, object] = {}
+    _merge_into(merged, base)
+    _merge_into(merged, overrides)
+    return merged
+
+
 def trace_origins(data: Mapping[str, object], origins: Mapping[Loc, Origin]) -> dict[Loc, Origin]:
     """The origin of every single setting; for `x_file`, the origin of the secret `x`."""
     traced = {}
@@ -54,7 +62,7 @@ def trace_origins(data: Mapping[str, object], origins: Mapping[Loc, Origin]) -> 
         origin, key = origin_of(loc, origins), str(loc[-1])
         if key in _PATH_SETTINGS:
             traced[loc] = replace(origin, secret_file=str(value)) if key == "key_file" else origin
-        elif key.endswith("_file") and isinstance(value, str):
+        elif key.endswith("_file") and isinstance(value, str) and not is_free(loc):
             traced[*loc[:-1], key.removesuffix("_file")] = replace(origin, secret_file=value)
         else:
             traced[loc] = origin
@@ -85,10 +93,21 @@ def expand_variables(
     return _map_texts(data, expand), problems, used
 
 
+_FREE_TABLES = frozenset({"body", "params", "param_columns", "headers", "values", "options"})
+"""Tables whose keys are names of the API or the user: no `x_file` in them is a path."""
+
+
+def is_free(loc: Loc) -> bool:
+    """Whether a setting is in a table whose keys are not ours."""
+    return not _FREE_TABLES.isdisjoint(loc[:-1])
+
+
 def resolve_paths(data: Mapping[str, object], folder: Path) -> dict[str, object]:
     """Resolves relative paths (settings that end with `_file`, and SQLite URLs) against `folder`."""
 
     def resolve(loc: Loc, text: str) -> str:
+        if is_free(loc):
+            return text
         if text and str(loc[-1]).endswith("_file"):
             return str(folder / text)
         return resolve_sqlite_path(text, folder)

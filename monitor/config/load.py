@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from monitor.config.descriptions import apply_presets, find_description_errors
 from monitor.config.layers import Layer, expand_variables, merge_layers, resolve_paths, trace_origins
 from monitor.config.origin import Loc, Origin, SettingSource
 from monitor.config.problems import (
@@ -176,7 +177,7 @@ def load_config(
     inputs = _read_inputs(path, environment, working_folder)
     layers, problems, warnings = _build_layers(inputs, environment, working_folder)
     flags = Layer(data=resolve_paths(overrides or {}, working_folder), origin=Origin(source=SettingSource.FLAG))
-    merged = merge_layers([*layers, flags])
+    merged = apply_presets(merge_layers([*layers, flags]))
     config, invalid = (None, []) if inputs.errors else _validate(merged.data, {problem.loc for problem in problems})
     messages = format_problems([*problems, *invalid], merged.data, merged.variables)
     if config is None or messages:
@@ -299,7 +300,7 @@ def _file_layer(
 
 def _validate(data: Mapping[str, object], known: set[Loc]) -> tuple[Config | None, list[Problem]]:
     """The configuration, if it is valid, and the problems that are not `known` yet."""
-    invalid = find_reference_errors(data) + find_unopenable_rules(data)
+    invalid = find_reference_errors(data) + find_unopenable_rules(data) + find_description_errors(data)
     config = None
     try:
         config = Config.model_validate(data)

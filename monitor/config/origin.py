@@ -12,6 +12,7 @@ class SettingSource(StrEnum):
     """The sources of settings; later ones win."""
 
     DEFAULT = "default"
+    PRESET = "preset"
     FILE = "file"
     DOTENV = "dotenv"
     ENVIRONMENT = "environment"
@@ -40,6 +41,7 @@ class Origin:
 
 _WORDS: Mapping[SettingSource, str] = {
     SettingSource.DEFAULT: "default",
+    SettingSource.PRESET: "preset {name}",
     SettingSource.FILE: "{name}",
     SettingSource.DOTENV: "{name} in .env",
     SettingSource.ENVIRONMENT: "{name} in the environment",

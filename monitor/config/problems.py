@@ -100,10 +100,14 @@ def _translate_error(error: ErrorDetails) -> Problem:
     channel = tags[0].removeprefix(CHANNEL_TAG) if tags else ""
     context = error.get("ctx", {})
     kind = error["type"]
-    if loc[-1:] == ("[key]",):
+    if loc[-1:] == ("[key]",) and kind == "invalid_value":
+        loc = loc[:-1]
+    elif loc[-1:] == ("[key]",):
         return Problem(loc=loc[:-1], predicate=_unknown_key(loc[:-1], _choices(context)))
     if kind == "extra_forbidden" and channel and len(loc) == 3 and loc[-1] in known_keys(loc):
         return Problem(loc=loc, predicate=f'does not apply to the type "{channel}": remove it')
+    if kind == "extra_forbidden" and loc[-2:-1] == ("auth",) and loc[-1] in known_keys(loc):
+        return Problem(loc=loc, predicate="does not apply to this form of auth: remove it")
     if kind == "extra_forbidden":
         return Problem(loc=loc, predicate=_unknown_key(loc, known_keys(loc, channel)))
     if kind in {"missing", "too_short"}:

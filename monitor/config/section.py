@@ -1,6 +1,6 @@
 """`Section`, the base of every configuration table, and functions over such models. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, get_args, get_origin
 
@@ -41,8 +41,12 @@ def find_field(model: type[BaseModel], key: str | int) -> FieldInfo | None:
 
 
 def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
-    """The names of a model's secret fields, in order."""
-    return tuple(name for name, field in model.model_fields.items() if Secret in _nested_types(field.annotation))
+    """The names of a model's secret fields, in order. A table of secrets has names of its own."""
+    return tuple(
+        name
+        for name, field in model.model_fields.items()
+        if Secret in _nested_types(field.annotation) and get_origin(field.annotation) is not Mapping
+    )
 
 
 def iter_secrets(value: object) -> Iterator[Secret]:
@@ -52,8 +56,8 @@ def iter_secrets(value: object) -> Iterator[Secret]:
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from iter_secrets(getattr(value, name))
-    elif isinstance(value, tuple):
-        for each in value:
+    elif isinstance(value, tuple | Mapping):
+        for each in value.values() if isinstance(value, Mapping) else value:
             yield from iter_secrets(each)
 
 

@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from monitor.config.connection import AuthConfig, ClientCredentialsConfig, ProxyUrl, TlsConfig
+from monitor.config.connection import ApiKeyConfig, AuthConfig, ClientCredentialsConfig, ProxyUrl, TlsConfig
 from monitor.config.fields import (
     DatabaseUrl,
-    Headers,
     Name,
     RequestRate,
     Share,
@@ -21,21 +20,19 @@ from monitor.config.fields import (
     secret_validator,
     validate_provider_name,
 )
-from monitor.config.generic_provider import ItemConfig, ListConfig
+from monitor.config.generic_provider import ErrorConfig, ItemConfig, ListConfig
+from monitor.config.request_fields import Headers, ParamName, SecretHeaders
 from monitor.config.schedule import ScheduleConfig
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
 from monitor.config.urls import validate_base_url, validate_heartbeat_url
 from monitor.model.durations import DurationRange
-from monitor.providers.registry import BUILT_IN
+from monitor.providers.registry import built_in_names, is_described
 
 GLOO_URL = "https://platform.ai.gloo.com"
 _REQUIRED = {
     ("gloo", "publisher_id"): "is missing: give the id of the publisher that owns the items",
     ("gloo", "auth"): 'is missing: give the credentials, as in auth = { client_id = "…", client_secret_file = "…" }',
-    ("generic", "item"): (
-        'is missing: say how to request one item, in [targets.item], as in path = "/documents/{item_id}"'
-    ),
 }
 _COMPLETED_MISSING = 'is missing: say which statuses mean completed, as in statuses = { completed = ["done"] }'
 
@@ -58,6 +55,12 @@ class SyncLogConfig(Section):
         default=None, description="A column that groups reports and incidents, such as a collection or a customer."
     )
     timezone: TimeZone = Field(default="UTC", description="The time zone of times that have none.")
+    param_columns: Mapping[ParamName, Text] = Field(
+        default_factory=dict,
+        description="The columns with the path parameters of a row, by parameter, for a log of several stores. A row "
+        "without one of them is counted and not asked about.",
+        examples=[{"vector_store_id": "store"}],
+    )
 
 
 class CheckConfig(Section):
@@ -97,6 +100,14 @@ class CheckConfig(Section):
         description="How often a request is tried when a failure may be temporary. The run's retry budget (10% of its "
         "requests, at least 3) binds first; `check` says when it did.",
     )
+    recheck_completed: Literal["auto", "never"] = Field(
+        default="auto",
+        description="Whether completed items are asked about again, a few in each run. `never`: the API forgets what "
+        "is done.",
+    )
+    item_max_mb: int = Field(
+        default=1, ge=1, le=1024, description="The maximum size of the response about an item, in MiB."
+    )
     http: Literal["fast", "httpx"] = Field(
         default="fast",
         description="The HTTP client: `fast` (pyreqwest) or `httpx`. They behave the same; `fast` uses far less CPU "
@@ -127,7 +138,8 @@ class TargetConfig(Section):
     provider: Annotated[
         str, AfterValidator(validate_provider_name), Remedy('say which API it is: "gloo", or "generic" for any other')
     ] = Field(
-        description="The API: `gloo`, `generic` (described by `item` and `list` below), or an installed provider."
+        description="The API: one that is built in (`ingestion-monitor providers list`), `generic` (described by "
+        "`item` and `list` below), or an installed provider. Each key of a description can be overridden here."
     )
     allow_http: bool = Field(
         default=False,
@@ -137,7 +149,7 @@ class TargetConfig(Section):
         default_factory=lambda given: GLOO_URL if given.get("provider") == "gloo" else "",
         validate_default=True,
         description="The API's URL: scheme, host, and the path that all requests share. Default for gloo: "
-        f"{GLOO_URL}. Required for other providers.",
+        f"{GLOO_URL}. Required unless the description has one.",
     )
     publisher_id: Text | None = Field(
         default=None,
@@ -145,10 +157,15 @@ class TargetConfig(Section):
         description="The publisher (tenant, project) that owns the items. Required for gloo; elsewhere it replaces "
         "`{publisher_id}` in paths.",
     )
+    params: Mapping[ParamName, Text] = Field(
+        default_factory=dict,
+        description="The values of the other placeholders in paths and bodies, by name.",
+        examples=[{"vector_store_id": "vs_abc123"}],
+    )
     auth: AuthConfig | None = Field(
         default=None,
         validate_default=True,
-        description="The credentials: client_id and client_secret, or api_key. Required for gloo.",
+        description="The credentials: client_id and client_secret, api_key, or user and password. Required for gloo.",
     )
     tls: TlsConfig | None = Field(
         default=None, description="CA certificates to trust, and a client certificate. TLS is always verified."
@@ -161,23 +178,38 @@ class TargetConfig(Section):
     )
     headers: Headers = Field(
         default_factory=dict,
-        description="Additional headers of every request, for the generic provider. They are not secret: put keys "
-        "under `auth`.",
+        validate_default=True,
+        description="Additional headers of every request, for a described API. They are not secret: put keys under "
+        "`auth`, others under `secret_headers`.",
         examples=[{"OpenAI-Beta": "assistants=v2"}],
     )
-    statuses: Mapping[Literal["pending", "completed", "failed"], tuple[StatusWord, ...]] = Field(
+    secret_headers: SecretHeaders = Field(
+        default_factory=dict,
+        description="Further headers of every request, token requests too, whose values are secret: for a gateway in "
+        "front of the API. `X-Key_file` in place of `X-Key` is the path of a file with the value, read at each use.",
+        examples=[{"CF-Access-Client-Id": "${CF_ID}", "CF-Access-Client-Secret_file": "/run/secrets/cf"}],
+    )
+    uuid_ids: bool = Field(
+        default=False,
+        description="Whether ids are UUIDs, for a described API: then a sync log can spell them in other forms.",
+    )
+    statuses: Mapping[Literal["pending", "completed", "failed", "not_found"], tuple[StatusWord, ...]] = Field(
         default_factory=dict,
         validate_default=True,
-        description="The API's statuses that mean `completed`, `pending` and `failed`. For gloo, they add to the known "
-        "ones; for generic, `completed` is required. Case is ignored. `null` means a status that is null. Any other "
-        "status is pending.",
+        description="The API's statuses that mean `completed`, `pending`, `failed` and `not_found`. For gloo, they add "
+        "to the known ones; for generic, `completed` is required. Case is ignored. Numbers and booleans are written "
+        'as they are, `"null"` means a status that is null. Any other status is pending.',
         examples=[{"completed": ["done"], "failed": ["error", "cancelled"]}],
     )
     item: ItemConfig | None = Field(
-        default=None, validate_default=True, description="How to request one item. Required for generic."
+        default=None, description="How to request one item. Without it, `list` alone answers."
     )
     list_: ListConfig | None = Field(
         default=None, alias="list", description="How to request all items at once, if the API has a list."
+    )
+    errors: tuple[ErrorConfig, ...] = Field(
+        default=(),
+        description="What values in the body of an answer mean, for an API that does not say it by the status.",
     )
     options: Mapping[str, object] = Field(
         default_factory=dict,
@@ -227,7 +259,7 @@ class TargetConfig(Section):
             raise invalid_value("must set every or cron: it replaces the common schedule as a whole")
         return schedule
 
-    @field_validator("publisher_id", "auth", "item")
+    @field_validator("publisher_id", "auth")
     @classmethod
     def _validate_given(cls, value: object, info: ValidationInfo) -> object:
         missing = _REQUIRED.get((info.data.get("provider", ""), str(info.field_name)))
@@ -238,25 +270,40 @@ class TargetConfig(Section):
     @field_validator("auth")
     @classmethod
     def _validate_auth(cls, auth: AuthConfig | None, info: ValidationInfo) -> AuthConfig | None:
-        generic = info.data.get("provider") == "generic"
-        if isinstance(auth, ClientCredentialsConfig) and auth.token_path is None and generic:
+        described = is_described(info.data.get("provider", ""))
+        if isinstance(auth, ClientCredentialsConfig) and auth.token_path is None and described:
             raise invalid_value(
                 'is missing: give the path of the token endpoint, such as "/oauth2/token"; or use an api_key',
                 suffix=".token_path",
             )
         return auth
 
-    @field_validator("headers", "item", "list_", "options")
+    @field_validator("headers", "uuid_ids", "item", "list_", "errors", "options")
     @classmethod
     def _validate_applies(cls, value: object, info: ValidationInfo) -> object:
         provider = info.data.get("provider")
         if not value or provider is None:
             return value
-        if info.field_name == "options" and provider in BUILT_IN:
+        if info.field_name == "options" and provider in built_in_names():
             raise invalid_value(f"does not apply to {provider}, which is built in: remove it")
-        if info.field_name != "options" and provider != "generic":
-            raise invalid_value(f"does not apply to {provider}, only to generic: remove it")
+        if info.field_name != "options" and not is_described(provider):
+            raise invalid_value(f"does not apply to {provider}, only to an API that is described: remove it")
         return value
+
+    @field_validator("headers", "secret_headers")
+    @classmethod
+    def _validate_headers_differ(cls, headers: Mapping[str, object], info: ValidationInfo) -> Mapping[str, object]:
+        """A header can't be set twice: which of them counted would be a matter of chance."""
+        auth, plain = info.data.get("auth"), info.data.get("headers") or {}
+        if auth is not None:
+            header = auth.header.lower() if isinstance(auth, ApiKeyConfig) else "authorization"
+            if header in {name.lower() for name in headers}:
+                raise invalid_value(f"sets {header} again, in which auth sends its key: keep one of them")
+        if info.field_name == "secret_headers":
+            twice = {name.lower() for name in plain} & {name.lower() for name in headers}
+            if twice:
+                raise invalid_value(f"sets {min(twice)} again, which headers sets: keep one of them")
+        return headers
 
     @field_validator("statuses")
     @classmethod
@@ -266,23 +313,14 @@ class TargetConfig(Section):
         spelled = [name.casefold() for names in statuses.values() for name in names]
         if len(spelled) != len(set(spelled)):
             raise invalid_value("contains one status twice: keep it in one list")
-        if info.data.get("provider") == "generic" and not statuses.get("completed"):
+        if is_described(info.data.get("provider", "")) and not statuses.get("completed"):
             raise invalid_value(_COMPLETED_MISSING, suffix=".completed")
         return statuses
-
-    @field_validator("item", "list_")
-    @classmethod
-    def _validate_endpoint(
-        cls, endpoint: ItemConfig | ListConfig | None, info: ValidationInfo
-    ) -> ItemConfig | ListConfig | None:
-        if endpoint and "{publisher_id}" in endpoint.path and info.data.get("publisher_id", "") is None:
-            raise invalid_value("uses {publisher_id}, which the target does not set: give publisher_id", suffix=".path")
-        return endpoint
 
     @field_validator("check")
     @classmethod
     def _validate_strategy(cls, check: CheckConfig, info: ValidationInfo) -> CheckConfig:
-        without_list = info.data.get("provider") == "generic" and info.data.get("list_", "") is None
+        without_list = is_described(info.data.get("provider", "")) and info.data.get("list_", "") is None
         if check.strategy == "list" and without_list:
             raise invalid_value(
                 'can\'t be "list" without [targets.list], which says how to request all items: add it, or use "items"',

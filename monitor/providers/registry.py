@@ -1,4 +1,4 @@
-"""The providers, built in and installed: finds and makes the one that a target names.
+"""The providers, described, coded and installed: finds and makes the one that a target names.
 
 A package adds a provider with an entry point in the group `ingestion_monitor.providers`: its name is the provider's
 name in the configuration, its object a callable that takes `ProviderSettings` and returns a `Provider`. Only the named
@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from monitor.errors import ConfigError
 from monitor.providers import Provider, ProviderSettings
+from monitor.providers.preset import find_preset, preset_names
 
 
 def _gloo(settings: ProviderSettings) -> Provider:
@@ -18,14 +19,31 @@ def _gloo(settings: ProviderSettings) -> Provider:
     return Gloo.from_settings(settings)
 
 
-def _generic(settings: ProviderSettings) -> Provider:
+def _described(name: str, settings: ProviderSettings) -> Provider:
     from monitor.providers.generic import Generic
 
-    return Generic.from_settings(settings)
+    return Generic.from_settings(settings, name=name)
 
 
-BUILT_IN: Mapping[str, Callable[[ProviderSettings], Provider]] = {"gloo": _gloo, "generic": _generic}
-"""By name; an entry point can't replace one."""
+_CODED: Mapping[str, Callable[[ProviderSettings], Provider]] = {"gloo": _gloo}
+"""APIs with code of their own, by name."""
+
+GENERIC = "generic"
+"""The provider that a target itself describes."""
+
+
+def built_in_names() -> tuple[str, ...]:
+    """All names but those of installed packages, which can't replace one of these; sorted, the generic one last."""
+    return (*sorted({*_CODED, *preset_names()}), GENERIC)
+
+
+def is_described(name: str) -> bool:
+    """Whether it is a description, a preset's or the target's own, so that a target can override each of its keys."""
+    if name == GENERIC:
+        return True
+    preset = None if name in _CODED else find_preset(name)
+    return preset is not None and preset.is_description
+
 
 ENTRY_POINT_GROUP = "ingestion_monitor.providers"
 
@@ -34,15 +52,16 @@ _REQUIRED_MEMBERS = tuple(name for name in vars(Provider) if not name.startswith
 
 def provider_for(name: str, settings: ProviderSettings) -> Provider:
     """The provider of that name. Raises ConfigError if it is unknown, broken, or can't work with the settings."""
-    factory = BUILT_IN.get(name)
-    return _installed_provider(name, settings) if factory is None else factory(settings)
+    if name in _CODED:
+        return _CODED[name](settings)
+    return _described(name, settings) if is_described(name) else _installed_provider(name, settings)
 
 
 def _installed_provider(name: str, settings: ProviderSettings) -> Provider:
     where = f"targets.{settings.target}.provider = {name[:60]!r}"
     found = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
     if not found:
-        names = ", ".join([*BUILT_IN, *installed_providers()])
+        names = ", ".join([*built_in_names(), *installed_providers()])
         raise ConfigError([f"{where} is not known: use one of {names}, or install the package that provides it"])
     packages = sorted({point.dist.name if point.dist is not None else point.module for point in found})
     if len(packages) > 1:

@@ -20,6 +20,8 @@ CASES = {
     "a word of --fail-on": ("check --fail-on failed,stu", ["failed,stuck"]),
     "a gate's target": ("gate g", ["gloo"]),
     "a channel": ("notifications list --channel ", ["log"]),
+    "an API": ("init --provider op", ["openai"]),
+    "an API to show": ("providers show pre", ["prefect"]),
     "a format": ("report --format js", ["json"]),
 }
 

@@ -8,6 +8,7 @@ import trustme
 
 from monitor.cli import main
 from monitor.config import load_config
+from monitor.providers.preset import find_preset, preset_names
 
 FILLED_IN = {
     "gloo": {"GLOO_PUBLISHER_ID": "p1", "GLOO_CLIENT_ID": "id", "GLOO_CLIENT_SECRET": "s3cret"},
@@ -134,10 +135,38 @@ def test_an_unknown_provider_has_no_template(command, tmp_path):
     refused = command("init", "--provider", "glo")
 
     assert refused.returncode == 2
-    assert refused.stderr == (
-        'error: --provider: there are templates for "gloo" or "generic" alone; did you mean "gloo"?\n'
-    )
+    assert refused.stderr.startswith('error: --provider: there are templates for "gloo", ')
+    assert refused.stderr.endswith('or "generic" alone; did you mean "gloo"?\n')
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("provider", preset_names())
+def test_what_is_written_for_each_preset_is_valid_once_it_is_filled_in(command, tmp_path, provider):
+    made = command("init", "--provider", provider, "--json")
+    names = json.loads(made.stdout)["fill_in"]
+    fill_in(
+        tmp_path / ".env", {name: "https://api.example/v1" if name.endswith("_URL") else "s3cret" for name in names}
+    )
+
+    checked = command("config", "check")
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+    text = (tmp_path / "monitor.toml").read_text()
+    assert [param for param in find_preset(provider).params if param not in text] == []
+    assert "[targets.sync_log]" in text
+    assert max(map(len, text.splitlines())) <= 120
+    assert {line.partition("=")[0] for line in (tmp_path / ".env").read_text().splitlines()} >= set(names)
+
+
+def test_what_is_written_for_a_preset_says_what_its_ids_and_parameters_are(command, tmp_path):
+    made = command("init", "--provider", "openai", "--base-url", "http://127.0.0.1:8321/v1")
+
+    text = (tmp_path / "monitor.toml").read_text()
+    assert 'base_url = "http://127.0.0.1:8321/v1"' in text
+    assert "the store whose files are watched, such as vs_abc123" in text
+    assert "# The id of an attached file, such as file-abc123, is what id_column has." in text
+    assert "# param_columns = { vector_store_id = " in text
+    assert "OPENAI_VECTOR_STORE_ID, OPENAI_API_KEY" in made.stdout
 
 
 @pytest.mark.parametrize("provider", FILLED_IN)

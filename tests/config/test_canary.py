@@ -30,6 +30,8 @@ SECRETS = (
     "password",
     "token",
     "apprise",
+    "user_password",
+    "secret_header",
 )
 
 WHOLE = """
@@ -50,6 +52,12 @@ auth = {{ api_key = "{api_key}" }}
 heartbeat = "https://hc.example/{heartbeat}"
 [targets.sync_log]
 url = "postgresql://u:${{DOTENV}}@db/x"
+[[targets]]
+name = "three"
+provider = "openai"
+params = {{ vector_store_id = "vs_1" }}
+auth = {{ user = "me", password = "{user_password}" }}
+secret_headers = {{ CF-Access-Client-Id = "{secret_header}" }}
 [[channels]]
 name = "hook"
 type = "webhook"
@@ -109,6 +117,10 @@ def config(request, config_dir):
     if request.param == "file":
         (config_dir.folder / "key").write_text(canary("api_key"))
         text = text.replace(f'api_key = "{quoted(canary("api_key"))}"', 'api_key_file = "key"')
+        for name, setting in (("user_password", "password"), ("secret_header", "CF-Access-Client-Id")):
+            (config_dir.folder / name).write_text(canary(name))
+            text = text.replace(f'{setting} = "{quoted(canary(name))}"', f'{setting}_file = "{name}"')
+        assert text.count("_file = ") == 3
     return load_config(config_dir.write(text, dotenv=f"DOTENV={quoted(canary('dotenv'))}"), {})
 
 
@@ -173,7 +185,7 @@ def test_no_broken_configuration_shows_a_secret(config_dir, breakages, escaped):
 
 @pytest.mark.parametrize("where", [
     "database", "sync_log", "channel", "heartbeat", "client_secret", "api_key", "signing", "password", "routing_key",
-    "alerts", "token", "apprise",
+    "alerts", "token", "apprise", "user_password", "secret_header",
 ])  # fmt: skip
 @pytest.mark.parametrize("secret", ["mysql://u:{}@h/x", "{}\n", "{}é\x00", "http://[{}", "postgresql://u:{}@h:port/x"])
 def test_a_refused_secret_is_not_shown(config_dir, where, secret):
@@ -192,6 +204,8 @@ def test_a_refused_secret_is_not_shown(config_dir, where, secret):
         "client_secret": '"x" }\n[targets.sync_log]\nurl = "postgresql://u:x',
         "api_key": '"x" }\nheartbeat',
         "heartbeat": '"https://hc.example/x"',
+        "user_password": '"x" }\nsecret_headers',
+        "secret_header": '"x" }\n[[channels]]\nname = "hook"',
     }[where]
     assert text.count(old) == 1
     path = config_dir.write(text.replace(old, value + old[old.index('"', 1) + 1 :]), dotenv="DOTENV=x")
@@ -219,6 +233,9 @@ PLACES = {
     "base_url": 'base_url = "https://u:{}@api.example"',
     "client_secret": 'auth = {{ client_id = "id", client_secret = "{}" }}',
     "api_key": 'auth = {{ api_key = "{}" }}',
+    "password": 'auth = {{ user = "u", password = "{}" }}',
+    "password_user": 'auth = {{ user = "u:{}", password = "x" }}',
+    "secret_headers": 'secret_headers = {{ X-Key = "{}" }}',
     "webhook": 'type = "webhook"\nurl = "https://u:{}@hooks.example/x"',
     "webhook_user": 'type = "webhook"\nurl = "https://{}@hooks.example/x"',
     "webhook_secret": 'type = "webhook"\nurl = "https://hooks.example/x"\nsecret = "whsec_{}"',
@@ -238,7 +255,7 @@ def with_secret(place, secret):
     setting = PLACES[place].format(secret)
     kind = setting.partition(" ")[0]
     top, channel = ("", f'[[channels]]\nname = "c"\n{setting}') if kind == "type" else (setting, "")
-    in_target = {"proxy", "heartbeat", "base_url", "auth"}
+    in_target = {"secret_headers", "proxy", "heartbeat", "base_url", "auth"}
     auth = "" if kind == "auth" else 'auth = { api_key = "k" }'
     target = top if kind in in_target else ""
     log = top if kind == "url" else 'url = "sqlite:///x.db"'

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.process
 
 CANARIES = {
     place: f"{place}-c4n4ry/S3+x="
-    for place in ("client", "apikey", "dbpass", "logpass", "hookuser", "hookpath", "ping")
+    for place in ("client", "apikey", "dbpass", "logpass", "hookuser", "hookpath", "ping", "password", "gateway")
 }
 
 
@@ -103,8 +103,10 @@ def with_canaries(world, *, auth="client", hook_port=1, **changes):
     forms = {
         "client": f'{{ client_id = "sandbox-client", client_secret = "{CANARIES["client"]}" }}',
         "apikey": f'{{ api_key = "{CANARIES["apikey"]}" }}',
+        "password": f'{{ user = "me", password = "{CANARIES["password"]}" }}',
         "right": world.client_auth,
     }
+    gateway = f'secret_headers = {{ X-Gateway = "{CANARIES["gateway"]}" }}'
     token = quote(CANARIES["hookpath"], safe="")
     user = quote(CANARIES["hookuser"], safe="")
     hook = (
@@ -115,7 +117,7 @@ def with_canaries(world, *, auth="client", hook_port=1, **changes):
     heartbeat = f'heartbeat = "http://127.0.0.1:{hook_port}/ping/{ping}?key={ping}"'
     for cause in ("unauthorized", "forbidden", "outage"):
         hook += f'[[rules]]\ncause = "{cause}"\nruns = 1\nof = 1\nfor = "0s"\n'
-    world.configure(auth=f"{forms[auth]}\n{heartbeat}", more=hook, check="max_attempts = 1", **changes)
+    world.configure(auth=f"{forms[auth]}\n{heartbeat}\n{gateway}", more=hook, check="max_attempts = 1", **changes)
 
 
 def everything_stored(world):
@@ -155,12 +157,21 @@ def test_the_search_finds_a_canary_in_every_encoding():
     [
         ("client", None, 500),
         ("apikey", None, 404),
+        ("password", None, 500),
         ("apikey", {"path": "/engine", "status": 401}, 302),
         ("right", {"path": "/engine", "status": 403}, 400),
         ("right", {"path": "/engine", "status": 500, "body": "<html>garbage"}, 200),
         ("client", {"path": "/oauth2", "close": True}, 429),
     ],
-    ids=["401-hook-500", "403-hook-404", "expired-hook-302", "forbidden-hook-400", "garbage-hook-200", "dropped-429"],
+    ids=[
+        "401-hook-500",
+        "403-hook-404",
+        "password-hook-500",
+        "expired-hook-302",
+        "forbidden-hook-400",
+        "garbage-hook-200",
+        "dropped-429",
+    ],
 )
 def test_a_refusal_or_a_failing_api_reveals_no_secret(here, small_world, echo, auth, fault, hook_status):
     receiver = echo(hook_status)

@@ -19,12 +19,12 @@ from monitor.model import Cause, IncidentState, Team
 from monitor.notifications.channels.slack import as_blocks
 from monitor.notifications.messages import Message, MessageKind, render, shown_safe_message, to_text
 from monitor.notifications.texts import SAFE_MESSAGE_RESOLVED, SAFE_MESSAGES, safe_message
-from monitor.providers.registry import BUILT_IN
+from monitor.providers.registry import built_in_names
 from monitor.reports.incidents import incident_json, incident_text
 
 SENTENCES = {**{cause.value: sentence for cause, sentence in SAFE_MESSAGES.items()}, "all clear": SAFE_MESSAGE_RESOLVED}
 PAGES = Path(__file__).parents[2] / "docs" / "providers"
-NAMES = {*BUILT_IN, *(word for page in PAGES.glob("*.md") for word in page.stem.split("-")), "slack", "uppzy"}
+NAMES = {*built_in_names(), *(word for page in PAGES.glob("*.md") for word in page.stem.split("-")), "slack", "uppzy"}
 INTERNALS = {
     "api", "authentication", "backend", "bug", "client", "code", "credential", "credentials", "database", "error",
     "gateway", "http", "id", "ids", "ingestion", "key", "limit", "log", "monitor", "network", "pipeline", "provider",

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from monitor.cli.doctor.findings import Finding, Level, finding_at, with_full_stop
 from monitor.cli.doctor.locations import SettingLocations
+from monitor.cli.doctor.synclog import right_id
 from monitor.client.api_errors import parse_api_error, parse_unusable
 from monitor.client.classify import accepts_credentials, cause_of, is_absent, is_invalid_id, rejects_credentials
 from monitor.config import ClientCredentialsConfig, TargetConfig
@@ -143,7 +144,9 @@ class _FindingsBuilder:
         if error is not None and is_absent(error):
             return self._not_found(error)
         if error is not None and is_invalid_id(error):
-            message = f"the API does not accept {answer.item_id} as an id ({_error_text(error)})."
+            message = (
+                f"the API does not accept {answer.item_id} as an id ({_error_text(error)}).{right_id(self.target)}"
+            )
             return self._finding(
                 "item", Level.PROBLEM, message, "sync_log.id_column", "is this the column of the API's ids?"
             )
@@ -197,8 +200,9 @@ class _FindingsBuilder:
         if count == 1:
             message = f"the API answers, but does not know {self.answers.item_answers[0].item_id} ({_absence(error)})."
             return self._finding("item", Level.OK, message)
-        message = f"the API knows none of {count} ids from the sync log ({_absence(error)})."
-        return self._finding("item", Level.WARNING, message, "publisher_id", _what_to_check(Cause.WRONG_SCOPE))
+        message = f"the API knows none of {count} ids from the sync log ({_absence(error)}).{right_id(self.target)}"
+        setting = "params" if self.target.params else "publisher_id"
+        return self._finding("item", Level.WARNING, message, setting, _what_to_check(Cause.WRONG_SCOPE))
 
     def _read(self, answer: ItemAnswer) -> Finding:
         item_id, status, redact = answer.item_id, answer.status, answer.result.redact

@@ -8,7 +8,7 @@ They go through the client of a run, without retries, since a person waits.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -23,7 +23,7 @@ from monitor.client.client import Client
 from monitor.config import TargetConfig
 from monitor.model import BadBody
 from monitor.model.http import ApiError, BodySink, NetworkFault, Reply, Request, Transport, TransportFault
-from monitor.providers import FollowUp, Listing, ListReader, Provider
+from monitor.providers import FollowUp, Listing, ListReader, Provider, request_for
 from monitor.runs.strategy import Strategy
 
 CLOCK_TOLERANCE = timedelta(seconds=30)
@@ -34,14 +34,18 @@ _ENOUGH_BYTES = 1 << 16
 
 
 async def probe_api(
-    target: TargetConfig, provider: Provider, sample: Sequence[str]
+    target: TargetConfig, provider: Provider, sample: Sequence[str], params: Mapping[str, Mapping[str, str]]
 ) -> tuple[ApiAnswers, timedelta | None]:
-    """The API's answers about the sample, and how far its clock is ahead of ours (None if it did not say)."""
+    """The API's answers about the sample, and how far its clock is ahead of ours (None if it did not say).
+
+    `params` are the path parameters by id, if the sync log has any.
+    """
     async with open_client(target, provider) as configured:
         transport = RecordingWire(transport=configured.transport)
         timeout_s = min(configured.attempt_timeout_s, MAX_WAIT_S)
         client = replace(configured, transport=transport, max_attempts=1, attempt_timeout_s=timeout_s)
-        answers = await _ask(client, provider, sample, strategy=target.check.strategy)
+        questions = [(item_id, request_for(provider, item_id, params.get(item_id, {}))) for item_id in sample]
+        answers = await _ask(client, provider, questions, strategy=target.check.strategy)
     return replace(answers, replies=transport.replies, fault=transport.fault), transport.ahead
 
 
@@ -74,28 +78,30 @@ class RecordingWire:
         await self.transport.close()
 
 
-async def _ask(client: Client, provider: Provider, sample: Sequence[str], *, strategy: str) -> ApiAnswers:
+async def _ask(
+    client: Client, provider: Provider, questions: Sequence[tuple[str, Request]], *, strategy: str
+) -> ApiAnswers:
     refusal = await _token_error(client)
     if refusal is not None:
         return ApiAnswers(replies=0, refusal=refusal)
     list_only = getattr(provider, "list_only", False)
     item_answers: list[ItemAnswer] = []
     error = None
-    for item_id in () if list_only else sample:
-        item_answers.append(await _ask_about(client, provider, item_id))
+    for item_id, request in () if list_only else questions:
+        item_answers.append(await _ask_about(client, provider, item_id, request))
         error = item_answers[-1].error
         if error is None or not is_absent(error):
             break
     first = provider.list_request() if list_only or strategy != Strategy.ITEMS else None
     reachable = error is None or not (error.status is None or rejects_credentials(error))
+    sample = [item_id for item_id, _ in questions]
     list_ = await _ask_list(client, provider, first, sample) if first is not None and reachable else None
     return ApiAnswers(replies=0, item_answers=tuple(item_answers), list_=list_)
 
 
-async def _ask_about(client: Client, provider: Provider, item_id: str) -> ItemAnswer:
+async def _ask_about(client: Client, provider: Provider, item_id: str, request: Request) -> ItemAnswer:
     """Asks about one item, as a run does it."""
     batch: Any = provider if getattr(provider, "batch_size", 1) > 1 else None
-    request = batch.batch_request([item_id]) if batch else provider.item_request(item_id)
     result = await client.send(request, deadline_s=_deadline_s(client))
     if result.reply is None:
         return ItemAnswer(item_id=item_id, result=result)

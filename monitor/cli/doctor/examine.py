@@ -169,7 +169,7 @@ async def _api(
     target: TargetConfig, provider: Provider, sample: LogSample, row: int, locations: SettingLocations
 ) -> AsyncIterator[Finding]:
     ids = tuple(sample.spread(SAMPLE, provider.valid_id))
-    answers, clock_offset = await probe_api(target, provider, ids)
+    answers, clock_offset = await probe_api(target, provider, ids, sample.params)
     for finding in api_findings(answers, target=target, provider=provider, locations=locations, row=row, sample=ids):
         yield finding
     yield api_probe.check_clock(clock_offset)

@@ -1,6 +1,6 @@
 """Reads the beginning of a target's sync log, and checks its rows and ids. It writes nothing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from monitor.errors import MonitorError
 from monitor.model import SyncLogEntry, SyncReport
 from monitor.notifications.texts import format_items
 from monitor.providers import Provider
+from monitor.providers.preset import find_preset
 from monitor.synclog.validation import add_counts, validate_entries
 
 SAMPLE = 5
@@ -26,6 +27,8 @@ class LogSample:
     counts: SyncReport = field(default_factory=SyncReport)
     ids: tuple[str, ...] = ()
     """Without duplicates."""
+    params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Path parameters by id, if the log has any."""
     complete: bool = True
     """Whether the log has no more rows."""
 
@@ -38,15 +41,22 @@ class LogSample:
 
 def read_sample(batches: Iterator[Sequence[SyncLogEntry]], *, now: datetime) -> LogSample:
     """Reads up to `MAX_ROWS` rows. Raises SyncLogError or StoreError if the log can't be read."""
-    counts, ids, complete = SyncReport(), dict[str, None](), True
+    counts, ids, complete = SyncReport(), dict[str, Mapping[str, str | None] | None](), True
     for batch in batches:
         usable, batch_counts = validate_entries(batch, now=now)
         counts = add_counts(counts, batch_counts)
-        ids.update((entry.item_id, None) for entry in usable if entry.item_id is not None)
+        for entry in usable:
+            if entry.item_id is not None:
+                ids.setdefault(entry.item_id, entry.params)
         if counts.read >= MAX_ROWS:
             complete = next(batches, None) is None
             break
-    return LogSample(counts=counts, ids=tuple(ids), complete=complete)
+    params = {
+        item_id: {name: value for name, value in given.items() if value is not None}
+        for item_id, given in ids.items()
+        if given
+    }
+    return LogSample(counts=counts, ids=tuple(ids), params=params, complete=complete)
 
 
 def check_log(
@@ -66,11 +76,13 @@ def check_log(
         message = f"{name} is readable, but empty: has the pipeline recorded anything yet?"
         return finding_at(at, _PART, Level.WARNING, message)
     start = f"{name} is readable: " + (_rows(counts.read) if sample.complete else f"the first {_rows(counts.read)}")
-    repeated = counts.read - counts.null - counts.blank - counts.unusable - len(sample.ids)
+    unusable_rows = counts.null + counts.blank + counts.unusable + counts.without_params
+    repeated = counts.read - unusable_rows - len(sample.ids)
     irregular = [
         (counts.null, "without an id"),
         (counts.blank, "with a blank id"),
         (counts.unusable, "with an id that can't be used"),
+        (counts.without_params, f"without a path parameter, such as {_first(counts.without_params_ids)}"),
         (repeated, "with a duplicate id"),
         (counts.future, "uploaded in the future"),
         (counts.unreadable, f"with an upload time that can't be read, such as {counts.unreadable_time}"),
@@ -78,9 +90,13 @@ def check_log(
     irregular_text = "".join(f", {count} {what}" for count, what in irregular if count)
     if not sample.ids:
         return finding_at(at, _PART, Level.PROBLEM, f"{start}{irregular_text}: no usable id.")
-    bad_rows = counts.null or counts.blank or counts.unusable or counts.future or counts.unreadable
+    bad_rows = unusable_rows or counts.future or counts.unreadable
     level = Level.WARNING if bad_rows else Level.OK
     return finding_at(at, _PART, level, f"{start}, {format_items(len(sample.ids))}{irregular_text}.")
+
+
+def _first(ids: Sequence[str]) -> str:
+    return next(iter(ids), "")
 
 
 def check_ids(sample: LogSample, provider: Provider, target: TargetConfig, at: SettingLocation | None) -> Finding:
@@ -94,10 +110,17 @@ def check_ids(sample: LogSample, provider: Provider, target: TargetConfig, at: S
     shown = ", ".join(bad_ids[:SAMPLE]) + more
     rule = f", which have the form {pattern}" if pattern else ""
     message = f"{len(bad_ids)} of {len(sample.ids)} can't be ids of target {target.name}{rule}, such as {shown}."
+    message += right_id(target)
     level = Level.PROBLEM if len(bad_ids) == len(sample.ids) else Level.WARNING
     built_in = "remove them with `items remove`, and check the --id-column of `items import`"
     remedy = "does the pipeline record the ids that the API returned?" if at else built_in
     return finding_at(at, "ids", level, message, remedy)
+
+
+def right_id(target: TargetConfig) -> str:
+    """A sentence, with a space before it, that says what a right id looks like; empty if the API's preset does not."""
+    preset = find_preset(target.provider)
+    return f" A right id is {preset.id}." if preset is not None and preset.id else ""
 
 
 def log_unreadable(error: MonitorError, target: TargetConfig, locations: SettingLocations, row: int) -> Finding:
@@ -115,6 +138,7 @@ def _setting(sentence: str, log: SyncLogConfig) -> str:
         "id_column": log.id_column,
         "submitted_at_column": log.submitted_at_column,
         "group_column": log.group_column,
+        "param_columns": next((name for name in log.param_columns.values() if f'no column "{name}"' in sentence), None),
     }
     for key, value in columns.items():
         if f'no column "{value}"' in sentence:

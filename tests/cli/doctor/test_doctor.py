@@ -299,7 +299,10 @@ def test_ids_that_the_api_cannot_accept_are_a_problem(small_world):
     findings = examined(small_world)
     ids = only(findings, "ids")
     assert (ids.level, ids.setting) == (Level.PROBLEM, "targets.gloo.sync_log.id_column")
-    assert ids.message == f"2 of 2 can't be ids of target gloo, such as report-1.pdf, {'x' * 80}."
+    assert ids.message.startswith(
+        f"2 of 2 can't be ids of target gloo, such as report-1.pdf, {'x' * 80}. A right id is "
+    )
+    assert "a UUID, such as" in ids.message
     assert only(findings, "item").level is Level.NOT_TRIED
     assert small_world.sandbox.requests("items") == 0
 
@@ -453,7 +456,9 @@ def test_a_sample_without_known_items_suggests_a_wrong_scope(small_world):
         small_world.sandbox.remove(item_id)
     item = only(examined(small_world), "item")
     assert (item.level, item.setting) == (Level.WARNING, "targets.gloo.publisher_id")
-    assert item.message == "the API knows none of 5 ids from the sync log (HTTP 404)."
+    assert item.message.startswith(
+        "the API knows none of 5 ids from the sync log (HTTP 404). A right id is the item_id"
+    )
 
 
 def test_an_id_that_the_api_refuses_is_a_problem(small_world):

@@ -1,0 +1,226 @@
+"""Types of what a request is made of: paths and bodies with placeholders, places in JSON bodies, headers. Pure."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from monitor.config.fields import HeaderSecret, Text, invalid_value, quote_name, require
+from monitor.config.secret import SecretFileReference
+from monitor.providers.id_pattern import compile_id_pattern
+
+_PATH = re.compile(r"/(?!/)[!-~]*", re.ASCII)
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
+_QUERY_PARAMETER = re.compile(r"[A-Za-z0-9._~\[\]-]{1,100}", re.ASCII)
+_SCHEME = re.compile(r"[A-Za-z0-9._-]{0,50}", re.ASCII)
+_VALUE = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?", re.ASCII)
+_MAX_BODY_DEPTH = 20
+ITEM_NAMES = frozenset({"item_id", "item_id:path", "item_ids"})
+"""The placeholders for ids; every other one is a parameter of the target or of a row."""
+_RESERVED_HEADERS = {
+    "accept-encoding", "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
+    "expect", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding",
+    "upgrade",
+}  # fmt: skip
+"""Headers that the client sets itself, or that hold credentials, which belong under auth."""
+
+
+def placeholders(template: object) -> Iterator[str]:
+    """The names in braces, of a path or of every text in a JSON body."""
+    if isinstance(template, str):
+        yield from _PLACEHOLDER.findall(template)
+    elif isinstance(template, Mapping):
+        for value in template.values():
+            yield from placeholders(value)
+    elif isinstance(template, list | tuple):
+        for value in template:
+            yield from placeholders(value)
+
+
+_validate_path = require(
+    lambda path: _PATH.fullmatch(path) and "#" not in path,
+    'must begin with one "/" and contain no spaces or "#": escape them as %20 and %23',
+)
+
+
+def _validate_placeholders(path: str, *, of_item: bool) -> str:
+    _validate_path(path)
+    if set("{}") & set(_PLACEHOLDER.sub("", path)):
+        raise invalid_value("contains a brace without its partner: write a placeholder as {name}")
+    for name in placeholders(path):
+        if name in ITEM_NAMES and not of_item:
+            raise invalid_value(f"contains {{{name}}}, but a list is not about one item: remove it")
+        if name not in ITEM_NAMES and not _PARAM.fullmatch(name):
+            raise invalid_value("has an unknown placeholder: use {item_id}, or the name of one of the target's params")
+    return path
+
+
+_validate_one_item = require(
+    lambda path: sum(name in ITEM_NAMES for name in placeholders(path)) <= 1,
+    'must contain {item_id} once, as in "/documents/{item_id}"',
+)
+
+
+def _validate_body(body: object, depth: int = 0) -> object:
+    """A JSON value: TOML's dates and times are none."""
+    if depth > _MAX_BODY_DEPTH:
+        raise invalid_value(f"is nested more than {_MAX_BODY_DEPTH} levels deep: make it flatter")
+    if isinstance(body, Mapping):
+        return {str(key): _validate_body(value, depth + 1) for key, value in body.items()}
+    if isinstance(body, list | tuple):
+        return [_validate_body(value, depth + 1) for value in body]
+    if body is not None and not isinstance(body, str | int | float | bool):
+        raise invalid_value("must be a JSON value: write dates and times as text in quotes")
+    return body
+
+
+def validate_dotted_path(path: str, *, stars: bool = False) -> str:
+    """A place in a JSON body; `*` stands for every element, where that is possible."""
+    steps = path.split(".")
+    if not all(step.strip() for step in steps):
+        raise invalid_value('must be names separated by dots, such as "status" or "document.status"')
+    if set("{}") & set(path):
+        raise invalid_value('contains a placeholder, but names a place in the response, such as "document.status"')
+    if "*" in steps and not stars:
+        raise invalid_value('contains "*", which only status, reason and message of an item can: name one place')
+    if steps.count("*") > 1:
+        raise invalid_value('contains "*" twice: only one list of states can be read')
+    return path
+
+
+def _validate_id_pattern(pattern: str) -> str:
+    try:
+        compile_id_pattern(pattern)
+    except ValueError as error:
+        raise invalid_value(str(error)) from None
+    return pattern
+
+
+def _validate_key_header(name: str) -> str:
+    if not _TOKEN.fullmatch(name) or name.lower() in _RESERVED_HEADERS - {"authorization"}:
+        raise invalid_value(
+            f'must be the name of a header for a key, such as "X-API-Key"; {quote_name(name)} can\'t hold one'
+        )
+    return name
+
+
+def _validate_header_names(headers: Mapping[str, object]) -> None:
+    for name in headers:
+        if not _TOKEN.fullmatch(name):
+            raise invalid_value(
+                f"names {quote_name(name)}, which is not a header name: use letters, digits and hyphens"
+            )
+        if name.lower() in _RESERVED_HEADERS:
+            raise invalid_value(
+                f"names {quote_name(name)}, which the monitor sets itself: remove it (put credentials under auth)"
+            )
+    if len({name.lower() for name in headers}) < len(headers):
+        raise invalid_value("names one header twice: header names ignore case, so keep one")
+
+
+def _validate_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    _validate_header_names(headers)
+    for name, value in headers.items():
+        if not _VALUE.fullmatch(value):
+            raise invalid_value(
+                f"gives {quote_name(name)} a value that a header can't contain: use 1 to 1000 plain ASCII characters"
+            )
+    return headers
+
+
+def _accept_secret_files(raw: object) -> object:
+    """`X-Key_file = path` in place of `X-Key = secret`. No header that is in use ends with `_file`."""
+    if not isinstance(raw, Mapping):
+        return raw
+    data = dict(raw)
+    for key in [key for key in data if isinstance(key, str) and key.endswith("_file")]:
+        name = key.removesuffix("_file")
+        data[name] = SecretFileReference(path=data.pop(key), conflicting=name in data)
+    return data
+
+
+def _validate_secret_headers(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    _validate_header_names(headers)
+    return headers
+
+
+def _validate_param_name(name: str) -> str:
+    if not _PARAM.fullmatch(name) or name in {"item_id", "item_ids"}:
+        raise invalid_value("must be the name of a placeholder: letters, digits and underscores, not item_id")
+    return name
+
+
+_validate_scalar = require(
+    lambda text: text.isprintable() and text.strip(), 'must be printable text, and not blank; null is called "null"'
+)
+
+
+def _validate_http_status(status: int) -> int:
+    if status in {401, 402, 429}:
+        raise invalid_value("can't be 401, 402 or 429, which are about credentials and limits: use [[targets.errors]]")
+    return status
+
+
+RequestPath = Annotated[
+    str, Field(max_length=1000, json_schema_extra={"pattern": "^/"}), AfterValidator(_validate_path)
+]
+"""A path below the base URL, with or without a query."""
+
+_Path = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": "^/"})]
+
+ItemPath = Annotated[
+    _Path, AfterValidator(partial(_validate_placeholders, of_item=True)), AfterValidator(_validate_one_item)
+]
+ListPath = Annotated[_Path, AfterValidator(partial(_validate_placeholders, of_item=False))]
+Body = Annotated[object, AfterValidator(_validate_body)]
+
+DottedPath = Annotated[Text, AfterValidator(validate_dotted_path)]
+"""A place in a JSON body: keys, and positions in arrays, separated by dots."""
+
+StarPath = Annotated[Text, AfterValidator(partial(validate_dotted_path, stars=True))]
+"""A place, or with one `*` several."""
+
+DottedPathOrBody = Annotated[  # an empty text is the whole body
+    str, Field(max_length=200), AfterValidator(lambda path: path and validate_dotted_path(path))
+]
+StarPathOrValue = Annotated[  # an empty text is the value itself
+    str, Field(max_length=200), AfterValidator(lambda path: path and validate_dotted_path(path, stars=True))
+]
+
+_one_or_more: Callable[[object], object] = lambda value: (value,) if isinstance(value, str) else value  # noqa: E731
+_one_or_more_schema = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}]}
+)
+Places = Annotated[tuple[DottedPath, ...], Field(min_length=1), BeforeValidator(_one_or_more), _one_or_more_schema]
+StarPlaces = Annotated[tuple[StarPath, ...], Field(min_length=1), BeforeValidator(_one_or_more), _one_or_more_schema]
+"""One place, or several of which the first counts that is there."""
+
+JsonScalar = Annotated[
+    bool | int | float | Annotated[str, Field(max_length=200), AfterValidator(_validate_scalar)],
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
+"""A value at a place in a body; texts are compared without regard to case, and "null" is null."""
+
+HttpStatus = Annotated[int, Field(ge=200, le=599)]
+MissingStatus = Annotated[int, Field(ge=400, le=599), AfterValidator(_validate_http_status)]
+
+QueryParameter = Annotated[
+    str,
+    AfterValidator(
+        require(_QUERY_PARAMETER.fullmatch, 'must be the name of a query parameter, such as "page" or "limit"')
+    ),
+]
+IdPattern = Annotated[str, Field(max_length=1000), AfterValidator(_validate_id_pattern)]
+ParamName = Annotated[str, AfterValidator(_validate_param_name)]
+HeaderName = Annotated[str, AfterValidator(_validate_key_header)]
+Headers = Annotated[Mapping[str, str], AfterValidator(_validate_headers)]
+SecretHeaders = Annotated[
+    Mapping[str, HeaderSecret], BeforeValidator(_accept_secret_files), AfterValidator(_validate_secret_headers)
+]
+AuthScheme = Annotated[
+    str, AfterValidator(require(_SCHEME.fullmatch, 'must be one word such as "Bearer", or "" for the bare key'))
+]
