@@ -177,6 +177,7 @@ class App:
             ),
             evaluator=self._evaluator(target, scheduled=scheduled),
             keep_if_empty=target.sync_log is not None,
+            recheck_completed=target.check.recheck_completed != "never",
             heartbeat=build_heartbeat(target),
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,
