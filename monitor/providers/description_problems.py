@@ -41,6 +41,7 @@ def description_problems(
     known = (*params, *(name for name in row_params if name not in params))
     if description.item is not None:
         yield from (f"item.{problem}" for problem in _item_problems(description.item, known))
+        yield from (f"item.result.{problem}" for problem in _result_problems(description.item, tuple(params)))
     elif description.list is None:
         yield (
             'item is missing: add the request for one item, as in { path = "/documents/{item_id}" }, or a list that '
@@ -71,7 +72,6 @@ def _item_problems(item: ItemRule, known: Sequence[str]) -> Iterator[str]:
         except ValueError as error:
             yield f"id_pattern {error}"
     yield from (f"not_found.{problem}" for problem in _not_found_problems(item.not_found))
-    yield from (f"result.{problem}" for problem in _result_problems(item, known))
 
 
 def _list_problems(rule: ListRule, known: Sequence[str]) -> Iterator[str]:

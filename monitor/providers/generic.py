@@ -15,7 +15,7 @@ from monitor.model import BadBody
 from monitor.model.http import Meaning, Request
 from monitor.providers import FollowUp, ProviderSettings
 from monitor.providers.answers import ItemAnswer
-from monitor.providers.description import Description, ListRule, parse_description, paths_of
+from monitor.providers.description import Description, ListRule, parse_description
 from monitor.providers.description_problems import description_problems
 from monitor.providers.item_question import ItemQuestion
 from monitor.providers.listing import Listing, ListReader
@@ -164,9 +164,7 @@ class Generic:
         return ListRows(
             items=rule.items,
             id=None if rule.keyed else JsonPath(rule.id),
-            statuses=StatusReader(
-                table, status=paths_of(rule.status), reason=paths_of(rule.reason), message=paths_of(rule.message)
-            ),
+            statuses=StatusReader.of(rule, table),
             page=rule.page,
             meanings=meanings,
             base_url=settings.base_url.rstrip("/"),

@@ -7,7 +7,7 @@ from monitor.model.http import Meaning, Request
 from monitor.model.json_body import decode_json
 from monitor.providers import FollowUp, ProviderSettings
 from monitor.providers.answers import Answers, ItemAnswer, settled
-from monitor.providers.description import Description, ItemRule, paths_of
+from monitor.providers.description import Description, ItemRule
 from monitor.providers.id_pattern import compile_id_pattern
 from monitor.providers.meanings import Absence, decoded_body
 from monitor.providers.paths import JsonPath, scalar_text
@@ -44,16 +44,14 @@ class ItemQuestion:
             method=rule.method,
             body=rule.body,
             params=params,
-            row_params=tuple(settings.row_params),
+            row_params=settings.row_params,
             headers=description.headers,
             max_bytes=max(settings.item_max_bytes, min(settings.item_max_bytes * self.batch_size, _MAX_BATCH_BYTES)),
         )
         self.request = self._question.about
         """The request for one item; not a method, since it is made for every item."""
         self._matches = None if rule.id_pattern is None else compile_id_pattern(rule.id_pattern)
-        self._statuses = StatusReader(
-            table, status=paths_of(rule.status), reason=paths_of(rule.reason), message=paths_of(rule.message)
-        )
+        self._statuses = StatusReader.of(rule, table)
         self._has_absent_words = ItemState.NOT_FOUND in table.states.values()
         self._absence = Absence.of(rule.not_found) or None
         self._id = None if rule.id is None else JsonPath(rule.id)
@@ -71,15 +69,9 @@ class ItemQuestion:
         if (result := rule.result) is not None:
             self.unsettled = frozenset(map(fold_word, result.when))
             self._result = Question(
-                result.path,
-                params=params,
-                row_params=tuple(settings.row_params),
-                headers=description.headers,
-                max_bytes=settings.item_max_bytes,
+                result.path, params=params, headers=description.headers, max_bytes=settings.item_max_bytes
             )
-            self._result_statuses = StatusReader(
-                table, status=paths_of(result.status), reason=paths_of(result.reason), message=paths_of(result.message)
-            )
+            self._result_statuses = StatusReader.of(result, table)
 
     def accepts(self, item_id: str) -> bool:
         """Whether the id can be sent and has the form of this API's ids, if that is known."""

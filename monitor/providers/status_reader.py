@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import plain_text
+from monitor.providers.description import ItemRule, ListRule, ResultRule, paths_of
 from monitor.providers.paths import NULL, JsonPath, elements, is_null, scalar_text, split_each, word_text
 from monitor.providers.statuses import StatusTable, worst
 
@@ -50,6 +51,11 @@ class StatusReader:
         self._others = tuple(others)
         self._member = status[0] if not (star or others or not status[0] or "." in status[0]) else None
         self._reasons, self._messages = tuple(map(_place, reason)), tuple(map(_place, message))
+
+    @classmethod
+    def of(cls, rule: ItemRule | ResultRule | ListRule, table: StatusTable) -> "StatusReader":
+        """The reader of what a rule's `status`, `reason` and `message` name."""
+        return cls(table, status=paths_of(rule.status), reason=paths_of(rule.reason), message=paths_of(rule.message))
 
     def read(self, answer: object) -> ItemStatus | BadBody:
         """The status of an item in its decoded answer; of many the worst (failed, not found, pending, completed).

@@ -83,6 +83,10 @@ WRONG = {
     "no when": (item(result={"path": "/r/{item_id}"}), "item.result.when is missing"),
     "no path": (item(result={"when": ["x"]}), "item.result.path must begin with a slash"),
     "no id in it": (item(result={"when": ["x"], "path": "/r"}), "item.result.path must contain {item_id} exactly once"),
+    "a parameter of the row in it": (
+        {**item(result={**RESULT, "path": "/{store}/{item_id}"}), "row_params": ("store",)},
+        "item.result.path contains {store}",
+    ),
     "a place in it": (item(result={**RESULT, "status": "{item_id}"}), "item.result.status must be a place"),
     "a reason in it": (item(result={**RESULT, "reason": "a..b"}), "item.result.reason must be names joined by dots"),
     "a star in it": (item(result={**RESULT, "message": "a.*.b"}), 'item.result.message may have "*" only where'),
