@@ -16,9 +16,7 @@ _HOME = "README"
 def docs(
     page: Annotated[
         str | None,
-        typer.Argument(
-            help="A page, such as channels or providers/openai-vector-stores.", show_default="the list of pages"
-        ),
+        typer.Argument(help="A page, such as channels or providers/openai.", show_default="the list of pages"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

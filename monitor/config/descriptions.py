@@ -177,8 +177,8 @@ def _row_param_problems(by_row: set[str], row: Mapping[str, object]) -> Iterator
     if in_list and "item" not in row:
         predicate = f"needs {in_list}, which differs by row (param_columns): set it in params instead"
         yield Problem(loc=("list",), predicate=predicate)
-    if in_item and _value_at(row, ("item", "batch")) not in (None, 1):
-        predicate = f"can't be over 1 if {in_item} differs by row (param_columns): set batch = 1"
+    if in_item and _value_at(row, ("item", "batch")) is not None:
+        predicate = f"can't be used if {in_item} differs by row (param_columns): remove it"
         yield Problem(loc=("item", "batch"), predicate=predicate)
     if in_result:
         predicate = f"contains {in_result}, which differs by row (param_columns): set it in params instead"

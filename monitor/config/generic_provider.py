@@ -16,10 +16,10 @@ from monitor.config.request_fields import (
     JsonScalar,
     ListPath,
     MissingStatus,
-    Places,
     QueryParameter,
     StarPathOrValue,
     StarPlaces,
+    StatusPlaces,
     placeholders,
 )
 from monitor.config.section import Remedy, Section
@@ -33,12 +33,12 @@ class NotFoundConfig(Section):
     statuses: tuple[MissingStatus, ...] = Field(
         default=(), description="Further HTTP statuses of the item question.", examples=[[400]]
     )
-    absent: tuple[DottedPath, ...] = Field(
+    absent: tuple[DottedPathOrBody, ...] = Field(
         default=(),
         description="Places in a 2xx where a missing value, a null or an empty list or table says so.",
         examples=[["documents"]],
     )
-    values: Mapping[DottedPath, tuple[JsonScalar, ...]] = Field(
+    values: Mapping[StarPathOrValue, tuple[JsonScalar, ...]] = Field(
         default_factory=dict,
         description="Values by their place in the body, at any HTTP status.",
         examples=[{"code": [102]}],
@@ -55,7 +55,7 @@ class ResultConfig(Section):
         description="The path of the second question. It contains `{item_id}`, and may contain parameters.",
         examples=["/v1/result/{item_id}"],
     )
-    status: StarPathOrValue = Field(default="status", description="The place of the status, as in the item.")
+    status: StatusPlaces = Field(default=("status",), description="The place of the status, as in the item.")
     reason: StarPlaces | None = Field(default=None, description="Why a failed item failed, as in the item.")
     message: StarPlaces | None = Field(default=None, description="The provider's own text, as in the item.")
 
@@ -83,11 +83,12 @@ class ItemConfig(Section):
         "array of ids.",
         examples=[{"ids": "{item_ids}", "store": "{store}"}],
     )
-    batch: int = Field(
-        default=1,
+    batch: int | None = Field(
+        default=None,
         ge=1,
         le=1000,
-        description="How many ids one request asks about. Over 1 it needs `{item_ids}` in the body or in the query.",
+        description="How many ids one request asks about, as `{item_ids}` in the body or in the query. Default: one, "
+        "as `{item_id}`.",
     )
     items: DottedPathOrBody | None = Field(
         default=None,
@@ -96,8 +97,8 @@ class ItemConfig(Section):
     keyed: bool = Field(
         default=False, description="Whether the table at `items`, or the body, has ids as its keys, and statuses below."
     )
-    status: StarPathOrValue = Field(
-        default="status",
+    status: StatusPlaces = Field(
+        default=("status",),
         description="The place of the status in the JSON response: names separated by dots. With `*` for every element "
         "of a list, the worst counts: failed, then pending, then completed.",
         examples=["document.status", "documents.*.status"],
@@ -145,11 +146,11 @@ class ItemConfig(Section):
     def _validate_ids(self) -> Self:
         """The ids are in the request, once, and in the form that `batch` needs."""
         in_path, in_body = set(placeholders(self.path)), set(placeholders(self.body))
-        if self.batch > 1 and "item_ids" not in in_body | set(placeholders(self.path.partition("?")[2])):
+        if self.batch is not None and "item_ids" not in in_body | set(placeholders(self.path.partition("?")[2])):
             raise invalid_value("needs {item_ids} in item.body, or in the query of item.path: add it", suffix=".batch")
-        if self.batch == 1 and not {"item_id", "item_id:path", "item_ids"} & (in_path | in_body):
+        if self.batch is None and not {"item_id", "item_id:path"} & (in_path | in_body):
             raise invalid_value('must contain {item_id} once, as in "/documents/{item_id}"', suffix=".path")
-        if self.batch > 1 and not self.keyed and self.id is None:
+        if self.batch is not None and not self.keyed and self.id is None:
             raise invalid_value('is missing: say where each answer of a batch has its id, such as "id"', suffix=".id")
         return self
 
@@ -161,7 +162,7 @@ class ErrorConfig(Section):
         "unauthorized", "forbidden", "spending_limit", "wrong_scope", "rate_limited", "outage", "bad_request", "invalid"
     ] = Field(description="The cause; `invalid`: the API can't accept this id.")
     statuses: tuple[HttpStatus, ...] = Field(default=(), description="Only at these HTTP statuses. Default: at any.")
-    path: DottedPath | None = Field(default=None, description="The place of the value in the body.")
+    path: StarPathOrValue | None = Field(default=None, description="The place of the value in the body.")
     values: tuple[JsonScalar, ...] = Field(
         default=(), validate_default=True, description="The values that mean it; case is ignored."
     )
@@ -172,7 +173,7 @@ class ErrorConfig(Section):
         place = info.data.get("path", "")
         if place is None and (values or not info.data.get("statuses")):
             raise invalid_value('needs path: say where in the body the values are, such as "error.type"')
-        if place and not values:
+        if place is not None and not values and "path" in info.data:
             raise invalid_value("is missing: say which values at path mean this cause")
         return values
 
@@ -247,10 +248,12 @@ class ListConfig(Section):
     )
     keyed: bool = Field(default=False, description="Whether the table at `items` has ids as its keys.")
     id: DottedPath = Field(default="id", description="The place of the id in each item; not used with `keyed`.")
-    status: DottedPathOrBody = Field(
-        default="status", description="The place of the status in each item; with `keyed`, empty for the value itself."
+    status: StatusPlaces = Field(
+        default=("status",),
+        description="The place of the status in each item; with `keyed`, empty for the value itself.",
     )
-    reason: Places | None = Field(default=None, description="The place of the reason of a failure in each item.")
+    reason: StarPlaces | None = Field(default=None, description="The place of a failure's reason in each item.")
+    message: StarPlaces | None = Field(default=None, description="The place of the provider's own text in each item.")
     page: PaginationConfig = Field(default=PaginationConfig(), description="How one page leads to the next.")
 
     @field_validator("body")

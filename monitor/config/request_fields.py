@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from monitor.config.fields import HeaderSecret, Text, invalid_value, quote_name, require
+from monitor.config.fields import HeaderSecret, invalid_value, quote_name, require
 from monitor.config.secret import SecretFileReference
 from monitor.providers.id_pattern import compile_id_pattern
+from monitor.providers.paths import path_problem
 
 _PATH = re.compile(r"/(?!/)[!-~]*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -78,17 +79,10 @@ def _validate_body(body: object, depth: int = 0) -> object:
     return body
 
 
-def validate_dotted_path(path: str, *, stars: bool = False) -> str:
+def _validate_place(path: str, *, each: bool = False, whole: bool = False) -> str:
     """A place in a JSON body; `*` stands for every element, where that is possible."""
-    steps = path.split(".")
-    if not all(step.strip() for step in steps):
-        raise invalid_value('must be names separated by dots, such as "status" or "document.status"')
-    if set("{}") & set(path):
-        raise invalid_value('contains a placeholder, but names a place in the response, such as "document.status"')
-    if "*" in steps and not stars:
-        raise invalid_value('contains "*", which only status, reason and message of an item can: name one place')
-    if steps.count("*") > 1:
-        raise invalid_value('contains "*" twice: only one list of states can be read')
+    if problem := path_problem(path, each=each, whole=whole):
+        raise invalid_value(problem)
     return path
 
 
@@ -160,8 +154,10 @@ _validate_scalar = require(
 
 
 def _validate_http_status(status: int) -> int:
-    if status in {401, 402, 429}:
-        raise invalid_value("can't be 401, 402 or 429, which are about credentials and limits: use [[targets.errors]]")
+    if status in {401, 402, 407, 408, 429}:
+        raise invalid_value(
+            f"can't be {status}, which is about the key, the account or the rate: use [[targets.errors]]"
+        )
     return status
 
 
@@ -178,26 +174,34 @@ ItemPath = Annotated[
 ListPath = Annotated[_Path, AfterValidator(partial(_validate_placeholders, of_item=False))]
 Body = Annotated[object, AfterValidator(_validate_body)]
 
-DottedPath = Annotated[Text, AfterValidator(validate_dotted_path)]
+_Place = Annotated[str, Field(max_length=200)]
+
+DottedPath = Annotated[_Place, AfterValidator(_validate_place)]
 """A place in a JSON body: keys, and positions in arrays, separated by dots."""
 
-StarPath = Annotated[Text, AfterValidator(partial(validate_dotted_path, stars=True))]
-"""A place, or with one `*` several."""
+DottedPathOrBody = Annotated[_Place, AfterValidator(partial(_validate_place, whole=True))]
+"""The same; an empty text is the whole body."""
 
-DottedPathOrBody = Annotated[  # an empty text is the whole body
-    str, Field(max_length=200), AfterValidator(lambda path: path and validate_dotted_path(path))
-]
-StarPathOrValue = Annotated[  # an empty text is the value itself
-    str, Field(max_length=200), AfterValidator(lambda path: path and validate_dotted_path(path, stars=True))
-]
+StarPathOrValue = Annotated[_Place, AfterValidator(partial(_validate_place, each=True, whole=True))]
+"""A place, or with one `*` several; an empty text is the value itself."""
 
 _one_or_more: Callable[[object], object] = lambda value: (value,) if isinstance(value, str) else value  # noqa: E731
 _one_or_more_schema = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}]}
 )
-Places = Annotated[tuple[DottedPath, ...], Field(min_length=1), BeforeValidator(_one_or_more), _one_or_more_schema]
-StarPlaces = Annotated[tuple[StarPath, ...], Field(min_length=1), BeforeValidator(_one_or_more), _one_or_more_schema]
-"""One place, or several of which the first counts that is there."""
+
+
+def _validate_places(paths: tuple[str, ...], *, whole: bool) -> tuple[str, ...]:
+    """One place was written as a text, so the error is the setting's own."""
+    for path in paths:
+        _validate_place(path, each=True, whole=whole)
+    return paths
+
+
+_Places = Annotated[tuple[_Place, ...], Field(min_length=1), BeforeValidator(_one_or_more), _one_or_more_schema]
+StatusPlaces = Annotated[_Places, AfterValidator(partial(_validate_places, whole=True))]
+StarPlaces = Annotated[_Places, AfterValidator(partial(_validate_places, whole=False))]
+"""One place, or several of which the first counts that is there; each may have one `*`."""
 
 JsonScalar = Annotated[
     bool | int | float | Annotated[str, Field(max_length=200), AfterValidator(_validate_scalar)],
@@ -206,7 +210,7 @@ JsonScalar = Annotated[
 """A value at a place in a body; texts are compared without regard to case, and "null" is null."""
 
 HttpStatus = Annotated[int, Field(ge=200, le=599)]
-MissingStatus = Annotated[int, Field(ge=400, le=599), AfterValidator(_validate_http_status)]
+MissingStatus = Annotated[int, Field(ge=400, le=499), AfterValidator(_validate_http_status)]
 
 QueryParameter = Annotated[
     str,

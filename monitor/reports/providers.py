@@ -105,7 +105,7 @@ def limits(preset: Preset) -> list[str]:
     if not isinstance(item, Mapping):
         found.append("It has no question for one item: every run fetches the whole list.")
     elif not isinstance(list_, Mapping):
-        found.append("It has no list: a run asks about each item" + (" in batches." if item.get("batch") else "."))
+        found.append("It has no list: a run asks about each item" + (" in batches." if "batch" in item else "."))
     if not any(isinstance(table, Mapping) and "reason" in table for table in (item, list_)):
         found.append("It does not say why an item failed.")
     return found

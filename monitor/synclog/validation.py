@@ -79,7 +79,7 @@ def _params_problem(params: Mapping[str, str | None] | None) -> str | None:
 
 
 def _is_param(value: str | None) -> bool:
-    if not value or value.isspace():
+    if not value or value.isspace() or value in {".", ".."}:  # dot segments would lead to another path
         return False
     return len(value) <= MAX_ID_LENGTH and not UNPRINTABLE.search(value)
 

@@ -19,11 +19,11 @@ def command(capsys):
 def test_pages_are_listed_with_their_titles(command):
     listed = command("docs").stdout
     assert "channels " in listed
-    assert "providers/openai-vector-stores " in listed
+    assert "providers/openai " in listed
     assert "adr/" not in listed
 
 
-@pytest.mark.parametrize("name", ["channels", "docs/channels.md", "providers", "providers/openai-vector-stores"])
+@pytest.mark.parametrize("name", ["channels", "docs/channels.md", "providers", "providers/openai"])
 def test_a_page_is_printed(command, name):
     done = command("docs", name)
     assert (done.returncode, done.stdout.startswith("# ")) == (0, True)

@@ -134,11 +134,11 @@ def test_every_setting_of_a_generic_target_is_read(config_dir):
     assert target.headers == {"X-Version": "2"}
     assert target.statuses == {"completed": ("done", "ready"), "failed": ("cancelled",)}
     assert target.item.model_dump(exclude_defaults=True) == {
-        "path": "/{publisher_id}/documents/{item_id}?full=1", "status": "document.state", "id": "document.0.id",
+        "path": "/{publisher_id}/documents/{item_id}?full=1", "status": ("document.state",), "id": "document.0.id",
         "id_pattern": "doc_[0-9]+",
     }  # fmt: skip
     assert target.list_.model_dump(exclude_defaults=True) == {
-        "path": "/{publisher_id}/documents?kind=pdf", "items": "data.rows", "id": "doc.id", "status": "doc.state",
+        "path": "/{publisher_id}/documents?kind=pdf", "items": "data.rows", "id": "doc.id", "status": ("doc.state",),
         "page": {
             "by": "offset", "parameter": "start", "more": "more", "total": "data.total", "size": 50,
             "size_parameter": "n",

@@ -110,7 +110,7 @@ def test_config_show_says_what_comes_from_the_preset(load):
     assert origins["targets[0].statuses.failed"] == "preset openai"
     assert origins["targets[0].list.page.size"] == "preset openai"
     assert origins["targets[0].item.reason"] == "monitor.toml"
-    assert origins["targets[0].item.batch"] == "default"
+    assert origins["targets[0].item.method"] == "default"
     assert origins["targets[0].errors[0].cause"] == "preset openai"
     assert tomllib.loads(shown)["targets"][0]["list"]["page"]["by"] == "cursor"
 
@@ -231,7 +231,7 @@ def test_a_list_that_needs_a_parameter_of_each_row_is_not_used(load):
     ('check = { strategy = "list" }', "check.strategy", 'use "items"'),
     ('params = { store = "s" }', "sync_log.param_columns.store", "keep one of them"),
     ('list = { path = "/{store}" }', "list", "set it in params instead"),
-    ('item = { path = "/{store}?ids={item_ids}", batch = 9, id = "id" }', "item.batch", "set batch = 1"),
+    ('item = { path = "/{store}?ids={item_ids}", batch = 9, id = "id" }', "item.batch", "remove it"),
     ('item = { path = "/{item_id}", result = { when = ["x"], path = "/{store}/{item_id}" } }', "item.result.path",
      "set it in params instead"),
     ('item = { path = "/{item_id}" }\nlist = { path = "/" }', "sync_log.param_columns.store", "remove it"),

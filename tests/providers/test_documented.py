@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs/providers"
 
 EXAMPLES = {
     "README.md": (documented.MyEngine, "doc-{}", 2, "ready", "queued embedding", "error cancelled"),
-    "openai-vector-stores.md": (documented.OpenAI, "file-a{}", 3, "completed", "in_progress", "failed cancelled"),
+    "openai.md": (documented.OpenAI, "file-a{}", 3, "completed", "in_progress", "failed cancelled"),
     "ragie.md": (
         documented.Ragie,
         "{uuid}",
@@ -40,6 +40,14 @@ EXAMPLES = {
         "SUCCESS",
         "NOT_STARTED IN_PROGRESS",
         "ERROR CANCELLED PARTIAL_SUCCESS",
+    ),
+    "prefect.md": (
+        documented.Prefect,
+        "{uuid}",
+        1,
+        "COMPLETED",
+        "SCHEDULED PENDING RUNNING PAUSED CANCELLING",
+        "FAILED CRASHED CANCELLED",
     ),
     "pinecone-assistant.md": (documented.Pinecone, "{uuid}", 1, "Available", "Processing Deleting", "ProcessingFailed"),
 }

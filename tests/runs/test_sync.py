@@ -312,7 +312,7 @@ def test_path_parameters_are_stored_and_follow_the_log(engine, run):
     assert stored_params(engine)["a"] is None
 
 
-@pytest.mark.parametrize("value", [None, "", " ", "x" * 513, "a\nb", "\ud800"], ids=ascii)
+@pytest.mark.parametrize("value", [None, "", " ", "..", "x" * 513, "a\nb", "\ud800"], ids=ascii)
 def test_a_row_without_a_path_parameter_is_counted_and_not_tracked(engine, run, value):
     entries = [SyncLogEntry(item_id=name, params={"store": given}) for name, given in (("a", value), ("b", "s1"))]
 

@@ -3,6 +3,7 @@
 A page has at most `most` documents, whatever the client requests, so that few documents make several pages.
 """
 
+import base64
 from abc import ABC, abstractmethod
 
 from providers.servers.documents import DocumentServer
@@ -250,3 +251,50 @@ class MyEngine(Documented):
         size, number = int(query["limit"]), int(query["page"])
         page = items[(number - 1) * size : number * size]
         return 200, {}, {"data": page, "meta": {"total": len(items)}}
+
+
+class Prefect(Documented):
+    """A server with `auth_string`: flow runs as prefect 3.9.1 answers (`FlowRunResponse`), shortened."""
+
+    root = "/api/flow_runs"
+    most = 200
+
+    def __init__(self):
+        super().__init__()
+        self.key = f"Basic {base64.b64encode(b'admin:the-key').decode()}"
+
+    @property
+    def lists(self):
+        return self.paths.count(f"{self.root}/filter")
+
+    @property
+    def asked(self):
+        return [each for each in super().asked if each != "filter"]
+
+    def documents(self, path, query, headers):
+        if path == f"{self.root}/filter":
+            assert query.keys() == {"sort", "limit", "offset"}
+            return self.page(query, [self.item(each) for each in self.statuses])
+        return super().documents(path, query, headers)
+
+    def item(self, item_id):
+        state = self.statuses[item_id]
+        return {
+            "id": item_id,
+            "name": "ingest",
+            "flow_id": STORE,
+            "state_type": state,
+            "state_name": state.title(),
+            "state": {"type": state, "name": state.title(), "message": None, "timestamp": TIMESTAMP},
+            "tags": ["nightly"],
+        }
+
+    def page(self, query, items):
+        assert query["limit"] <= self.most, "422: the limit is 200"
+        return 200, {}, items[query["offset"] : query["offset"] + query["limit"]]
+
+    def refusal(self):
+        return {"exception_message": "Unauthorized"}
+
+    def absence(self, path):
+        return {"detail": "Flow run not found"}

@@ -30,6 +30,11 @@ class DocumentServer:
 
             def do_POST(self):
                 form = self.rfile.read(int(self.headers["content-length"])).decode()
+                if self.headers["content-type"] == "application/json":
+                    headers = {name.lower(): value for name, value in self.headers.items()}
+                    server.paths.append(self.path)
+                    self.reply(*server.questioned(self.path, json.loads(form), headers))
+                    return
                 self.reply(*server.posted(self.path, dict(parse_qsl(form))))
 
             def reply(self, status, more, body):
@@ -64,6 +69,12 @@ class DocumentServer:
     def posted(self, path, form):
         """Status, headers and body of the answer to a form."""
         return 405, {}, {"error": "method not allowed"}
+
+    def questioned(self, path, body, headers):
+        """Status, headers and body of the answer to a question that is a JSON body."""
+        if headers.get(self.key_header) != self.key:
+            return 401, {}, self.refusal()
+        return self.documents(path, body, headers)
 
     def documents(self, path, query, headers):
         """The same, after the key was accepted."""
