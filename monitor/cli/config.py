@@ -1,5 +1,6 @@
 """`config …`: checks the configuration, prints what is in force, and prints its schema."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,9 +26,10 @@ def check(config: ConfigPath = None, as_json: AsJson = False) -> None:
         validate_providers(loaded.targets)
         validate_channels(loaded.channels)
     except ConfigError as error:
+        problems = _with_lines(error.problems, config)
         if as_json:
-            print_json({"ok": False, "problems": list(error.problems)})
-        raise
+            print_json({"ok": False, "problems": problems})
+        raise ConfigError(problems) from None
     if as_json:
         values = {"file": str(loaded.source) if loaded.source else None, "warnings": list(loaded.warnings)}
         values["targets"] = [target.name for target in loaded.targets]
@@ -38,6 +40,21 @@ def check(config: ConfigPath = None, as_json: AsJson = False) -> None:
     channels = ", ".join(channel.name for channel in loaded.channels) or "none: messages go to the log"
     source = loaded.source or "the environment"
     print_lines(f"{source}: no problems found\n  targets:  {targets}\n  channels: {channels}")
+
+
+def _with_lines(problems: Sequence[str], path: Path | None) -> list[str]:
+    """The problems with the lines of the settings in the file, if it can be read."""
+    import os
+
+    from monitor.cli.doctor.locations import with_lines
+    from monitor.config.load import find_file
+
+    file = find_file(path, os.environ)
+    try:
+        text = file.read_text(encoding="utf-8-sig") if file is not None else ""
+    except (OSError, UnicodeDecodeError):
+        return list(problems)
+    return with_lines(problems, text, file.name) if file is not None else list(problems)
 
 
 @app.command()

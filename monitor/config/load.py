@@ -186,6 +186,11 @@ def load_config(
     return config.loaded_from(inputs.source, origins=origins, warnings=warnings)
 
 
+def find_file(path: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """The file that `load_config` reads, if any."""
+    return _find_file(path, environment, find_working_folder(environment))
+
+
 def find_working_folder(environment: Mapping[str, str]) -> Path:
     """The working folder; if it was deleted under the process, what it was called: nothing relative is found there."""
     try:

@@ -32,6 +32,45 @@ def test_check_builds_the_provider_of_every_target(small_world, here, tmp_path, 
     assert [line.startswith("error: targets.") and "acme-monitor" in line for line in errors] == [True, True]
 
 
+TARGETS = """\
+[[targets]]
+name = "one"
+provider = "openai"
+auth = { api_key = "k" }
+
+[[targets]]
+name = "two"
+provider = "generic"
+base_url = "https://api.example"
+statuses = { completed = ["done"] }
+
+[targets.item]
+path = "/{item_id}"
+result = { when = ["done"], path = "/r/{item_id}", reason = "a.*" }
+"""
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    (TARGETS, [("targets.one.params.vector_store_id is missing: give the store", 1)]),
+    (TARGETS.partition("\n\n")[2], [('targets.two.item.result.reason may have "*" only where', 9)]),
+    (TARGETS.replace("auth = {", "auht = {"), [
+        ("targets.one.params.vector_store_id is missing", 1), ("targets.one.auth is missing", 1),
+        ("targets.one.auht is not a known key", 4),
+    ]),
+])  # fmt: skip
+def test_check_names_key_and_line_of_each_problem(tmp_path, monkeypatch, capsys, text, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "monitor.toml").write_text(text)
+
+    code = main(["config", "check", "--json"])
+
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert (code, len(problems)) == (2, len(expected))
+    for words, line in expected:
+        (problem,) = [each for each in problems if each.startswith(words)]
+        assert problem.endswith(f" (monitor.toml, line {line})")
+
+
 def test_check_reports_services_that_apprise_does_not_know(small_world, here):
     phone = '[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "{}"\n'
     small_world.configure(more=phone.format("ntfy://s3cret-topic"))

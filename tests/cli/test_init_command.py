@@ -49,7 +49,7 @@ def test_three_filled_in_lines_make_a_valid_configuration(command, tmp_path, pro
     assert len(missing) == len(FILLED_IN[provider])
     for name in FILLED_IN[provider]:
         expected = f"needs the variable {name}, which is empty: give it a value in the environment or in .env"
-        assert any(line.endswith(expected) for line in missing), name
+        assert any(f"{expected} (monitor.toml, line " in line for line in missing), name
         assert name in made.stdout
     assert (after.returncode, after.stderr) == (0, "")
     assert f"{tmp_path / 'monitor.toml'}: no problems found" in after.stdout

@@ -1,8 +1,9 @@
 """Where a setting is: found by regular expressions, since `tomllib` keeps no line numbers. Pure."""
 
 import re
+import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.config.origin import Loc, Origin, SettingSource, origin_of
@@ -78,6 +79,44 @@ def lines_of(text: str) -> dict[Loc, int]:
         elif key := _KEY.match(line):
             found.setdefault((*table, *_parts(key[1])), number)
     return found
+
+
+def with_lines(problems: Sequence[str], text: str, file: str) -> list[str]:
+    """The problems, each with the line of the setting that it begins with, or of the table where it belongs.
+
+    A problem about no setting of the file, such as one about a variable, stays as it is.
+    """
+    lines = lines_of(text)
+    names = _names(text)
+    keys: dict[str, int] = {}
+    for loc, line in lines.items():
+        for named in (names, {}):
+            keys.setdefault(SettingLocations(origins={}, names=named).of(*loc).setting, line)
+    return [_with_line(problem, keys, file) for problem in problems]
+
+
+def _with_line(problem: str, keys: Mapping[str, int], file: str) -> str:
+    key = problem.partition(" ")[0]
+    while key and key not in keys:
+        key = key[: max(key.rfind("."), key.rfind("["))] if {".", "["} & set(key) else ""
+    return f"{problem} ({file}, line {keys[key]})" if key else problem
+
+
+def _names(text: str) -> dict[tuple[str, int], str]:
+    """The names of rows that have one of their own: `("targets", 0)` is gloo."""
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return {}
+    rows = {
+        (table, position): row["name"]
+        for table, value in data.items()
+        if isinstance(value, list)
+        for position, row in enumerate(value)
+        if isinstance(row, dict) and isinstance(row.get("name"), str)
+    }
+    counts = Counter((table, name) for (table, _), name in rows.items())
+    return {place: name for place, name in rows.items() if counts[place[0], name] == 1}
 
 
 def _table(parts: Loc, rows: Counter[Loc], *, begins_row: bool) -> Loc:
