@@ -84,10 +84,10 @@ def _description(target: TargetConfig) -> dict[str, object]:
     """How the API is asked and read, as JSON values, without what is not set."""
     description: dict[str, object] = {"headers": dict(target.headers), "uuid_ids": target.uuid_ids}
     if target.item is not None:
-        description["item"] = target.item.model_dump(mode="json", by_alias=True, exclude_none=True)
+        description["item"] = target.item.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     # one list answers for one value of its parameters
     if target.list_ is not None and not target.list_.placeholders & {*_row_params(target)}:
-        description["list"] = target.list_.model_dump(mode="json", by_alias=True, exclude_none=True)
+        description["list"] = target.list_.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if target.errors:
         description["errors"] = [each.model_dump(mode="json", exclude_none=True) for each in target.errors]
     return description
