@@ -7,6 +7,7 @@ shown as not recorded, and has no effect on what follows.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
 
 from sqlalchemy import Connection, RowMapping, select
@@ -331,15 +332,13 @@ def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_l
         )
     )
     # by the index on starts: there is none on ends
-    first_start = incident_store.start_of_runs_ended_since
+    first_start = partial(incident_store.start_of_runs_ended_since, conn, incident.target)
     earlier = finished.where(runs.c.finished_at < began, runs.c.started_at < began).order_by(runs.c.started_at.desc())
-    in_window = earlier.where(
-        runs.c.finished_at >= began - window, runs.c.started_at >= first_start(incident.target, began - window)
-    )
+    in_window = earlier.where(runs.c.finished_at >= began - window, runs.c.started_at >= first_start(began - window))
     previous = conn.execute(in_window.limit(_MAX_RUNS_BEFORE)).mappings().all()
     if len(previous) < at_least:
         previous = conn.execute(earlier.limit(at_least)).mappings().all()
-    during = finished.where(runs.c.finished_at >= began, runs.c.started_at >= first_start(incident.target, began))
+    during = finished.where(runs.c.finished_at >= began, runs.c.started_at >= first_start(began))
     if incident.resolved_at is not None:
         ended = incident.resolved_at
         during = during.where(runs.c.finished_at <= ended, runs.c.started_at <= ended)

@@ -19,7 +19,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal,
     or_,
     select,
     text,
@@ -32,7 +31,6 @@ from monitor.database.engine import insert as insert_or
 from monitor.database.lookups import ENDED, count_rows, has_status, newest_id, newest_ids
 from monitor.database.tables import (
     INCIDENT_IS_OPEN,
-    UtcDateTime,
     active,
     evidence,
     incident_events,
@@ -147,7 +145,7 @@ def _finished_runs(
         runs.c.target == target,
         has_status(statuses),
         runs.c.finished_at >= since,
-        runs.c.started_at >= start_of_runs_ended_since(target, since),
+        runs.c.started_at >= start_of_runs_ended_since(conn, target, since),
     ).order_by(runs.c.started_at.desc())
     rows = conn.execute(in_window.limit(_MAX_RUNS)).mappings().all()
     if len(rows) < at_least:
@@ -156,13 +154,14 @@ def _finished_runs(
     return sorted(rows, key=lambda row: int(row["id"]), reverse=True)
 
 
-def start_of_runs_ended_since(target: str, moment: datetime) -> ColumnElement[datetime]:
+def start_of_runs_ended_since(conn: Connection, target: str, moment: datetime) -> datetime:
     """The earliest start of a target's runs that ended at a moment or later.
 
     Runs of a target do not overlap: one run may have been in progress at that moment, the newest that began before it.
+    It is a query of its own: PostgreSQL can't estimate a comparison with a subquery, and then reads all runs.
     """
     before = select(func.max(runs.c.started_at)).where(runs.c.target == target, runs.c.started_at < moment)
-    return func.coalesce(before.scalar_subquery(), literal(moment, UtcDateTime))
+    return conn.execute(before).scalar() or moment
 
 
 def _inhibited_runs(conn: Connection, run_ids: Sequence[int]) -> Mapping[IncidentKey, Mapping[int, bool]]:

@@ -94,5 +94,5 @@ class Admission:
         now_s = time.monotonic()
         if self._conditions.must_stop(now_s):
             self._stopping.set()
-        if self._conditions.all_admitted(now_s):
+        if not self._all_admitted.is_set() and self._conditions.all_admitted(now_s):
             self._all_admitted.set()
