@@ -53,6 +53,18 @@ def test_an_error_is_one_for_a_keyed_list_as_well():
     assert found is Meaning.UNAUTHORIZED
 
 
+CUT = {
+    "in a row": (b'{"data": [{"id": "a"', "a page of the list can't be read: the list ends too early"),
+    "behind the rows": (b'{"data": [{"id": "a", "status": "ready"}]', "a page of the list is not JSON"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), CUT.values(), ids=CUT)
+def test_a_page_that_is_cut_is_no_page(body, reason):
+    found, _ = read_page(listed(errors=ERRORS), body)
+    assert found == BadBody(reason=reason)
+
+
 # --- a list by POST --------------------------------------------------------------------------------------------------
 
 

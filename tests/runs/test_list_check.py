@@ -1,11 +1,12 @@
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.model import BadBody, ItemCompletion
-from monitor.model.http import ApiError, CallResult, Reply, Request
+from monitor.model.http import ApiError, CallResult, Meaning, Reply, Request
 from monitor.providers import Listing
 from monitor.runs.list_check import fetch_list, reconcile
 from monitor.runs.strategy import SAMPLE_SIZE
@@ -48,12 +49,31 @@ class Reader:
 
     def finish(self, headers):
         following = self.source.pages[self.read.decode()]
-        return page(following) if isinstance(following, str) else following
+        return page(following) if type(following) is str else following
 
 
 async def fetched(pages, max_pages=100, **fails):
     source = Pages(pages, fails={f"/{name}": error for name, error in fails.items()})
     return await fetch_list(source, source, first=page("/a"), deadline_s=10.0, max_pages=max_pages), source
+
+
+async def test_a_page_that_means_something_else_is_an_error_of_the_list():
+    found, _ = await fetched({"/a": Meaning.UNAUTHORIZED})
+    assert found.error == ApiError(status=200, meaning=Meaning.UNAUTHORIZED)
+    assert found.bad_body is None
+
+
+async def test_pages_of_one_path_differ_by_their_bodies():
+    """A list by POST selects its pages in the body."""
+    following = iter([msgspec.structs.replace(page("/a"), body=b"2"), msgspec.structs.replace(page("/a"), body=b"2")])
+
+    class ByBody(dict):
+        def __getitem__(self, path):
+            return next(following)
+
+    found, source = await fetched(ByBody())
+    assert source.asked == ["/a", "/a"]
+    assert found.bad_body == BadBody(reason="the list repeats a page")
 
 
 async def test_all_pages_are_read():
