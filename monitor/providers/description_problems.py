@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from monitor.model.http import Meaning
-from monitor.providers.description import Description, ErrorRule, ItemRule, ListRule, NotFoundRule, Paths, paths_of
+from monitor.providers.description import (
+    Description,
+    ErrorRule,
+    ItemRule,
+    ListRule,
+    NotFoundRule,
+    Paths,
+    ResultRule,
+    paths_of,
+)
 from monitor.providers.id_pattern import compile_id_pattern
 from monitor.providers.pagination import PageRule
 from monitor.providers.paths import path_problem, split_each
@@ -133,7 +142,7 @@ def _batch_problems(item: ItemRule) -> Iterator[str]:
         yield "id does not apply with keyed = true, where the ids are keys: remove it"
 
 
-def _place_problems(rule: ItemRule | ListRule) -> Iterator[str]:
+def _place_problems(rule: ItemRule | ListRule | ResultRule) -> Iterator[str]:
     """Status, reason and message: valid paths, and `*` in the same place in all."""
     if not paths_of(rule.status):
         yield 'status must name at least one place, such as "status"'
@@ -185,23 +194,24 @@ def _result_problems(item: ItemRule, known: Sequence[str]) -> Iterator[str]:
         yield f"path {problem}"
     elif placeholders_of(result.path).count(ITEM_ID) != 1:
         yield "path must contain {item_id} exactly once, in place of the id"
-    yield from _places("status", result.status, whole=True)
-    for name, given in (("reason", result.reason), ("message", result.message)):
-        yield from _places(name, given)
-        status_prefixes = {split_each(path)[:2] for path in paths_of(result.status)}
-        if any(split_each(path)[1] and split_each(path)[:2] not in status_prefixes for path in paths_of(given)):
-            yield f'{name} may have "*" only where status has it: it is that of the same element'
+    yield from _place_problems(result)
 
 
 def _error_problems(description: Description) -> Iterator[str]:
-    missing = description.item.not_found.values if description.item is not None else {}
+    not_found = description.item.not_found if description.item is not None else NotFoundRule()
+    meanings: dict[tuple[str, str], str] = {
+        (path, fold_word(word)): "item.not_found.values" for path, words in not_found.values.items() for word in words
+    }
     for position, rule in enumerate(description.errors):
         yield from (f"errors.{position}.{problem}" for problem in _error_rule_problems(rule))
-        if rule.path is not None and not rule.statuses:
-            both = set(map(fold_word, rule.values)) & set(map(fold_word, missing.get(rule.path, ())))
-            if both:
-                word = min(both)[:60]
-                yield f"errors.{position}.values has {word!r}, as item.not_found.values has: keep it in one of them"
+        if rule.path is None:
+            for status in sorted(set(rule.statuses) & set(not_found.statuses)):
+                yield f"errors.{position}.statuses has {status}, as item.not_found.statuses has: keep it in one of them"
+        elif not rule.statuses:
+            for word in sorted(set(map(fold_word, rule.values))):
+                where = meanings.setdefault((rule.path, word), f"errors.{position}.values")
+                if where != f"errors.{position}.values":
+                    yield f"errors.{position}.values has {word[:60]!r}, as {where} has: keep it in one of them"
 
 
 def _error_rule_problems(rule: ErrorRule) -> Iterator[str]:

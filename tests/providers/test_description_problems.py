@@ -105,6 +105,20 @@ WRONG = {
         },
         "errors.0.values has 'gone', as item.not_found.values has",
     ),
+    "one value with two causes": (
+        {
+            **item(),
+            "errors": [
+                {"cause": "outage", "path": "code", "values": [7]},
+                {"cause": "invalid", "path": "code", "values": ["7"]},
+            ],
+        },
+        "errors.1.values has '7', as errors.0.values has",
+    ),
+    "one status with two meanings": (
+        {**item(not_found={"statuses": [403]}), "errors": [{"cause": "forbidden", "statuses": [403]}]},
+        "errors.0.statuses has 403, as item.not_found.statuses has",
+    ),
     # --- pages
     "a page in the body of a GET": (listed(page={"by": "number", "in": "body"}), 'list.page.in = "body" needs method'),
     "a link after a POST": (listed(method="POST", page={"by": "link"}), 'list.page.by = "link" needs method = "GET"'),
@@ -163,6 +177,13 @@ GOOD = {
     "conditions with a star": {
         **item(not_found={"statuses": [400, 404], "values": {"errors.*.code": ["gone"]}}),
         "errors": [{"cause": "unauthorized", "path": "error.details.*.reason", "values": ["API_KEY_INVALID"]}],
+    },
+    "one value with two causes, at different statuses": {
+        **item(),
+        "errors": [
+            {"cause": "outage", "path": "code", "values": [7], "statuses": [500]},
+            {"cause": "invalid", "path": "code", "values": [7], "statuses": [400]},
+        ],
     },
     "a page in a body": listed(method="POST", page={"by": "number", "size": 5}),
     "an array without pages": listed(method="POST", body=["all"]),
