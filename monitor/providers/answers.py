@@ -45,6 +45,8 @@ class Answers:
     """Where each answer has its id; None: the answers are the values of an object, and the ids its keys."""
     statuses: StatusReader
     absence: Absence | None
+    about_one: bool
+    """The whole body is about one item: a value in it says that there is none."""
 
     def read(self, body: bytes, item_ids: Sequence[str]) -> Mapping[str, ItemAnswer]:
         """A value for each of the ids, whatever else the body has. Never raises.
@@ -53,6 +55,8 @@ class Answers:
         without it. Of several answers about one id the worst counts.
         """
         decoded = decoded_body(body, "the items' body")
+        if self.about_one and self.absence is not None and self.absence.has_value(decoded):
+            return dict.fromkeys(item_ids, Meaning.NOT_FOUND)
         found = decoded if isinstance(decoded, BadBody) else self._by_id(decoded)
         if isinstance(found, BadBody):
             return dict.fromkeys(item_ids, found)

@@ -22,7 +22,7 @@ class NotFoundRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     absent: tuple[str, ...] = ()
     """Paths in a 2xx; one that is missing, null, or an empty list or object means so. `""` is the item's answer."""
     values: dict[str, tuple[Word, ...]] = {}
-    """Values by path, in a body of any status; with `items` or `keyed`, in the item's answer."""
+    """Values by path, in a body of any status; with `batch`, in the item's answer."""
 
 
 class ResultRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

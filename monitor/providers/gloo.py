@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Self
 
 import msgspec
+from msgspec import structs
 
 from monitor.model import BadBody, ItemState
 from monitor.model.http import Meaning, Request
@@ -47,10 +48,15 @@ class _Item(msgspec.Struct):
     item_id: str
 
 
+def _same_answers(rule: ItemRule | None, known: ItemRule) -> bool:
+    """Whether answers have the same form, whatever the path and the form of ids."""
+    return rule is not None and structs.replace(rule, path=known.path, id_pattern=known.id_pattern) == known
+
+
 class Gloo(Generic):
     """Gloo AI (API reference: Get Item Metadata, `GET /engine/v2/items/{item_id}`)."""
 
-    __slots__ = ("_fast_item", "_fast_list", "_table")
+    __slots__ = ("_fast_ids", "_fast_item", "_fast_list", "_table")
 
     def __init__(
         self, description: Description, settings: ProviderSettings, table: StatusTable, params: Mapping[str, str]
@@ -58,7 +64,8 @@ class Gloo(Generic):
         """What a target changes in the questions is read as described, without the faster readers."""
         Generic.__init__(self, description, settings, table, params)
         self._table = table
-        self._fast_item = description.item == _ITEM_RULE
+        self._fast_item = _same_answers(description.item, _ITEM_RULE)
+        self._fast_ids = description.item is not None and description.item.id_pattern == _ITEM_RULE.id_pattern
         self._fast_list = description.list == _LIST_RULE and not description.errors
 
     @classmethod
@@ -85,7 +92,7 @@ class Gloo(Generic):
 
     def valid_id(self, item_id: str) -> bool:
         """Whether it is a UUID in canonical form (8-4-4-4-12 hexadecimal digits, either case)."""
-        return _UUID.fullmatch(item_id) is not None if self._fast_item else super().valid_id(item_id)
+        return _UUID.fullmatch(item_id) is not None if self._fast_ids else super().valid_id(item_id)
 
     def read_item(self, body: bytes, item_id: str) -> ItemAnswer | FollowUp:
         """The item's status, or a `BadBody` if the body is about another item or is not a JSON object with the texts

@@ -58,7 +58,11 @@ class ItemQuestion:
         self._answers = None
         if rule.has_many:
             self._answers = Answers(
-                items=JsonPath(rule.items or ""), id=self._id, statuses=self._statuses, absence=self._absence
+                items=JsonPath(rule.items or ""),
+                id=self._id,
+                statuses=self._statuses,
+                absence=self._absence,
+                about_one=rule.batch is None,
             )
         self._result = self._result_statuses = None
         plain = self._answers is None and rule.result is None

@@ -7,7 +7,7 @@ from monitor.model import BadBody
 from monitor.model.http import Meaning
 from monitor.model.json_body import decode_json
 from monitor.providers.description import Description, NotFoundRule
-from monitor.providers.paths import NULL, JsonPath, is_null, values_at, word_text
+from monitor.providers.paths import JsonPath, elements, is_null, split_each, word_text
 from monitor.providers.status_reader import null_status, reports_error
 from monitor.providers.statuses import Word, fold_word
 
@@ -20,27 +20,35 @@ def decoded_body(body: bytes, what: str) -> object:
         return BadBody(reason=f"{what} is not JSON" if body else f"{what} is empty")
 
 
-@dataclass(frozen=True, slots=True)
 class ValueCondition:
     """Whether a body has one of some words at a path; with `*` in the path, in any element."""
 
-    path: str
-    words: frozenset[str]
+    __slots__ = ("_before", "_in_element", "_words")
+
+    def __init__(self, path: str, words: Iterable[Word]) -> None:
+        before, star, after = split_each(path)
+        self._before, self._in_element = JsonPath(before), JsonPath(after) if star else None
+        self._words = frozenset(map(fold_word, words))
 
     def holds(self, body: object) -> bool:
         """Whether it does; case does not count."""
-        for value in values_at(body, self.path):
-            word = (
-                NULL if value is None and is_null(body, self.path) else word_text(value) if value is not None else None
-            )
-            if word is not None and fold_word(word) in self.words:
+        value = self._before.find(body)
+        if self._in_element is None:
+            return self._is_word(value, is_missing=value is None and not is_null(body, self._before.text))
+        for element in elements(value) or ():
+            found = self._in_element.find(element)
+            if self._is_word(found, is_missing=found is None and not is_null(element, self._in_element.text)):
                 return True
         return False
+
+    def _is_word(self, value: object, *, is_missing: bool) -> bool:
+        word = None if is_missing else word_text(value)
+        return word is not None and fold_word(word) in self._words
 
 
 def value_conditions(values: Iterable[tuple[str, Sequence[Word]]]) -> tuple[ValueCondition, ...]:
     """One condition for each path with its words."""
-    return tuple(ValueCondition(path, frozenset(map(fold_word, words))) for path, words in values)
+    return tuple(ValueCondition(path, words) for path, words in values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class Meanings:
     def of(cls, description: Description) -> "Meanings":
         """First `errors` in their order, then the values and at last the statuses of `item.not_found`.
 
-        With many answers in a body its values are looked for in each answer, not here.
+        Those of a batch are looked for in each answer, not here: the body is about many items.
         """
         rules = [
             _MeaningRule(Meaning(each.cause), frozenset(each.statuses), condition)
@@ -72,7 +80,7 @@ class Meanings:
         ]
         if description.item is not None:
             not_found = description.item.not_found
-            values = () if description.item.has_many else value_conditions(not_found.values.items())
+            values = () if description.item.batch is not None else value_conditions(not_found.values.items())
             rules += [_MeaningRule(Meaning.NOT_FOUND, (), condition) for condition in values]
             if not_found.statuses:
                 rules.append(_MeaningRule(Meaning.NOT_FOUND, frozenset(not_found.statuses), None))
@@ -126,9 +134,11 @@ class Absence:
 
     def holds(self, answer: object) -> bool:
         """Whether it says so. A path that is missing in an answer that reports an error says nothing."""
-        return any(condition.holds(answer) for condition in self.conditions) or any(
-            self._is_absent(path, answer) for path in self.paths
-        )
+        return self.has_value(answer) or any(self._is_absent(path, answer) for path in self.paths)
+
+    def has_value(self, answer: object) -> bool:
+        """Whether a value in it says so."""
+        return any(condition.holds(answer) for condition in self.conditions)
 
     @staticmethod
     def _is_absent(path: JsonPath, answer: object) -> bool:

@@ -4,8 +4,6 @@ A path joins names of object members and numbers (from 0) of array elements by d
 member whose own name has a dot can't be reached. `*` stands for every element of an array or every value of an object.
 """
 
-from collections.abc import Iterator
-
 EACH = "*"
 NULL = "null"
 """What a description calls a value that is null."""
@@ -44,16 +42,6 @@ def _index(step: str) -> int | None:
 def value_at(value: object, path: str) -> object:
     """The value at a path without `*`; None if there is none or it is null."""
     return JsonPath(path).find(value)
-
-
-def values_at(value: object, path: str) -> Iterator[object]:
-    """The values at a path that may have `*`; None for each that is not there."""
-    before, star, after = split_each(path)
-    if not star:
-        yield value_at(value, path)
-        return
-    for element in elements(value_at(value, before)) or ():
-        yield from values_at(element, after)
 
 
 def split_each(path: str) -> tuple[str, bool, str]:

@@ -151,6 +151,14 @@ def test_one_id_may_be_looked_up_among_several_answers():
     assert [provider.read_item(encoded(body), each) for each in ("a", "b", "c")] == [READY, WORKING, LEFT_OUT]
 
 
+def test_a_value_in_a_body_about_one_item_means_that_there_is_none():
+    item = {"path": "/?id={item_id}", "items": "data.docs", "id": "id", "not_found": {"values": {"code": [102]}}}
+    provider = described(item=item)
+    assert provider.read_item(encoded({"code": 102, "message": "no such document"}), "a") is Meaning.NOT_FOUND
+    assert provider.read_meaning(200, encoded({"code": 102})) is Meaning.NOT_FOUND
+    assert provider.read_item(encoded({"code": 0, "data": {"docs": [row("a", "ready")]}}), "a") == READY
+
+
 answers = st.sampled_from(
     [
         READY,

@@ -151,7 +151,7 @@ def test_the_example_in_the_document_watches_the_documented_api(
 
 
 def test_every_document_about_an_api_is_tested():
-    assert {path.name for path in DOCS.glob("*.md")} == set(EXAMPLES)
+    assert {path.name for path in DOCS.glob("*.md")} - {"descriptions.md"} == set(EXAMPLES)
 
 
 @pytest.mark.parametrize("document", [name for name in EXAMPLES if name != "README.md"])

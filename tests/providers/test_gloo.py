@@ -274,6 +274,13 @@ def test_a_target_may_change_the_questions():
     assert (reader.finish({}), listing.completed_stage("a")) == (None, "COMPLETED")
 
 
+def test_another_path_or_form_of_ids_leaves_the_answers_as_they_are():
+    item = {"path": "/v3/{item_id}", "id": "item_id", "id_pattern": "doc-[0-9]+"}
+    provider = Gloo.from_settings(settings(options={"item": item}))
+    assert [provider.valid_id(each) for each in ("doc-1", ID)] == [True, False]
+    assert provider.read_item(b'{"status": 7}', "doc-1").reason.startswith("the item's body has an unexpected form")
+
+
 def test_a_word_of_the_target_may_mean_that_there_is_no_such_item():
     assert read({"status": "deleted"}, gloo(not_found=["DELETED"])) is Meaning.NOT_FOUND
 
