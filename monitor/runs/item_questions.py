@@ -8,7 +8,15 @@ from datetime import datetime
 
 from monitor.client.classify import is_absent, is_invalid_id
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
-from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Meaning, Request
+from monitor.model.http import (
+    DEADLINE_EXCEEDED,
+    RETRY_BUDGET_EXHAUSTED,
+    ApiError,
+    CallResult,
+    Meaning,
+    Request,
+    is_valid_path,
+)
 from monitor.model.items import TrackedItem
 from monitor.providers import FollowUp, Provider, request_for
 from monitor.runs.outcomes import outcome_from_error, outcome_from_status
@@ -64,6 +72,12 @@ class ItemQuestions:
             request = request_for(self._provider, ids[0], items[0].params)
         else:
             request = self._provider.batch_request(ids)  # type: ignore[attr-defined]  # batch_size is over 1
+            if not is_valid_path(request.path):  # the ids are too long for one URL
+                half = len(items) // 2
+                return [
+                    *await self.ask_together(items[:half], is_repeat=is_repeat),
+                    *await self.ask_together(items[half:], is_repeat=is_repeat),
+                ]
         result = await self._send(request, items[0], is_repeat=is_repeat)
         if (limit := _own_limit(result)) is not None:
             return [limit] * len(ids)

@@ -26,6 +26,9 @@ class BatchProvider(FakeProvider):
     def batch_request(self, item_ids):
         return Request(method="POST", path="/status", template="/status", body=json.dumps(item_ids).encode())
 
+    def item_request(self, item_id):
+        return self.batch_request([item_id])
+
     def read_batch(self, body, item_ids):
         found = json.loads(body)
         statuses = {"done": COMPLETED, "gone": Meaning.NOT_FOUND, "odd": BadBody(reason="odd")}
@@ -85,6 +88,22 @@ async def test_ids_are_asked_about_together_and_each_gets_its_own_outcome():
     assert client.asked == [["a", "b", "c"], ["d"]]
     assert states(stored) == {"a": "completed", "b": "unknown", "c": "not_found", "d": "completed"}
     assert (report.asked, report.requests, report.tally.answered) == (4, 2, 3)
+
+
+@dataclass
+class ByQuery(BatchProvider):
+    batch_size: int = 4
+
+    def batch_request(self, item_ids):
+        path = f"/status?ids={'.'.join(each * 2500 for each in item_ids)}"
+        return Request(method="GET", path=path, template="/status", body=json.dumps(item_ids).encode())
+
+
+async def test_ids_that_are_too_long_for_one_url_are_asked_about_in_smaller_batches():
+    client = BatchClient(dict.fromkeys("abcd", "done"))
+    _, stored = await check(ByQuery(), client, tracked("a", "b", "c", "d"))
+    assert client.asked == [["a", "b"], ["c", "d"]]
+    assert set(states(stored).values()) == {"completed"}
 
 
 async def test_malformed_ids_are_not_sent_with_others():
