@@ -71,13 +71,7 @@ def init(
     import re
     import shlex
 
-    from monitor.config.fields import did_you_mean, format_choices
-    from monitor.providers.registry import built_in_names
-
-    known = built_in_names()
-    if provider not in known:
-        hint = did_you_mean(provider, known)
-        raise ConfigError([f"--provider: there are templates for {format_choices(known)} alone{hint}"])
+    _require_known(provider)
     config = _config_path(path or Path())
     dotenv = config.parent / ".env"
     existing = [] if force else [path for path in (config, dotenv) if os.path.lexists(path)]
@@ -114,6 +108,16 @@ def init(
 SCHEMA_FILE = "monitor.schema.json"
 """As the first line of the templates names it."""
 _LINES = ("nothing", "one line", "two lines", "three lines", "four lines", "five lines", "six lines")
+
+
+def _require_known(provider: str) -> None:
+    from monitor.config.fields import did_you_mean, format_choices
+    from monitor.providers.registry import built_in_names
+
+    known = built_in_names()
+    if provider not in known:
+        hint = did_you_mean(provider, known)
+        raise ConfigError([f"--provider: there are templates for {format_choices(known)} alone{hint}"])
 
 
 def _filled_in(provider: str, base_url: str | None, item_path: str | None) -> tuple[str, str]:

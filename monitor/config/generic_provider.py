@@ -55,7 +55,9 @@ class ResultConfig(Section):
         description="The path of the second question. It contains `{item_id}`, and may contain parameters.",
         examples=["/v1/result/{item_id}"],
     )
-    status: StatusPlaces = Field(default=("status",), description="The place of the status, as in the item.")
+    status: StatusPlaces = Field(
+        default="status", validate_default=True, description="The place of the status, as in the item."
+    )
     reason: StarPlaces | None = Field(default=None, description="Why a failed item failed, as in the item.")
     message: StarPlaces | None = Field(default=None, description="The provider's own text, as in the item.")
 
@@ -98,7 +100,8 @@ class ItemConfig(Section):
         default=False, description="Whether the table at `items`, or the body, has ids as its keys, and statuses below."
     )
     status: StatusPlaces = Field(
-        default=("status",),
+        default="status",
+        validate_default=True,
         description="The place of the status in the JSON response: names separated by dots. With `*` for every element "
         "of a list, the worst counts: failed, then pending, then completed.",
         examples=["document.status", "documents.*.status"],
@@ -217,7 +220,7 @@ class PaginationConfig(Section):
     @classmethod
     def _validate_applies(cls, value: object, info: ValidationInfo) -> object:
         by, name = info.data.get("by"), str(info.field_name)
-        if by is not None and by not in _APPLIES_TO[name]:
+        if by is not None and by not in _APPLIES_TO[name] and value != cls.model_fields[name].default:
             raise invalid_value(f'does not apply to pages by "{by}": remove it')
         return value
 
@@ -249,7 +252,8 @@ class ListConfig(Section):
     keyed: bool = Field(default=False, description="Whether the table at `items` has ids as its keys.")
     id: DottedPath = Field(default="id", description="The place of the id in each item; not used with `keyed`.")
     status: StatusPlaces = Field(
-        default=("status",),
+        default="status",
+        validate_default=True,
         description="The place of the status in each item; with `keyed`, empty for the value itself.",
     )
     reason: StarPlaces | None = Field(default=None, description="The place of a failure's reason in each item.")

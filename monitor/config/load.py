@@ -305,10 +305,11 @@ def _file_layer(
 
 def _validate(data: Mapping[str, object], known: set[Loc]) -> tuple[Config | None, list[Problem]]:
     """The configuration, if it is valid, and the problems that are not `known` yet."""
-    invalid = find_reference_errors(data) + find_unopenable_rules(data) + find_description_errors(data)
+    invalid = find_reference_errors(data) + find_unopenable_rules(data)
     config = None
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         invalid += translate_errors(error)
+    invalid += find_description_errors(data)
     return config, [each for each in invalid if not any(each.loc[: len(loc)] == loc for loc in known)]

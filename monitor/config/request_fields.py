@@ -1,11 +1,11 @@
 """Types of what a request is made of: paths and bodies with placeholders, places in JSON bodies, headers. Pure."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from monitor.config.fields import HeaderSecret, invalid_value, quote_name, require
 from monitor.config.secret import SecretFileReference
@@ -185,7 +185,11 @@ DottedPathOrBody = Annotated[_Place, AfterValidator(partial(_validate_place, who
 StarPathOrValue = Annotated[_Place, AfterValidator(partial(_validate_place, each=True, whole=True))]
 """A place, or with one `*` several; an empty text is the value itself."""
 
-_one_or_more: Callable[[object], object] = lambda value: (value,) if isinstance(value, str) else value  # noqa: E731
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
 _one_or_more_schema = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}]}
 )
@@ -198,7 +202,13 @@ def _validate_places(paths: tuple[str, ...], *, whole: bool) -> tuple[str, ...]:
     return paths
 
 
-_Places = Annotated[tuple[_Place, ...], Field(min_length=1), BeforeValidator(_one_or_more), _one_or_more_schema]
+_Places = Annotated[
+    tuple[_Place, ...],
+    Field(min_length=1),
+    BeforeValidator(_one_or_more),
+    PlainSerializer(lambda paths: paths[0] if len(paths) == 1 else list(paths), when_used="json"),
+    _one_or_more_schema,
+]
 StatusPlaces = Annotated[_Places, AfterValidator(partial(_validate_places, whole=True))]
 StarPlaces = Annotated[_Places, AfterValidator(partial(_validate_places, whole=False))]
 """One place, or several of which the first counts that is there; each may have one `*`."""

@@ -27,7 +27,7 @@ from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
 from monitor.config.urls import validate_base_url, validate_heartbeat_url
 from monitor.model.durations import DurationRange
-from monitor.providers.registry import built_in_names, is_described
+from monitor.providers.registry import GENERIC, built_in_names, is_described
 
 GLOO_URL = "https://platform.ai.gloo.com"
 _REQUIRED = {
@@ -270,7 +270,7 @@ class TargetConfig(Section):
     @field_validator("auth")
     @classmethod
     def _validate_auth(cls, auth: AuthConfig | None, info: ValidationInfo) -> AuthConfig | None:
-        described = is_described(info.data.get("provider", ""))
+        described = info.data.get("provider") == GENERIC
         if isinstance(auth, ClientCredentialsConfig) and auth.token_path is None and described:
             raise invalid_value(
                 'is missing: give the path of the token endpoint, such as "/oauth2/token"; or use an api_key',
@@ -313,7 +313,7 @@ class TargetConfig(Section):
         spelled = [name.casefold() for names in statuses.values() for name in names]
         if len(spelled) != len(set(spelled)):
             raise invalid_value("contains one status twice: keep it in one list")
-        if is_described(info.data.get("provider", "")) and not statuses.get("completed"):
+        if not statuses.get("completed") and (info.data.get("provider") == GENERIC or "completed" in statuses):
             raise invalid_value(_COMPLETED_MISSING, suffix=".completed")
         return statuses
 

@@ -26,7 +26,7 @@ def _described(name: str, settings: ProviderSettings) -> Provider:
 
 
 _CODED: Mapping[str, Callable[[ProviderSettings], Provider]] = {"gloo": _gloo}
-"""APIs with code of their own, by name."""
+"""Descriptions with faster readers of their own, by name."""
 
 GENERIC = "generic"
 """The provider that a target itself describes."""
@@ -41,7 +41,7 @@ def is_described(name: str) -> bool:
     """Whether it is a description, a preset's or the target's own, so that a target can override each of its keys."""
     if name == GENERIC:
         return True
-    preset = None if name in _CODED else find_preset(name)
+    preset = find_preset(name)
     return preset is not None and preset.is_description
 
 

@@ -74,8 +74,9 @@ def _id_problem(item_id: str | None) -> str | None:
 
 def _params_problem(params: Mapping[str, str | None] | None) -> str | None:
     """A parameter that is null, blank, or that no path can hold."""
-    values = (params or {}).values()
-    return None if all(map(_is_param, values)) else "without_params"
+    if params is None or all(map(_is_param, params.values())):
+        return None
+    return "without_params"
 
 
 def _is_param(value: str | None) -> bool:

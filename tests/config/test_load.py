@@ -206,7 +206,9 @@ def test_omitted_settings_have_defaults(config_dir):
         None,
         "UTC",
     )
-    assert (target.base_url, target.allow_http, target.statuses) == ("https://platform.ai.gloo.com", False, {})
+    assert (target.base_url, target.allow_http, target.statuses["failed"]) == (
+        "https://platform.ai.gloo.com", False, ("FAILED", "ERROR"),
+    )  # fmt: skip
     assert (target.sync_log.table, target.sync_log.id_column) == ("sync_log", "item_id")
     assert (target.sync_log.submitted_at_column, target.sync_log.group_column) == (None, None)
     assert target.check.model_dump(mode="json") == {
