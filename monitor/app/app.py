@@ -22,7 +22,7 @@ from monitor.model import Cause, SyncLogEntry
 from monitor.model.http import CallResult, Request
 from monitor.notifications.routing import LOG_CHANNEL, Route, route
 from monitor.notifications.texts import channel_target
-from monitor.providers import Provider, ProviderSettings, request_for
+from monitor.providers import Provider, ProviderSettings, has_uuid_ids, request_for
 from monitor.providers.registry import is_described, provider_for
 from monitor.runs.heartbeat import Heartbeat
 
@@ -134,7 +134,7 @@ if TYPE_CHECKING:  # imported where one is built, so that commands that only rea
     from monitor.incidents.silence_expiry import SilenceExpiry
     from monitor.notifications.delivery import ConfiguredChannel, Sender
     from monitor.runs.run import Job
-    from monitor.synclog import SyncLogSpec
+    from monitor.synclog import LogFacts, SyncLogSpec
 
 
 _MIN_RESOLVE_TIMEOUT = timedelta(minutes=15)
@@ -178,6 +178,8 @@ class App:
             evaluator=self._evaluator(target, scheduled=scheduled),
             keep_if_empty=target.sync_log is not None,
             recheck_completed=target.check.recheck_completed != "never",
+            log_hides_rows=lambda: self.describe_log(target).may_hide_rows,
+            earliest=target.sync_log is not None and target.sync_log.duplicates == "earliest",
             heartbeat=build_heartbeat(target),
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,
@@ -192,11 +194,11 @@ class App:
             },
         )
 
-    def log_may_hide_rows(self, target: TargetConfig) -> bool:
-        """Whether row-level security may hide rows of a target's sync log. Raises SyncLogError if it can't be read."""
-        from monitor.synclog import may_hide_rows
+    def describe_log(self, target: TargetConfig) -> "LogFacts":
+        """What the database says of a target's sync log. Raises SyncLogError if it can't be read."""
+        from monitor.synclog import LogFacts, describe
 
-        return target.sync_log is not None and may_hide_rows(_spec(target.sync_log))
+        return LogFacts() if target.sync_log is None else describe(_spec(target.sync_log))
 
     def read_log(self, target: TargetConfig, *, ends_s: float | None = None) -> Iterator[Sequence[SyncLogEntry]]:
         """A target's sync log in batches; a statement that still runs at `ends_s` (monotonic) is interrupted.
@@ -206,7 +208,8 @@ class App:
         if target.sync_log is not None:
             from monitor.synclog import read
 
-            yield from read(_spec(target.sync_log), ends_s=ends_s)
+            uuid_ids = has_uuid_ids(build_provider(target))
+            yield from read(_spec(target.sync_log, uuid_ids=uuid_ids), ends_s=ends_s)
             return
         from monitor.database.engine import connect_read_only
         from monitor.synclog import builtin as tracked
@@ -306,10 +309,12 @@ def _endpoint(target: TargetConfig, provider: Provider) -> str:
     return request_for(provider, "id", dict.fromkeys(_row_params(target), "value")).template
 
 
-def _spec(log: SyncLogConfig) -> "SyncLogSpec":
+def _spec(log: SyncLogConfig, *, uuid_ids: bool = False) -> "SyncLogSpec":
     from monitor.synclog import SyncLogSpec
 
-    return SyncLogSpec(url=log.url.reveal(), **log.model_dump(exclude={"url"}))
+    # how the rows are read; what is made of duplicates is the run's
+    given = log.model_dump(exclude={"url", "duplicates"})
+    return SyncLogSpec(url=log.url.reveal(), uuid_ids=uuid_ids, **given)
 
 
 def _configured_channel(config: ChannelConfig, resolve_timeout: timedelta) -> "ConfiguredChannel":

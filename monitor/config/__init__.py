@@ -19,7 +19,8 @@ from monitor.config.rules import RouteConfig, RuleConfig
 from monitor.config.schedule import ScheduleConfig
 from monitor.config.schema import Config
 from monitor.config.secret import MASK, Secret
-from monitor.config.targets import CheckConfig, SyncLogConfig, TargetConfig
+from monitor.config.sync_log import SyncLogConfig
+from monitor.config.targets import CheckConfig, TargetConfig
 
 __all__ = [
     "MASK",

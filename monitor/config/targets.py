@@ -1,4 +1,4 @@
-"""The tables `[[targets]]`, `[targets.sync_log]` and `[targets.check]`."""
+"""The tables `[[targets]]` and `[targets.check]`."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,13 +9,11 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from monitor.config.connection import ApiKeyConfig, AuthConfig, ClientCredentialsConfig, ProxyUrl, TlsConfig
 from monitor.config.fields import (
-    DatabaseUrl,
     Name,
     RequestRate,
     Share,
     StatusWord,
     Text,
-    TimeZone,
     invalid_value,
     secret_validator,
     validate_provider_name,
@@ -25,6 +23,7 @@ from monitor.config.request_fields import Headers, ParamName, SecretHeaders
 from monitor.config.schedule import ScheduleConfig
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
+from monitor.config.sync_log import SyncLogConfig
 from monitor.config.urls import validate_base_url, validate_heartbeat_url
 from monitor.model.durations import DurationRange
 from monitor.providers.registry import GENERIC, built_in_names, is_described
@@ -35,32 +34,6 @@ _REQUIRED = {
     ("gloo", "auth"): 'is missing: give the credentials, as in auth = { client_id = "…", client_secret_file = "…" }',
 }
 _COMPLETED_MISSING = 'is missing: say which statuses mean completed, as in statuses = { completed = ["done"] }'
-
-
-class SyncLogConfig(Section):
-    """The table where the pipeline records its uploads. The monitor only reads it."""
-
-    url: Annotated[DatabaseUrl, Remedy("give the connection URL of the database that holds your sync log")] = Field(
-        description="Your pipeline's database: sqlite:///path or postgresql://user:password@host/name.",
-        examples=["sqlite:///pipeline.db"],
-    )
-    table: Text = Field(default="sync_log", description="The table or view with one row per uploaded item.")
-    id_column: Text = Field(default="item_id", description="The column with the item's id, as the API knows it.")
-    submitted_at_column: Text | None = Field(
-        default=None,
-        description="The column with the upload time: ISO text, a native time, or Unix seconds or milliseconds. "
-        "Without it, an item's age counts from when the monitor first saw it.",
-    )
-    group_column: Text | None = Field(
-        default=None, description="A column that groups reports and incidents, such as a collection or a customer."
-    )
-    timezone: TimeZone = Field(default="UTC", description="The time zone of times that have none.")
-    param_columns: Mapping[ParamName, Text] = Field(
-        default_factory=dict,
-        description="The columns with the path parameters of a row, by parameter, for a log of several stores. A row "
-        "without one of them is counted and not asked about.",
-        examples=[{"vector_store_id": "store"}],
-    )
 
 
 class CheckConfig(Section):

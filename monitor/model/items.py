@@ -108,9 +108,8 @@ class BadBody:
     """Written by us: what was expected, and what came instead."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncLogEntry:
-    """One row of the sync log, unchanged; null, blank and duplicate ids are included."""
+class SyncLogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One row of the sync log; null, blank and duplicate ids are included."""
 
     item_id: str | None
     submitted_at: datetime | None = None
@@ -120,6 +119,8 @@ class SyncLogEntry:
     """What stands in place of an upload time that can't be read, as one line of at most 60 characters."""
     params: Mapping[str, str | None] | None = None
     """The path parameters of the row; None if the log has none."""
+    not_an_id: str | None = None
+    """What stands in place of an id, such as `a JSON object`; `item_id` is then a sample of it."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -35,13 +35,16 @@ class SyncReport:
     removed: int = 0
     kept: int = 0
     """Items that stay tracked although the log is empty."""
+    hidden: bool = False
+    """The log is empty, and row-level security may hide its rows."""
     returned: int = 0
     null: int = 0
     blank: int = 0
     duplicate: int = 0
     """Further rows with an id that was read before."""
     unusable: int = 0
-    """Ids that no database or URL can hold: over 512 characters, control characters, lone surrogates."""
+    """Ids that no database or URL can hold (over 512 characters, control characters, lone surrogates), and values that
+    are no ids."""
     without_params: int = 0
     """Rows with an id, but without a usable value of a path parameter: they are not tracked."""
     future: int = 0
@@ -51,9 +54,13 @@ class SyncReport:
     duplicate_ids: tuple[str, ...] = ()
     unusable_ids: tuple[str, ...] = ()
     """Cut to 60 characters and made printable."""
+    unusable_kind: str | None = None
+    """What the first value that is no id is, such as `a JSON object`; None if there is none."""
     without_params_ids: tuple[str, ...] = ()
-    unreadable_time: str | None = None
-    """The first of them, cut and made printable in the same way."""
+    future_times: tuple[str, ...] = ()
+    """The first three, as they were read, in UTC."""
+    unreadable_times: tuple[str, ...] = ()
+    """The first three, cut and made printable as the ids are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

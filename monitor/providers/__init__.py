@@ -27,6 +27,7 @@ __all__ = [
     "ProviderSettings",
     "Request",
     "StatusTable",
+    "has_uuid_ids",
     "request_for",
 ]
 
@@ -94,6 +95,11 @@ class Provider(Protocol):
 
     def list_reader(self, page: Request, listing: Listing) -> ListReader:
         """A reader that adds the answer to a page's request to `listing`."""
+
+
+def has_uuid_ids(provider: Provider) -> bool:
+    """Whether the provider says that its ids are UUIDs."""
+    return getattr(provider, "uuid_ids", False) is True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from monitor.notifications.messages import format_age
 from monitor.notifications.texts import checks_of, describe_cause, display_group, format_items, what_to_check
 from monitor.reports.formatting import counted_list, fit, format_time, json_values, plural, with_rest, wrap_lines
 from monitor.reports.incidents import incident_json
+from monitor.reports.log_rows import RowProblem, row_problems
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
 from monitor.runs.store import HistoryRow, ItemChangeGroup
@@ -211,21 +212,9 @@ def _log_lines(sync: SyncReport) -> list[str]:
     lines = []
     if not sync.tracked:
         kept = f"; its {format_items(sync.kept)} stay tracked" if sync.kept else ""
-        lines.append(("it holds no usable id" if sync.read else "it is empty") + kept)
-    problems = [
-        (sync.null, "without an id", ()),
-        (sync.blank, "with a blank id", ()),
-        (sync.duplicate, "with a duplicate id", sync.duplicate_ids),
-        (sync.unusable, "with an id that can't be used", sync.unusable_ids),
-        (sync.without_params, "without a path parameter (param_columns), not asked about", sync.without_params_ids),
-        (sync.future, "with an upload time in the future (not used)", ()),
-        (
-            sync.unreadable,
-            "with an upload time that can't be read (not used)",
-            tuple(filter(None, [sync.unreadable_time])),
-        ),
-    ]
-    return lines + [f"{plural(count, 'row')} {what}{_named_rows(ids, count)}" for count, what, ids in problems if count]
+        hidden = " for this user, since row-level security is active on it" if sync.hidden else ""
+        lines.append(("it holds no usable id" if sync.read else f"it is empty{hidden}") + kept)
+    return lines + [f"{plural(each.count, 'row')} {each.what}{_samples(each)}" for each in row_problems(sync)]
 
 
 def _item_change_lines(item_changes: Sequence[ItemChangeGroup]) -> list[str]:
@@ -297,9 +286,9 @@ def _named(ids: Sequence[str], count: int = 0) -> str:
     return f": {', '.join(ids)}{more}" if ids else ""
 
 
-def _named_rows(ids: Sequence[str], rows: int) -> str:
-    """Ids of rows, which are a sample if there are `_SAMPLED` of them: one id may be in several rows."""
-    return _named(ids, rows if len(ids) >= _SAMPLED else 0)
+def _samples(problem: RowProblem) -> str:
+    """Samples of rows; one id may be in several rows, so they say how many there are only if they are cut."""
+    return _named(problem.samples, problem.count if len(problem.samples) >= _SAMPLED else 0)
 
 
 def run_json(report: RunReport) -> dict[str, Any]:

@@ -91,6 +91,10 @@ class Job:
     """Whether an empty sync log removes nothing: the user's may be hidden from us, or emptied for a moment."""
     recheck_completed: bool = True
     """Whether completed items are asked about again; False: the API forgets them."""
+    log_hides_rows: Callable[[], bool] = lambda: False
+    """Whether row-level security may hide rows of the sync log; asked if it is empty. Raises SyncLogError."""
+    earliest: bool = False
+    """Whether, of several rows of the sync log with one id, the one with the earliest upload time counts."""
     heartbeat: Heartbeat | None = None
     lease_ttl: timedelta = LEASE_TTL
     max_attempts: int = 5
@@ -222,12 +226,13 @@ class Run:
             yield batch
 
     def _sync(self, context: RunContext) -> SyncReport:
-        return retry_unavailable_log(
+        report = retry_unavailable_log(
             lambda: self._sync_once(context),
             started_s=self._limit.deadline_s - self._job.deadline.total_seconds(),
             deadline_s=self._limit.deadline_s,
             should_stop=self._limit.should_stop,
         )
+        return report if report.read else replace(report, hidden=self._job.log_hides_rows())
 
     def _sync_once(self, context: RunContext) -> SyncReport:
         job = self._job
@@ -242,6 +247,7 @@ class Run:
                 batches=self._read_log(),
                 now=job.utcnow(),
                 keep_if_empty=job.keep_if_empty,
+                earliest=job.earliest,
             ),
         )
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Engine,
     Integer,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    case,
     exists,
     func,
     insert,
@@ -94,22 +96,24 @@ def sync_worklist(
     batches: Iterable[Sequence[SyncLogEntry]],
     now: datetime,
     keep_if_empty: bool = False,
+    earliest: bool = False,
 ) -> SyncReport:
     """Updates the work list of a target from its sync log.
 
     1. Each batch is validated and loaded into a temporary table; on SQLite this locks nothing in our database.
-    2. One write transaction verifies the lease, marks ids that left the log as removed, restores ids that came back,
-       updates upload times, groups and parameters, and adds new ids as unknown.
+    2. One write transaction verifies the lease, updates upload times, groups and parameters, marks ids that left the
+       log as removed, restores ids that came back, and adds new ids as unknown.
 
-    Of several rows with one id the first counts. A log without a usable id removes all items, or with `keep_if_empty`
-    none; the report shows this. Upload times after `now` are counted and ignored. One batch is in memory at a time.
+    Of several rows with one id the first counts, or with `earliest` the one with the earliest upload time. A log
+    without a usable id removes all items, or with `keep_if_empty` none; the report shows this. Upload times after `now`
+    are counted and ignored. One batch is in memory at a time.
 
     Raises:
         LeaseLostError: the lease is no longer ours; nothing was written.
         StoreError: our database fails; nothing was written. The same holds if `batches` raises.
     """
     with translate_errors(engine), engine.connect() as conn:
-        report = _stage(conn, batches, now)
+        report = _stage(conn, batches, now, earliest=earliest)
         begin_merge(conn, _staged)
         leases.verify(conn, target=target, epoch=epoch)
         report = _merge(conn, report, target=target, run_id=run_id, now=now, keep_if_empty=keep_if_empty)
@@ -118,10 +122,17 @@ def sync_worklist(
     return report
 
 
-def _stage(conn: Connection, batches: Iterable[Sequence[SyncLogEntry]], now: datetime) -> SyncReport:
+def _stage(conn: Connection, batches: Iterable[Sequence[SyncLogEntry]], now: datetime, *, earliest: bool) -> SyncReport:
     create_staging_table(conn, _staged)
     row = insert_or(conn, _staged)
-    upsert = row.on_conflict_do_update(index_elements=[_staged.c.item_id], set_={"seen": _staged.c.seen + 1})
+    changes: dict[str, ColumnElement[Any]] = {"seen": _staged.c.seen + 1}
+    if earliest:
+        old, new = _staged.c, row.excluded
+        is_earlier = or_(
+            new.submitted_at < old.submitted_at, and_(old.submitted_at.is_(None), new.submitted_at.is_not(None))
+        )
+        changes |= {name: case((is_earlier, new[name]), else_=old[name]) for name in ("submitted_at", "group_name")}
+    upsert = row.on_conflict_do_update(index_elements=[_staged.c.item_id], set_=changes)
     report = SyncReport()
     for batch in batches:
         usable, counts = validate_entries(batch, now=now)
@@ -151,11 +162,11 @@ def _merge(
     in_log = exists().where(_staged.c.item_id == items.c.item_id)
     removed_items = and_(of_target, items.c.removed_at.is_(None), ~in_log)
     returned_items = and_(of_target, items.c.removed_at.is_not(None), in_log)
+    _update_changed(conn, target)
     add_events(conn, removed_items, kind="removed", run_id=run_id, now=now)
     add_events(conn, returned_items, kind="returned", run_id=run_id, now=now)
     removed = conn.execute(update(items).where(removed_items).values(removed_at=now)).rowcount
     returned = conn.execute(update(items).where(returned_items).values(removed_at=None)).rowcount
-    _update_changed(conn, target)
     new = _insert_new(conn, target, now)
     tracked, rows = conn.execute(select(func.count(), func.coalesce(func.sum(_staged.c.seen), 0))).one()
     duplicates = select(_staged.c.item_id).where(_staged.c.seen > 1).order_by(_staged.c.item_id).limit(MAX_SAMPLES)
@@ -171,13 +182,21 @@ def _merge(
 
 
 def _update_changed(conn: Connection, target: str) -> None:
+    """Updates upload times, groups and parameters of items, before those that are back in the log are restored.
+
+    A time after the item was first seen in the log is no upload time, but that of a later change of the row, as tools
+    write it that touch their rows again and again. The first one counts, so that a lost item grows old.
+    """
+    old, new = items.c, _staged.c
+    moved = and_(new.submitted_at > old.first_seen_at, old.submitted_at.is_not(None), old.removed_at.is_(None))
+    submitted_at = case((moved, old.submitted_at), else_=new.submitted_at)
     changed = or_(
-        items.c.submitted_at.is_distinct_from(_staged.c.submitted_at),
-        items.c.group_name.is_distinct_from(_staged.c.group_name),
-        items.c.params.is_distinct_from(_staged.c.params),
+        old.submitted_at.is_distinct_from(submitted_at),
+        old.group_name.is_distinct_from(new.group_name),
+        old.params.is_distinct_from(new.params),
     )
-    same = and_(items.c.target == target, items.c.item_id == _staged.c.item_id)
-    values = {name: _staged.c[name] for name in ("submitted_at", "group_name", "params")}
+    same = and_(old.target == target, old.item_id == new.item_id)
+    values = {"submitted_at": submitted_at, "group_name": new.group_name, "params": new.params}
     conn.execute(update(items).where(same, changed).values(values))
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import quoted_name
 
 from monitor.database.urls import location_of
 from monitor.errors import SyncLogError
-from monitor.synclog.connection import SyncLogSpec, connect_read_only
+from monitor.synclog.connection import Condition, SyncLogSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,19 @@ class ResolvedTable:
     rowid: str | None = None
     """The name of the rowid of a SQLite table; None for views and tables without one."""
     types: Mapping[str, str] = field(default_factory=dict)
-    """By column of PostgreSQL, how its values become text: see `_POSTGRES_COLUMNS`."""
+    """By column, how its values become text: see `_POSTGRES_COLUMNS`."""
+    type_names: Mapping[str, str] = field(default_factory=dict)
+    """By column, its type as the database writes it; on SQLite as declared, which may be empty."""
+    where: Mapping[str, Condition] = field(default_factory=dict)
+    """By column as spelt in the catalog."""
 
 
 _SQLITE_TABLES = text("SELECT NULL AS schema, name FROM sqlite_master WHERE type IN ('table', 'view')")
 _SQLITE_TYPE = text("SELECT type FROM sqlite_master WHERE name = :table AND type IN ('table', 'view')")
-_SQLITE_COLUMNS = text("SELECT name FROM pragma_table_xinfo(:table) WHERE hidden <> 1 ORDER BY cid")
+_SQLITE_COLUMNS = text("""
+    SELECT name, type, CASE WHEN upper(type) IN ('BOOLEAN', 'BOOL') THEN 'none' ELSE 'raw' END AS kind
+    FROM pragma_table_xinfo(:table) WHERE hidden <> 1 ORDER BY cid
+""")
 
 _POSTGRES_TABLES = text("""
     SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -46,18 +53,18 @@ _POSTGRES_TABLES = text("""
       AND (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid) OR lower(n.nspname) = lower(:schema))
     ORDER BY n.nspname = :schema  -- of two names that differ only in case, the exact one comes last and wins
 """)
-# json: also a text is in quotes there. raw: a number or bytes, as the driver reads it. text: as the server writes it
+# json: also a text is in quotes there. raw: a number or bytes, as the driver reads it. text: as the server writes it.
+# none: the same, but no value of the type is an id (booleans, arrays, records, shapes, ranges, …)
 _POSTGRES_COLUMNS = text("""
-    SELECT a.attname AS name,
+    SELECT a.attname AS name, format_type(b.oid, a.atttypmod) AS type,
       CASE WHEN b.typname IN ('json', 'jsonb') THEN 'json'
+           WHEN b.typcategory IN ('A', 'B', 'C', 'G', 'R') OR b.typname IN ('hstore', 'xml', 'tsvector') THEN 'none'
            WHEN b.typname = 'bytea' OR b.typcategory = 'N' AND b.typname <> 'money' THEN 'raw' ELSE 'text' END AS kind
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
     WHERE n.nspname = :schema AND c.relname = :table AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """)
-
-_ROW_SECURITY = text("SELECT row_security_active(format('%I.%I', CAST(:schema AS text), CAST(:table AS text)))")
 
 
 def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
@@ -67,36 +74,33 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
     """
     where = f"sync log {location_of(conn.engine.url)}"
     schema, table = _table(conn, spec.table, where)
-    types = _types(conn, schema, table)
-    columns = list(types)
+    found = _columns(conn, schema, table)
+    columns = list(found)
 
     def column(name: str) -> str:
         return _match(name, columns, f'{where}, table "{table}": it has no column "{name}"')
 
+    id_column = column(spec.id_column)
+    kind, type_name = found[id_column]
+    if kind == "none":
+        raise SyncLogError(
+            f'{where}, table "{table}": its column "{id_column}" is of the type {type_name}, no value of which is an '
+            "id; name the column with the API's ids"
+        )
     is_view = schema is None and conn.scalar(_SQLITE_TYPE, {"table": table}) == "view"
     return ResolvedTable(
         schema=schema,
         table=table,
-        id_column=column(spec.id_column),
+        id_column=id_column,
         submitted_at_column=column(spec.submitted_at_column) if spec.submitted_at_column else None,
         group_column=column(spec.group_column) if spec.group_column else None,
         param_columns={param: column(name) for param, name in spec.param_columns.items()},
         is_view=is_view,
         rowid=_rowid_name(conn, table, columns) if schema is None and not is_view else None,
-        types=types,
+        types={name: kind for name, (kind, _) in found.items()},
+        type_names={name: type_name for name, (_, type_name) in found.items()},
+        where={column(name): condition for name, condition in spec.where.items()},
     )
-
-
-def may_hide_rows(spec: SyncLogSpec) -> bool:
-    """Whether row-level security decides which rows of the table this user sees; False for SQLite.
-
-    Raises SyncLogError if the log can't be read.
-    """
-    with connect_read_only(spec) as conn:
-        resolved = resolve_table(conn, spec)
-        if conn.dialect.name == "sqlite":
-            return False
-        return bool(conn.scalar(_ROW_SECURITY, {"schema": resolved.schema, "table": resolved.table}))
 
 
 def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str]:
@@ -116,12 +120,13 @@ def _postgres_tables(conn: Connection, schema: str | None) -> dict[str, str]:
     return {row.name: row.schema for row in conn.execute(_POSTGRES_TABLES, {"schema": schema})}
 
 
-def _types(conn: Connection, schema: str | None, table: str) -> dict[str, str]:
-    """The kinds of the columns by name, in their order; on SQLite each value has a type of its own."""
+def _columns(conn: Connection, schema: str | None, table: str) -> dict[str, tuple[str, str]]:
+    """The kinds and types of the columns by name, in their order; on SQLite each value has a type of its own."""
     if schema is None:
-        return dict.fromkeys(conn.execute(_SQLITE_COLUMNS, {"table": table}).scalars(), "raw")
-    rows = conn.execute(_POSTGRES_COLUMNS, {"table": table, "schema": schema})
-    return {row.name: row.kind for row in rows}
+        rows = conn.execute(_SQLITE_COLUMNS, {"table": table})
+    else:
+        rows = conn.execute(_POSTGRES_COLUMNS, {"table": table, "schema": schema})
+    return {row.name: (row.kind, row.type) for row in rows}
 
 
 def _match(name: str, known: Sequence[str], missing: str) -> str:

@@ -16,6 +16,13 @@ from monitor.database.sqlite_files import open_read_only
 from monitor.database.sqlite_names import find_name_with_journals
 from monitor.database.urls import classify_fault, is_sqlite, location_of, parse, sqlite_phrase
 from monitor.errors import MonitorError, SyncLogError, SyncLogUnavailableError
+from monitor.synclog.ids import IdFormat
+from monitor.synclog.timestamps import AUTO
+
+Value = str | bool | int | float
+Condition = Value | tuple[Value, ...]
+"""Equal to the value, or to one of several; alone, the texts `null` and `not null` mean just that."""
+SERVER_ZONE = "server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +38,17 @@ class SyncLogSpec:
     group_column: str | None = None
     param_columns: Mapping[str, str] = field(default_factory=dict)
     """The columns with path parameters, by parameter."""
+    where: Mapping[str, Condition] = field(default_factory=dict)
+    """By column, what the rows that count have in it; see `row_filter`."""
+    id_path: str | None = None
+    """Where the id is in the JSON that its column holds."""
+    id_format: str = IdFormat.AUTO
+    uuid_ids: bool = False
+    """Whether the provider's ids are UUIDs."""
+    time_format: str = AUTO
+    """See `timestamps.time_reader`."""
     timezone: str = "UTC"
+    """Of times without an offset; `server`: that of the PostgreSQL server, as its database or the role sets it."""
     busy_timeout_s: float = 5.0
     """How long a SQLite read waits for a writer (≥ 0)."""
 

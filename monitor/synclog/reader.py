@@ -3,26 +3,31 @@
 PostgreSQL: one statement with a server-side cursor; its readers block no writer. SQLite: see `sqlite_rows`.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
-from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Connection, Select, Text, cast, column, func, null, select, table, text
 from sqlalchemy.sql.elements import quoted_name
 
+from monitor.database.urls import location_of
 from monitor.errors import SyncLogError
 from monitor.model import SyncLogEntry
+from monitor.model.json_path import JsonPath, parse_json_path
 from monitor.synclog.catalog import ResolvedTable, resolve_table
-from monitor.synclog.connection import SyncLogSpec, connect_read_only
+from monitor.synclog.connection import SERVER_ZONE, SyncLogSpec, connect_read_only
+from monitor.synclog.ids import IdFormat, IdReader, NotAnId, id_reader, read_text
+from monitor.synclog.row_filter import check_filter, row_filter
+from monitor.synclog.server import server_zone
 from monitor.synclog.sqlite_rows import FileChangedError, read_sqlite
 from monitor.synclog.time_limit import interrupted_from
-from monitor.synclog.timestamps import parse_timestamp, unreadable_sample
+from monitor.synclog.timestamps import TimeReader, time_reader, unreadable_sample
 
 _ATTEMPTS = 5
 """Reads of a file that its writer keeps opening, changing and closing."""
+
+_Rows = Iterator[Sequence[Sequence[Any]]]
 
 
 def read(spec: SyncLogSpec, *, batch: int = 1000, ends_s: float | None = None) -> Iterator[list[SyncLogEntry]]:
@@ -32,35 +37,13 @@ def read(spec: SyncLogSpec, *, batch: int = 1000, ends_s: float | None = None) -
     statement that still runs at `ends_s` (monotonic) is interrupted. Raises SyncLogError, which says what to do;
     SyncLogUnavailableError if a retry may succeed.
     """
-    zone, params = _zone(spec), tuple(spec.param_columns)
-    for rows in _read(spec, batch, ends_s):
-        yield [_entry(row, zone, params) for row in rows]
-
-
-def verify(spec: SyncLogSpec) -> None:
-    """Checks names, permissions and one row by reading. Raises SyncLogError if the log can't be read."""
-    for _rows in read(spec, batch=1):
-        break
-
-
-def _zone(spec: SyncLogSpec) -> tzinfo:
-    try:
-        return ZoneInfo(spec.timezone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise SyncLogError(
-            f'sync log, table "{spec.table}": there is no time zone "{spec.timezone}"; name one like Europe/Paris'
-        ) from error
-
-
-def _read(spec: SyncLogSpec, batch: int, ends_s: float | None) -> Iterator[Sequence[Sequence[Any]]]:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with connect_read_only(spec) as conn, interrupted_from(conn, ends_s):
                 resolved = resolve_table(conn, spec)
-                if conn.dialect.name == "sqlite":
-                    yield from read_sqlite(conn, resolved, _select(resolved), batch)
-                else:
-                    yield from _read_postgres(conn, resolved, batch)
+                entry = _entry_reader(spec, resolved, _zone(conn, spec))
+                for rows in _read(conn, resolved, batch):
+                    yield [entry(row) for row in rows]
         except FileChangedError:
             # nothing was yielded yet
             if attempt == _ATTEMPTS:
@@ -69,10 +52,36 @@ def _read(spec: SyncLogSpec, batch: int, ends_s: float | None) -> Iterator[Seque
             return
 
 
-def _read_postgres(conn: Connection, resolved: ResolvedTable, batch: int) -> Iterator[Sequence[Sequence[Any]]]:
+def verify(spec: SyncLogSpec) -> None:
+    """Checks names, permissions and one row by reading. Raises SyncLogError if the log can't be read."""
+    for _rows in read(spec, batch=1):
+        break
+
+
+def _zone(conn: Connection, spec: SyncLogSpec) -> tzinfo:
+    where = f'sync log {location_of(conn.engine.url)}, table "{spec.table}"'
+    name = server_zone(conn) if spec.timezone == SERVER_ZONE else spec.timezone
+    if name is None:
+        raise SyncLogError(f'{where}: SQLite has no server, so timezone can\'t be "server"; name one like Europe/Paris')
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        whose = "the server's time zone" if spec.timezone == SERVER_ZONE else "there is no time zone"
+        known = " is not known here" if spec.timezone == SERVER_ZONE else ""
+        raise SyncLogError(f'{where}: {whose} "{name}"{known}; name one like Europe/Paris') from error
+
+
+def _read(conn: Connection, resolved: ResolvedTable, batch: int) -> _Rows:
+    if conn.dialect.name == "sqlite":
+        return read_sqlite(conn, resolved, _select(resolved), batch)
+    return _read_postgres(conn, resolved, batch)
+
+
+def _read_postgres(conn: Connection, resolved: ResolvedTable, batch: int) -> _Rows:
     # such a database may hold any bytes: one text that is no UTF-8 must not end the read
     as_bytes = conn.scalar(text("SELECT current_setting('server_encoding')")) == "SQL_ASCII"
     query, decode = _select(resolved, as_bytes=as_bytes), _decoder(resolved, as_bytes=as_bytes)
+    check_filter(conn, resolved, _select(resolved, filtered=False))
     with conn.execution_options(yield_per=batch).execute(query) as result:
         for rows in result.partitions():
             yield [decode(row) for row in rows]
@@ -81,32 +90,32 @@ def _read_postgres(conn: Connection, resolved: ResolvedTable, batch: int) -> Ite
 def _decoder(resolved: ResolvedTable, *, as_bytes: bool) -> Callable[[Sequence[Any]], Sequence[Any]]:
     if not as_bytes:
         return lambda row: row
-    raw = [_kind(resolved, name) == "raw" for name in _names(resolved)]
-    raw[1] = False  # a time is always read as text
+    raw = [kind == "raw" for _, kind in _columns(resolved)]
     return lambda row: [
         value if is_raw or value is None else bytes(value).decode("utf-8", "surrogateescape")
         for value, is_raw in zip(row, raw, strict=True)
     ]
 
 
-def _names(resolved: ResolvedTable) -> tuple[str | None, ...]:
-    return resolved.id_column, resolved.submitted_at_column, resolved.group_column, *resolved.param_columns.values()
+def _columns(resolved: ResolvedTable) -> tuple[tuple[str | None, str], ...]:
+    """The columns that are read, each with how its values become text."""
+    wanted = resolved.id_column, resolved.submitted_at_column, resolved.group_column, *resolved.param_columns.values()
+    of_id, of_time, *of_others = ("raw" if name is None else resolved.types[name] for name in wanted)
+    if resolved.schema is not None:
+        # JSON as it is, so that a number, a text and an object stay apart; a time always as text
+        of_id = "text" if of_id == "json" else of_id
+        of_time = of_time if resolved.submitted_at_column is None or of_time == "json" else "text"
+    return tuple(zip(wanted, (of_id, of_time, *of_others), strict=True))
 
 
-def _kind(resolved: ResolvedTable, name: str | None) -> str:
-    return "raw" if name is None else resolved.types[name]
-
-
-def _select(resolved: ResolvedTable, *, as_bytes: bool = False) -> Select[Any]:
-    kinds = [_kind(resolved, name) for name in _names(resolved)]
-    if resolved.schema is not None and resolved.submitted_at_column:
-        kinds[1] = "text"
-    columns = [_column(name, kind, as_bytes=as_bytes) for name, kind in zip(_names(resolved), kinds, strict=True)]
+def _select(resolved: ResolvedTable, *, as_bytes: bool = False, filtered: bool = True) -> Select[Any]:
     source = table(
         quoted_name(resolved.table, quote=True),
         schema=quoted_name(resolved.schema, quote=True) if resolved.schema else None,
     )
-    return select(*columns).select_from(source)
+    columns = [_column(name, kind, as_bytes=as_bytes) for name, kind in _columns(resolved)]
+    query = select(*columns).select_from(source)
+    return query.where(*row_filter(resolved)) if filtered else query
 
 
 def _column(name: str | None, kind: str, *, as_bytes: bool) -> ColumnElement[Any]:
@@ -124,34 +133,42 @@ def _column(name: str | None, kind: str, *, as_bytes: bool) -> ColumnElement[Any
     return func.convert_to(written, "SQL_ASCII") if as_bytes else written
 
 
-def _entry(row: Sequence[Any], zone: tzinfo, params: Sequence[str]) -> SyncLogEntry:
-    item_id, submitted_at, group = row[0], row[1], row[2]
-    read_at = parse_timestamp(submitted_at, zone)
+def _entry_reader(spec: SyncLogSpec, resolved: ResolvedTable, zone: tzinfo) -> Callable[[Sequence[Any]], SyncLogEntry]:
+    read_time = time_reader(spec.time_format, zone)
+    read_id = id_reader(id_format=IdFormat(spec.id_format), uuid_ids=spec.uuid_ids, path=_json_path(spec, resolved))
+    params = tuple(spec.param_columns)
+    return lambda row: _entry(row, read_id, read_time, params)
+
+
+def _json_path(spec: SyncLogSpec, resolved: ResolvedTable) -> JsonPath | None:
+    if spec.id_path is not None:
+        try:
+            return parse_json_path(spec.id_path)
+        except ValueError as error:
+            raise SyncLogError(f'sync log, table "{spec.table}": id_path {error}') from None
+    # of a column of this type the whole document is the id, if it is a text or a number
+    return () if resolved.types[resolved.id_column] == "json" else None
+
+
+def _entry(row: Sequence[Any], read_id: IdReader, read_time: TimeReader, params: Sequence[str]) -> SyncLogEntry:
+    item_id, written = read_id(row[0]), row[1]
+    submitted_at = None if written is None else read_time(written)
+    unreadable = unreadable_sample(written) if written is not None and submitted_at is None else None
+    group = _words(row[2])
+    if isinstance(item_id, NotAnId):
+        return SyncLogEntry(item_id=item_id.sample, group=group, not_an_id=item_id.kind)
     return SyncLogEntry(
-        item_id=_text(item_id),
-        submitted_at=read_at,
-        group=_text(group),
-        unreadable_time=unreadable_sample(submitted_at) if read_at is None and submitted_at is not None else None,
-        params=dict(zip(params, map(_text, row[3:]), strict=True)) if params else None,
+        item_id=item_id,
+        submitted_at=submitted_at,
+        group=group,
+        unreadable_time=unreadable,
+        params=dict(zip(params, map(_words, row[3:]), strict=True)) if params else None,
     )
 
 
-def _text(value: object) -> str | None:
-    """An id as text: 7 for 7.0, decoded bytes if they are UTF-8, else hexadecimal digits."""
-    match value:
-        case None | str():
-            return value
-        case bytes() | memoryview():
-            raw = bytes(value)
-            try:
-                return raw.decode("utf-8")
-            except UnicodeDecodeError:
-                return raw.hex()
-        case float() if math.isfinite(value) and value.is_integer():
-            return str(int(value))
-        case Decimal() if value.is_finite():
-            # not by way of int or division: PostgreSQL has 131,072 digits, Python divides 28 and prints 4,300
-            whole, _, fraction = format(value, "f").partition(".")
-            return whole if not fraction.strip("0") else str(value)
-        case _:
-            return str(value)
+def _words(value: object) -> str | None:
+    """A group or a parameter as text."""
+    if value is None or isinstance(value, str):
+        return value
+    found = read_text(value)
+    return found.sample if isinstance(found, NotAnId) else found

@@ -51,7 +51,9 @@ def read_sqlite(conn: Connection, resolved: ResolvedTable, query: Select[Any], b
 def _copy(conn: Connection, query: Select[Any]) -> Select[Any]:
     """Copies the rows to a temporary table; returns the query of the copy."""
     named = query.with_only_columns(*(each.label(f"c{n}") for n, each in enumerate(query.selected_columns)))
-    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE copied_log AS {named.compile(conn)}")
+    compiled = named.compile(conn)
+    values = tuple(compiled.params[name] for name in compiled.positiontup or ())
+    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE copied_log AS {compiled}", values)
     columns: list[ColumnElement[Any]] = [column(f"c{n}") for n in range(len(query.selected_columns))]
     copied: Select[Any] = select(*columns).select_from(table("copied_log"))
     return copied.order_by(literal_column("rowid"))

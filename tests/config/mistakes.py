@@ -248,6 +248,9 @@ LINES = {
         *_rows("#target", "targets.gloo-prod.", ('schedule = { jitter = "10s" }', "schedule", "set every or cron")),
         *_rows("#sync_log", "targets.gloo-prod.sync_log.",
             ('timezone = "../../etc/passwd"', "timezone", "the name of a time zone, such as"),
+            ('timezone = "server"', "timezone", "name the zone that the pipeline writes"),
+            ('time_format = "%H:%M"', "time_format", "a pattern of strptime with year, month and day"),
+            ('time_format = "seconds"', "time_format", 'must be "auto", "s", "ms", "us", "ns", "julian"'),
         ),
     ],
     "Health endpoints": [
@@ -449,6 +452,15 @@ LINES = {
             ('url = "postgresql://me:s3cret@db/x?pgbouncer=true"', "url", "remove it, since the monitor works"),
             ('url = "postgresql://me:s3cret@db/x?sslmode=no-verify"', "url", "use disable, allow, prefer, require"),
         ),
+        *_rows("#sync_log", "targets.gloo-prod.sync_log.",
+            ("where = \"status = 'done'\"", "where", "must be a table of columns and values"),
+            ("where = { status = [] }", "where", 'give the column "status" a text, a number, true or false'),
+            ("where = { uploaded_at = 2026-11-30 }", "where", 'give the column "uploaded_at" a text, a number'),
+            ('id_path = "item_id"', "id_path", '"$" with members and positions, such as "$.item_id"'),
+            ('id_path = "$.ids[*]"', "id_path", '"$" with members and positions, such as "$.item_id"'),
+            ('id_format = "hex"', "id_format", 'must be "auto", "as_is" or "uuid"'),
+            ('duplicates = "latest"', "duplicates", 'must be "first" or "earliest"'),
+        ),
         *_rows("#top", "",
             ('database = "mysql://me:s3cret@db/x"', "database", "start with sqlite:/// or postgresql://"),
             ('database = "sqlite:///:memory:"', "database", 'name a file, as in "sqlite:///monitor.db"'),
@@ -596,6 +608,7 @@ OPENED = [
         ('table = "documents"', " has no table", '"sync_log"'),
         ('id_column = "itemid"', ', table "sync_log"', 'did you mean "item_id"?'),
         ('group_column = "customer"', ', table "sync_log"', '"item_id" or "uploaded_at"'),
+        ('where = { status = "done" }', ', table "sync_log"', '"item_id" or "uploaded_at"'),
     ),
 ]
 """Mistakes that show when the databases are opened. The sync log is sync_log(item_id, uploaded_at)."""

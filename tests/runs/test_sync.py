@@ -89,16 +89,57 @@ def test_a_log_that_is_empty_all_of_a_sudden_removes_nothing_if_it_is_the_users(
     assert (run("a", run_id=4, keep_if_empty=True).removed, run(run_id=5).removed) == (1, 1)
 
 
-def test_upload_times_that_cannot_be_read_are_counted_and_one_is_kept(run):
+def test_upload_times_that_are_not_used_are_counted_and_three_are_kept(run):
     entries = [
         SyncLogEntry(item_id="a", unreadable_time="the other day"),
         SyncLogEntry(item_id="b"),
         SyncLogEntry(item_id="c", submitted_at=NOW - HOUR),
         SyncLogEntry(item_id="d", unreadable_time="2461041.5"),
         SyncLogEntry(item_id=None, unreadable_time="no matter"),
+        *(SyncLogEntry(item_id=f"e{n}", submitted_at=NOW + n * HOUR) for n in range(5)),
+        *(SyncLogEntry(item_id=f"f{n}", unreadable_time=f"f{n}") for n in range(5)),
     ]
     report = run(entries=entries)
-    assert (report.read, report.tracked, report.unreadable, report.unreadable_time) == (5, 4, 2, "the other day")
+    assert (report.read, report.tracked) == (15, 14)
+    assert (report.unreadable, report.unreadable_times) == (7, ("the other day", "2461041.5", "f0"))
+    later = ("2026-03-01T13:00:00Z", "2026-03-01T14:00:00Z", "2026-03-01T15:00:00Z")
+    assert (report.future, report.future_times) == (4, later)
+
+
+def test_the_first_or_the_earliest_of_several_rows_with_one_id_counts(engine, run):
+    times = {"a": (2, 0, 1), "b": (1, None, 0), "c": (None, 0), "d": (0, None)}
+    entries = [
+        SyncLogEntry(
+            item_id=item_id, submitted_at=None if hours is None else NOW - (9 - hours) * HOUR, group=f"{hours}"
+        )
+        for item_id, rows in times.items()
+        for hours in rows
+    ]
+
+    def stored():
+        return {key: row.submitted_at and 9 - (NOW - row.submitted_at) // HOUR for key, row in rows(engine).items()}
+
+    assert run(entries=entries).duplicate == 6
+    assert stored() == {"a": 2, "b": 1, "c": None, "d": 0}
+    assert run(entries=entries, earliest=True).duplicate == 6
+    assert stored() == dict.fromkeys("abcd", 0)
+    assert {row.group_name for row in rows(engine).values()} == {"0"}
+
+
+def test_a_time_that_moves_after_the_item_was_seen_is_no_upload_time(engine, run):
+    def seen(at, now, **fields):
+        run(entries=[SyncLogEntry(item_id="a", submitted_at=at, **fields)], now=now)
+        return rows(engine)["a"].submitted_at
+
+    assert seen(None, NOW) is None
+    assert seen(NOW + HOUR, NOW + 2 * HOUR) == NOW + HOUR  # written later than the row
+    assert seen(NOW + 3 * HOUR, NOW + 3 * HOUR, group="moved") == NOW + HOUR
+    assert rows(engine)["a"].group_name == "moved"
+    assert seen(NOW - 5 * HOUR, NOW + 4 * HOUR) == NOW - 5 * HOUR  # another time zone is configured
+    assert seen(NOW, NOW + 5 * HOUR) == NOW
+    assert seen(NOW + 6 * HOUR, NOW + 6 * HOUR) == NOW
+    run("other", now=NOW + 7 * HOUR)
+    assert seen(NOW + 8 * HOUR, NOW + 9 * HOUR) == NOW + 8 * HOUR  # it left the log, and was uploaded again
 
 
 class Log:

@@ -1,5 +1,6 @@
 import contextlib
 import gc
+import re
 import socket
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import threading
 import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -16,7 +18,7 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 
 from monitor.errors import SyncLogError
 from monitor.model import SyncLogEntry
-from monitor.synclog import SyncLogSpec, read, verify
+from monitor.synclog import SyncLogSpec, describe, read, verify
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECRET = "canary-s3cret"
@@ -188,8 +190,7 @@ def test_ids_of_any_type_become_text_on_sqlite(tmp_path):
         ("date", "'0044-03-15 BC'", "0044-03-15 BC"),
         ("interval", "'1 month'", "1 mon"),
         ("jsonb", "'\"doc-1\"'", "doc-1"),
-        ("text[]", "'{a,b}'", "{a,b}"),
-        ("boolean", "true", "true"),
+        ("json", "'17'", "17"),
     ],
 )
 def test_ids_of_any_type_become_text_on_postgresql(new_postgres, kind, value, read_as):
@@ -452,3 +453,142 @@ def test_a_column_of_a_path_parameter_that_does_not_exist_is_named(pipeline, spe
     pipeline("CREATE TABLE sync_log (item_id TEXT, store TEXT)")
     with pytest.raises(SyncLogError, match='it has no column "stor"; did you mean "store"'):
         verify(spec(param_columns={"vector_store_id": "stor"}))
+
+
+NO_IDS = {
+    "text[]": "'{a,b}'",
+    "uuid[]": "'{6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11}'",
+    "boolean": "true",
+    "int4range": "'[1,5)'",
+    "point": "'(1,2)'",
+    "pair": "ROW('a', 'b')",
+    "truth": "true",
+    "tsvector": "'a b'",
+}
+
+
+@pytest.mark.parametrize(("kind", "value"), NO_IDS.items(), ids=NO_IDS)
+def test_a_column_of_a_type_without_ids_is_refused_on_postgresql(new_postgres, kind, value):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute("CREATE TYPE pair AS (one text, other text); CREATE DOMAIN truth AS boolean")
+        conn.execute(f"CREATE TABLE log (id {kind}, at text); INSERT INTO log VALUES ({value}, '')")
+    shown = "boolean" if kind == "truth" else kind
+    said = (
+        rf'table "log": its column "id" is of the type {re.escape(shown)}, no value of which is an id; name the column'
+    )
+    with pytest.raises(SyncLogError, match=said):
+        verify(SyncLogSpec(url=url, table="log", id_column="id"))
+    assert ids(SyncLogSpec(url=url, table="log", id_column="at", group_column="id")) == [""]
+
+
+def test_a_boolean_column_is_refused_on_sqlite(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "p.db")) as conn:
+        conn.execute("CREATE TABLE log (id BOOLEAN)")
+    with pytest.raises(SyncLogError, match='column "id" is of the type BOOLEAN, no value of which is an id'):
+        verify(SyncLogSpec(url=f"sqlite:///{tmp_path}/p.db", table="log", id_column="id"))
+
+
+def test_ids_in_json_are_read_and_other_rows_do_not_stop_them(pipeline, spec):
+    rows = ['{"item_id": "a"}', '{"item_id": 7}', '{"item_id": ["b"]}', '{"other": 1}', "no json"]
+    values = ", ".join(f"('{row}')" for row in rows)
+    pipeline("CREATE TABLE sync_log (item_id TEXT)", f"INSERT INTO sync_log VALUES {values}")
+    [found] = read(spec(id_path="$.item_id"))
+    assert [entry.item_id for entry in found] == ["a", "7", '{"item_id": ["b"]}', None, "no json"]
+    assert [entry.not_an_id for entry in found] == [None, None, "a JSON array", None, "no JSON"]
+    [found] = read(spec())
+    assert [entry.not_an_id for entry in found] == [*["a JSON object"] * 4, None]
+    with pytest.raises(SyncLogError, match=r'table "sync_log": id_path must be "\$" with members'):
+        verify(spec(id_path="item_id"))
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_json_columns_of_postgresql_hold_ids_or_documents_with_ids(new_postgres, kind):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute(f"CREATE TABLE log (id {kind})")
+        rows = [""" '"a"' """, "'7'", "'null'", "'true'", """ '{"in": {"id": "b"}}' """, "NULL"]
+        conn.execute(f"INSERT INTO log VALUES {', '.join(f'({row})' for row in rows)}")
+    plain = SyncLogSpec(url=url, table="log", id_column="id")
+    assert ids(plain) == ["a", "7", None, "true", '{"in": {"id": "b"}}', None]
+    [found] = read(plain)
+    assert [entry.not_an_id for entry in found] == [None, None, None, "a JSON boolean", "a JSON object", None]
+    assert ids(SyncLogSpec(url=url, table="log", id_column="id", id_path="$.in.id")) == [*[None] * 4, "b", None]
+
+
+def test_a_time_in_json_is_read(new_postgres):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute("""CREATE TABLE log (id text, at jsonb); INSERT INTO log VALUES ('a', '"2026-07-01T12:00:00Z"')""")
+    [[entry]] = read(SyncLogSpec(url=url, table="log", id_column="id", submitted_at_column="at"))
+    assert entry.submitted_at == NOON
+
+
+def test_a_time_format_is_used(pipeline, spec):
+    pipeline(
+        "CREATE TABLE sync_log (item_id TEXT, at TEXT)",
+        "INSERT INTO sync_log VALUES ('a', '01.07.2026 14:00'), ('b', '2026-07-01T12:00:00Z'), ('c', ' ')",
+    )
+    found = spec(submitted_at_column="at", time_format="%d.%m.%Y %H:%M", timezone="Europe/Paris")
+    assert list(read(found)) == [
+        [
+            SyncLogEntry(item_id="a", submitted_at=NOON),
+            SyncLogEntry(item_id="b", unreadable_time="2026-07-01T12:00:00Z"),
+            SyncLogEntry(item_id="c"),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["DATABASE {database} SET timezone = 'America/New_York'", "ROLE {role} SET timezone = 'America/New_York'"],
+)
+def test_times_without_zone_are_read_in_the_zone_of_the_server(new_postgres, setting):
+    url, role = new_postgres(), f"monitor_role_{uuid4().hex[:8]}"
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(
+            "CREATE TABLE log (id text, naive timestamp(3), aware timestamptz, written text); "
+            "INSERT INTO log VALUES ('a', '2026-07-01 08:00', '2026-07-01 12:00+00', '2026-07-01 08:00')"
+        )
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        try:
+            admin.execute(f"GRANT SELECT ON log TO {role}")
+            admin.execute(f"ALTER {setting.format(database=make_url(url).database, role=role)}")
+            of_role = make_url(url).set(username=role, password="x").render_as_string(hide_password=False)
+            for column in ("naive", "aware", "written"):
+                named = SyncLogSpec(
+                    url=of_role, table="log", id_column="id", submitted_at_column=column, timezone="server"
+                )
+                [[entry]] = read(named)
+                assert (column, entry.submitted_at) == (column, NOON)
+                told = ("America/New_York", NOON.replace(hour=8, tzinfo=None)) if column == "naive" else (None, None)
+                assert (describe(named).server_zone, describe(named).newest) == told
+        finally:
+            admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_infinite_times_do_not_hide_the_newest(new_postgres):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute("CREATE TABLE log (id text, at timestamp, state text)")
+        conn.execute(
+            "INSERT INTO log VALUES ('a', 'infinity', 'x'), ('b', '2026-07-01 12:00', 'x'), ('c', '2026-08-01', 'y')"
+        )
+    spec = SyncLogSpec(url=url, table="log", id_column="id", submitted_at_column="at", where={"state": "x"})
+    assert describe(spec).newest == NOON.replace(tzinfo=None)
+
+
+def test_a_zone_of_the_server_that_is_unknown_here_is_named(new_postgres):
+    url = new_postgres()
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(f"ALTER DATABASE {make_url(url).database} SET timezone = '<+03>-03'")
+        conn.execute("CREATE TABLE log (id text)")
+    with pytest.raises(SyncLogError, match=r'the server\'s time zone "<\+03>-03" is not known here; name one like'):
+        verify(SyncLogSpec(url=url, table="log", id_column="id", timezone="server"))
+
+
+def test_sqlite_has_no_server(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "p.db")) as conn:
+        conn.execute("CREATE TABLE log (id TEXT)")
+    with pytest.raises(SyncLogError, match=r"SQLite has no server, so timezone can't be"):
+        verify(SyncLogSpec(url=f"sqlite:///{tmp_path}/p.db", table="log", id_column="id", timezone="server"))

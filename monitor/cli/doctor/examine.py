@@ -21,6 +21,7 @@ from monitor.cli.doctor.database import HostInfo, check_database, sqlite_file
 from monitor.cli.doctor.findings import Finding, Level, with_full_stop
 from monitor.cli.doctor.locations import SettingLocations, lines_of
 from monitor.cli.doctor.synclog import SAMPLE, LogSample, check_ids, check_log, log_unreadable, read_sample
+from monitor.cli.doctor.upload_times import check_server_zone
 from monitor.cli.exit_codes import USAGE
 from monitor.config import Config, TargetConfig
 from monitor.database.engine import connect, connect_read_only, reading
@@ -34,6 +35,7 @@ from monitor.providers import Provider
 from monitor.reports.notification_queries import undelivered
 from monitor.runs import store as run_store
 from monitor.runs import throttle_store
+from monitor.synclog import LogFacts
 
 _T = TypeVar("_T")
 
@@ -101,9 +103,14 @@ class Doctor:
             return
         sample = LogSample()
         try:
-            sample, hidden = self._sample(target)
-            at = locations.of("targets", row, "sync_log")
-            yield check_log(sample, target, at, hidden=hidden, option=self.option)
+            sample, facts = self._sample(target)
+            at, now, hidden = locations.of("targets", row, "sync_log"), utcnow(), facts.may_hide_rows
+            yield check_log(sample, target, at, now=now, hidden=hidden, option=self.option)
+            if target.sync_log is not None:
+                zone_at = locations.of("targets", row, "sync_log", "timezone")
+                zone = check_server_zone(facts, target.sync_log, zone_at, now=now)
+                if zone is not None:
+                    yield zone
         except MonitorError as error:
             yield log_unreadable(error, target, locations, row)
         if sample.ids:
@@ -137,13 +144,12 @@ class Doctor:
 
         return self._read(read) or []
 
-    def _sample(self, target: TargetConfig) -> tuple[LogSample, bool]:
-        """The sample, and whether rows may be hidden from it if it is empty."""
+    def _sample(self, target: TargetConfig) -> tuple[LogSample, LogFacts]:
+        """The sample, and what the database says of the log."""
         engine = connect(self.config.database.reveal())
         try:
             app = App(config=self.config, engine=engine)
-            sample = read_sample(app.read_log(target), now=utcnow())
-            return sample, not sample.counts.read and app.log_may_hide_rows(target)
+            return read_sample(app.read_log(target), now=utcnow()), app.describe_log(target)
         finally:
             engine.dispose()
 

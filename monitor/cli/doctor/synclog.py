@@ -1,17 +1,19 @@
 """Reads the beginning of a target's sync log, and checks its rows and ids. It writes nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from monitor.cli.doctor.findings import Finding, Level, finding_at, with_full_stop
 from monitor.cli.doctor.locations import SettingLocation, SettingLocations
 from monitor.config import SyncLogConfig, TargetConfig
 from monitor.errors import MonitorError
 from monitor.model import SyncLogEntry, SyncReport
+from monitor.notifications.messages import format_age
 from monitor.notifications.texts import format_items
 from monitor.providers import Provider
 from monitor.providers.preset import find_preset
+from monitor.reports.log_rows import RowProblem, row_problems
 from monitor.synclog.validation import add_counts, validate_entries
 
 SAMPLE = 5
@@ -31,6 +33,9 @@ class LogSample:
     """Path parameters by id, if the log has any."""
     complete: bool = True
     """Whether the log has no more rows."""
+    newest: datetime | None = None
+    """The newest upload time that is not in the future."""
+    oldest: datetime | None = None
 
     def spread(self, count: int, accept: Callable[[str], bool]) -> list[str]:
         """Up to `count` (> 0) accepted ids, spread over all."""
@@ -42,12 +47,14 @@ class LogSample:
 def read_sample(batches: Iterator[Sequence[SyncLogEntry]], *, now: datetime) -> LogSample:
     """Reads up to `MAX_ROWS` rows. Raises SyncLogError or StoreError if the log can't be read."""
     counts, ids, complete = SyncReport(), dict[str, Mapping[str, str | None] | None](), True
+    times: set[datetime] = set()
     for batch in batches:
         usable, batch_counts = validate_entries(batch, now=now)
         counts = add_counts(counts, batch_counts)
         for entry in usable:
             if entry.item_id is not None:
                 ids.setdefault(entry.item_id, entry.params)
+        times |= {entry.submitted_at for entry in usable if entry.submitted_at is not None}
         if counts.read >= MAX_ROWS:
             complete = next(batches, None) is None
             break
@@ -56,11 +63,25 @@ def read_sample(batches: Iterator[Sequence[SyncLogEntry]], *, now: datetime) -> 
         for item_id, given in ids.items()
         if given
     }
-    return LogSample(counts=counts, ids=tuple(ids), params=params, complete=complete)
+    unusable = counts.null + counts.blank + counts.unusable + counts.without_params
+    return LogSample(
+        counts=replace(counts, duplicate=counts.read - unusable - len(ids)),
+        ids=tuple(ids),
+        params=params,
+        complete=complete,
+        newest=max(times, default=None),
+        oldest=min(times, default=None),
+    )
 
 
 def check_log(
-    sample: LogSample, target: TargetConfig, at: SettingLocation, *, hidden: bool = False, option: str = ""
+    sample: LogSample,
+    target: TargetConfig,
+    at: SettingLocation,
+    *,
+    now: datetime,
+    hidden: bool = False,
+    option: str = "",
 ) -> Finding:
     """The finding about a log that could be read; `hidden`: row-level security may hide its rows."""
     counts = sample.counts
@@ -73,30 +94,43 @@ def check_log(
             message = f"{name} has no row that this user may see: row-level security is active on it."
             remedy = "create a policy for SELECT for the monitor's role, or give that role BYPASSRLS"
             return finding_at(at, _PART, Level.WARNING, message, remedy)
+        if target.sync_log.where:
+            message = f"{name} is readable, but no row of it matches where."
+            return finding_at(at, _PART, Level.WARNING, message, "check the columns and values of where")
         message = f"{name} is readable, but empty: has the pipeline recorded anything yet?"
         return finding_at(at, _PART, Level.WARNING, message)
     start = f"{name} is readable: " + (_rows(counts.read) if sample.complete else f"the first {_rows(counts.read)}")
-    unusable_rows = counts.null + counts.blank + counts.unusable + counts.without_params
-    repeated = counts.read - unusable_rows - len(sample.ids)
-    irregular = [
-        (counts.null, "without an id"),
-        (counts.blank, "with a blank id"),
-        (counts.unusable, "with an id that can't be used"),
-        (counts.without_params, f"without a path parameter, such as {_first(counts.without_params_ids)}"),
-        (repeated, "with a duplicate id"),
-        (counts.future, "uploaded in the future"),
-        (counts.unreadable, f"with an upload time that can't be read, such as {counts.unreadable_time}"),
-    ]
-    irregular_text = "".join(f", {count} {what}" for count, what in irregular if count)
+    problems = row_problems(counts)
+    irregular = "".join(f", {each.count} {each.what}{_quoted(each)}" for each in problems)
     if not sample.ids:
-        return finding_at(at, _PART, Level.PROBLEM, f"{start}{irregular_text}: no usable id.")
-    bad_rows = unusable_rows or counts.future or counts.unreadable
-    level = Level.WARNING if bad_rows else Level.OK
-    return finding_at(at, _PART, level, f"{start}, {format_items(len(sample.ids))}{irregular_text}.")
+        return finding_at(at, _PART, Level.PROBLEM, f"{start}{irregular}: no usable id.")
+    level = Level.OK if all(each.harmless for each in problems) else Level.WARNING
+    times = _times_text(sample, now)
+    message = f"{start}, {format_items(len(sample.ids))}{times}{irregular}."
+    return finding_at(at, _PART, level, message, _time_remedy(counts))
 
 
-def _first(ids: Sequence[str]) -> str:
-    return next(iter(ids), "")
+def _times_text(sample: LogSample, now: datetime) -> str:
+    if sample.newest is None or sample.oldest is None:
+        return ""
+    newest, oldest = now - sample.newest, now - sample.oldest
+    return f", newest upload {format_age(newest)} ago, oldest {_rough_age(oldest)}"
+
+
+def _rough_age(age: timedelta) -> str:
+    return f"{age.days} d" if age.days else format_age(age)
+
+
+def _quoted(problem: RowProblem) -> str:
+    return f": {', '.join(problem.samples)}" if problem.samples else ""
+
+
+def _time_remedy(counts: SyncReport) -> str:
+    remedies = [
+        (counts.unreadable, "say how the times are written, with time_format"),
+        (counts.future, "if the times have no offset, set timezone to the zone that the pipeline writes"),
+    ]
+    return "; ".join(remedy for count, remedy in remedies if count)
 
 
 def check_ids(sample: LogSample, provider: Provider, target: TargetConfig, at: SettingLocation | None) -> Finding:
@@ -134,6 +168,8 @@ def log_unreadable(error: MonitorError, target: TargetConfig, locations: Setting
 
 def _setting(sentence: str, log: SyncLogConfig) -> str:
     """The setting whose value the sentence names; columns first, since every such sentence names the table."""
+    if "where can't compare" in sentence or any(f'no column "{name}"' in sentence for name in log.where):
+        return "where"
     columns = {
         "id_column": log.id_column,
         "submitted_at_column": log.submitted_at_column,
@@ -141,7 +177,7 @@ def _setting(sentence: str, log: SyncLogConfig) -> str:
         "param_columns": next((name for name in log.param_columns.values() if f'no column "{name}"' in sentence), None),
     }
     for key, value in columns.items():
-        if f'no column "{value}"' in sentence:
+        if f'column "{value}"' in sentence:
             return key
     return "table" if f'table "{log.table.rpartition(".")[2]}"' in sentence else "url"
 
