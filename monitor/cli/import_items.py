@@ -4,17 +4,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from monitor.app import build_provider, utcnow
 from monitor.cli.session import unknown_target
 from monitor.config import Config
+from monitor.config.sync_log import time_format_problem
 from monitor.errors import ConfigError
-from monitor.model import SyncLogEntry
+from monitor.model import SyncLogEntry, SyncReport
+from monitor.providers import has_uuid_ids
 from monitor.reports.formatting import plural
+from monitor.synclog.ids import canonical_uuid
 from monitor.synclog.import_file import FORMATS, BadLine, FileSpec, ImportedFile, LineReader, read_items
+from monitor.synclog.timestamps import AUTO
+from monitor.synclog.validation import add_counts, validate_entries
 
 STDIN = "-"
 BATCH = 1000
@@ -29,9 +36,13 @@ def file_spec(
     *,
     submitted_at_column: str | None = None,
     group_column: str | None = None,
+    time_format: str = AUTO,
     timezone: str = "UTC",
+    uuid_ids: bool = False,
 ) -> FileSpec:
     """How to read a file. Raises ConfigError if there is no such format or time zone."""
+    if problem := time_format_problem(time_format):
+        raise ConfigError([f"--time-format {problem}"])
     if file_format is not None and file_format not in FORMATS:
         raise ConfigError([f"--format: {file_format!a} is none of {', '.join(FORMATS)}"])
     try:
@@ -44,7 +55,9 @@ def file_spec(
         id_column=id_column,
         submitted_at_column=submitted_at_column,
         group_column=group_column,
+        time_format=time_format,
         zone=zone,
+        uuid_ids=uuid_ids,
     )
 
 
@@ -64,6 +77,11 @@ def built_in_target(config: Config, name: str | None, *, instead: str) -> str:
     owners = ", ".join(target.name for target in listed)
     reason = "the ids come from its own table ([targets.sync_log]), not from the built-in sync log"
     raise ConfigError([f"{owners}: {reason}; {instead}"])
+
+
+def uuid_ids(config: Config, target: str) -> bool:
+    """Whether the ids of a target are UUIDs. Raises ConfigError if its provider can't be built."""
+    return any(has_uuid_ids(build_provider(each)) for each in config.targets if each.name == target)
 
 
 @contextmanager
@@ -92,13 +110,14 @@ def parse_file(stream: BinaryIO, spec: FileSpec) -> ImportedFile:
 @contextmanager
 def ids_to_remove(item_ids: Sequence[str], file: str | None, spec: FileSpec) -> Iterator[Iterator[Sequence[str]]]:
     """Batches of ids: those of the file, then those of the command line."""
+    given = [canonical_uuid(item_id) or item_id for item_id in item_ids] if spec.uuid_ids else item_ids
     if file is None:
-        yield iter([item_ids])
+        yield iter([given])
         return
     with open_stream(file) as stream:
-        batches = Reader(name=spec.name).batches(parse_file(stream, spec))
+        batches = Reader(name=spec.name, now=utcnow()).batches(parse_file(stream, spec))
         # the file first: if none of its lines can be used, nothing is removed
-        yield chain(([entry.item_id or "" for entry in batch] for batch in batches), [item_ids])
+        yield chain(([entry.item_id or "" for entry in batch] for batch in batches), [given])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,13 +125,25 @@ class Reader:
     """Yields a file's usable lines in batches, and prints the bad ones on stderr."""
 
     name: str
+    now: datetime
     strict: bool = False
     read: int = 0
+    counts: SyncReport = field(default_factory=SyncReport)
+    """Of the usable lines: what their upload times are like."""
     bad: int = 0
     listed: list[BadLine] = field(default_factory=list)
 
     def batches(self, parsed: ImportedFile) -> Iterator[list[SyncLogEntry]]:
-        """All usable lines. Raises ConfigError at the end if there are none, or `strict` is set and one is bad."""
+        """All usable lines. Raises ConfigError at the end if there are none, or `strict` is set and one is bad.
+
+        A line whose upload time can't be read is usable without it, and bad only if `strict` is set.
+        """
+        for batch in self._batches(parsed):
+            self.counts = add_counts(self.counts, validate_entries(batch, now=self.now)[1])
+            yield batch
+        self._finish()
+
+    def _batches(self, parsed: ImportedFile) -> Iterator[list[SyncLogEntry]]:
         batch: list[SyncLogEntry] = []
         for each in parsed.entries:
             if isinstance(each, BadLine):
@@ -123,7 +154,6 @@ class Reader:
             if len(batch) == BATCH:
                 yield batch
                 batch = []
-        self._finish()
         yield batch
 
     def _report_bad_line(self, bad: BadLine) -> None:
@@ -138,6 +168,10 @@ class Reader:
             print(f"{self.name}: {unlisted} more lines can't be used", file=sys.stderr)
         if self.bad and not self.read:
             raise ConfigError([f"{self.name}: none of its lines can be used; nothing was changed"])
+        if self.counts.unreadable and self.strict:
+            lines, samples = plural(self.counts.unreadable, "line"), ", ".join(self.counts.unreadable_times)
+            problem = f"{lines} with an upload time that can't be read: {samples}; with --strict nothing was changed"
+            raise ConfigError([f"{self.name}: {problem}"])
         if self.bad and self.strict:
             raise ConfigError(
                 [f"{self.name}: {plural(self.bad, 'line')} can't be used; with --strict nothing was changed"]

@@ -23,6 +23,7 @@ from monitor.errors import ConfigError
 
 if TYPE_CHECKING:
     from monitor.app import App
+    from monitor.cli.import_items import Reader
     from monitor.reports.item_queries import ItemRow
     from monitor.synclog.builtin import ImportResult
 
@@ -266,6 +267,10 @@ def import_(
     timezone: Annotated[
         str, typer.Option("--timezone", metavar="ZONE", help="The zone of times without an offset.")
     ] = "UTC",
+    time_format: Annotated[
+        str,
+        typer.Option("--time-format", metavar="FORMAT", help="auto, s, ms, us, ns, julian, or a pattern of strptime."),
+    ] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Import nothing if any line is bad.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -281,16 +286,18 @@ def import_(
     from monitor.database.engine import reading
     from monitor.synclog import builtin as builtin_log
 
+    name = files.built_in_target(loaded, target, instead="record new ones there")
     spec = files.file_spec(
         file,
         file_format,
         id_column,
         submitted_at_column=submitted_at_column,
         group_column=group_column,
+        time_format=time_format,
         timezone=timezone,
+        uuid_ids=files.uuid_ids(loaded, name),
     )
-    name = files.built_in_target(loaded, target, instead="record new ones there")
-    reader = files.Reader(name=spec.name, strict=strict)
+    reader = files.Reader(name=spec.name, now=utcnow(), strict=strict)
     with files.open_stream(file) as stream:
         parsed = files.parse_file(stream, spec)
         with open_app(loaded) as app:
@@ -299,20 +306,30 @@ def import_(
                 total = builtin_log.count(conn, target=name)
     if as_json:
         bad_lines = [asdict(bad) for bad in reader.listed]
-        print_json({"target": name, **asdict(counts), "bad": reader.bad, "bad_lines": bad_lines, "tracked": total})
+        times = {
+            key: getattr(reader.counts, key) for key in ("future", "future_times", "unreadable", "unreadable_times")
+        }
+        bad = {"bad": reader.bad, "bad_lines": bad_lines}
+        print_json({"target": name, **asdict(counts), **bad, **times, "tracked": total})
     else:
-        print_lines(_imported_text(name, counts, reader.bad, total))
+        print_lines(_imported_text(name, counts, reader, total))
 
 
-def _imported_text(target: str, counts: "ImportResult", bad: int, total: int) -> str:
+def _imported_text(target: str, counts: "ImportResult", reader: "Reader", total: int) -> str:
     from monitor.notifications.texts import format_items
     from monitor.reports.formatting import plural
+    from monitor.reports.log_rows import time_problems
 
     lines = [f"{target}: {counts.new} new, {counts.known} known, {counts.updated} updated"]
     if counts.duplicate:
         lines.append(f"  {plural(counts.duplicate, 'line')} with a duplicate id: the first one counts")
-    if bad:
-        lines.append(f"  {plural(bad, 'line')} could not be used: listed on stderr")
+    lines += [
+        f"  {plural(each.count, 'line')} {each.what}: {', '.join(each.samples)}"
+        for each in time_problems(reader.counts)
+        if each.count
+    ]
+    if reader.bad:
+        lines.append(f"  {plural(reader.bad, 'line')} could not be used: listed on stderr")
     return "\n".join([*lines, f"  {format_items(total)} in the built-in log"])
 
 
@@ -344,8 +361,8 @@ def remove(
 
     if not item_ids and from_file is None:
         raise ConfigError(["items remove: give the ids to remove, or a file of them with --from"])
-    spec = files.file_spec(from_file or "", file_format, id_column)
     name = files.built_in_target(loaded, target, instead="remove them there, or use `items ignore`")
+    spec = files.file_spec(from_file or "", file_format, id_column, uuid_ids=files.uuid_ids(loaded, name))
     ids = require_storable(item_ids or ())
     with files.ids_to_remove(ids, from_file, spec) as batches, open_app(loaded) as app:
         counts = builtin_log.remove(app.engine, target=name, batches=batches)

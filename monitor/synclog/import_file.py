@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from pathlib import PurePath
 from typing import BinaryIO
 
@@ -13,7 +13,8 @@ import msgspec
 from monitor.database.text import UNPRINTABLE, escape_unprintable
 from monitor.errors import ConfigError
 from monitor.model import SyncLogEntry
-from monitor.synclog.timestamps import parse_timestamp
+from monitor.synclog.ids import canonical_uuid
+from monitor.synclog.timestamps import AUTO, is_empty, time_reader, unreadable_sample
 from monitor.synclog.validation import MAX_ID_LENGTH
 
 FORMATS = ("csv", "jsonl")
@@ -97,7 +98,10 @@ class FileSpec:
     """None: `item_id`, or the only column."""
     submitted_at_column: str | None = None
     group_column: str | None = None
+    time_format: str = AUTO
     zone: tzinfo = field(default=UTC)
+    uuid_ids: bool = False
+    """Whether ids are UUIDs, which are made canonical."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +145,7 @@ def read_items(lines: LineReader, spec: FileSpec) -> ImportedFile:
     return ImportedFile(format=chosen, notes=(), entries=_read_json_lines(lines, spec))
 
 
-def _entry(*, item_id: str, submitted_at: object, group: str | None, zone: tzinfo) -> SyncLogEntry | str:
+def _entry(spec: FileSpec, *, item_id: str, submitted_at: object, group: str | None) -> SyncLogEntry | str:
     """A row of the sync log, or why the line can't be used."""
     if not item_id or item_id.isspace():
         return "the id is blank"
@@ -149,12 +153,11 @@ def _entry(*, item_id: str, submitted_at: object, group: str | None, zone: tzinf
         return f"the id is longer than {MAX_ID_LENGTH} characters: {_quoted(item_id)}"
     if UNPRINTABLE.search(item_id):
         return f"the id contains a control character: {_quoted(item_id)}"
-    at: datetime | None = None
-    if submitted_at is not None and submitted_at != "":
-        at = parse_timestamp(submitted_at, zone)
-        if at is None:
-            return f"{_quoted(submitted_at)} is not a time; write it like 2026-03-01T12:00:00Z, or as Unix seconds"
-    return SyncLogEntry(item_id=item_id, submitted_at=at, group=group or None)
+    if spec.uuid_ids:
+        item_id = canonical_uuid(item_id) or item_id
+    at = None if is_empty(submitted_at) else time_reader(spec.time_format, spec.zone)(submitted_at)
+    unreadable = unreadable_sample(submitted_at) if at is None else None
+    return SyncLogEntry(item_id=item_id, submitted_at=at, group=group or None, unreadable_time=unreadable)
 
 
 def _quoted(value: object) -> str:
@@ -191,7 +194,7 @@ def _parse_json_line(line: str, spec: FileSpec) -> SyncLogEntry | str:
     if group is not None and _text(group) is None:
         return f"the group is neither text nor a whole number: {_quoted(group)}"
     submitted_at = fields.get(spec.submitted_at_column or "")
-    return _entry(item_id=item_id, submitted_at=submitted_at, group=_text(group), zone=spec.zone)
+    return _entry(spec, item_id=item_id, submitted_at=submitted_at, group=_text(group))
 
 
 def _text(value: object) -> str | None:
@@ -313,8 +316,8 @@ def _row(fields: Sequence[str], columns: _Columns, spec: FileSpec) -> SyncLogEnt
     if len(fields) != columns.width:
         return f"its number of fields is {len(fields)} instead of {columns.width}"
     return _entry(
+        spec,
         item_id=fields[columns.item_id].strip(),
         submitted_at=None if columns.submitted_at is None else fields[columns.submitted_at].strip(),
         group=None if columns.group is None else fields[columns.group].strip(),
-        zone=spec.zone,
     )

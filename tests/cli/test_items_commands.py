@@ -179,7 +179,43 @@ def test_an_import_as_json_is_one_value_on_stdout(here, built_in, file):
     assert json.loads(done.stdout) == {
         "target": "gloo", "read": 1, "new": 1, "known": 0, "updated": 0, "duplicate": 0, "bad": 1, "tracked": 1,
         "bad_lines": [{"first": 3, "last": 3, "reason": "the id is blank"}],
+        "future": 0, "future_times": [], "unreadable": 0, "unreadable_times": [],
     }  # fmt: skip
+
+
+TIMES = "item_id,at\na,2999-01-01T00:00:00Z\nb,yesterday\nc,2461374.2\nd,\ne,2026-01-01\n"
+
+
+def test_upload_times_that_are_not_used_are_counted_and_quoted_by_an_import(here, built_in, file):
+    path = file(TIMES)
+    done = here(built_in, "items", "import", path, "--submitted-at-column", "at")
+    assert done.stdout.splitlines()[1:] == [
+        "  1 line with an upload time in the future (not used): 2999-01-01T00:00:00Z",
+        "  2 lines with an upload time that can't be read (not used): yesterday, 2461374.2",
+        "  5 items in the built-in log",
+    ]
+    told = json.loads(here(built_in, "items", "import", path, "--submitted-at-column", "at", "--json").stdout)
+    assert (told["future"], told["unreadable"], told["unreadable_times"]) == (1, 2, ["yesterday", "2461374.2"])
+    done = here(built_in, "items", "import", path, "--submitted-at-column", "at", "--strict")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "2 lines with an upload time that can't be read: yesterday, 2461374.2; with --strict nothing" in done.stderr
+
+
+def test_a_time_format_of_an_import_is_used_or_refused(here, built_in, file):
+    options = ["--submitted-at-column", "at", "--time-format"]
+    path = file("item_id,at\na,20.11.2026\n")
+    told = json.loads(here(built_in, "items", "import", path, *options, "%d.%m.%Y", "--json").stdout)
+    assert (told["new"], told["unreadable"]) == (1, 0)
+    done = here(built_in, "items", "import", path, *options, "days")
+    assert (done.returncode, "--time-format must be" in done.stderr) == (2, True)
+
+
+def test_uuids_in_another_form_are_imported_and_removed_as_the_api_knows_them(here, built_in, file):
+    uuid = "6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11"
+    here(built_in, "items", "import", file(f"item_id\n{uuid.upper()}\n{uuid.replace('-', '')}\n"))
+    assert ids(built_in) == [uuid]
+    done = here(built_in, "items", "remove", uuid.upper(), "--json")
+    assert (json.loads(done.stdout)["removed"], ids(built_in)) == (1, [])
 
 
 def test_a_target_with_its_own_sync_log_is_refused(here, small_world, file):

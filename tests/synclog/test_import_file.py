@@ -132,9 +132,22 @@ def test_a_bad_line_is_reported_with_its_number_and_reason(content, bad):
     assert read(content)[1] == [bad]
 
 
-def test_a_line_with_an_invalid_time_or_group_is_bad():
-    _, (bad,) = read("item_id,at,col\na,yesterday,x\nb,,x\n", **TIMES)
-    assert bad == (2, 2, '"yesterday" is not a time; write it like 2026-03-01T12:00:00Z, or as Unix seconds')
+def test_a_line_with_a_time_that_cannot_be_read_is_used_without_it():
+    unread = SyncLogEntry(item_id="a", group="x", unreadable_time="yesterday")
+    table = "item_id,at,col\na,yesterday,x\nb, ,\n"
+    assert list(found(table, **TIMES).entries) == [unread, SyncLogEntry(item_id="b")]
+    in_format = found("item_id,at\na,01.03.2026 12:00\n", submitted_at_column="at", time_format="%d.%m.%Y %H:%M")
+    assert list(in_format.entries) == [SyncLogEntry(item_id="a", submitted_at=NOON)]
+
+
+def test_uuids_in_other_forms_become_canonical_if_the_ids_are_uuids():
+    uuid = "6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11"
+    forms = [uuid, uuid.upper(), uuid.replace("-", ""), f"{{{uuid}}}", f"urn:uuid:{uuid}"]
+    assert read("\n".join(["item_id", *forms, "other"]), uuid_ids=True)[0] == [uuid] * 5 + ["other"]
+    assert read("\n".join(["item_id", *forms]))[0] == forms
+
+
+def test_a_line_with_an_invalid_group_is_bad():
     ids, (bad,) = read('{"item_id": "a", "col": [1]}\n{"item_id": "b", "col": 7}\n', **TIMES)
     assert (ids, bad) == (["b"], (1, 1, 'the group is neither text nor a whole number: "[1]"'))
 
