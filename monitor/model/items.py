@@ -120,7 +120,7 @@ class SyncLogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     params: Mapping[str, str | None] | None = None
     """The path parameters of the row; None if the log has none."""
     not_an_id: str | None = None
-    """What stands in place of an id, such as `a JSON object`; `item_id` is then a sample of it."""
+    """What stands in place of an id, such as `a JSON object`; `item_id` is then its text, if it has one."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):

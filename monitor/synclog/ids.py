@@ -30,7 +30,8 @@ class NotAnId:
 
     kind: str
     """Such as `a JSON object`."""
-    sample: str
+    text: str | None = None
+    """It, if it is a single text; what a structure holds is nobody's business."""
 
 
 IdReader = Callable[[object], str | NotAnId | None]
@@ -45,7 +46,6 @@ _UUID = re.compile(
 _PICKLE = re.compile(rb"\x80[\x02-\x08].*\.", re.DOTALL)
 """Protocol 2 and later."""
 _JSON_KINDS: dict[type, str] = {dict: "a JSON object", list: "a JSON array", bool: "a JSON boolean"}
-_SAMPLE_LENGTH = 200
 
 
 def id_reader(*, id_format: IdFormat, uuid_ids: bool, path: JsonPath | None) -> IdReader:
@@ -81,7 +81,7 @@ def read_text(value: object) -> str | NotAnId | None:
         case bytes() | memoryview():
             return _read_bytes(bytes(value))
         case bool():
-            return NotAnId("a boolean", str(value).lower())
+            return NotAnId("a boolean")
         case float() if math.isfinite(value) and value.is_integer():
             return str(int(value))
         case Decimal() if value.is_finite():
@@ -107,13 +107,13 @@ def _read_uuid(value: object, strict: bool) -> str | NotAnId | None:  # noqa: FB
     # a text in bytes may be a UUID
     found = canonical_uuid(other)
     if found is None and strict and other.strip():
-        return NotAnId("no UUID", other[:_SAMPLE_LENGTH])
+        return NotAnId("no UUID", other)
     return found or other
 
 
 def _read_bytes(raw: bytes) -> str | NotAnId:
     if _PICKLE.fullmatch(raw):
-        return NotAnId("a Python pickle", raw[:_SAMPLE_LENGTH].hex())
+        return NotAnId("a Python pickle")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -124,12 +124,12 @@ def _read_bytes(raw: bytes) -> str | NotAnId:
 
 
 def _not_json(text: str) -> str | NotAnId:
-    """The text, unless it is a whole JSON document."""
+    """The text, unless it is a whole JSON object or array."""
     try:
         document: object = decode_json(text.encode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         return text
-    return NotAnId(_JSON_KINDS.get(type(document), "JSON"), text[:_SAMPLE_LENGTH])
+    return NotAnId(_JSON_KINDS[type(document)])
 
 
 def _read_json(value: object, path: JsonPath, read: IdReader) -> str | NotAnId | None:
@@ -141,6 +141,6 @@ def _read_json(value: object, path: JsonPath, read: IdReader) -> str | NotAnId |
     try:
         found = look_up(decode_json(body), path)
     except (ValueError, RecursionError):
-        return NotAnId("no JSON", body[:_SAMPLE_LENGTH].decode("utf-8", "backslashreplace"))
+        return NotAnId("no JSON")
     kind = _JSON_KINDS.get(type(found))
-    return read(found) if kind is None else NotAnId(kind, body[:_SAMPLE_LENGTH].decode("utf-8", "backslashreplace"))
+    return read(found) if kind is None else NotAnId(kind)

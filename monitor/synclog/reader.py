@@ -156,7 +156,7 @@ def _entry(row: Sequence[Any], read_id: IdReader, read_time: TimeReader, params:
     unreadable = unreadable_sample(written) if written is not None and submitted_at is None else None
     group = _words(row[2])
     if isinstance(item_id, NotAnId):
-        return SyncLogEntry(item_id=item_id.sample, group=group, not_an_id=item_id.kind)
+        return SyncLogEntry(item_id=item_id.text, group=group, not_an_id=item_id.kind)
     return SyncLogEntry(
         item_id=item_id,
         submitted_at=submitted_at,
@@ -171,4 +171,4 @@ def _words(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     found = read_text(value)
-    return found.sample if isinstance(found, NotAnId) else found
+    return str(value) if isinstance(found, NotAnId) else found

@@ -6,7 +6,7 @@ There is no SQL of the user's: columns are those of the catalog, and a value is 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, collate, column, or_, text, true
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, collate, column, or_, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import NullType
@@ -62,13 +62,12 @@ def _condition(resolved: ResolvedTable, name: str, wanted: Condition) -> ColumnE
 
 def _is_one_of(found: ColumnElement[Any], values: Iterable[object]) -> ColumnElement[bool]:
     # without a type: PostgreSQL reads the text as a value of the column's own
-    each = [found == bindparam(None, value, type_=NullType()) for value in dict.fromkeys(values)]
-    return or_(*each) if each else ~true()
+    return or_(*(found == bindparam(None, value, type_=NullType()) for value in dict.fromkeys(values)))
 
 
 def _on_sqlite(value: Value) -> Iterator[str | int | float]:
     """The value as text and as number: a column without a declared type, as a view has it, converts neither."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
     yield value
     if not isinstance(value, str):

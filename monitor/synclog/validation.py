@@ -83,11 +83,13 @@ def _report(counts: Mapping[str, int], samples: _Samples) -> SyncReport:
 
 def _id_problem(entry: SyncLogEntry) -> str | None:
     item_id = entry.item_id
+    if entry.not_an_id is not None:
+        return "unusable"
     if item_id is None:
         return "null"
     if not item_id or item_id.isspace():
         return "blank"
-    if entry.not_an_id or len(item_id) > MAX_ID_LENGTH or UNPRINTABLE.search(item_id):
+    if len(item_id) > MAX_ID_LENGTH or UNPRINTABLE.search(item_id):
         return "unusable"
     return None
 
@@ -95,8 +97,8 @@ def _id_problem(entry: SyncLogEntry) -> str | None:
 def _add_bad_id(samples: _Samples, entry: SyncLogEntry, problem: str) -> None:
     if problem == "unusable":
         samples.kind = samples.kind or entry.not_an_id
-        if len(samples.ids) < MAX_SAMPLES:
-            samples.ids.append(_sample(entry.item_id or ""))
+        if entry.item_id is not None and len(samples.ids) < MAX_SAMPLES:
+            samples.ids.append(_sample(entry.item_id))
     if problem == "without_params" and len(samples.without_params) < MAX_SAMPLES:
         samples.without_params.append(_sample(entry.item_id or ""))
 

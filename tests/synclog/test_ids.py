@@ -64,12 +64,12 @@ def test_what_is_no_uuid_stays_or_is_refused_where_only_uuids_are_ids(other):
         (b"0123456789abcdef", "0123456789abcdef"),
         ("aaaaaaAéaaaaaaa".encode(), "aaaaaaAéaaaaaaa".encode().hex()),
         (memoryview(b"bytes"), "bytes"),
-        (pickle.dumps({"id": 1}), NotAnId("a Python pickle", pickle.dumps({"id": 1}).hex())),
-        ('{"item_id": "a"}', NotAnId("a JSON object", '{"item_id": "a"}')),
-        ('["a"]', NotAnId("a JSON array", '["a"]')),
+        (pickle.dumps({"id": 1}), NotAnId("a Python pickle")),
+        ('{"item_id": "a"}', NotAnId("a JSON object")),
+        ('["a"]', NotAnId("a JSON array")),
         ("{a}", "{a}"),
         ("[draft] a", "[draft] a"),
-        (True, NotAnId("a boolean", "true")),
+        (True, NotAnId("a boolean")),
         (7.0, "7"),
         (1.5, "1.5"),
         (float("inf"), "inf"),
@@ -116,10 +116,10 @@ JSON = '{"item_id": "a", "n": 17, "x": 17.0, "no": null, "is": true, "in": {"ids
         ("$['file id']", "d"),
         ('$["file id"]', "d"),
         ('$["in"].ids[0]', "b"),
-        ("$.is", NotAnId("a JSON boolean", JSON)),
-        ("$.in", NotAnId("a JSON object", JSON)),
-        ("$.in.ids", NotAnId("a JSON array", JSON)),
-        ("$", NotAnId("a JSON object", JSON)),
+        ("$.is", NotAnId("a JSON boolean")),
+        ("$.in", NotAnId("a JSON object")),
+        ("$.in.ids", NotAnId("a JSON array")),
+        ("$", NotAnId("a JSON object")),
     ],
 )
 def test_an_id_is_taken_out_of_json(path, read):
@@ -128,8 +128,8 @@ def test_an_id_is_taken_out_of_json(path, read):
 
 
 def test_odd_json_is_no_id_and_ids_in_json_take_the_form_too():
-    assert reader(path="$.a")("no json {") == NotAnId("no JSON", "no json {")
-    assert reader(path="$.a")(b"\xff{") == NotAnId("no JSON", "\\xff{")
+    assert reader(path="$.a")("no json {") == NotAnId("no JSON")
+    assert reader(path="$.a")(b"\xff{") == NotAnId("no JSON")
     assert reader(path="$.a")("[" * 100_000).kind == "no JSON"
     assert (reader(path="$.a")(" "), reader(path="$.a")(None), reader(path="$.a")(7)) == ("", None, None)
     assert reader(path="$")('"doc"') == "doc"

@@ -11,9 +11,10 @@ from monitor.errors import MonitorError
 from monitor.model import SyncLogEntry, SyncReport
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import format_items
-from monitor.providers import Provider
+from monitor.providers import Provider, has_uuid_ids
 from monitor.providers.preset import find_preset
 from monitor.reports.log_rows import RowProblem, row_problems
+from monitor.synclog.ids import canonical_uuid
 from monitor.synclog.validation import add_counts, validate_entries
 
 SAMPLE = 5
@@ -147,7 +148,10 @@ def check_ids(sample: LogSample, provider: Provider, target: TargetConfig, at: S
     message += right_id(target)
     level = Level.PROBLEM if len(bad_ids) == len(sample.ids) else Level.WARNING
     built_in = "remove them with `items remove`, and check the --id-column of `items import`"
-    remedy = "does the pipeline record the ids that the API returned?" if at else built_in
+    recorded = "does the pipeline record the ids that the API returned?"
+    if has_uuid_ids(provider) and all(map(canonical_uuid, bad_ids)):
+        recorded = 'set id_format = "auto": they are UUIDs in another form'
+    remedy = recorded if at else built_in
     return finding_at(at, "ids", level, message, remedy)
 
 

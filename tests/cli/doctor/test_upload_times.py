@@ -4,10 +4,11 @@ import pytest
 
 from monitor.cli.doctor.findings import Level
 from monitor.cli.doctor.locations import SettingLocation
-from monitor.cli.doctor.synclog import check_log, read_sample
+from monitor.cli.doctor.synclog import check_ids, check_log, read_sample
 from monitor.cli.doctor.upload_times import check_server_zone
 from monitor.config import Secret, SyncLogConfig, TargetConfig
 from monitor.model import SyncLogEntry
+from monitor.providers.gloo import Gloo
 from monitor.synclog import LogFacts
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -81,13 +82,21 @@ def test_upload_times_that_are_not_used_are_quoted_with_a_remedy():
     finding = log_finding(
         SyncLogEntry(item_id="a", submitted_at=NOW + HOUR),
         *(SyncLogEntry(item_id=f"b{n}", unreadable_time=f"2026112{n}") for n in range(5)),
-        SyncLogEntry(item_id="{}", not_an_id="a JSON object"),
+        SyncLogEntry(item_id=None, not_an_id="a JSON object"),
     )
     assert finding.level is Level.WARNING
     assert "1 with an upload time in the future (not used): 2026-07-01T13:00:00Z" in finding.message
     assert "5 with an upload time that can't be read (not used): 20261120, 20261121, 20261122." in finding.message
-    assert "1 with an id that can't be used (such as a JSON object; id_path names the id in it): {}" in finding.message
+    assert "1 with an id that can't be used (such as a JSON object; id_path names the id in it)" in finding.message
     assert ("time_format" in finding.remedy, "set timezone" in finding.remedy) == (True, True)
+
+
+def test_uuids_in_another_form_that_are_not_made_canonical_have_a_remedy():
+    target = TargetConfig.model_construct(name="gloo", item=None, sync_log=config(id_format="as_is"))
+    uuid = "6c0d4c443f5e4a39a0cf4b0a3b3f6a11"
+    for ids, remedy in (([uuid], 'set id_format = "auto"'), ([uuid, "x"], "does the pipeline record the ids")):
+        sample = read_sample(iter([[SyncLogEntry(item_id=item_id) for item_id in ids]]), now=NOW)
+        assert check_ids(sample, Gloo(), target, AT).remedy.startswith(remedy)
 
 
 def test_a_log_of_which_no_row_matches_says_so():
