@@ -3,6 +3,7 @@
 SQLite reads an unknown quoted column as text, so a misspelt name would be returned as an id.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -40,6 +41,9 @@ class ResolvedTable:
     """By column as spelt in the catalog."""
 
 
+_QUALIFIED = re.compile(r'(?P<schema>"(?:[^"]|"")+"|[^".]+)\.(?P<table>"(?:[^"]|"")+"|[^"].*)')
+"""`schema.table`, each with or without SQL's quotes."""
+
 _SQLITE_TABLES = text("SELECT NULL AS schema, name FROM sqlite_master WHERE type IN ('table', 'view')")
 _SQLITE_TYPE = text("SELECT type FROM sqlite_master WHERE name = :table AND type IN ('table', 'view')")
 _SQLITE_COLUMNS = text("""
@@ -52,6 +56,11 @@ _POSTGRES_TABLES = text("""
     WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
       AND (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid) OR lower(n.nspname) = lower(:schema))
     ORDER BY n.nspname = :schema  -- of two names that differ only in case, the exact one comes last and wins
+""")
+_POSTGRES_SCHEMAS = text("""
+    SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND c.relname = :table
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY n.nspname LIMIT 5
 """)
 # json: also a text is in quotes there. raw: a number or bytes, as the driver reads it. text: as the server writes it.
 # none: the same, but no value of the type is an id (booleans, arrays, records, shapes, ranges, …)
@@ -104,16 +113,28 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
 
 
 def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str]:
-    prefix, dot, rest = name.partition(".")
     if conn.dialect.name == "sqlite":
         return None, _match(name, [row.name for row in conn.execute(_SQLITE_TABLES)], f'{where} has no table "{name}"')
     visible = _postgres_tables(conn, None)
-    if dot and name not in visible:
-        tables = _postgres_tables(conn, prefix)
-        table = _match(rest, list(tables), f'{where} has no table "{rest}" in the schema "{prefix}"')
+    qualified = None if name in visible else _QUALIFIED.fullmatch(name)
+    if qualified:
+        schema, rest = (_unquoted(qualified[part]) for part in ("schema", "table"))
+        tables = _postgres_tables(conn, schema)
+        table = _match(rest, list(tables), f'{where} has no table "{rest}" in the schema "{schema}"')
         return tables[table], table
+    name = _unquoted(name)
+    if name.casefold() not in map(str.casefold, visible):
+        schemas = conn.execute(_POSTGRES_SCHEMAS, {"table": name}).scalars().all()
+        if schemas:
+            there = " or ".join(f'"{schema}.{name}"' for schema in schemas)
+            raise SyncLogError(f'{where} has no table "{name}" in its search_path; there is {there}: name it so')
     table = _match(name, list(visible), f'{where} has no table "{name}"')
     return visible[table], table
+
+
+def _unquoted(name: str) -> str:
+    """The name that SQL writes in quotes."""
+    return name[1:-1].replace('""', '"') if name[:1] == '"' == name[-1:] and len(name) > 1 else name
 
 
 def _postgres_tables(conn: Connection, schema: str | None) -> dict[str, str]:

@@ -46,8 +46,9 @@ def describe(spec: SyncLogSpec) -> LogFacts:
         times = resolved.submitted_at_column
         if times is None or not _WITHOUT_ZONE.fullmatch(resolved.type_names[times]):
             return LogFacts(may_hide_rows=hides)
-        newest = _newest(conn, resolved, times)
-        return LogFacts(may_hide_rows=hides, server_zone=server_zone(conn), newest=newest)
+        zone = server_zone(conn)
+        # last: if it is interrupted, nothing more can be asked
+        return LogFacts(may_hide_rows=hides, server_zone=zone, newest=_newest(conn, resolved, times))
 
 
 def server_zone(conn: Connection) -> str | None:

@@ -153,10 +153,13 @@ def test_a_table_in_another_schema_is_read_by_its_qualified_name(new_postgres):
     with psycopg.connect(url) as conn:
         conn.execute('CREATE SCHEMA "Ops"; CREATE TABLE "Ops".log (id text); CREATE TABLE public."a.b" (id text)')
         conn.execute("""INSERT INTO "Ops".log VALUES ('ops'); INSERT INTO "a.b" VALUES ('dot')""")
-    for table, found in [("Ops.log", "ops"), ("ops.log", "ops"), ("a.b", "dot")]:
+    names = [("Ops.log", "ops"), ("ops.log", "ops"), ("a.b", "dot"), ('"Ops"."log"', "ops"), ('Ops."log"', "ops")]
+    for table, found in [*names, ('public."a.b"', "dot"), ('"a.b"', "dot"), ("public.a.b", "dot")]:
         assert ids(SyncLogSpec(url=url, table=table, id_column="id")) == [found]
     with pytest.raises(SyncLogError, match=r'no table "logs" in the schema "Ops"; did you mean "log"\?'):
         verify(SyncLogSpec(url=url, table="Ops.logs", id_column="id"))
+    with pytest.raises(SyncLogError, match=r'no table "log" in its search_path; there is "Ops\.log": name it so'):
+        verify(SyncLogSpec(url=url, table="log", id_column="id"))
     with pytest.raises(SyncLogError, match=r'no table "log" in the schema "None"; there is none'):
         verify(SyncLogSpec(url=url, table="None.log", id_column="id"))
 
@@ -592,3 +595,14 @@ def test_sqlite_has_no_server(tmp_path):
         conn.execute("CREATE TABLE log (id TEXT)")
     with pytest.raises(SyncLogError, match=r"SQLite has no server, so timezone can't be"):
         verify(SyncLogSpec(url=f"sqlite:///{tmp_path}/p.db", table="log", id_column="id", timezone="server"))
+
+
+def test_a_view_that_takes_long_to_say_its_newest_time_is_not_waited_for(new_postgres, monkeypatch):
+    monkeypatch.setattr("monitor.synclog.server._MAX_WAIT_S", 0.1)
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute(
+            "CREATE VIEW log AS SELECT 'a'::text AS id, timestamp '2026-07-01' AS at WHERE pg_sleep(60) IS NOT NULL"
+        )
+    facts = describe(SyncLogSpec(url=url, table="log", id_column="id", submitted_at_column="at"))
+    assert (facts.newest, facts.server_zone is None) == (None, False)
