@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all process thorough drill docs survive check fmt fmt-check lint manifests types imports cov bench bench-client bench-history mutants lock migration build clean help
+.PHONY: demo test test-all process thorough drill docs survive sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-history mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -73,6 +73,9 @@ docs: .venv/.installed ## regenerate the transcripts and tables in the documents
 
 survive: .venv/.installed ## kills, races and faults of databases, as tables: an hour
 	@$(SCRIPT) scripts/survive.py $(SECTIONS) $(if $(SEED),--seed $(SEED))
+
+sync-logs: .venv/.installed ## real tools write the sync logs of tests/synclog/fixtures: half an hour; TOOLS="django dlt" writes some
+	@$(SCRIPT) scripts/sync_logs/fixtures.py $(TOOLS)
 
 bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/list.py
