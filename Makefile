@@ -70,6 +70,7 @@ docs: .venv/.installed ## regenerate the transcripts and tables in the documents
 	@$(SCRIPT) scripts/channel_snapshots.py
 	@$(SCRIPT) scripts/config_reference.py docs/configuration.md
 	@$(SCRIPT) tests/config/mistakes.py docs/mistakes.md
+	@$(SCRIPT) scripts/sync_log_tables.py docs/sync-log.md
 
 survive: .venv/.installed ## kills, races and faults of databases, as tables: an hour
 	@$(SCRIPT) scripts/survive.py $(SECTIONS) $(if $(SEED),--seed $(SEED))

@@ -313,7 +313,7 @@ def _spec(log: SyncLogConfig, *, uuid_ids: bool = False) -> "SyncLogSpec":
     from monitor.synclog import SyncLogSpec
 
     # how the rows are read; what is made of duplicates is the run's
-    given = log.model_dump(exclude={"url", "duplicates"})
+    given = log.model_dump(exclude={"url", "preset", "duplicates"})
     return SyncLogSpec(url=log.url.reveal(), uuid_ids=uuid_ids, **given)
 
 

@@ -24,6 +24,7 @@ from monitor.config.problems import (
 )
 from monitor.config.schema import DEFAULT_DATABASE, Config
 from monitor.config.section import Section
+from monitor.config.sync_log import preset_settings
 from monitor.errors import ConfigError
 
 _PREFIX = "MONITOR_"
@@ -182,13 +183,29 @@ def load_config(
     messages = format_problems([*problems, *invalid], merged.data, merged.variables)
     if config is None or messages:
         raise ConfigError(list(dict.fromkeys([*inputs.errors, *messages])))
-    origins = trace_origins(merged.data, merged.origins)
+    origins = {**_preset_origins(merged.data), **trace_origins(merged.data, merged.origins)}
     return config.loaded_from(inputs.source, origins=origins, warnings=warnings)
 
 
 def find_file(path: Path | None, environment: Mapping[str, str]) -> Path | None:
     """The file that `load_config` reads, if any."""
     return _find_file(path, environment, find_working_folder(environment))
+
+
+def _preset_origins(data: Mapping[str, object]) -> dict[Loc, Origin]:
+    """The origins of settings that the preset of a sync log filled."""
+    rows = data.get("targets")
+    logs = {
+        ("targets", row, "sync_log"): log
+        for row, target in enumerate(rows if isinstance(rows, list) else ())
+        if isinstance(target, Mapping) and isinstance(log := target.get("sync_log"), Mapping)
+    }
+    return {
+        (*loc, key): Origin(source=SettingSource.PRESET, name=str(log["preset"]))
+        for loc, log in logs.items()
+        for key in preset_settings(log)
+        if key not in log
+    }
 
 
 def find_working_folder(environment: Mapping[str, str]) -> Path:

@@ -5,11 +5,20 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from monitor.config.fields import DatabaseUrl, Text, invalid_value, quote_name
+from monitor.config.fields import DatabaseUrl, Text, did_you_mean, invalid_value, quote_name
 from monitor.config.request_fields import ParamName
 from monitor.config.section import Remedy, Section
+from monitor.config.sync_log_presets import load_preset, preset_names
 from monitor.model.json_path import parse_json_path
 
 Value = str | bool | int | float
@@ -110,6 +119,12 @@ class SyncLogConfig(Section):
         description="Your pipeline's database: sqlite:///path or postgresql://user:password@host/name.",
         examples=["sqlite:///pipeline.db"],
     )
+    preset: Text | None = Field(
+        default=None,
+        description="The tool that writes the table. It fills the settings below that you leave out, as "
+        "docs/sync-log.md says.",
+        json_schema_extra={"enum": list(preset_names())},
+    )
     table: Text = Field(
         default="sync_log",
         description="The table or view with one row per uploaded item; on PostgreSQL also `schema.table`.",
@@ -164,13 +179,34 @@ class SyncLogConfig(Section):
         examples=[{"vector_store_id": "store"}],
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, raw: object) -> object:
+        return {**preset_settings(raw), **raw} if isinstance(raw, dict) else raw
+
+    @field_validator("preset")
+    @classmethod
+    def _validate_preset(cls, name: str | None) -> str | None:
+        if name is not None and name not in preset_names():
+            near, known = did_you_mean(name, preset_names()), ", ".join(preset_names())
+            raise invalid_value(f"is not a known preset{f'{near} Known are' if near else '; known are'} {known}")
+        return name
+
     @field_validator("timezone")
     @classmethod
     def _validate_server_zone(cls, timezone: str, info: ValidationInfo) -> str:
         url = info.data.get("url")
         if timezone == _SERVER and url is not None and url.reveal().startswith("sqlite:"):
+            if preset_settings(info.data).get("timezone") == _SERVER:
+                return "UTC"  # the preset serves both databases
             raise invalid_value(
                 'can\'t be "server" with SQLite, which has none: name the zone that the pipeline writes, such as '
                 '"Europe/Paris"'
             )
         return timezone
+
+
+def preset_settings(sync_log: Mapping[str, object]) -> Mapping[str, object]:
+    """What the preset of a table `[targets.sync_log]`, validated or not, fills; nothing if it has none."""
+    name = sync_log.get("preset")
+    return load_preset(name).settings if isinstance(name, str) and name in preset_names() else {}

@@ -459,6 +459,8 @@ LINES = {
             ('id_path = "item_id"', "id_path", '"$" with members and positions, such as "$.item_id"'),
             ('id_path = "$.ids[*]"', "id_path", '"$" with members and positions, such as "$.item_id"'),
             ('id_format = "hex"', "id_format", 'must be "auto", "as_is" or "uuid"'),
+            ('preset = "djanga"', "preset", 'did you mean "django"? Known are airbyte, airflow,'),
+            ('preset = "mysql"', "preset", "known are airbyte, airflow,"),
             ('duplicates = "latest"', "duplicates", 'must be "first" or "earliest"'),
         ),
         *_rows("#top", "",

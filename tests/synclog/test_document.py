@@ -33,8 +33,6 @@ INSERT INTO uploads VALUES ('air-1', '2026-03-01T12:00:00Z', 'nightly', 'success
 CREATE TABLE documents (api_document_id TEXT, uploaded_at TEXT, source_name TEXT, deleted_at TEXT);
 INSERT INTO documents VALUES ('dbt-1', '2026-03-01 12:00', 'wiki', NULL), (NULL, NULL, 'wiki', NULL),
     ('dbt-2', '2026-03-01 12:00', 'wiki', '2026-03-02');
-CREATE TABLE upsertion_record (uuid TEXT, key TEXT, namespace TEXT, group_id TEXT, updated_at DOUBLE PRECISION);
-INSERT INTO upsertion_record VALUES ('u1', 'lc-1', 'gloo/books', 'g', 1772366400.0), ('u2', 'lc-2', 'other', 'g', 1.0);
 """
 """The tables of the pipelines, for the views of the document."""
 
@@ -81,12 +79,7 @@ def pipeline(synclog_kind, synclog_url):
 
 
 @pytest.mark.parametrize(
-    ("view", "found"),
-    [
-        ("airflow_sync_log", [("air-1", NOON, "nightly")]),
-        ("dbt_sync_log", [("dbt-1", NOON, "wiki")]),
-        ("langchain_sync_log", [("lc-1", NOON, "gloo/books")]),
-    ],
+    ("view", "found"), [("airflow_sync_log", [("air-1", NOON, "nightly")]), ("dbt_sync_log", [("dbt-1", NOON, "wiki")])]
 )
 def test_the_views_over_other_tools_tables_are_sync_logs(pipeline, view, found):
     assert entries(pipeline, view) == found
