@@ -205,7 +205,7 @@ def test_commented_out_settings_are_valid(command, tmp_path, provider):
     assert (config.channels[0].type, config.routes[0].channels) == ("slack", ("oncall",))
     assert (config.rules[0].cause, config.schedule.explicit) == ("items_stuck", True)
     if provider == "gloo":
-        assert target.statuses == {"pending": ("RERANKING",)}
+        assert target.statuses["pending"] == ("RERANKING",)
         assert target.base_url == "http://127.0.0.1:8080"
     else:
         assert (target.list_.page.by, target.item.id) == ("cursor", "id")

@@ -14,6 +14,7 @@ from monitor.model import BadBody, Cause, ItemState, ItemStatus
 from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, CallResult, Meaning, NetworkFault
 from monitor.notifications.texts import CAUSE_TEXTS, format_items, what_to_check
 from monitor.providers import Provider
+from monitor.providers.registry import GENERIC
 from monitor.runs.strategy import AUTO_LIST_THRESHOLD, Strategy, list_failure_ends_run
 
 _FAULTS: Mapping[NetworkFault | None, tuple[str, str]] = {
@@ -209,7 +210,7 @@ class _FindingsBuilder:
         if not isinstance(status, ItemStatus):
             unusable = status if isinstance(status, BadBody) else BadBody(reason="it has no status")
             message = f"the API answers about {item_id}, but {_with_words(answer.result, unusable)}."
-            setting = "item" if self.target.item else "base_url"
+            setting = "item" if self.target.provider == GENERIC else "base_url"
             return self._finding("item", Level.PROBLEM, message, setting, _what_to_check(Cause.BAD_RESPONSE))
         if not status.recognised:
             message = f"{item_id} has the unknown status {redact(status.stage)}: it counts as pending."

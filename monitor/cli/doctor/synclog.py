@@ -143,7 +143,7 @@ def check_ids(sample: LogSample, provider: Provider, target: TargetConfig, at: S
         return finding_at(at, "ids", Level.OK, message)
     more = f" and {len(bad_ids) - SAMPLE} more" if len(bad_ids) > SAMPLE else ""
     shown = ", ".join(bad_ids[:SAMPLE]) + more
-    rule = f", which have the form {pattern}" if pattern else ""
+    rule = f", which have the form {pattern}" if pattern and not right_id(target) else ""
     message = f"{len(bad_ids)} of {len(sample.ids)} can't be ids of target {target.name}{rule}, such as {shown}."
     message += right_id(target)
     level = Level.PROBLEM if len(bad_ids) == len(sample.ids) else Level.WARNING
