@@ -299,4 +299,9 @@ class TargetConfig(Section):
                 'can\'t be "list" without [targets.list], which says how to request all items: add it, or use "items"',
                 suffix=".strategy",
             )
+        if check.strategy == "items" and info.data.get("list_") is not None and info.data.get("item", "") is None:
+            raise invalid_value(
+                'can\'t be "items" without [targets.item], which says how to request one item: add it, or use "list"',
+                suffix=".strategy",
+            )
         return check
