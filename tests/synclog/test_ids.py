@@ -63,7 +63,7 @@ def test_what_is_no_uuid_stays_or_is_refused_where_only_uuids_are_ids(other):
         (b"a\tb", "610962"),
         (b"0123456789abcdef", "0123456789abcdef"),
         ("aaaaaaAéaaaaaaa".encode(), "aaaaaaAéaaaaaaa".encode().hex()),
-        (memoryview(b"bytes"), "bytes"),
+        pytest.param(memoryview(b"bytes"), "bytes", id="a view of bytes"),
         (pickle.dumps({"id": 1}), NotAnId("a Python pickle")),
         ('{"item_id": "a"}', NotAnId("a JSON object")),
         ('["a"]', NotAnId("a JSON array")),
