@@ -69,6 +69,7 @@ docs: .venv/.installed ## regenerate the transcripts and tables in the documents
 	@$(SCRIPT) scripts/faults_table.py docs/client.md
 	@$(SCRIPT) scripts/channel_snapshots.py
 	@$(SCRIPT) scripts/config_reference.py docs/configuration.md
+	@$(SCRIPT) scripts/providers_table.py docs/providers/README.md
 	@$(SCRIPT) tests/config/mistakes.py docs/mistakes.md
 	@$(SCRIPT) scripts/sync_log_tables.py docs/sync-log.md
 

@@ -106,6 +106,6 @@ def limits(preset: Preset) -> list[str]:
         found.append("It has no question for one item: every run fetches the whole list.")
     elif not isinstance(list_, Mapping):
         found.append("It has no list: a run asks about each item" + (" in batches." if "batch" in item else "."))
-    if not any(isinstance(table, Mapping) and "reason" in table for table in (item, list_)):
+    if not any(isinstance(table, Mapping) and {"reason", "message"} & table.keys() for table in (item, list_)):
         found.append("It does not say why an item failed.")
     return found

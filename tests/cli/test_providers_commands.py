@@ -63,7 +63,7 @@ def test_what_is_shown_as_json_is_the_whole_description(command, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("opnai", 'did you mean "openai"'), ("generic", 'use "gloo"'), ("../x", "use ")]
+    ("name", "hint"), [("opnai", 'did you mean "openai"'), ("generic", '"gloo"'), ("../x", "use ")]
 )
 def test_an_api_without_a_description_is_a_mistake_with_the_known_ones(command, name, hint):
     code, out, err = command("show", name)
@@ -85,3 +85,9 @@ PRESET = '[about]\ntitle = "Acme"\nid = "its id"\n{}'
 ])  # fmt: skip
 def test_what_can_not_be_said_of_an_api_is_derived_from_its_description(settings, words):
     assert words in " ".join(limits(parse_preset("acme", PRESET.format(settings))))
+
+
+@pytest.mark.parametrize("place", ["reason", "message"])
+def test_the_words_of_an_api_about_a_failure_are_a_reason_too(place):
+    settings = f'[item]\npath = "/{{item_id}}"\n{place} = "why"\n'
+    assert "why an item failed" not in " ".join(limits(parse_preset("acme", PRESET.format(settings))))

@@ -1,37 +1,36 @@
 """Runs the examples of docs/providers against APIs that answer as documented."""
 
-import contextlib
 import re
-import shutil
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from providers.servers import documented
-from support.world import Clock, World
+from providers.documented_world import DOCS, blocks, example
+from providers.servers import catalogues, documented
+from providers_table import renewed
 
+from monitor.app import validate_providers
+from monitor.config import load_config
 from monitor.model import Cause, RunStatus
-
-DOCS = Path(__file__).parents[2] / "docs/providers"
+from monitor.providers.preset import find_preset, preset_names
 
 EXAMPLES = {
     "README.md": (documented.MyEngine, "doc-{}", 2, "ready", "queued embedding", "error cancelled"),
-    "openai.md": (documented.OpenAI, "file-a{}", 3, "completed", "in_progress", "failed cancelled"),
-    "ragie.md": (
-        documented.Ragie,
-        "{uuid}",
-        3,
-        "ready",
-        "pending partitioning partitioned refined chunked indexed summary_indexed keyword_indexed",
-        "failed",
-    ),
-    "contextual-ai.md": (
+    "contextual": (
         documented.ContextualAI,
         "{uuid}",
         3,
         "completed",
         "pending processing retrying",
         "failed cancelled",
+    ),
+    "gemini.md": (
+        documented.Gemini,
+        "fileSearchStores/notes-x1/documents/d-{}",
+        0,
+        "STATE_ACTIVE",
+        "STATE_PENDING STATE_UNSPECIFIED",
+        "STATE_FAILED",
     ),
     "llamacloud.md": (
         documented.LlamaCloud,
@@ -41,6 +40,16 @@ EXAMPLES = {
         "NOT_STARTED IN_PROGRESS",
         "ERROR CANCELLED PARTIAL_SUCCESS",
     ),
+    "mistral.md": (
+        documented.Mistral,
+        "{uuid}",
+        2,
+        "done",
+        "todo in_progress waiting_for_capacity",
+        "error missing_content",
+    ),
+    "openai.md": (documented.OpenAI, "file-a{}", 3, "completed", "in_progress", "failed cancelled"),
+    "pinecone.md": (documented.Pinecone, "{uuid}", 3, "Available", "Processing Deleting", "ProcessingFailed"),
     "prefect.md": (
         documented.Prefect,
         "{uuid}",
@@ -49,62 +58,39 @@ EXAMPLES = {
         "SCHEDULED PENDING RUNNING PAUSED CANCELLING",
         "FAILED CRASHED CANCELLED",
     ),
-    "pinecone-assistant.md": (documented.Pinecone, "{uuid}", 1, "Available", "Processing Deleting", "ProcessingFailed"),
+    "rag_modulo.md": (catalogues.RagModulo, "{uuid}", 0, "completed", "created processing", "error"),
+    "ragflow.md": (documented.RAGFlow, "{hex}", 2, "DONE", "UNSTART SCHEDULE RUNNING", "FAIL CANCEL"),
+    "ragie.md": (
+        documented.Ragie,
+        "{uuid}",
+        3,
+        "ready",
+        "pending partitioning partitioned refined chunked indexed summary_indexed keyword_indexed",
+        "failed",
+    ),
+    "uppzy.md": (catalogues.Uppzy, "doc-{}", 1, "completed ready", "", "failed"),
 }
+"""The page with the example, or a preset without a page: its API, ids, pages of the list (0: it has none), statuses."""
+
+LIST_ALONE = {"uppzy.md"}
+REASONS = {
+    "llamacloud.md": ("PARSE", "The file can't be parsed."),
+    "openai.md": ("unsupported_file", "The file's type is not supported."),
+    "prefect.md": ("Failed", None),
+    "ragflow.md": (None, "09:11:01 [ERROR] The parser gave up."),
+    "ragie.md": (None, "The file has no text."),
+}
+"""Why an item of the first failed status failed: the code, and the API's own words."""
+
 COMPLETED = 130
-
-
-class DocumentedWorld(World):
-    """A World with its own API, configured only by the first target in a document."""
-
-    def __init__(self, folder, server, document):
-        self.folder, self.server, self.clock = folder, server, Clock()
-        self.config_path = folder / "monitor.toml"
-        self.sync_log = f"sqlite:///{folder / 'pipeline.db'}"
-        self._apps, self._app = contextlib.ExitStack(), None
-        self.example = example(document)
-        self.configure()
-        self.log("CREATE TABLE sync_log (item_id TEXT)")
-
-    def configure(self, more=""):
-        here = re.sub(r'(base_url = ")https://[^/"]+', rf"\g<1>{self.server.url}", self.example)
-        self.config_path.write_text(here + more, encoding="utf-8")
-        variables = re.findall(r"\$\{(\w+)\}", here)
-        (self.folder / ".env").write_text("".join(f"{name}=the-key\n" for name in variables), encoding="utf-8")
-        (self.folder / ".env").chmod(0o600)
-        self.close()
-
-    def upload(self, item_id, status):
-        self.server.statuses[item_id] = status
-        self.record(item_id)
-
-    def record(self, *item_ids):
-        self.log("INSERT INTO sync_log VALUES (:i)", [{"i": item_id} for item_id in item_ids])
-
-
-def example(document):
-    """The first TOML block of a document."""
-    return re.search(r"^```toml\n(.*?)^```", (DOCS / document).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[1]
-
-
-@pytest.fixture
-def documented_world(tmp_path, _sqlite_template):
-    """Makes the world of a document: `(document, server)`."""
-    shutil.copyfile(_sqlite_template, tmp_path / "monitor.db")
-    with contextlib.ExitStack() as opened:
-
-        def make(document, server):
-            opened.enter_context(server)
-            return opened.enter_context(contextlib.closing(DocumentedWorld(tmp_path, server, document)))
-
-        yield make
 
 
 def ids(pattern):
     """Item ids in the form of an API."""
     number = 1
     while True:
-        yield pattern.format(number, uuid=UUID(int=number, version=4))
+        uuid = UUID(int=number, version=4)
+        yield pattern.format(number, uuid=uuid, hex=uuid.hex)
         number += 1
 
 
@@ -115,12 +101,20 @@ def counts(snapshot):
 def populate(world, pattern, completed, others):
     """Many completed documents, two in every other status, and a record of one that the API does not have."""
     fresh = ids(pattern)
-    done = {next(fresh): completed for _ in range(COMPLETED)}
+    words = completed.split()
+    done = {next(fresh): words[number % len(words)] for number in range(COMPLETED)}
     rest = {next(fresh): status for status in others for _ in range(2)}
     world.server.statuses = {**done, **rest}
     missing = next(fresh)
     world.record(*world.server.statuses, missing)
     return sorted([*rest, missing])
+
+
+def asked_alone(world, document, pages, not_completed):
+    """The items that are asked about one by one: what the list does not call completed, or all without a list."""
+    if document in LIST_ALONE:
+        return []
+    return not_completed if pages else sorted({*world.server.statuses, *not_completed})
 
 
 @pytest.mark.parametrize(
@@ -136,14 +130,13 @@ def test_the_example_in_the_document_watches_the_documented_api(
     not_completed = populate(world, pattern, completed, [*pending, *failed])
     report = world.run()
     assert report.status is RunStatus.COMPLETE
-    assert counts(report.snapshot) == {
-        "completed": COMPLETED,
-        "pending": 2 * len(pending),
-        "failed": 2 * len(failed),
-        "not_found": 1,
-    }
+    expected = {"completed": COMPLETED, "pending": 2 * len(pending), "failed": 2 * len(failed), "not_found": 1}
+    assert counts(report.snapshot) == {state: count for state, count in expected.items() if count}
     assert world.server.lists == pages
-    assert world.server.asked == not_completed
+    assert world.server.asked == asked_alone(world, document, pages, not_completed)
+    why = "SELECT failure_reason, failure_message FROM items WHERE state = 'failed' AND stage = '{}'"
+    told = {tuple(row.values()) for row in world.rows(why.format(failed[0]))}
+    assert told == {REASONS.get(document, (None, None))}
     assert world.rows("SELECT DISTINCT recognised FROM items WHERE stage IS NOT NULL") == [{"recognised": True}]
     world.server.key = "another"
     refused = world.run()
@@ -151,10 +144,44 @@ def test_the_example_in_the_document_watches_the_documented_api(
 
 
 def test_every_document_about_an_api_is_tested():
-    assert {path.name for path in DOCS.glob("*.md")} - {"descriptions.md"} == set(EXAMPLES)
+    pages = {path.name for path in DOCS.glob("*.md")} - {"descriptions.md"}
+    assert pages - TESTED_ELSEWHERE == {document for document in EXAMPLES if document.endswith(".md")}
 
 
-@pytest.mark.parametrize("document", [name for name in EXAMPLES if name != "README.md"])
+TESTED_ELSEWHERE = frozenset()
+"""Pages of APIs whose own tests run the engine, or what it answered."""
+
+
+def test_the_table_of_what_is_built_in_is_current():
+    text = (DOCS / "README.md").read_text(encoding="utf-8")
+    assert renewed(text) == text, "`make docs` writes it anew"
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if (find_preset(name).docs or "").endswith(".md")])
+def test_the_page_of_a_preset_exists_and_shows_a_target_of_it(name):
+    page = Path(find_preset(name).docs)
+    assert (DOCS.parents[1] / page).is_file()
+    if page.name != "README.md":
+        assert f'provider = "{name}"' in example(page.name)
+
+
+def targets_in_documents():
+    for page in sorted(DOCS.glob("*.md")):
+        for number, block in enumerate(blocks(page.name)):
+            if "[[targets]]" in block:
+                yield pytest.param(block, id=f"{page.name}-{number}")
+
+
+@pytest.mark.parametrize("block", [*targets_in_documents()])
+def test_every_target_in_the_documents_is_valid(tmp_path, block):
+    path = tmp_path / "monitor.toml"
+    path.write_text(block, encoding="utf-8")
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "the-key")
+    if 'provider = "acme"' not in block:  # the package of the document is not installed here
+        validate_providers(load_config(path, environ=environ).targets)
+
+
+@pytest.mark.parametrize("document", [name for name in EXAMPLES if name.endswith(".md") and name != "README.md"])
 def test_every_status_in_the_table_of_a_document_means_what_its_example_says(document):
     text = (DOCS / document).read_text(encoding="utf-8")
     *_, completed, pending, failed = EXAMPLES[document]
@@ -167,29 +194,33 @@ def test_every_status_in_the_table_of_a_document_means_what_its_example_says(doc
     assert documented_states.items() <= meant.items()
 
 
-def test_the_same_main_job_on_an_api_with_pages_from_configuration_alone(documented_world):
+@pytest.mark.parametrize("document", ["README.md", "rag_modulo.md", "uppzy.md"])
+def test_the_same_main_job_from_a_few_lines_of_configuration(documented_world, document):
     """A revoked key: one incident with one opening and one resolution; then documents that fail."""
-    world = documented_world("README.md", documented.MyEngine())
-    fresh = ids("doc-{}")
+    api, pattern, _, good, _, bad = EXAMPLES[document]
+    good, bad = good.split()[0], bad.split()[0]
+    world = documented_world(document, api())
+    fresh = ids(pattern)
     done = [next(fresh) for _ in range(COMPLETED)]
-    world.server.statuses = dict.fromkeys(done, "ready")
+    world.server.statuses = dict.fromkeys(done, good)
     world.record(*done)
     assert counts(world.run().snapshot) == {"completed": COMPLETED}
-    world.server.key = "rotated"
+    key, world.server.key = world.server.key, "rotated"
     assert [open_causes(world.run()) for _ in range(3)] == [[], [Cause.UNAUTHORIZED], [Cause.UNAUTHORIZED]]
     assert sent_kinds(world) == [("opened", "unauthorized")]
-    world.server.key = "the-key"
+    world.server.key = key
     assert [open_causes(world.run()) for _ in range(2)] == [[Cause.UNAUTHORIZED], []]
     assert sent_kinds(world) == [("opened", "unauthorized"), ("resolved", "unauthorized")]
-    world.upload("doc-new", "error")
+    new = next(fresh)
+    world.upload(new, bad)
     assert open_causes(world.run()) == [Cause.ITEMS_FAILED]
-    world.server.statuses["doc-new"] = "ready"
+    world.server.statuses[new] = good
     assert open_causes(world.run()) == []
     assert counts(world.run().snapshot) == {"completed": COMPLETED + 1}
 
 
 def test_item_by_item_finds_the_same_as_the_list(documented_world):
-    world = documented_world("contextual-ai.md", documented.ContextualAI())
+    world = documented_world("contextual", documented.ContextualAI())
     world.configure('\n[targets.check]\nstrategy = "items"\n')
     populate(world, "{uuid}", "completed", ["retrying", "cancelled"])
     assert counts(world.run().snapshot) == {"completed": COMPLETED, "pending": 2, "failed": 2, "not_found": 1}

@@ -104,6 +104,31 @@ def _openai(message, code):
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
 
 
+class LlamaStack(OpenAI):
+    """What it does not know is a 400 without a type; a bad id is one with it."""
+
+    def respond(self, path, query, headers):
+        status, more, body = super().respond(path, query, headers)
+        if status == 404 and "long" in path:
+            return 400, {}, _openai("Invalid value for 'file_id'", "invalid_value")
+        return (400 if status == 404 else status), more, body
+
+    def absence(self, path):
+        return {"error": {"message": f"File {self.item_id(path)} not found in vector store vs_abc123"}}
+
+
+class LiteLLM(OpenAI):
+    """Without a database it refuses an unknown key with 400."""
+
+    def respond(self, path, query, headers):
+        status, more, body = super().respond(path, query, headers)
+        return (400 if status == 401 else status), more, body
+
+    def refusal(self):
+        error = {"message": "No connected db.", "type": "no_db_connection", "param": None, "code": "400"}
+        return {"error": error}
+
+
 class Ragie(Documented):
     root = "/documents"
 
@@ -121,7 +146,8 @@ class Ragie(Documented):
         }
 
     def single(self, item_id):
-        return {**self.item(item_id), "errors": []}
+        failed = self.statuses[item_id] == "failed"
+        return {**self.item(item_id), "errors": ["The file has no text."] if failed else []}
 
     def page(self, query, items):
         size = int(query.get("page_size", 10))
@@ -181,7 +207,14 @@ class LlamaCloud(Documented):
         return {"id": f"in-{item_id}", "pipeline_id": STORE, "file_id": item_id, "status": self.statuses[item_id]}
 
     def single(self, item_id):
-        return {"status": self.statuses[item_id], "effective_at": TIMESTAMP, "job_id": STORE, "error": None}
+        error = {"job_id": STORE, "step": "PARSE", "message": "The file can't be parsed."}
+        status = self.statuses[item_id]
+        return {
+            "status": status,
+            "effective_at": TIMESTAMP,
+            "job_id": STORE,
+            "error": [error] if status == "ERROR" else None,
+        }
 
     def item_id(self, path):
         inner, _, last = path.removeprefix(f"/api/v1/pipelines/{STORE}/files/").partition("/")
@@ -200,6 +233,8 @@ class LlamaCloud(Documented):
 
 
 class Pinecone(Documented):
+    """API 2026-07: pages, and no reason in the file."""
+
     root = "/assistant/files/my-assistant"
     key_header = "api-key"
 
@@ -215,23 +250,184 @@ class Pinecone(Documented):
             "created_on": TIMESTAMP,
             "updated_on": TIMESTAMP,
             "status": self.statuses[item_id],
-            "percent_done": 1.0,
-            "error_message": None,
+            "size": 1234,
+            "multimodal": False,
+            "crc32c_hash": "9b2f6c1e",
         }
 
     def documents(self, path, query, headers):
-        if "x-pinecone-api-version" not in headers:
-            return 400, {}, {"error": {"code": "INVALID_ARGUMENT", "message": "no version"}, "status": 400}
+        if headers.get("x-pinecone-api-version") != "2026-07":
+            return 400, {}, {"error": {"code": "INVALID_ARGUMENT", "message": "no such version"}, "status": 400}
         return super().documents(path, query, headers)
 
     def page(self, query, items):
-        return 200, {}, {"files": items}
+        files, more = self.after(query.get("pagination_token"), items, int(query.get("limit", 10)))
+        return 200, {}, {"files": files, **({"pagination": {"next": files[-1]["id"]}} if more else {})}
 
     def refusal(self):
         return {"error": {"code": "UNAUTHENTICATED", "message": "Invalid API key."}, "status": 401}
 
     def absence(self, path):
         return {"error": {"code": "NOT_FOUND", "message": "File not found"}, "status": 404}
+
+
+class Gemini(Documented):
+    """Resource names with slashes; a wrong key is a 400."""
+
+    root = "/v1beta/fileSearchStores/notes-x1/documents"
+    key_header = "x-goog-api-key"
+
+    def __init__(self):
+        super().__init__()
+        self.key = "the-key"
+
+    @property
+    def asked(self):
+        return sorted(path.removeprefix("/v1beta/") for path in self.paths if path != self.root)
+
+    def respond(self, path, query, headers):
+        status, more, body = super().respond(path, query, headers)
+        return (400 if status == 401 else status), more, body
+
+    def item_id(self, path):
+        return path.removeprefix("/v1beta/")
+
+    def item(self, item_id):
+        return {
+            "name": item_id,
+            "displayName": "report.pdf",
+            "state": self.statuses[item_id],
+            "sizeBytes": "1234",
+            "mimeType": "application/pdf",
+            "createTime": TIMESTAMP,
+            "updateTime": TIMESTAMP,
+        }
+
+    def page(self, query, items):
+        size, start = int(query.get("pageSize", 10)), int(query.get("pageToken", 0))
+        more = {"nextPageToken": str(start + size)} if start + size < len(items) else {}
+        return 200, {}, {"documents": items[start : start + size], **more}
+
+    def refusal(self):
+        info = {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "API_KEY_INVALID",
+            "domain": "googleapis.com",
+        }
+        message = {
+            "@type": "type.googleapis.com/google.rpc.LocalizedMessage",
+            "locale": "en-US",
+            "message": "not valid",
+        }
+        return _google(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", [info, message])
+
+    def absence(self, path):
+        return _google(404, "NOT_FOUND", "Requested entity was not found.", [])
+
+
+def _google(code, status, message, details):
+    return {"error": {"code": code, "message": message, "status": status, "details": details}}
+
+
+class Mistral(Documented):
+    root = f"/v1/libraries/{STORE}/documents"
+
+    def item(self, item_id):
+        return {
+            "id": item_id,
+            "library_id": STORE,
+            "name": "report.pdf",
+            "mime_type": "application/pdf",
+            "created_at": TIMESTAMP,
+            "process_status": self.statuses[item_id],
+            "processing_status": "Completed",
+            "attributes": {"process_status": "done"},
+            "tokens_processing_total": 7,
+        }
+
+    def item_id(self, path):
+        inner, _, last = super().item_id(path).partition("/")
+        return inner if last == "status" else ""
+
+    def single(self, item_id):
+        return {"document_id": item_id, "process_status": self.statuses[item_id], "processing_status": "Completed"}
+
+    def page(self, query, items):
+        size, number = int(query.get("page_size", 100)), int(query.get("page", 0))
+        ordered = items if query.get("sort_order") == "asc" else items[::-1]
+        page = ordered[number * size : (number + 1) * size]
+        pagination = {
+            "total_items": len(items),
+            "total_pages": -(-len(items) // size),
+            "current_page": number,
+            "page_size": size,
+            "has_more": (number + 1) * size < len(items),
+        }
+        return 200, {}, {"pagination": pagination, "data": page}
+
+    def refusal(self):
+        return {"detail": "Unauthorized"}
+
+    def absence(self, path):
+        return {"detail": "Document not found"}
+
+
+class RAGFlow(Documented):
+    """Every answer is HTTP 200; `code` says what it is."""
+
+    root = f"/api/v1/datasets/{STORE}/documents"
+
+    def __init__(self):
+        super().__init__()
+        self._asked, self._lists = [], 0
+
+    @property
+    def lists(self):
+        return self._lists
+
+    @property
+    def asked(self):
+        return sorted(self._asked)
+
+    def respond(self, path, query, headers):
+        status, more, body = super().respond(path, query, headers)
+        return (200 if status in {401, 404} else status), more, body
+
+    def documents(self, path, query, headers):
+        if path != self.root:
+            return 404, {}, self.absence(path)
+        if (item_id := query.get("id")) is None:
+            self._lists += 1
+            return self.page(query, [self.item(each) for each in self.statuses])
+        self._asked.append(item_id)
+        if item_id not in self.statuses:
+            return 200, {}, {"code": 102, "message": f"You don't own the document {item_id}."}
+        return self.page(query, [self.item(item_id)])
+
+    def item(self, item_id):
+        status = self.statuses[item_id]
+        return {
+            "id": item_id,
+            "name": "report.pdf",
+            "dataset_id": STORE,
+            "run": status,
+            "status": "1",
+            "progress": -1 if status == "FAIL" else 0.5,
+            "progress_msg": "09:11:01 [ERROR] The parser gave up." if status == "FAIL" else "",
+            "chunk_count": 3,
+        }
+
+    def page(self, query, items):
+        size, number = int(query.get("page_size", 30)), int(query.get("page", 1))
+        ordered = items if query.get("desc") == "false" else items[::-1]
+        page = ordered[(number - 1) * size : number * size]
+        return 200, {}, {"code": 0, "data": {"docs": page, "total": len(items)}}
+
+    def refusal(self):
+        return {"code": 109, "data": False, "message": "Authentication error: API key is invalid!"}
+
+    def absence(self, path):
+        return {"code": 102, "message": "You don't own the dataset. "}
 
 
 class MyEngine(Documented):
