@@ -55,15 +55,7 @@ class ItemQuestion:
         self._has_absent_words = ItemState.NOT_FOUND in table.states.values()
         self._absence = Absence.of(rule.not_found) or None
         self._id = None if rule.id is None else JsonPath(rule.id)
-        self._answers = None
-        if rule.has_many:
-            self._answers = Answers(
-                items=JsonPath(rule.items or ""),
-                id=self._id,
-                statuses=self._statuses,
-                absence=self._absence,
-                about_one=rule.batch is None,
-            )
+        self._answers = self._find_answers(rule) if rule.has_many else None
         self._result = self._result_statuses = None
         plain = self._answers is None and rule.result is None
         self.read: Callable[[bytes, str], ItemAnswer | FollowUp] = self._read if plain else self._read_any
@@ -76,6 +68,15 @@ class ItemQuestion:
                 result.path, params=params, headers=description.headers, max_bytes=settings.item_max_bytes
             )
             self._result_statuses = StatusReader.of(result, table)
+
+    def _find_answers(self, rule: ItemRule) -> Answers:
+        return Answers(
+            items=JsonPath(rule.items or ""),
+            id=self._id,
+            statuses=self._statuses,
+            absence=self._absence,
+            about_one=rule.batch is None,
+        )
 
     def accepts(self, item_id: str) -> bool:
         """Whether the id can be sent and has the form of this API's ids, if that is known."""

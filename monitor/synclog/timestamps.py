@@ -146,9 +146,10 @@ def _from_julian(value: object) -> datetime | None:
 
 
 def _from_pattern(value: object, pattern: str, zone: tzinfo) -> datetime | None:
-    whole = isinstance(value, float | Decimal) and value == value // 1  # NaN and infinities are not
+    if isinstance(value, float | Decimal) and value == value // 1:  # NaN and infinities are not
+        value = int(value)
     try:
-        return _in_utc(datetime.strptime(str(int(value) if whole else value).strip(), pattern), zone)  # type: ignore[call-overload]  # noqa: DTZ007
+        return _in_utc(datetime.strptime(str(value).strip(), pattern), zone)  # noqa: DTZ007  # `_in_utc` adds the zone
     except (ValueError, OverflowError):
         return None
 

@@ -194,7 +194,7 @@ GOOD = {
 
 @pytest.mark.parametrize("options", GOOD.values(), ids=GOOD)
 def test_what_can_work_has_no_problem(options):
-    Generic.from_settings(settings(**options))
+    assert Generic.from_settings(settings(**options)).name == "generic"
 
 
 def test_a_null_inside_a_body_is_sent():

@@ -177,8 +177,10 @@ def test_every_target_in_the_documents_is_valid(tmp_path, block):
     path = tmp_path / "monitor.toml"
     path.write_text(block, encoding="utf-8")
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "the-key")
+    targets = load_config(path, environ=environ).targets
+    assert targets
     if 'provider = "acme"' not in block:  # the package of the document is not installed here
-        validate_providers(load_config(path, environ=environ).targets)
+        validate_providers(targets)
 
 
 @pytest.mark.parametrize("document", [name for name in EXAMPLES if name.endswith(".md") and name != "README.md"])
