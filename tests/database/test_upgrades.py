@@ -308,18 +308,25 @@ def test_the_indexes_of_history_come_and_go_with_data(database_url):
     schema.upgrade(database_url)
 
 
-def test_path_parameters_come_and_go_and_leave_all_else_as_it_was(database_url):
-    before = bring_to(database_url, "0008")
+COLUMNS_OF_ITEMS = {
+    "reasons of failures": ("0008", "failure_reason = 'server_error', failure_message = 'It broke.'", "failure_reason"),
+    "path parameters": ("0009", """params = '{"store": "s1"}'""", "params"),
+}
+
+
+@pytest.mark.parametrize(("older", "values", "column"), COLUMNS_OF_ITEMS.values(), ids=COLUMNS_OF_ITEMS)
+def test_columns_of_items_come_and_go_and_leave_all_else_as_it_was(database_url, older, values, column):
+    before = bring_to(database_url, older)
     schema.upgrade(database_url)
-    assert {row["params"] for row in stored(database_url)["items"]} == {None}
+    assert {row[column] for row in stored(database_url)["items"]} == {None}
     engine = connect(database_url)
     with writing(engine) as conn:
-        conn.execute(text("""UPDATE items SET params = '{"store": "s1"}'"""))
+        conn.execute(text(f"UPDATE items SET {values}"))
     engine.dispose()
-    move_to(database_url, "0008")
+    move_to(database_url, older)
     assert stored(database_url) == before
     schema.upgrade(database_url)
-    assert {row["params"] for row in stored(database_url)["items"]} == {None}
+    assert {row[column] for row in stored(database_url)["items"]} == {None}
 
 
 def indexes(url):
