@@ -1,6 +1,9 @@
-// Knex: a table with timestamps(), in which the times are JavaScript dates.
-const { url, postgres, sqlitePath, documents, install } = require("./documents.cjs");
+// Knex: a table with timestamps(), in which the times are JavaScript dates; in one case in columns without a zone, which the
+// driver fills in the zone of the process.
+const { url, name, postgres, sqlitePath, documents, install } = require("./documents.cjs");
 const knex = install("knex");
+
+if (name.endsWith("paris")) process.env.TZ = "Europe/Paris";
 
 (async () => {
   const db = postgres
@@ -9,7 +12,8 @@ const knex = install("knex");
   await db.schema.createTable("uploads", (table) => {
     table.uuid("id").primary();
     table.string("collection");
-    table.timestamps(true, true);
+    if (name.endsWith("paris")) table.timestamp("created_at", { useTz: false });
+    else table.timestamps(true, true);
   });
   await db("uploads").insert(documents.map((each) => ({ id: each.id, collection: each.collection, created_at: each.uploadedAt })));
   await db.destroy();
