@@ -364,6 +364,7 @@ def test_the_wheel_contains_all_modules_the_migrations_and_py_typed(wheel):
     names = set(wheel.namelist())
     expected = {name_of(path) for path in modules("monitor")}
     expected |= {"monitor/" + name_of(path) for path in modules("migrations")}
+    expected |= {name_of(path) for path in (ROOT / "monitor/synclog/presets").glob("*.toml")}
     assert expected | {"monitor/py.typed"} <= names
     assert any(re.fullmatch(r"monitor/migrations/versions/0001_\w+\.py", name) for name in names)
 
