@@ -12,9 +12,9 @@ manager = SQLRecordManager("gloo/library", db_url=driver_url("postgresql+psycopg
 manager.create_schema()
 store = InMemoryVectorStore(DeterministicFakeEmbedding(size=4))
 rows = []
-for each in DOCUMENTS:
+for each in (*DOCUMENTS, *DOCUMENTS):
     chunks = [Document(f"{part} of {each.id}", metadata={"source": each.id}) for part in ("first", "second")]
     began = datetime.now(UTC)
     index(chunks, manager, store, cleanup="incremental", source_id_key="source", key_encoder="sha256")
     rows.append((each.id, began, datetime.now(UTC)))
-record(rows)
+record(rows[len(DOCUMENTS) :])  # the second time moved what the first had written
