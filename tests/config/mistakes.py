@@ -277,7 +277,7 @@ LINES = {
         *_rows('provider = "gloo"', "targets.gloo-prod.",
             ("", "provider", 'say which API it is: "gloo", or "generic"'),
             ('provider = "gloop"', "provider", 'did you mean "gloo"?'),
-            ('provider = "weaviate"', "provider", 'use "gloo", '),
+            ('provider = "weaviate"', "provider", '"generic" is for any API'),
         ),
         *_rows('publisher_id = "p1"', "targets.gloo-prod.",
             ("", "publisher_id", "give the id of the publisher that owns the"),

@@ -8,6 +8,7 @@ from monitor.cli.doctor.synclog import check_ids, check_log, read_sample
 from monitor.cli.doctor.upload_times import check_server_zone
 from monitor.config import Secret, SyncLogConfig, TargetConfig
 from monitor.model import SyncLogEntry
+from monitor.providers import ProviderSettings
 from monitor.providers.gloo import Gloo
 from monitor.synclog import LogFacts
 
@@ -92,11 +93,12 @@ def test_upload_times_that_are_not_used_are_quoted_with_a_remedy():
 
 
 def test_uuids_in_another_form_that_are_not_made_canonical_have_a_remedy():
-    target = TargetConfig.model_construct(name="gloo", item=None, sync_log=config(id_format="as_is"))
+    target = TargetConfig.model_construct(name="gloo", provider="gloo", item=None, sync_log=config(id_format="as_is"))
+    provider = Gloo.from_settings(ProviderSettings(target="gloo", base_url="https://api.example"))
     uuid = "6c0d4c443f5e4a39a0cf4b0a3b3f6a11"
     for ids, remedy in (([uuid], 'set id_format = "auto"'), ([uuid, "x"], "does the pipeline record the ids")):
         sample = read_sample(iter([[SyncLogEntry(item_id=item_id) for item_id in ids]]), now=NOW)
-        assert check_ids(sample, Gloo(), target, AT).remedy.startswith(remedy)
+        assert check_ids(sample, provider, target, AT).remedy.startswith(remedy)
 
 
 def test_a_log_of_which_no_row_matches_says_so():
