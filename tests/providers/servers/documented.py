@@ -274,7 +274,7 @@ class Pinecone(Documented):
 class Gemini(Documented):
     """Resource names with slashes; a wrong key is a 400."""
 
-    root = "/v1beta/fileSearchStores/notes-x1/documents"
+    root = "/v1/fileSearchStores/notes-x1/documents"
     key_header = "x-goog-api-key"
 
     def __init__(self):
@@ -283,14 +283,14 @@ class Gemini(Documented):
 
     @property
     def asked(self):
-        return sorted(path.removeprefix("/v1beta/") for path in self.paths if path != self.root)
+        return sorted(path.removeprefix("/v1/") for path in self.paths if path != self.root)
 
     def respond(self, path, query, headers):
         status, more, body = super().respond(path, query, headers)
         return (400 if status == 401 else status), more, body
 
     def item_id(self, path):
-        return path.removeprefix("/v1beta/")
+        return path.removeprefix("/v1/")
 
     def item(self, item_id):
         return {
@@ -337,8 +337,13 @@ class Mistral(Documented):
             "id": item_id,
             "library_id": STORE,
             "name": "report.pdf",
+            "hash": None,
             "mime_type": "application/pdf",
+            "extension": "pdf",
+            "size": 1234,
             "created_at": TIMESTAMP,
+            "uploaded_by_id": None,
+            "uploaded_by_type": "Workspace",
             "process_status": self.statuses[item_id],
             "processing_status": "Completed",
             "attributes": {"process_status": "done"},
