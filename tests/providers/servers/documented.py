@@ -204,7 +204,9 @@ class LlamaCloud(Documented):
         return sorted(path.split("/")[-2] for path in self.paths if path != self.root)
 
     def item(self, item_id):
-        return {"id": f"in-{item_id}", "pipeline_id": STORE, "file_id": item_id, "status": self.statuses[item_id]}
+        status = self.statuses[item_id]
+        listed = None if status == "PARTIAL_SUCCESS" else status  # the type of the list has no such status
+        return {"id": f"in-{item_id}", "pipeline_id": STORE, "file_id": item_id, "status": listed}
 
     def single(self, item_id):
         error = {"job_id": STORE, "step": "PARSE", "message": "The file can't be parsed."}
@@ -233,7 +235,7 @@ class LlamaCloud(Documented):
 
 
 class Pinecone(Documented):
-    """API 2026-07: pages, and no reason in the file."""
+    """API 2026-07: pages, no reason in the file, and no old failures in the list."""
 
     root = "/assistant/files/my-assistant"
     key_header = "api-key"
@@ -261,7 +263,8 @@ class Pinecone(Documented):
         return super().documents(path, query, headers)
 
     def page(self, query, items):
-        files, more = self.after(query.get("pagination_token"), items, int(query.get("limit", 10)))
+        recent = [each for each in items if each["status"] != "ProcessingFailed"]
+        files, more = self.after(query.get("pagination_token"), recent, int(query.get("limit", 10)))
         return 200, {}, {"files": files, **({"pagination": {"next": files[-1]["id"]}} if more else {})}
 
     def refusal(self):
