@@ -105,9 +105,8 @@ class PageReader:
         decoded = decoded_body(bytes(self._head), _WHAT)
         if isinstance(decoded, BadBody):
             return decoded
-        return self._rows.meanings.read_decoded(decoded) or BadBody(
-            reason=f"{_WHAT} has no array at {self._rows.items!r}"
-        )
+        where = f"has no array at {self._rows.items!r}" if self._rows.items else "is not an array"
+        return self._rows.meanings.read_decoded(decoded) or BadBody(reason=f"{_WHAT} {where}")
 
     def _add_to_listing(self, rows: Sequence[Any]) -> None:
         self._count += len(rows)

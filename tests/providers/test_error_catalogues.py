@@ -1,5 +1,6 @@
 """What errors of an API mean, from its reference or its engine: whole runs on the targets of the documents."""
 
+import json
 from uuid import UUID
 
 import pytest
@@ -108,7 +109,7 @@ class OtherUppzy(catalogues.Uppzy):
         return {"document_id": item_id, "ingestion_status": self.statuses[item_id]}
 
     def page(self, query, items):
-        number = int(query["page"])
+        number = int(query.get("page", 1))
         return 200, {}, {"data": {"documents": items[(number - 1) * 2 : number * 2], "total": len(items)}}
 
 
@@ -121,6 +122,23 @@ def test_another_form_of_uppzys_list_is_a_few_keys_of_the_target(documented_worl
     world.run()
 
     assert [*states(world).values()] == ["completed", "completed", "pending", "failed", "pending", "not_found"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [("", "is not an array"), ('list = { items = "data.documents" }\n', "no id at 'id'")]
+)
+def test_doctor_says_where_uppzys_list_has_another_form_and_that_nothing_else_answers(documented_world, more, said):
+    world = documented_world("uppzy.md", OtherUppzy())
+    world.configure(more)
+    world.server.statuses = dict.fromkeys(DOCUMENTS, "indexed")
+    world.record(*DOCUMENTS)
+
+    done = world.cli("doctor", "--json")
+
+    (found,) = [each for each in json.loads(done.stdout)["findings"] if each["part"] == "list"]
+    assert found["level"] == "problem"
+    assert said in found["message"]
+    assert "item by item" not in found["message"]
 
 
 FILES = [f"file-{number}" for number in range(6)]

@@ -157,6 +157,8 @@ class _FindingsBuilder:
 
     def list_(self) -> Finding:
         answers, strategy = self.answers.list_, Strategy(self.target.check.strategy)
+        if getattr(self.provider, "list_only", False):
+            strategy = Strategy.LIST  # there is nothing to fall back to
         if self.provider.list_request() is None:
             return self._finding("list", Level.OK, "no list endpoint is known; runs ask about each item by itself.")
         if strategy is Strategy.ITEMS:
