@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all process thorough drill docs survive sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-history mutants lock migration build clean help
+.PHONY: demo test test-all process thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-history mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -78,6 +78,9 @@ survive: .venv/.installed ## kills, races and faults of databases, as tables: an
 
 sync-logs: .venv/.installed ## real tools write the sync logs of tests/synclog/fixtures: half an hour; TOOLS="django dlt" writes some
 	@$(SCRIPT) scripts/sync_logs/fixtures.py $(TOOLS)
+
+engines: .venv/.installed ## real engines, installed and run, beside the product: half an hour; ENGINES="lightrag prefect" tries some
+	@PYTHONPATH=scripts $(BIN)/python -m engines $(ENGINES) --document docs/providers/engines.md --record tests/providers/recorded
 
 bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/list.py
