@@ -226,7 +226,8 @@ class App:
         from monitor.notifications.channels.log import LogChannel
         from monitor.notifications.delivery import ConfiguredChannel, Sender
 
-        channels = {LOG_CHANNEL: ConfiguredChannel(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
+        log = ConfiguredChannel(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL, is_log=True)
+        channels = {LOG_CHANNEL: log}
         resolve_timeout = self._resolve_timeout()
         for each in self.config.channels:
             channels[each.name] = _configured_channel(each, resolve_timeout)

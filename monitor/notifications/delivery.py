@@ -27,7 +27,6 @@ from monitor.notifications.channel_state import is_failing, next_state
 from monitor.notifications.channels import Channel, SendOutcome, SendResult, send_with_fallback
 from monitor.notifications.messages import Message
 from monitor.notifications.outbox import ClaimedBatch
-from monitor.notifications.routing import LOG_CHANNEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +82,8 @@ class ConfiguredChannel:
     """A hash of its settings, secrets included: when it changes, a suspended channel is tried again."""
     include_api_message: bool = False
     """Whether its messages include the API's own text, which otherwise never leaves the database."""
+    is_log: bool = False
+    """Whether it is our own log, which notifies nobody; a channel that was configured may have its name."""
 
 
 class IncidentHooks(Protocol):
@@ -278,7 +279,7 @@ class Sender:
         if result.outcome is SendOutcome.DELIVERED:
             outbox.mark_sent(conn, batch, now=now, error=None if result.complete else result.reason)
             self._incident_hooks.record_delivery(conn, channel, now=now)
-            in_log = channel == LOG_CHANNEL
+            in_log = channel in self._channels and self._channels[channel].is_log
             logged = in_log and batch.message.cause is Cause.CHANNEL_FAILING
             return DeliveryReport(sent=1, logged=int(logged), log_only=int(in_log), partly=int(not result.complete))
         if result.outcome is SendOutcome.REFUSED:

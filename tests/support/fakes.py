@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Reply, Request
 from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels.log import LogChannel
 from monitor.notifications.delivery import ConfiguredChannel
 
 DELIVERED = SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
@@ -14,7 +15,10 @@ DELIVERED = SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
 def configured_channels(channels, fingerprint="as configured"):
     """Configured channels for a sender, all with settings of this name."""
     return {
-        name: ConfiguredChannel(channel=channel, fingerprint=lambda: fingerprint) for name, channel in channels.items()
+        name: ConfiguredChannel(
+            channel=channel, fingerprint=lambda: fingerprint, is_log=isinstance(channel, LogChannel)
+        )
+        for name, channel in channels.items()
     }
 
 
