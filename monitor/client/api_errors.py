@@ -8,7 +8,8 @@ says where each field is read, `docs/client.md` from which APIs.
 - A body that is a list counts as its first object, with the list as `errors`. `parse_non_json` reads other bodies.
 - `message` falls back to the first of `details`, to the first text of an object of lists (Django REST), and to the HTTP
   reason phrase; for a redirect it says where that leads.
-- `request_id` falls back to the header `x-request-id`; the header `x-should-retry: false` counts as `retryable: false`.
+- `code` falls back to the header `x-amzn-errortype`, `request_id` to `x-request-id` and `x-amzn-requestid`. The header
+  `x-should-retry: false` counts as `retryable: false`.
 - `page` is the title of a body in HTML or plain text. The API's own errors are JSON or the XML of clouds, so a gateway
   sent it; `gateway_page` has the rule.
 - `details` are the entries of `detail` if that is a list: at most 20, `loc` as dotted text, never the `input`.
@@ -204,12 +205,12 @@ def parse_api_error(
     details = _details(value_at(body, "detail"), text)
     return ApiError(
         status=reply.status,
-        code=_code(body, reply.status, text),
+        code=_code(body, reply.status, text) or _code_in_header(reply.headers, text),
         error=_first(body, "error", text, _MAX_ERROR_CHARS),
         type=_first(body, "type", text),
         message=redirect_message(reply, redact) or _message(body, details, text) or reason_phrase(reply, redact),
         field=_first(body, "field", text),
-        request_id=_first(body, "request_id", text) or text(reply.headers.get("x-request-id"), _MAX_NAME_CHARS),
+        request_id=_first(body, "request_id", text) or _request_id(reply.headers, text),
         trace_id=_first(body, "trace_id", text),
         details=details,
         fault=_first(body, "fault", text),
@@ -249,7 +250,7 @@ def parse_unusable(reply: Reply, reason: str, *, redact: Callable[[str], str] = 
         status=reply.status,
         code=code,
         message=f"{reason}: {said}"[:_MAX_MESSAGE_CHARS] if said else reason,
-        request_id=_first(body, "request_id", text) or text(reply.headers.get("x-request-id"), _MAX_NAME_CHARS),
+        request_id=_first(body, "request_id", text) or _request_id(reply.headers, text),
         trace_id=_first(body, "trace_id", text),
         gateway=() if page is None else gateway_headers(reply.headers, redact),
         page=None if page is None else said,
@@ -283,6 +284,17 @@ def _code(body: object, status: int, text: _ToText) -> str | None:
     words = map(_WORD.fullmatch, _texts(body, "code, one word", text, _MAX_NAME_CHARS))
     candidates = (*(code for code in codes if code != str(status)), *(word[1] for word in words if word), *codes)
     return next(iter(candidates), None)
+
+
+def _code_in_header(headers: Mapping[str, str], text: _ToText) -> str | None:
+    """AWS's REST APIs name the error in a header, as in `AccessDeniedException:http://internal.amazon.com/…`."""
+    word = _WORD.fullmatch(text(headers.get("x-amzn-errortype", "").partition(":")[0], _MAX_NAME_CHARS) or "")
+    return word[1] if word else None
+
+
+def _request_id(headers: Mapping[str, str], text: _ToText) -> str | None:
+    found = headers.get("x-request-id") or headers.get("x-amzn-requestid")
+    return text(found, _MAX_NAME_CHARS)
 
 
 def _message(body: Mapping[str, object], details: tuple[ErrorDetail, ...], text: _ToText) -> str | None:

@@ -200,22 +200,39 @@ class AuthHeader:
         """The credential without the scheme before it."""
         return self.value.rpartition(" ")[2]
 
+    def authorize(self, request: Request) -> Request:
+        """The request with the header."""
+        return request.with_headers({self.header: self.value})
+
+
+class Credential(Protocol):
+    """What makes a request authorized; equal ones are the same to an API."""
+
+    @property
+    def secret(self) -> str:
+        """What must not be shown."""
+        ...
+
+    def authorize(self, request: Request) -> Request:
+        """A copy of a request for one attempt."""
+        ...
+
 
 class Auth(Protocol):
     """The source of a call's credentials."""
 
-    def current(self, now_s: float) -> AuthHeader | None:
-        """The header for a call at `now_s` (monotonic seconds); None: await `acquire`."""
+    def current(self, now_s: float) -> Credential | None:
+        """The credential for a call at `now_s` (monotonic seconds); None: await `acquire`."""
         ...
 
-    async def acquire(self, send: Send, *, monotonic: Callable[[], float]) -> AuthHeader | ApiError:
-        """The header for a call, or why there is none."""
+    async def acquire(self, send: Send, *, monotonic: Callable[[], float]) -> Credential | ApiError:
+        """The credential for a call, or why there is none."""
         ...
 
     async def renew(
-        self, rejected: AuthHeader, send: Send, *, monotonic: Callable[[], float]
-    ) -> AuthHeader | ApiError | None:
-        """After a 401: another header than the rejected one, why there is none, or None if no newer one exists."""
+        self, rejected: Credential, send: Send, *, monotonic: Callable[[], float]
+    ) -> Credential | ApiError | None:
+        """After a refusal: another credential than the rejected one, why there is none, or None if none is newer."""
         ...
 
 
@@ -251,7 +268,7 @@ class ApiKey:
 
     async def renew(
         self,
-        rejected: AuthHeader,
+        rejected: Credential,
         send: Send,  # noqa: ARG002  # Auth's signature
         *,
         monotonic: Callable[[], float],
@@ -303,8 +320,8 @@ class ClientCredentials:
         self._completed_requests = 0
         self._current: AuthHeader | None = None
         self._refresh_at_s = self._expires_at_s = -math.inf
-        self._rejected: AuthHeader | None = None
-        self._replaced: set[AuthHeader] = set()
+        self._rejected: Credential | None = None
+        self._replaced: set[Credential] = set()
         self._failure: ApiError | None = None
         self._not_before_s = -math.inf
         self._final_error: ApiError | None = None
@@ -321,7 +338,7 @@ class ClientCredentials:
         return self.current(monotonic()) or await self._acquire_single_flight(send, monotonic, rejected=None)
 
     async def renew(
-        self, rejected: AuthHeader, send: Send, *, monotonic: Callable[[], float]
+        self, rejected: Credential, send: Send, *, monotonic: Callable[[], float]
     ) -> AuthHeader | ApiError | None:
         """Another token than the rejected one; one request, however many calls ask."""
         if rejected == self._current and rejected not in self._replaced:
@@ -333,7 +350,7 @@ class ClientCredentials:
         return None if fresh == rejected or fresh in self._replaced else fresh
 
     async def _acquire_single_flight(
-        self, send: Send, monotonic: Callable[[], float], *, rejected: AuthHeader | None
+        self, send: Send, monotonic: Callable[[], float], *, rejected: Credential | None
     ) -> AuthHeader | ApiError:
         completed_before = self._completed_requests
         async with self._lock:

@@ -13,6 +13,16 @@ from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, Meaning, NetworkF
 SPENDING_CODES = frozenset({"spending_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached"})
 """429s that waiting does not fix (Gloo's error reference; OpenAI's `insufficient_quota`), case-folded."""
 
+CREDENTIAL_CODES = frozenset(
+    {
+        *("unrecognizedclientexception", "invalidsignatureexception", "expiredtokenexception", "requestexpired"),
+        *("incompletesignature", "incompletesignatureexception", "invalidclienttokenid", "signaturedoesnotmatch"),
+        *("missingauthenticationtoken", "missingauthenticationtokenexception", "invalidaccesskeyid", "expiredtoken"),
+    }
+)
+"""400s and 403s that are about the key or the signature, where AWS denies access by the same status: unknown, expired,
+signed with another secret, or by a clock that is more than five minutes off. Case-folded."""
+
 SCOPE_CODE = "publisher_not_found"
 """The 400 for an unknown publisher, rather than a bad item id (Gloo's error reference), case-folded."""
 
@@ -72,6 +82,8 @@ def cause_of(error: ApiError) -> Cause:
 def _client_error(error: ApiError, status: int) -> Cause:
     code = (error.code or "").casefold()
     match status:
+        case 400 | 403 if code in CREDENTIAL_CODES:
+            return Cause.UNAUTHORIZED
         case 401:
             return Cause.UNAUTHORIZED
         case 402:
@@ -98,8 +110,14 @@ def is_absent(error: ApiError) -> bool:
 
 
 def rejects_credentials(error: ApiError) -> bool:
-    """Whether fresh credentials may help: a 401, or what the API's description says means a rejected key."""
-    return error.meaning is Meaning.UNAUTHORIZED if error.meaning is not None else error.status == 401
+    """Whether fresh credentials may help: a 401, a code that says so, or what the API's description says."""
+    if error.meaning is not None:
+        return error.meaning is Meaning.UNAUTHORIZED
+    return error.status == 401 or (error.status in {400, 403} and _has_credential_code(error))
+
+
+def _has_credential_code(error: ApiError) -> bool:
+    return (error.code or "").casefold() in CREDENTIAL_CODES and not is_gateways(error)
 
 
 def accepts_credentials(error: ApiError) -> bool:
@@ -132,6 +150,8 @@ def usual_status(code: str) -> int | None:
     folded = code.casefold()
     if folded in SPENDING_CODES:
         return HTTPStatus.TOO_MANY_REQUESTS
+    if folded in CREDENTIAL_CODES:
+        return HTTPStatus.FORBIDDEN
     return HTTPStatus.BAD_REQUEST if folded == SCOPE_CODE else None
 
 
@@ -178,7 +198,8 @@ _INVALID_ID: _Explanation = (
 def _explain_cause(cause: Cause, status: int, code: str | None) -> str:
     match cause:
         case Cause.UNAUTHORIZED:
-            return f"{status}, again after the credentials were renewed: they are rejected"
+            named = _with_code(status, None if status == 401 else code)
+            return f"{named}, again after the credentials were renewed: they are rejected"
         case Cause.FORBIDDEN:
             return (
                 f"{status} denies access: new credentials or another attempt do not help; "

@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 
 from monitor.client.api_errors import parse_api_error, transport_api_error
-from monitor.client.auth import Auth, AuthHeader, Send
+from monitor.client.auth import Auth, Credential, Send
 from monitor.client.classify import is_absent, rejects_credentials
 from monitor.client.failure_log import FailureSummary
 from monitor.client.limits import RetryBudget
@@ -72,7 +72,8 @@ class Call:
 def _request_id(call: Call, result: Reply | ApiError) -> str | None:
     if isinstance(result, ApiError):
         return result.request_id
-    return call.redact(plain_text(result.headers.get("x-request-id", ""), _MAX_ID_CHARS)) or None
+    found = result.headers.get("x-request-id") or result.headers.get("x-amzn-requestid", "")
+    return call.redact(plain_text(found, _MAX_ID_CHARS)) or None
 
 
 def call_logging_enabled() -> bool:
@@ -218,33 +219,33 @@ class Client:
     async def _send_authorized(self, call: Call) -> Reply | ApiError:
         if local_error := self._local_error(call):
             return local_error
-        auth_header: AuthHeader | ApiError | None = self.auth.current(self.monotonic()) if self.auth else None
-        if auth_header is None and self.auth is not None:
-            auth_header = await self._before_deadline(
+        credential: Credential | ApiError | None = self.auth.current(self.monotonic()) if self.auth else None
+        if credential is None and self.auth is not None:
+            credential = await self._before_deadline(
                 call, self.auth.acquire(self._token_sender(call), monotonic=self.monotonic)
             )
-        if isinstance(auth_header, ApiError):
-            return auth_header
-        result = await self._attempt_with_retries(call, auth_header)
+        if isinstance(credential, ApiError):
+            return credential
+        result = await self._attempt_with_retries(call, credential)
         if not (isinstance(result, ApiError) and rejects_credentials(result)):
             return result
-        return await self._replay(call, result, auth_header)
+        return await self._replay(call, result, credential)
 
-    async def _replay(self, call: Call, refusal: ApiError, auth_header: AuthHeader | None) -> Reply | ApiError:
+    async def _replay(self, call: Call, refusal: ApiError, credential: Credential | None) -> Reply | ApiError:
         """The answer with renewed credentials; the refusal if there are none."""
         renewed = (
             self.secret_headers is not None and self.secret_headers.reread(self.monotonic()) != call.secret_headers
         )
-        if self.auth is not None and auth_header is not None:
+        if self.auth is not None and credential is not None:
             send = self._token_sender(call)
-            fresh = await self._before_deadline(call, self.auth.renew(auth_header, send, monotonic=self.monotonic))
+            fresh = await self._before_deadline(call, self.auth.renew(credential, send, monotonic=self.monotonic))
             if isinstance(fresh, ApiError):
                 return fresh
-            auth_header, renewed = fresh or auth_header, renewed or fresh is not None
+            credential, renewed = fresh or credential, renewed or fresh is not None
         if not renewed:
             return refusal
         call.replays += 1
-        return await self._attempt_with_retries(call, auth_header)
+        return await self._attempt_with_retries(call, credential)
 
     def _token_sender(self, call: Call) -> Send:
         async def send(request: Request) -> Reply | ApiError:
@@ -264,7 +265,7 @@ class Client:
         except TimeoutError:
             return deadline_exceeded()
 
-    async def _attempt_with_retries(self, call: Call, auth_header: AuthHeader | None) -> Reply | ApiError:
+    async def _attempt_with_retries(self, call: Call, credential: Credential | None) -> Reply | ApiError:
         """Attempts until a reply, or until `decide_retry` gives up."""
         request = call.request
         if self.secret_headers is not None:
@@ -273,8 +274,6 @@ class Client:
                 return secret_headers
             call.secret_headers = secret_headers
             request = request.with_headers(secret_headers)
-        if auth_header:
-            request = request.with_headers({auth_header.header: auth_header.value})
         failure: ApiError | None = None
         while True:
             local_error = self._local_error(call)
@@ -284,7 +283,7 @@ class Client:
                 return failure or local_error
             if not (call.attempts or call.is_repeat):
                 self.budget.record_first()
-            result = await self._attempt(call, request, auth_header)
+            result = await self._attempt(call, request, credential)
             error = result if isinstance(result, ApiError) else None
             wait_s = self._retry_delay_s(call, error)
             if failure and error and error.is_local(DEADLINE_EXCEEDED):
@@ -294,12 +293,13 @@ class Client:
             failure = error
             await self.sleep(wait_s)
 
-    async def _attempt(self, call: Call, request: Request, auth_header: AuthHeader | None) -> Reply | ApiError:
+    async def _attempt(self, call: Call, request: Request, credential: Credential | None) -> Reply | ApiError:
         """Makes one attempt, and reports the result to the throttle."""
         started_s, recorded = self.monotonic(), False
         try:
-            received = await self._send_attempt(call, request)
-            result = self._parse(call, received, auth_header.secret if auth_header else "")
+            # a signature has the time of its attempt
+            received = await self._send_attempt(call, credential.authorize(request) if credential else request)
+            result = self._parse(call, received, credential.secret if credential else "")
             error = result if isinstance(result, ApiError) else None
             if error is not None and error.is_local(DEADLINE_EXCEEDED):
                 if not error.from_token_endpoint:
@@ -349,12 +349,12 @@ class Client:
         call.latency_ms = (self.monotonic() - started_s) * 1000
         return received
 
-    def _parse(self, call: Call, received: Reply | TransportFault, credential: str) -> Reply | ApiError:
+    def _parse(self, call: Call, received: Reply | TransportFault, secret: str) -> Reply | ApiError:
         """The reply or error without the caller's secrets and this call's credential."""
         from_token_endpoint = call.request.operation is Operation.TOKEN
         if isinstance(received, Reply):
             call.timed_out = False
-            call.redact = redact = self._redactor_for(credential)
+            call.redact = redact = self._redactor_for(secret)
             meaning = None
             if self.read_meaning is not None and not from_token_endpoint:
                 meaning = self.read_meaning(received.status, received.body)

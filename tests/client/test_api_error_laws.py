@@ -86,6 +86,8 @@ HEADERS = st.dictionaries(
             "server",
             "via",
             "x-request-id",
+            "x-amzn-requestid",
+            "x-amzn-errortype",
             "date",
             "x-should-retry",
             *(s.header for s in RETRY_AFTER_SOURCES if s.header),

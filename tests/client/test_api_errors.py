@@ -377,6 +377,32 @@ def test_the_request_id_may_be_in_a_header():
     assert read(b"", headers={"x-request-id": "req-1"}).request_id == "req-1"
 
 
+def test_aws_names_the_request_in_a_header_of_its_own():
+    assert read(b"", headers={"x-amzn-requestid": "r-2"}).request_id == "r-2"
+    assert read(b"", headers={"x-amzn-requestid": "r-2", "x-request-id": "r-1"}).request_id == "r-1"
+    assert read({"request_id": "r-0"}, headers={"x-amzn-requestid": "r-2"}).request_id == "r-0"
+
+
+NAMED = {
+    "with its namespace": (
+        "ExpiredTokenException:http://internal.amazon.com/coral/com.amazon/",
+        "ExpiredTokenException",
+    ),
+    "alone": ("ThrottlingException", "ThrottlingException"),
+    "behind its shape": ("com.amazon.coral.service#AccessDeniedException", "AccessDeniedException"),
+    "no word": ("what is wrong?", None),
+    "empty": ("", None),
+    "only a namespace": (":http://internal.amazon.com/", None),
+}
+
+
+@pytest.mark.parametrize(("header", "code"), NAMED.values(), ids=NAMED)
+def test_aws_names_the_error_in_a_header(header, code):
+    headers = {"x-amzn-errortype": header}
+    assert read({"message": "no"}, status=403, headers=headers).code == code
+    assert read({"code": "own"}, status=403, headers=headers).code == "own"
+
+
 def test_a_missing_reason_phrase_is_filled_in():
     assert (read(b"", status=404).message, read(b"", status=599).message) == ("Not Found", "HTTP 599")
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from monitor.client.classify import cause_of, is_invalid_id
+from monitor.client.classify import CREDENTIAL_CODES, cause_of, is_invalid_id, rejects_credentials
 from monitor.model import BadBody, Cause, ItemState, ItemStatus
 from monitor.model.http import ApiError, ErrorDetail, NetworkFault, Reply
 from monitor.runs.outcomes import malformed_id_outcome, outcome_from_error, outcome_from_status
@@ -39,6 +39,10 @@ CAUSES = [
     ("429 spending limit", error(429, code="SPENDING_LIMIT_EXCEEDED", retryable=True), Cause.SPENDING_LIMIT),
     ("429 quota, in the type", error(429, type="insufficient_quota"), Cause.SPENDING_LIMIT),
     ("400 publisher not found", error(400, code="Publisher_Not_Found"), Cause.WRONG_SCOPE),
+    ("403 about the key", error(403, code="UnrecognizedClientException"), Cause.UNAUTHORIZED),
+    ("400 about the signature", error(400, code="IncompleteSignature"), Cause.UNAUTHORIZED),
+    ("404 with such a code", error(404, code="ExpiredTokenException"), Cause.WRONG_SCOPE),
+    ("403 about the permission", error(403, code="AccessDeniedException"), Cause.FORBIDDEN),
     ("400", error(400), Cause.BAD_REQUEST),
     ("405", error(405), Cause.BAD_REQUEST),
     ("409", error(409), Cause.BAD_REQUEST),
@@ -53,6 +57,20 @@ CAUSES = [
 @pytest.mark.parametrize(("failure", "cause"), [row[1:] for row in CAUSES], ids=[row[0] for row in CAUSES])
 def test_an_error_has_one_cause(failure, cause):
     assert cause_of(failure) is cause
+
+
+@pytest.mark.parametrize("code", sorted(CREDENTIAL_CODES))
+def test_fresh_credentials_may_help_where_aws_says_that_the_key_is_wrong(code):
+    refused = {status: rejects_credentials(error(status, code=code.upper())) for status in (400, 403, 404, 429, 500)}
+    assert refused == {400: True, 403: True, 404: False, 429: False, 500: False}
+    assert not rejects_credentials(error(403, code=code, page="Forbidden")), "a gateway's page"
+    assert not is_invalid_id(error(400, code=code))
+
+
+@pytest.mark.parametrize("code", [None, "forbidden", "AccessDeniedException"])
+def test_a_403_that_denies_access_renews_nothing(code):
+    assert not rejects_credentials(error(403, code=code))
+    assert rejects_credentials(error(401, code=code))
 
 
 def test_a_readable_200_gives_the_provider_s_reading():

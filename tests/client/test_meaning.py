@@ -1,7 +1,7 @@
 import pytest
 from support.samples import NOW
 
-from monitor.client.classify import SPENDING_CODES, explain_status, usual_status
+from monitor.client.classify import CREDENTIAL_CODES, SPENDING_CODES, explain_status, usual_status
 from monitor.model import Cause
 from monitor.model.http import ApiError
 from monitor.runs.outcomes import outcome_from_error
@@ -48,7 +48,9 @@ def test_the_item_state_of_an_answer(status, says, possible_causes):
     assert ("token endpoint" in meaning.explanation) is (status == 400)
 
 
-@pytest.mark.parametrize("code", [None, "SPENDING_LIMIT_EXCEEDED", "publisher_not_found", "other"])
+@pytest.mark.parametrize(
+    "code", [None, "SPENDING_LIMIT_EXCEEDED", "publisher_not_found", "ExpiredTokenException", "other"]
+)
 def test_each_status_is_explained_as_a_run_treats_it(code):
     for status in (*range(100, 200), *range(300, 600)):
         outcome = outcome_from_error("a", ApiError(status=status, code=code), NOW)
@@ -58,5 +60,13 @@ def test_each_status_is_explained_as_a_run_treats_it(code):
 
 def test_some_codes_come_with_a_status_of_their_own():
     assert {usual_status(code.upper()) for code in SPENDING_CODES} == {429}
+    assert {usual_status(code.upper()) for code in CREDENTIAL_CODES} == {403}
     assert usual_status("Publisher_Not_Found") == 400
     assert usual_status("other") is None
+
+
+def test_a_refused_key_is_explained_with_its_code_where_the_status_alone_says_less():
+    assert explain_status(403, "ExpiredTokenException").explanation.startswith(
+        "403 with the code ExpiredTokenException"
+    )
+    assert explain_status(401, "x").explanation.startswith("401, again")

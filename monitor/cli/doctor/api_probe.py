@@ -17,7 +17,6 @@ from typing import Any
 from monitor.app import open_client, utcnow
 from monitor.cli.doctor.api_findings import ApiAnswers, ItemAnswer, ListAnswer
 from monitor.cli.doctor.findings import Finding, Level
-from monitor.client.auth import AuthHeader
 from monitor.client.classify import is_absent, rejects_credentials
 from monitor.client.client import Client
 from monitor.config import TargetConfig
@@ -133,8 +132,8 @@ async def _token_error(client: Client) -> ApiError | None:
         answer = await bare.send(request, deadline_s=_deadline_s(bare))
         return answer.reply or answer.error or ApiError(status=None)
 
-    auth_header = await client.auth.acquire(send, monotonic=time.monotonic)
-    return None if isinstance(auth_header, AuthHeader) else auth_header
+    credential = await client.auth.acquire(send, monotonic=time.monotonic)
+    return credential if isinstance(credential, ApiError) else None
 
 
 async def _ask_list(client: Client, provider: Provider, first: Request, sample: Sequence[str]) -> ListAnswer:
