@@ -23,6 +23,7 @@ from monitor.config.request_fields import (
     placeholders,
 )
 from monitor.config.section import Remedy, Section
+from monitor.providers.templates import BodyTemplate
 
 _PARAMETERS = {"cursor": "cursor", "offset": "offset", "number": "page"}
 
@@ -82,7 +83,7 @@ class ItemConfig(Section):
         default=None,
         validate_default=True,
         description='With `POST`: the JSON body. Placeholders stand in its texts; the text `"{item_ids}"` becomes the '
-        "array of ids.",
+        "array of ids. The one element of an array that has `{item_id}` is repeated for each id of a batch.",
         examples=[{"ids": "{item_ids}", "store": "{store}"}],
     )
     batch: int | None = Field(
@@ -149,8 +150,14 @@ class ItemConfig(Section):
     def _validate_ids(self) -> Self:
         """The ids are in the request, once, and in the form that `batch` needs."""
         in_path, in_body = set(placeholders(self.path)), set(placeholders(self.body))
-        if self.batch is not None and "item_ids" not in in_body | set(placeholders(self.path.partition("?")[2])):
-            raise invalid_value("needs {item_ids} in item.body, or in the query of item.path: add it", suffix=".batch")
+        in_query = self.path.partition("?")[2]
+        per_id = "item_id" in in_body and "item_id" not in BodyTemplate(self.body).names_in_batch
+        if self.batch is not None and not per_id and "item_ids" not in in_body | set(placeholders(in_query)):
+            raise invalid_value(
+                "needs {item_ids} in item.body, or in the query of item.path, or {item_id} in the one element of an "
+                "array in item.body: add it",
+                suffix=".batch",
+            )
         if self.batch is None and not {"item_id", "item_id:path"} & (in_path | in_body):
             raise invalid_value('must contain {item_id} once, as in "/documents/{item_id}"', suffix=".path")
         if self.batch is not None and not self.keyed and self.id is None:

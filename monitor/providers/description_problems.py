@@ -102,8 +102,14 @@ def _request_problems(rule: ItemRule | ListRule, known: Sequence[str]) -> Iterat
         return
     if rule.method == "GET":
         yield 'body needs method = "POST": a GET has no body'
-    names = BodyTemplate(rule.body).names
-    if problem := placeholder_problem(names, known=known):
+    body = BodyTemplate(rule.body)
+    names = body.names_in_batch if ITEM_IDS in known else body.names
+    if ITEM_IDS in known and ITEM_ID in names:
+        yield (
+            "body contains {item_id}, which a batch repeats only as the one element of an array, as in "
+            '[{ id = "{item_id}" }]: write it so, or use {item_ids}'
+        )
+    elif problem := placeholder_problem(names, known=known):
         yield f"body {problem}; braces of another language need a blank inside, as in {{ status }}"
     texts = list(texts_in(rule.body))
     if any(f"{{{ITEM_IDS}}}" in text and text != f"{{{ITEM_IDS}}}" for text in texts):
@@ -117,7 +123,7 @@ def _id_problems(item: ItemRule) -> Iterator[str]:
     in_path, in_body = placeholders_of(item.path), BodyTemplate(item.body).names
     wanted, other = (ITEM_IDS, ITEM_ID) if item.batch is not None else (ITEM_ID, ITEM_IDS)
     if other in (*in_path, *in_body) or not item.path.startswith("/"):
-        return  # named as a problem of path or body
+        return  # named as a problem of path or body; or it stands in the body for each id of a batch
     if item.method == "POST" and wanted in in_body and in_path.count(wanted) <= 1:
         return
     if in_path.count(wanted) != 1:

@@ -131,7 +131,11 @@ def _literal(part: str | Placeholder) -> str:
 
 
 class BodyTemplate:
-    """A JSON value whose texts may have placeholders; a text that is exactly `{item_ids}` becomes the array of ids."""
+    """A JSON value whose texts may have placeholders.
+
+    A text that is exactly `{item_ids}` becomes the array of ids. An array of one element that has `{item_id}`, and in
+    no array of its own, gets that element once for each id.
+    """
 
     __slots__ = ("_value",)
 
@@ -145,7 +149,16 @@ class BodyTemplate:
     @property
     def names(self) -> list[str]:
         """Names of the placeholders, each as often as it stands there."""
-        return [name for text in texts_in(self._value) for name, _ in _PLACEHOLDER.findall(text)]
+        return _names_in(self._value)
+
+    @property
+    def names_in_batch(self) -> list[str]:
+        """The same without each `{item_id}` that a batch repeats."""
+        return _names_in(_filled(self._value, {}, [""]))
+
+
+def _names_in(value: object) -> list[str]:
+    return [name for text in texts_in(value) for name, _ in _PLACEHOLDER.findall(text)]
 
 
 def _filled(value: object, values: Mapping[str, str], ids: list[str]) -> object:
@@ -156,18 +169,25 @@ def _filled(value: object, values: Mapping[str, str], ids: list[str]) -> object:
     if isinstance(value, Mapping):
         return {name: _filled(each, values, ids) for name, each in value.items()}
     if isinstance(value, list | tuple):
+        if ids and _is_per_id(value):
+            return [_filled(value[0], {**values, ITEM_ID: item_id}, ids) for item_id in ids]
         return [_filled(each, values, ids) for each in value]
     return value
 
 
-def texts_in(value: object) -> Iterable[str]:
-    """All texts of a JSON value; names of members are not among them."""
+def _is_per_id(array: Sequence[object]) -> bool:
+    """Whether it has one element, which stands for each id."""
+    return len(array) == 1 and any(f"{{{ITEM_ID}}}" in text for text in texts_in(array[0], in_arrays=False))
+
+
+def texts_in(value: object, *, in_arrays: bool = True) -> Iterable[str]:
+    """All texts of a JSON value, also those in arrays or not; names of members are not among them."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from texts_in(each)
-    elif isinstance(value, list | tuple):
+            yield from texts_in(each, in_arrays=in_arrays)
+    elif isinstance(value, list | tuple) and in_arrays:
         for each in value:
             yield from texts_in(each)
 

@@ -50,6 +50,10 @@ WRONG = {
     # --- batches
     "a batch without ids": (item(**{**POST, "body": {"id": "x"}}), "item.path or body must contain {item_ids} exactly"),
     "a batch with one id": (item(**{**POST, "body": "{item_id}"}), "item.body contains {item_id}"),
+    "an id beside the array of a batch": (
+        item(**{**POST, "body": {"ids": ["{item_id}"], "first": "{item_id}"}}),
+        "item.body contains {item_id}, which a batch repeats only",
+    ),
     "a batch of none": (item(**{**POST, "batch": 0}), "item.batch must be between 1 and 1000"),
     "a batch of too many": (item(**{**POST, "batch": 1001}), "item.batch must be between 1 and 1000"),
     "a batch of too many in a query": (item(path="/?ids={item_ids}", batch=101, id="id"), "item.batch must be at most"),
@@ -171,6 +175,7 @@ GOOD = {
     "null for what is left out": {"item": {**ITEM, "id": None, "not_found": None, "result": None}, "list": None},
     "a body of nulls": item(**BODY, body={"id": "{item_id}", "none": None}),
     "a batch in a body": item(**POST),
+    "a batch of objects": item(**{**POST, "body": {"ids": [{"id": "{item_id}"}]}}),
     "keys": item(keyed=True, status=""),
     "many": item(status=["documents.*.kind", "documents.*.status"], reason="documents.*.code", message="message"),
     "a second question": item(result=RESULT),

@@ -133,6 +133,39 @@ def test_a_body_may_be_any_json_value():
     assert BodyTemplate({"query": "{ run(id: 1) { status } }"}).names == []
 
 
+IDENTIFIERS = {"documents": [{"kind": "S3", "s3": {"uri": "{item_id}"}}], "store": "{store}"}
+
+
+@given(st.lists(hostile, min_size=1, max_size=4), hostile)
+def test_the_one_element_of_an_array_is_repeated_for_each_id(item_ids, store):
+    item_ids = list(map(_utf8, item_ids))
+    decoded = json.loads(BodyTemplate(IDENTIFIERS).fill({"store": _utf8(store)}, item_ids))
+    assert decoded == {
+        "documents": [{"kind": "S3", "s3": {"uri": item_id}} for item_id in item_ids],
+        "store": _utf8(store),
+    }
+
+
+def test_the_innermost_array_around_an_id_is_the_one_that_grows():
+    def filled(body):
+        return json.loads(BodyTemplate(body).fill({"item_id": "a"}, ["a", "b"]))
+
+    assert filled([{"ids": ["{item_id}"]}]) == [{"ids": ["a", "b"]}]
+    assert filled([["{item_id}"]]) == [["a", "b"]]
+    assert filled(["{item_id}", "x"]) == ["a", "x"], "of two elements none is repeated"
+    assert filled([{"id": "{item_id}", "all": "{item_ids}"}]) == [
+        {"id": "a", "all": ["a", "b"]}, {"id": "b", "all": ["a", "b"]},
+    ]  # fmt: skip
+    assert filled(["x"]) == ["x"]
+
+
+def test_an_id_that_a_batch_does_not_repeat_is_left():
+    assert BodyTemplate(IDENTIFIERS).names_in_batch == ["store"]
+    assert BodyTemplate(IDENTIFIERS).names == ["item_id", "store"]
+    assert BodyTemplate({"id": "{item_id}", "ids": ["{item_id}"]}).names_in_batch == ["item_id"]
+    assert BodyTemplate(["{item_id}", "x"]).names_in_batch == ["item_id"]
+
+
 # --- what a template can't be ----------------------------------------------------------------------------------------
 
 WRONG = {
