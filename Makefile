@@ -99,7 +99,7 @@ mutants: .venv/.installed ## mutate the client's rules, and count the mutants th
 
 lock: .venv/.installed ## update the lock files (newer versions: make lock LOCK=--upgrade)
 	@$(call compile,runtime,pyproject.toml)
-	@$(call compile,dev,pyproject.toml --group dev -c requirements/runtime.txt)
+	@$(call compile,dev,pyproject.toml --extra bedrock --group dev -c requirements/runtime.txt)
 	@$(call compile,build,requirements/build.in -c requirements/dev.txt)
 compile = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 $(2) -o requirements/$(1).txt $(LOCK)
 

@@ -9,7 +9,7 @@ from monitor.client.auth import ApiKey, Auth, ClientCredentials, SecretSource, b
 from monitor.client.failure_log import log_failures
 from monitor.client.secret_headers import SecretHeaders
 from monitor.client.throttle import Throttle
-from monitor.config import ApiKeyConfig, PasswordConfig, Secret, TargetConfig, TlsConfig
+from monitor.config import ApiKeyConfig, AwsConfig, PasswordConfig, Secret, TargetConfig, TlsConfig
 from monitor.errors import ConfigError
 from monitor.logs import redact_text, register_secret
 from monitor.model.http import Transport
@@ -100,7 +100,7 @@ async def open_client(
 
 
 def build_auth(target: TargetConfig, provider: Provider) -> Auth | None:
-    """The target's credentials, if it needs any. Raises ConfigError if a token endpoint is missing."""
+    """The target's credentials, if it needs any. Raises ConfigError if a token endpoint or what signs is missing."""
     auth = target.auth
     if auth is None:
         return None
@@ -116,6 +116,16 @@ def build_auth(target: TargetConfig, provider: Provider) -> Auth | None:
             name="password",
             stamp=auth.password.stamp,
         )
+    if isinstance(auth, AwsConfig):
+        from monitor.app.aws import build_signed_auth
+
+        secret, token = auth.secret_access_key, auth.session_token
+        return build_signed_auth(
+            target,
+            auth,
+            secret=_source(secret, "secret access key") if secret else None,
+            token=_source(token, "session token") if token else None,
+        )
     token_path = auth.token_path or provider.token_path
     if token_path is None:
         raise ConfigError([f"targets.{target.name}.auth: {provider.name} has no token endpoint; give an api_key"])
@@ -130,11 +140,12 @@ def build_auth(target: TargetConfig, provider: Provider) -> Auth | None:
 
 def build_secret_headers(target: TargetConfig) -> SecretHeaders | None:
     """The target's further secret headers, if it has any."""
-    sources = {
-        name.lower(): SecretSource(secret_reader(secret), name=f"secret header {name}", stamp=secret.stamp)
-        for name, secret in target.secret_headers.items()
-    }
+    sources = {name.lower(): _source(secret, f"secret header {name}") for name, secret in target.secret_headers.items()}
     return SecretHeaders(sources) if sources else None
+
+
+def _source(secret: Secret, name: str) -> SecretSource:
+    return SecretSource(secret_reader(secret), name=name, stamp=secret.stamp)
 
 
 def _registered(value: str) -> str:

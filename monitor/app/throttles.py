@@ -16,7 +16,7 @@ from monitor.client.limits import Breaker, ConcurrencyLimit
 from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit
 from monitor.client.throttle import Throttle, utcnow
-from monitor.config import ApiKeyConfig, CheckConfig, PasswordConfig, TargetConfig
+from monitor.config import ApiKeyConfig, AwsConfig, CheckConfig, PasswordConfig, TargetConfig
 from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents.backoff import UNTHROTTLED
@@ -68,6 +68,8 @@ def _credential(target: TargetConfig) -> str:
         return "none"
     if isinstance(target.auth, PasswordConfig):
         return f"user:{target.auth.user}"
+    if isinstance(target.auth, AwsConfig):
+        return f"aws:{target.auth.access_key_id or ''}:{target.auth.profile or ''}"
     if not isinstance(target.auth, ApiKeyConfig):
         return f"client:{target.auth.client_id}"
     try:

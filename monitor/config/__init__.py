@@ -13,7 +13,7 @@ from monitor.config.channel_settings import (
     SlackConfig,
     WebhookConfig,
 )
-from monitor.config.connection import ApiKeyConfig, ClientCredentialsConfig, PasswordConfig, TlsConfig
+from monitor.config.connection import ApiKeyConfig, AwsConfig, ClientCredentialsConfig, PasswordConfig, TlsConfig
 from monitor.config.load import load_config
 from monitor.config.rules import RouteConfig, RuleConfig
 from monitor.config.schedule import ScheduleConfig
@@ -27,6 +27,7 @@ __all__ = [
     "AlertmanagerConfig",
     "ApiKeyConfig",
     "AppriseConfig",
+    "AwsConfig",
     "ChannelConfig",
     "CheckConfig",
     "ClientCredentialsConfig",

@@ -1,5 +1,6 @@
 """The tables `tls` and `auth`, and proxy URLs. Certificate files are read when the configuration is checked."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from monitor.config.fields import HeaderSecret, Text, invalid_value, secret_validator
+from monitor.config.fields import HeaderSecret, Text, invalid_value, require, secret_validator
 from monitor.config.request_fields import AuthScheme, HeaderName, RequestPath
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
@@ -25,10 +26,15 @@ from monitor.config.urls import DIRECT, validate_proxy_url
 _MAX_BYTES = 1 << 20
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _PRIVATE_KEY = b"PRIVATE KEY-----"
+_SCOPE_NAME = re.compile(r"[a-z0-9-]+")
 _FORMS = {
     "auth:key": {"api_key", "api_key_file"},
     "auth:client": {"client_id", "client_secret", "client_secret_file"},
     "auth:password": {"user", "password", "password_file"},
+    "auth:aws": {
+        *("access_key_id", "secret_access_key", "secret_access_key_file", "session_token", "session_token_file"),
+        *("service", "region", "profile"),
+    },
 }
 """The forms of `auth`, each with the settings that no other has."""
 
@@ -172,6 +178,68 @@ class PasswordConfig(Section):
         return user
 
 
+_AccessKeyId = Annotated[
+    Text,
+    AfterValidator(
+        require(
+            lambda text: text.isascii() and text.isalnum(),
+            "must be the id of an access key: letters and digits, such as AKIAIOSFODNN7EXAMPLE",
+        )
+    ),
+]
+_ScopeName = Annotated[
+    Text, AfterValidator(require(_SCOPE_NAME.fullmatch, "must be lower-case letters, digits and hyphens"))
+]
+"""The name of a region or service, as signatures have it."""
+
+
+class AwsConfig(Section):
+    """Requests signed for AWS (Signature Version 4). Without keys, they are those of the machine, as the AWS CLI finds
+    them: environment, profile, role of the container or instance. It needs `ingestion-monitor[bedrock]`.
+    """
+
+    service: Annotated[_ScopeName, Remedy('name the service that signatures are for, such as "bedrock"')] = Field(
+        description="The service's name in signatures; the preset bedrock sets it.", examples=["bedrock"]
+    )
+    region: _ScopeName | None = Field(
+        default=None,
+        description="The region in signatures. Default: the one in the host of `base_url`.",
+        examples=["eu-central-1"],
+    )
+    access_key_id: _AccessKeyId | None = Field(default=None, description="The id of the access key.")
+    secret_access_key: HeaderSecret | None = Field(
+        default=None,
+        validate_default=True,
+        description="The secret of the access key. Keep it in a file or a variable rather than in this file.",
+    )
+    session_token: HeaderSecret | None = Field(
+        default=None, description="The token that belongs to temporary keys. These end: let AWS's own chain renew them."
+    )
+    profile: Text | None = Field(
+        default=None, description="The profile of the AWS configuration files that has the keys, in place of keys here."
+    )
+
+    @field_validator("secret_access_key")
+    @classmethod
+    def _validate_secret(cls, secret: Secret | None, info: ValidationInfo) -> Secret | None:
+        if "access_key_id" in info.data and (secret is None) != (info.data["access_key_id"] is None):
+            predicate = "needs access_key_id" if secret else "is missing"
+            raise invalid_value(f"{predicate}: give both, or neither to use the keys of this machine")
+        return secret
+
+    @field_validator("session_token", "profile")
+    @classmethod
+    def _validate_with_keys(cls, value: object, info: ValidationInfo) -> object:
+        if value is None or "secret_access_key" not in info.data:
+            return value
+        has_keys = info.data["secret_access_key"] is not None
+        if info.field_name == "profile" and has_keys:
+            raise invalid_value("names other keys than those that are set here: keep one of them")
+        if info.field_name == "session_token" and not has_keys:
+            raise invalid_value("belongs to temporary keys: give access_key_id and secret_access_key too")
+        return value
+
+
 def auth_form(raw: Mapping[str, object]) -> str | None:
     """The tag of the form that settings of `auth` have; None if they have none, or several."""
     forms = [tag for tag, settings in _FORMS.items() if settings & raw.keys()]
@@ -179,32 +247,38 @@ def auth_form(raw: Mapping[str, object]) -> str | None:
 
 
 def _validate_auth_form(raw: object) -> object:
-    if isinstance(raw, ClientCredentialsConfig | ApiKeyConfig | PasswordConfig):
+    if isinstance(raw, ClientCredentialsConfig | ApiKeyConfig | PasswordConfig | AwsConfig):
         return raw
     if not isinstance(raw, dict):
         raise invalid_value('must be a table, such as { client_id = "…", client_secret_file = "…" }')
     if not any(settings & raw.keys() for settings in _FORMS.values()):
         raise invalid_value(
-            "is missing: give client_id and client_secret (or client_secret_file), api_key (or api_key_file), or user "
-            "and password (or password_file)"
+            "is missing: give client_id and client_secret (or client_secret_file), api_key (or api_key_file), user and "
+            "password (or password_file), or for AWS access_key_id and secret_access_key"
         )
     if auth_form(raw) is None:
-        raise invalid_value("contains credentials of several forms (API key, client, user): keep one of them")
+        raise invalid_value("contains credentials of several forms (API key, client, user, AWS): keep one of them")
     return raw
 
 
 def _auth_tag(raw: object) -> str:
-    if isinstance(raw, ClientCredentialsConfig | ApiKeyConfig | PasswordConfig):
+    if isinstance(raw, ClientCredentialsConfig | ApiKeyConfig | PasswordConfig | AwsConfig):
         return _TAGS[type(raw)]
     return (auth_form(raw) if isinstance(raw, dict) else None) or "auth:client"
 
 
-_TAGS = {ClientCredentialsConfig: "auth:client", ApiKeyConfig: "auth:key", PasswordConfig: "auth:password"}
+_TAGS = {
+    ClientCredentialsConfig: "auth:client",
+    ApiKeyConfig: "auth:key",
+    PasswordConfig: "auth:password",
+    AwsConfig: "auth:aws",
+}
 
 AuthConfig = Annotated[
     Annotated[ClientCredentialsConfig, Tag("auth:client")]
     | Annotated[ApiKeyConfig, Tag("auth:key")]
-    | Annotated[PasswordConfig, Tag("auth:password")],
+    | Annotated[PasswordConfig, Tag("auth:password")]
+    | Annotated[AwsConfig, Tag("auth:aws")],
     Discriminator(_auth_tag),
     BeforeValidator(_validate_auth_form),
 ]

@@ -15,7 +15,7 @@ from monitor.config.request_fields import ITEM_NAMES, placeholders
 from monitor.providers.preset import Preset, find_preset
 from monitor.providers.registry import GENERIC, is_described
 
-_AUTH_DEFAULTS = {"auth:key": ("header", "scheme"), "auth:client": ("token_path", "scope")}
+_AUTH_DEFAULTS = {"auth:key": ("header", "scheme"), "auth:client": ("token_path", "scope"), "auth:aws": ("service",)}
 """Of `about.auth`, by the form of a target's own `auth`."""
 _AUTH_MISSING = {
     "api_key": 'give the key, as in auth = { api_key_file = "…" }',
@@ -71,6 +71,8 @@ def _defaults(preset: Preset, row: Mapping[str, object]) -> dict[str, object]:
         if "header" in auth:  # its scheme depends on it
             defaults.pop("scheme", None)
         settings |= {"auth": defaults} if defaults else {}
+    elif auth is None and preset.auth_kind == "aws":
+        settings["auth"] = dict(preset.auth)  # without keys they come from the machine
     return settings
 
 

@@ -11,6 +11,7 @@ _AUTH_KEYS = {
     "api_key": ("api_key",),
     "client_credentials": ("client_id", "client_secret"),
     "password": ("user", "password"),
+    "aws": ("region",),
 }
 
 
@@ -55,6 +56,10 @@ def example_target(preset: Preset) -> ExampleTarget:
     keys = _AUTH_KEYS.get(preset.auth_kind)
     settings = ", ".join(f'{key} = "${{{prefix}_{key.upper()}}}"' for key in keys or ("api_key",))
     auth = f"auth = {{ {settings} }}"
+    if preset.auth_kind == "aws":
+        lines.append(
+            "# the keys are the machine's, as the AWS CLI finds them; or access_key_id and secret_access_key_file"
+        )
     lines.append(auth if keys else _commented(f"# {auth}", "if yours asks for a key"))
     variables += [f"{prefix}_{key.upper()}" for key in keys or ()]
     return ExampleTarget(toml="\n".join(["[[targets]]", *lines]), variables=tuple(variables), url_variable=url_variable)

@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-AUTH_KINDS = ("api_key", "client_credentials", "password", "none")
+AUTH_KINDS = ("api_key", "client_credentials", "password", "aws", "none")
 """The credentials that an API needs."""
 
 
@@ -38,7 +38,7 @@ class Preset:
     auth_kind: str = "none"
     """One of `AUTH_KINDS`."""
     auth: Mapping[str, str] = field(default_factory=dict)
-    """Defaults of `header`, `scheme`, `token_path` and `scope` in the target's `auth`."""
+    """Defaults of `header`, `scheme`, `token_path`, `scope` and `service` in the target's `auth`."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """The partial target."""
 

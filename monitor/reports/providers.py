@@ -12,6 +12,7 @@ _CREDENTIALS = {
     "api_key": "an API key",
     "client_credentials": "a client id and secret",
     "password": "a user and password",
+    "aws": "the keys of an AWS account; without auth, those of the machine (needs ingestion-monitor[bedrock])",
     "none": "no credentials, unless yours asks for them",
 }
 

@@ -59,6 +59,16 @@ url = "sqlite:///pipeline.db"
 """
 """A valid file for a provider that is built in by a description."""
 
+BEDROCK = """
+[[targets]]
+name = "store"
+provider = "bedrock"
+base_url = "https://bedrock-agent.eu-central-1.amazonaws.com"
+params = { knowledge_base_id = "ABCDEFGHIJ", data_source_id = "KLMNOPQRST" }
+#target
+"""
+"""A valid file for an API whose requests are signed."""
+
 AUTH = 'auth = { client_id = "id", client_secret = "s3cret" }'
 URL = 'url = "sqlite:///pipeline.db"'
 ITEM = 'item = { path = "/documents/{item_id}" }'
@@ -320,7 +330,19 @@ LINES = {
              "auth.scheme", 'one word such as "Bearer", or "" for the'),
             ('auth = { client_id = "id", client_secret = "s3cret", token_path = "https://login.example/token" }',
              "auth.token_path", "escape them as %20 and %23"),
+            ('auth = { access_key_id = "AKIA1", secret_access_key = "s3cret" }',
+             "auth.service", "name the service that signatures are for"),
         ),
+        *_rows("#target", "targets.store.",
+            ('auth = { access_key_id = "AKIA1" }', "auth.secret_access_key", "give both, or neither"),
+            ('auth = { secret_access_key = "s3cret" }', "auth.secret_access_key", "give both, or neither"),
+            ('auth = { session_token = "s3cret" }', "auth.session_token", "give access_key_id and secret_access_key"),
+            ('auth = { access_key_id = "AKIA1", secret_access_key = "s3cret", profile = "p" }',
+             "auth.profile", "keep one of them"),
+            ('auth = { access_key_id = "AK IA", secret_access_key = "s3cret" }',
+             "auth.access_key_id", "letters and digits, such as"),
+            ('auth = { region = "Frankfurt" }', "auth.region", "lower-case letters, digits and hyphens"),
+        file=BEDROCK),
     ],
     "Certificates and proxies": [
         *_rows("#target", "targets.gloo-prod.",

@@ -22,6 +22,8 @@ SECRETS = (
     "database",
     "client_secret",
     "api_key",
+    "aws_secret",
+    "aws_token",
     "sync_log",
     "channel",
     "heartbeat",
@@ -58,6 +60,12 @@ provider = "openai"
 params = {{ vector_store_id = "vs_1" }}
 auth = {{ user = "me", password = "{user_password}" }}
 secret_headers = {{ CF-Access-Client-Id = "{secret_header}" }}
+[[targets]]
+name = "four"
+provider = "bedrock"
+base_url = "https://bedrock-agent.eu-central-1.amazonaws.com"
+params = {{ knowledge_base_id = "A", data_source_id = "B" }}
+auth = {{ access_key_id = "AKIA", secret_access_key = "{aws_secret}", session_token = "{aws_token}" }}
 [[channels]]
 name = "hook"
 type = "webhook"
@@ -234,6 +242,7 @@ PLACES = {
     "client_secret": 'auth = {{ client_id = "id", client_secret = "{}" }}',
     "api_key": 'auth = {{ api_key = "{}" }}',
     "password": 'auth = {{ user = "u", password = "{}" }}',
+    "aws": 'auth = {{ service = "s", access_key_id = "AKIA", secret_access_key = "{}" }}',
     "password_user": 'auth = {{ user = "u:{}", password = "x" }}',
     "secret_headers": 'secret_headers = {{ X-Key = "{}" }}',
     "webhook": 'type = "webhook"\nurl = "https://u:{}@hooks.example/x"',

@@ -58,7 +58,7 @@ def test_every_preset_says_what_a_person_must_know(name):
     assert preset.id
     assert not preset.id.endswith(".")
     assert preset.auth_kind in AUTH_KINDS
-    assert preset.auth.keys() <= {"header", "scheme", "token_path", "scope"}
+    assert preset.auth.keys() <= {"header", "scheme", "token_path", "scope", "service"}
     assert all(about and not about.endswith(".") for about in preset.params.values())
 
 

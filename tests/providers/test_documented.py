@@ -148,8 +148,8 @@ def test_every_document_about_an_api_is_tested():
     assert pages - TESTED_ELSEWHERE == {document for document in EXAMPLES if document.endswith(".md")}
 
 
-TESTED_ELSEWHERE = frozenset()
-"""Pages of APIs whose own tests run the engine, or what it answered."""
+TESTED_ELSEWHERE = frozenset({"bedrock.md"})
+"""Pages of APIs whose own tests run the engine, or what it answered, or check signatures."""
 
 
 def test_the_table_of_what_is_built_in_is_current():
