@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Reply, Request
 from monitor.notifications.channels import SendOutcome, SendResult
-from monitor.notifications.channels.log import LogChannel
 from monitor.notifications.delivery import ConfiguredChannel
+from monitor.notifications.routing import LOG_CHANNEL
 
 DELIVERED = SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
 
@@ -15,9 +15,7 @@ DELIVERED = SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
 def configured_channels(channels, fingerprint="as configured"):
     """Configured channels for a sender, all with settings of this name."""
     return {
-        name: ConfiguredChannel(
-            channel=channel, fingerprint=lambda: fingerprint, is_log=isinstance(channel, LogChannel)
-        )
+        name: ConfiguredChannel(channel=channel, fingerprint=lambda: fingerprint, is_log=name == LOG_CHANNEL)
         for name, channel in channels.items()
     }
 
