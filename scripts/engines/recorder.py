@@ -10,6 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 PASSED_ON = ("authorization", "x-api-key", "content-type", "accept")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """A client that gave up is no news."""
+
+
 class Recorder:
     """The exchanges in the order of their first request, each once."""
 
@@ -38,8 +45,7 @@ class Recorder:
                 self.end_headers()
                 self.wfile.write(raw)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
 
     def pass_on(self, method, path, body, headers):
         """The engine's answer: status, content type, bytes."""
