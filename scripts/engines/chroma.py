@@ -28,7 +28,7 @@ def trials(place):
     origin = f"http://127.0.0.1:{port}"
     command = (place.python.with_name("chroma"), "run", "--path", place.folder / "data", "--port", port)
     with place.serve(*command, "--host", "127.0.0.1", ready=f"{origin}/api/v2/heartbeat"):
-        names = json.loads(place.run(place.python, "-c", COLLECTIONS, port, *NAMES).splitlines()[-1])
+        names = sorted(json.loads(place.run(place.python, "-c", COLLECTIONS, port, *NAMES).splitlines()[-1]))
         uploads = [_upload(f"{origin}{DATABASE}", each) for each in (*names, "none")]
         yield from compare(place, origin, TARGET % DATABASE + ITEM, uploads)
         answer = ask("GET", f"{origin}/api/v1/collections/{names[0]}")
