@@ -168,7 +168,7 @@ def test_the_page_of_a_preset_exists_and_shows_a_target_of_it(name):
 def targets_in_documents():
     for page in sorted(DOCS.glob("*.md")):
         for number, block in enumerate(blocks(page.name)):
-            if "[[targets]]" in block:
+            if "[[targets]]" in block and 'provider = "acme"' not in block:  # its package is not installed here
                 yield pytest.param(block, id=f"{page.name}-{number}")
 
 
@@ -179,8 +179,7 @@ def test_every_target_in_the_documents_is_valid(tmp_path, block):
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "the-key")
     targets = load_config(path, environ=environ).targets
     assert targets
-    if 'provider = "acme"' not in block:  # the package of the document is not installed here
-        validate_providers(targets)
+    validate_providers(targets)
 
 
 @pytest.mark.parametrize("document", [name for name in EXAMPLES if name.endswith(".md") and name != "README.md"])
