@@ -315,8 +315,8 @@ class ItemCheck:
                 outcome = malformed_id_outcome(item.item_id, self._utcnow())
             elif outcome is None and await self._admission.admit():
                 outcome = await self._check_item(item)
-            if outcome is not None:
-                await self._take(item, outcome)
+            if outcome is not None and self._take(item, outcome):
+                await self._buffer.flush()
         await self._retry_deferred()
 
     async def _run_batch_worker(self, queue: WorkQueue, known_outcome: KnownOutcome) -> None:
@@ -333,21 +333,21 @@ class ItemCheck:
                     outcome = malformed_id_outcome(item.item_id, self._utcnow())
                 if outcome is None:
                     unanswered.append(item)
-                else:
-                    await self._take(item, outcome)
+                elif self._take(item, outcome):
+                    await self._buffer.flush()
             if unanswered and await self._admission.admit():
                 found = await self._questions.ask_together(unanswered)
                 for item, outcome in zip(unanswered, map(self._observe, found), strict=True):
-                    if outcome is not None:
-                        await self._take(item, outcome)
+                    if outcome is not None and self._take(item, outcome):
+                        await self._buffer.flush()
         await self._retry_deferred()
 
-    async def _take(self, item: TrackedItem, outcome: Outcome) -> None:
-        """Keeps an outcome: for the second pass, or to be stored."""
-        if not item.unverified_runs and self._is_worth_retrying(outcome):
+    def _take(self, item: TrackedItem, outcome: Outcome) -> bool:
+        """Keeps an outcome, for the second pass or to be stored; True if it is time to `flush`."""
+        if outcome.error is not None and not item.unverified_runs and self._is_worth_retrying(outcome):
             self._deferred.append((item, outcome))
-        elif self._add_outcome(item, outcome):
-            await self._buffer.flush()
+            return False
+        return self._add_outcome(item, outcome)
 
     def _is_worth_retrying(self, outcome: Outcome) -> bool:
         """Whether to ask again in the second pass."""
@@ -397,6 +397,8 @@ class ItemCheck:
     def _add_outcome(self, item: TrackedItem, outcome: Outcome) -> bool:
         """Adds an outcome; True if it is time to `flush`."""
         self._progress.advance()
+        if self._refusals.settled:  # the rule, and this runs for every item
+            return self._buffer.add(item, outcome)
         is_due = False
         for certain in self._refusals.add(item, outcome):
             is_due = self._buffer.add(*certain) or is_due

@@ -113,7 +113,7 @@ def outcome_from_status(
         return Outcome(
             item_id=item_id, state=ItemState.UNKNOWN, reason=Cause.BAD_RESPONSE, error=error, answered=False, at=at
         )
-    reason, message = _failure(status, redact)
+    reason, message = _failure(status, redact) if status.state is ItemState.FAILED else (None, None)
     return Outcome(
         item_id=item_id,
         state=status.state,
@@ -141,8 +141,6 @@ def outcome_from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
 
 def _failure(status: ItemStatus, redact: Callable[[str], str]) -> tuple[str | None, str | None]:
     """The reason of a failure, if it is a code, and the text about it; anything else at the reason is text too."""
-    if status.state is not ItemState.FAILED or not (status.failure_reason or status.failure_message):
-        return None, None
     reason, message = status.failure_reason or "", status.failure_message or ""
     if not is_code(reason):
         reason, message = "", message or reason
@@ -159,7 +157,7 @@ def listed_outcome(
         error = ApiError(status=HTTPStatus.OK, message=status.reason)
         unknown, cause = ItemState.UNKNOWN, Cause.BAD_RESPONSE
         return Outcome(item_id=item_id, state=unknown, reason=cause, error=error, answered=False, at=at)
-    reason, message = _failure(status, redact)
+    reason, message = _failure(status, redact) if status.state is ItemState.FAILED else (None, None)
     return Outcome(
         item_id=item_id,
         state=status.state,

@@ -24,18 +24,19 @@ class UniformRefusals:
 
     def __init__(self) -> None:
         self._held: list[Found] = []
-        self._settled = self._overflowed = False
+        self.settled = self._overflowed = False
+        """Whether the API answers for other items."""
 
     def settle(self) -> None:
         """Notes that the API answers for other items: from now on a refusal is about its item."""
-        self._settled = True
+        self.settled = True
 
     def add(self, item: TrackedItem, outcome: Outcome) -> tuple[Found, ...]:
         """Adds an outcome; returns the outcomes that are certain now."""
-        if self._settled or not outcome.answered:
+        if self.settled or not outcome.answered:
             return ((item, outcome),)
         if not _is_refusal(outcome):
-            self._settled = True
+            self.settled = True
             return (*self._release(), (item, outcome))
         self._held.append((item, outcome))
         if len(self._held) < MAX_HELD and not self._overflowed:
@@ -47,7 +48,7 @@ class UniformRefusals:
         """What is still held back, at the end of a pass: unknown if the API gave all of them the same answer."""
         cause = _common_cause([outcome for _, outcome in self._held], at_least=1 if self._overflowed else _MIN_ALIKE)
         held = self._release()
-        if self._settled or cause is None:
+        if self.settled or cause is None:
             return held
         return tuple((item, _unknown(outcome, cause)) for item, outcome in held)
 
