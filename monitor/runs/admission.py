@@ -40,16 +40,22 @@ class Admission:
         self._wake()
         return self._stopping.is_set()
 
+    @property
+    def is_stopping(self) -> bool:
+        """The same as `must_stop` while `watch` runs, which notes the deadline: for every item."""
+        return self._stopping.is_set()
+
     async def admit(self) -> bool:
         """Waits while only the first five items may be asked about. False if the run must stop."""
         if not (self._all_admitted.is_set() or self._conditions.take_first_place()):
             await self._all_admitted.wait()
-        return not self.must_stop()
+        return not self._stopping.is_set()
 
     def observe(self, outcome: Outcome, *, tripped: bool) -> None:
         """Adds an outcome of any item; `tripped`: the circuit breaker has stopped the target."""
         self._conditions.observe(outcome, tripped=tripped, now_s=time.monotonic())
-        self._wake()
+        if self._conditions.stopped_by is not None or not self._all_admitted.is_set():
+            self._wake()
 
     def give_up(self) -> None:
         """Notes that a request ended without a statement of the API."""
@@ -94,5 +100,5 @@ class Admission:
         now_s = time.monotonic()
         if self._conditions.must_stop(now_s):
             self._stopping.set()
-        if not self._all_admitted.is_set() and self._conditions.all_admitted(now_s):
+        if self._conditions.all_admitted(now_s):
             self._all_admitted.set()

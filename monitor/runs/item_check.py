@@ -308,7 +308,7 @@ class ItemCheck:
     async def _run_worker(self, queue: WorkQueue, known_outcome: KnownOutcome) -> None:
         while (item := queue.get_nowait() or await queue.get()) is not None:
             self._started += 1
-            if self._admission.must_stop():
+            if self._admission.is_stopping:
                 return
             outcome = known_outcome(item)
             if outcome is None and not self._provider.valid_id(item.item_id):
@@ -324,7 +324,7 @@ class ItemCheck:
         while (first := queue.get_nowait() or await queue.get()) is not None:
             batch = [first, *queue.get_alike(first, self._questions.batch_size - 1)]
             self._started += len(batch)
-            if self._admission.must_stop():
+            if self._admission.is_stopping:
                 return
             unanswered: list[TrackedItem] = []
             for item in batch:
