@@ -314,7 +314,7 @@ class ItemCheck:
             if outcome is None and not self._provider.valid_id(item.item_id):
                 outcome = malformed_id_outcome(item.item_id, self._utcnow())
             elif outcome is None and await self._admission.admit():
-                outcome = await self._check_item(item)
+                outcome = self._observe(await self._questions.ask(item))
             if outcome is not None and self._take(item, outcome):
                 await self._buffer.flush()
         await self._retry_deferred()
@@ -362,7 +362,7 @@ class ItemCheck:
             item, failed = self._deferred.popleft()
             outcome = failed
             try:
-                outcome = await self._check_item(item, is_repeat=True) or failed
+                outcome = self._observe(await self._questions.ask(item, is_repeat=True)) or failed
             finally:
                 due = self._add_outcome(item, outcome)
             if outcome.answered:
@@ -371,15 +371,11 @@ class ItemCheck:
             if due:
                 await self._buffer.flush()
 
-    async def _check_item(self, item: TrackedItem, *, is_repeat: bool = False) -> Outcome | None:
-        """The outcome; None if the deadline or the retry budget prevented an answer.
+    def _observe(self, found: Outcome | NoOutcome) -> Outcome | None:
+        """Tells the admission what came. Returns the outcome; None if the deadline or the retry budget prevented one.
 
         After the deadline the item counts as not asked, and the next run asks about it first.
         """
-        return self._observe(await self._questions.ask(item, is_repeat=is_repeat))
-
-    def _observe(self, found: Outcome | NoOutcome) -> Outcome | None:
-        """Tells the admission what came; returns the outcome, if there is one."""
         if isinstance(found, Outcome):
             self._admission.observe(found, tripped=self._client.tripped)
             return found

@@ -3,7 +3,7 @@
 It returns outcomes. Which items are asked about, and when, is decided by `item_check` and `admission`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from monitor.client.classify import is_absent, is_invalid_id
@@ -49,16 +49,17 @@ class ItemQuestions:
         """The outcome for one item, or why there is none. A repeat counts against the retry budget."""
         if self.batch_size > 1:
             return (await self.ask_together([item], is_repeat=is_repeat))[0]
-        request = request_for(self._provider, item.item_id, item.params)
-        result = await self._send(request, item, is_repeat=is_repeat)
-        if (limit := _own_limit(result)) is not None:
-            return limit
+        item_id, params = item.item_id, item.params
+        request = request_for(self._provider, item_id, params) if params else self._provider.item_request(item_id)
+        result = await self._call(request, item, is_repeat=is_repeat)
+        if result.attempts:
+            self._on_result(result, is_repeat)
         if result.reply is None:
-            return outcome_from_error(item.item_id, _error(result), self._utcnow())
-        status = self._provider.read_item(result.reply.body, item.item_id)
+            return _own_limit(result) or outcome_from_error(item_id, _error(result), self._utcnow())
+        status = self._provider.read_item(result.reply.body, item_id)
         if isinstance(status, FollowUp):
             return await self._follow_up(status.request, item, is_repeat=is_repeat)
-        return outcome_from_status(item.item_id, result.reply, status, self._utcnow(), redact=result.redact)
+        return outcome_from_status(item_id, result.reply, status, self._utcnow(), redact=result.redact)
 
     async def ask_together(
         self, items: Sequence[TrackedItem], *, is_repeat: bool = False
@@ -109,17 +110,23 @@ class ItemQuestions:
         return outcome_from_error(item.item_id, error, at)
 
     async def _send(self, request: Request, item: TrackedItem, *, is_repeat: bool) -> CallResult:
+        result = await self._call(request, item, is_repeat=is_repeat)
+        if result.attempts:
+            self._on_result(result, is_repeat)
+        return result
+
+    def _call(self, request: Request, item: TrackedItem, *, is_repeat: bool) -> Awaitable[CallResult]:
+        """The client's call; an item with a trouble of its own gets fewer attempts, and says nothing about others."""
+        if item.known_missing:
+            request = request.for_missing_item()
         own = item.unverified_runs > 0
-        result = await self._client.send(
-            request.for_missing_item() if item.known_missing else request,
+        return self._client.send(
+            request,
             deadline_s=self._deadline_s,
             max_attempts=max(1, self._max_attempts >> item.unverified_runs) if own else None,
             is_repeat=is_repeat,
             is_sample=not own,
         )
-        if result.attempts:
-            self._on_result(result, is_repeat)
-        return result
 
 
 def _error(result: CallResult) -> ApiError:
