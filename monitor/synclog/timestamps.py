@@ -146,9 +146,9 @@ def _from_julian(value: object) -> datetime | None:
 
 
 def _from_pattern(value: object, pattern: str, zone: tzinfo) -> datetime | None:
-    if isinstance(value, float | Decimal) and value == value // 1:  # NaN and infinities are not
-        value = int(value)
     try:
+        if isinstance(value, float | Decimal) and value == value // 1:  # NaN is not
+            value = int(value)
         return _in_utc(datetime.strptime(str(value).strip(), pattern), zone)  # noqa: DTZ007  # `_in_utc` adds the zone
     except (ValueError, OverflowError):
         return None

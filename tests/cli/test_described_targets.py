@@ -193,7 +193,7 @@ def test_a_row_without_its_parameter_is_counted_and_named(command, engine):
 
     assert (code, len([path for _, path, _, _ in engine.seen[:2]])) == (0, 2)
     assert "2 rows without a path parameter (param_columns), not asked about: b, c" in said
-    assert "2 without a path parameter, such as b" in " ".join(examined.split())
+    assert "2 without a path parameter (param_columns), not asked about: b, c" in " ".join(examined.split())
     assert [path for _, path, _, _ in engine.seen] == ["/base/spaces/s/a?in=s"] * 2
 
 

@@ -127,9 +127,9 @@ def as_text(message: Message) -> str:
 
 def known_service(url: str) -> str | None:
     """The name of a URL's service; None if Apprise can't read the URL. Sends nothing."""
+    _disable_logging()  # its import logs too
     import apprise
 
-    _disable_logging()
     found = apprise.Apprise.instantiate(url, asset=_asset())
     return str(found.service_name) if found is not None else None
 
