@@ -26,7 +26,7 @@ from monitor.notifications.delivery import Sender
 from monitor.runs import run as run_module
 from monitor.runs import sync as sync_module
 from monitor.runs.close import RunCloser
-from monitor.runs.item_check import ItemCheck
+from monitor.runs.item_questions import ItemQuestions
 from monitor.runs.run import Run
 
 STEPS = {
@@ -36,7 +36,7 @@ STEPS = {
 }  # fmt: skip
 """Steps that run in a thread."""
 
-WAITS = {"token": (ClientCredentials, "_request_token"), "ask": (ItemCheck, "_check_item"), "send": (Sender, "_send")}
+WAITS = {"token": (ClientCredentials, "_request_token"), "ask": (ItemQuestions, "ask"), "send": (Sender, "_send")}
 """Steps that wait for an answer from the network."""
 
 Hit = Callable[[str], None]
