@@ -31,8 +31,8 @@ _FAULTS: Mapping[NetworkFault | None, tuple[str, str]] = {
 }
 _SETTINGS: Mapping[Cause, str] = {
     Cause.UNAUTHORIZED: "auth",
-    Cause.FORBIDDEN: "publisher_id",
-    Cause.WRONG_SCOPE: "publisher_id",
+    Cause.FORBIDDEN: "params",
+    Cause.WRONG_SCOPE: "params",
     Cause.OUTAGE: "base_url",
     Cause.BAD_RESPONSE: "base_url",
     Cause.BAD_REQUEST: "base_url",
@@ -180,9 +180,8 @@ class _FindingsBuilder:
         use = "every run" if strategy is Strategy.LIST else f"runs with over {AUTO_LIST_THRESHOLD} due items"
         if answers.complete and self.sample and not answers.known_ids:
             message = f"it has {size}, but none of {len(self.sample)} ids from the sync log."
-            return self._finding(
-                "list", Level.WARNING, message, "publisher_id", "does the sync log belong to this publisher?"
-            )
+            remedy = "does the sync log belong to this target?"
+            return self._finding("list", Level.WARNING, message, self._setting(Cause.WRONG_SCOPE), remedy)
         text = f"{size} could be read" if answers.items else "it can be read, and is empty"
         return self._finding("list", Level.OK, f"{text}; {use} will use it.")
 
@@ -195,7 +194,7 @@ class _FindingsBuilder:
         if is_problem:
             return finding
         return self._finding(
-            "list", Level.WARNING, f"{finding.message}{_fallback_text(strategy)}", _SETTINGS[cause], finding.remedy
+            "list", Level.WARNING, f"{finding.message}{_fallback_text(strategy)}", self._setting(cause), finding.remedy
         )
 
     def _not_found(self, error: ApiError) -> Finding:
@@ -204,7 +203,7 @@ class _FindingsBuilder:
             message = f"the API answers, but does not know {self.answers.item_answers[0].item_id} ({_absence(error)})."
             return self._finding("item", Level.OK, message)
         message = f"the API knows none of {count} ids from the sync log ({_absence(error)}).{right_id(self.target)}"
-        setting = "params" if self.target.params else "publisher_id"
+        setting = self._setting(Cause.WRONG_SCOPE)
         return self._finding("item", Level.WARNING, message, setting, _what_to_check(Cause.WRONG_SCOPE))
 
     def _read(self, answer: ItemAnswer) -> Finding:
@@ -257,11 +256,18 @@ class _FindingsBuilder:
         cause, accepted = cause_of(error), self._has_token() or self._accepted()
         where = "the token endpoint: " if error.from_token_endpoint else ""
         # a key that nothing accepts may be malformed: Gloo answers that with 403
-        setting = "auth" if cause is Cause.FORBIDDEN and not accepted else _SETTINGS[cause]
+        setting = "auth" if cause is Cause.FORBIDDEN and not accepted else self._setting(cause)
         remedy = _what_to_check(cause, accepted=accepted)
         return self._finding(
             part, Level.PROBLEM, f"{where}{CAUSE_TEXTS[cause]} ({_error_text(error)}).", setting, remedy
         )
+
+    def _setting(self, cause: Cause) -> str:
+        """The setting to look at first; of the ids of publisher, site or store the one that the target has."""
+        setting = _SETTINGS[cause]
+        if setting != "params" or self.target.params:
+            return setting
+        return "publisher_id" if self.target.publisher_id else "base_url"
 
     def _finding(self, part: str, level: Level, message: str, setting: str | None = None, remedy: str = "") -> Finding:
         at = self.locations.of("targets", self.row, *setting.split(".")) if setting else None

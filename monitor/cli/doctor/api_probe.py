@@ -21,7 +21,7 @@ from monitor.client.classify import is_absent, rejects_credentials
 from monitor.client.client import Client
 from monitor.config import TargetConfig
 from monitor.model import BadBody
-from monitor.model.http import ApiError, BodySink, NetworkFault, Reply, Request, Transport, TransportFault
+from monitor.model.http import ApiError, BodySink, Meaning, NetworkFault, Reply, Request, Transport, TransportFault
 from monitor.providers import FollowUp, Listing, ListReader, Provider, request_for
 from monitor.runs.strategy import Strategy
 
@@ -149,6 +149,8 @@ async def _ask_list(client: Client, provider: Provider, first: Request, sample: 
         return ListAnswer(error=answer.error)
     partial_list = partial_lists[-1]
     rest = None if partial_list.truncated else partial_list.reader.finish(answer.reply.headers)
+    if isinstance(rest, Meaning):
+        return ListAnswer(error=ApiError(status=answer.reply.status, meaning=rest))
     return ListAnswer(
         bad_body=rest if isinstance(rest, BadBody) else None,
         items=len(listing),

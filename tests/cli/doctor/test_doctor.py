@@ -653,6 +653,27 @@ def test_an_unreadable_list_is_reported(small_world, strategy, level):
     assert found.message.startswith("it can't be read: ")
 
 
+def test_a_list_whose_body_says_no_is_not_taken_for_an_empty_one(small_world):
+    small_world.track(1)
+    with answering(body=b'{"code": 109, "message": "the key is invalid"}') as url:
+        small_world.configure(strategy="list", auth="X", base_url=url)
+        change(small_world, 'provider = "gloo"', 'provider = "generic"\nstatuses = { completed = ["COMPLETED"] }')
+        change(small_world, "auth = X", 'auth = { api_key = "k" }\nlist = { path = "/all", items = "data" }\nerrors = '
+               '[{ cause = "unauthorized", path = "code", values = [109] }]')  # fmt: skip
+        findings = examined(small_world)
+    assert only(findings, "credentials").level is Level.PROBLEM
+    assert only(findings, "list").level is Level.NOT_TRIED
+
+
+def test_a_target_without_a_publisher_is_told_to_look_at_its_base_url(small_world):
+    for item_id in small_world.track(2):
+        small_world.sandbox.remove(item_id)
+    without_auth(small_world)
+    change(small_world, "item = {", 'auth = { api_key = "sandbox-key" }\nitem = {')
+    change(small_world, f'publisher_id = "{small_world.sandbox.settings.publisher_id}"\n', "")
+    assert only(examined(small_world), "item").setting == "targets.gloo.base_url"
+
+
 def test_a_list_without_the_logs_items_is_a_warning(small_world):
     small_world.track(2)
     small_world.configure(strategy="auto")
