@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 from monitor.model import ItemState
@@ -61,7 +62,9 @@ def _detail(row: ItemRow) -> str | None:
         return None
     if row.state is ItemState.UNKNOWN:
         return row.reason if row.known_state else f"{row.reason}, never answered"
-    if row.state in {ItemState.NOT_FOUND, ItemState.INVALID}:
+    if row.state is ItemState.NOT_FOUND:
+        return _answer(row) or row.stage or "not in the answer"
+    if row.state is ItemState.INVALID:
         return _answer(row) or "malformed, never sent"
     if row.state is ItemState.FAILED and row.failure_reason:
         return f"{row.stage}: {row.failure_reason}" if row.stage else row.failure_reason
@@ -69,8 +72,10 @@ def _detail(row: ItemRow) -> str | None:
 
 
 def _answer(row: ItemRow) -> str | None:
+    """The HTTP status and code of the last error; of a 2xx the body is what says it."""
     said = [str(part) for part in (row.http_status, row.code) if part is not None]
-    return " ".join(said) or None
+    by_body = row.http_status is not None and row.http_status < HTTPStatus.MULTIPLE_CHOICES and row.code is None
+    return " ".join([*said, "(by its body)"] if by_body else said) or None
 
 
 def items_json(rows: Sequence[ItemRow], *, total: int) -> dict[str, Any]:
