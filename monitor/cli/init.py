@@ -148,7 +148,7 @@ def _templates(provider: str) -> tuple[str, str, str]:
     head, _, rest = _template("generic.toml").partition("[[targets]]\n")
     tail = rest[rest.index("# The items to check.") :]
     about = f"# {preset.id[0].upper()}{preset.id[1:]}, is what id_column has.\n" if preset.id else ""
-    if preset.params:
+    if preset.params and "item" in preset.settings:  # a list is one for all rows
         name = next(iter(preset.params))
         group = next(line for line in tail.splitlines(keepends=True) if line.startswith("# group_column"))
         columns = f'# param_columns = {{ {name} = "…" }}'
@@ -159,6 +159,7 @@ def _templates(provider: str) -> tuple[str, str, str]:
     fill_in = "".join(f"{name}=\n" for name in example.variables)
     asked = "# Fill in what is empty:" if fill_in else "# There is nothing to fill in."
     last = "\n".join(line for line in last.splitlines() if "CLIENT_SECRET" not in line)
+    last += "".join(f"\n# {name}=" for name in example.optional)
     return toml, f"{first}\n\n{asked}\n{fill_in}\n{last}\n", example.url_variable or "API_URL"
 
 

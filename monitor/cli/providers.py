@@ -9,6 +9,10 @@ from monitor.cli.options import AsJson, group
 from monitor.cli.session import print_json, print_lines, terminal_width
 
 app = group("The APIs that are described, and what each needs.")
+_YOUR_OWN = (
+    "generic is described by your own target: `ingestion-monitor init --provider generic` writes one to fill in, and "
+    "`ingestion-monitor docs providers/descriptions` has every key"
+)
 
 
 @app.command("list")
@@ -40,8 +44,11 @@ def show(
     from monitor.config.fields import did_you_mean, format_choices
     from monitor.errors import ConfigError
     from monitor.providers.preset import find_preset, preset_names
+    from monitor.providers.registry import GENERIC
     from monitor.reports.providers import preset_json, preset_text
 
+    if name == GENERIC:
+        raise ConfigError([_YOUR_OWN])
     preset = find_preset(name)
     if preset is None:
         known = preset_names()

@@ -1,6 +1,7 @@
 """A target that a preset describes, as TOML to paste, with the variables that it leaves to fill in. Pure."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from monitor.providers.preset import Preset
@@ -23,6 +24,8 @@ class ExampleTarget:
     """Without a final newline."""
     variables: tuple[str, ...]
     """Those in `${…}` outside of comments."""
+    optional: tuple[str, ...]
+    """Those in a comment that a target may need."""
     url_variable: str | None
     """Of them the one with the API's URL; None if the preset has a URL."""
 
@@ -39,9 +42,9 @@ def example_target(preset: Preset) -> ExampleTarget:
     if url:
         lines.append(f"# base_url = {json.dumps(url)}")
     elif url_variable:
-        lines.append(
-            _commented(f'base_url = "${{{url_variable}}}"', "https://host, with the path that all requests share")
-        )
+        added = first_path(preset)
+        comment = f'what its URLs have before "{added}"' if added else "https://host, with the path that all share"
+        lines.append(_commented(f'base_url = "${{{url_variable}}}"', comment))
     variables = [url_variable] if url_variable else []
     own = {name: about for name, about in preset.params.items() if name != "publisher_id"}
     if "publisher_id" in preset.params:
@@ -62,7 +65,20 @@ def example_target(preset: Preset) -> ExampleTarget:
         )
     lines.append(auth if keys else _commented(f"# {auth}", "if yours asks for a key"))
     variables += [f"{prefix}_{key.upper()}" for key in keys or ()]
-    return ExampleTarget(toml="\n".join(["[[targets]]", *lines]), variables=tuple(variables), url_variable=url_variable)
+    return ExampleTarget(
+        toml="\n".join(["[[targets]]", *lines]),
+        variables=tuple(variables),
+        optional=() if keys else (f"{prefix}_API_KEY",),
+        url_variable=url_variable,
+    )
+
+
+def first_path(preset: Preset) -> str | None:
+    """How the paths of an API begin that has no URL of its own, as in `/api/v1/…`; None if a parameter is first."""
+    asked = preset.settings.get("item") or preset.settings.get("list")
+    path = str(asked.get("path", "")) if isinstance(asked, Mapping) else ""
+    begin = path.partition("{")[0].partition("?")[0]
+    return f"{begin.rstrip('/')}/…" if begin.strip("/") else None
 
 
 def _commented(setting: str, comment: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from monitor.config.examples import example_target
+from monitor.config.examples import example_target, first_path
 from monitor.providers.preset import Preset, find_preset
 from monitor.providers.registry import GENERIC, built_in_names, installed_providers
 from monitor.reports.formatting import fit, wrap_lines
@@ -71,7 +71,9 @@ def preset_text(preset: Preset) -> str:
         for name, what in preset.params.items()
     ]
     if "base_url" not in preset.settings and preset.is_description:
-        needs.insert(0, "base_url: the URL of the API, with the path that all requests share")
+        added = first_path(preset)
+        where = f'as it stands before "{added}"' if added else "with the path that all requests share"
+        needs.insert(0, f"base_url: the URL of the API, {where}")
     needs.append(f"auth: {_CREDENTIALS[preset.auth_kind]}")
     lines += [line for need in needs for line in wrap_lines(need, indent=2)]
     statuses = preset.settings.get("statuses")

@@ -170,6 +170,17 @@ def test_what_is_written_for_a_preset_says_what_its_ids_and_parameters_are(comma
     assert "OPENAI_VECTOR_STORE_ID, OPENAI_API_KEY" in made.stdout
 
 
+def test_a_key_that_not_every_engine_asks_for_has_a_line_to_uncomment(command, tmp_path):
+    command("init", "--provider", "lightrag")
+    assert "# LIGHTRAG_API_KEY=" in (tmp_path / ".env").read_text().splitlines()
+    assert "${LIGHTRAG_API_KEY}" in (tmp_path / "monitor.toml").read_text()
+
+
+def test_parameters_by_row_are_offered_only_where_each_row_is_asked_about(command, tmp_path):
+    command("init", "--provider", "uppzy")
+    assert "param_columns" not in (tmp_path / "monitor.toml").read_text()
+
+
 @pytest.mark.parametrize("provider", FILLED_IN)
 def test_commented_out_settings_are_valid(command, tmp_path, provider):
     """Uncomments each line that looks like a setting, one of several with the same key at a time."""
@@ -210,6 +221,7 @@ def test_commented_out_settings_are_valid(command, tmp_path, provider):
         assert target.base_url == "http://127.0.0.1:8080"
     else:
         assert (target.list_.page.by, target.item.id) == ("cursor", "id")
+        assert (target.item.reason, target.errors[0].cause) == (("error.code",), "unauthorized")
 
 
 @pytest.mark.parametrize("provider", FILLED_IN)

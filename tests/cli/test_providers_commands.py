@@ -48,6 +48,7 @@ def test_what_an_api_needs_is_shown_with_a_target_to_paste(command, name):
     assert out.startswith(f"{name}: {preset.title}\n")
     assert all(about in " ".join(out.split()) for about in preset.params.values())
     assert preset.id in out
+    assert ("base_url: " in out) == ("base_url" not in preset.settings and preset.is_description)
     (target,) = tomllib.loads(out[out.index("[[targets]]") :])["targets"]
     assert (target["name"], target["provider"]) == (name, name)
 
@@ -63,7 +64,7 @@ def test_what_is_shown_as_json_is_the_whole_description(command, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("opnai", 'did you mean "openai"'), ("generic", '"gloo"'), ("../x", "use ")]
+    ("name", "hint"), [("opnai", 'did you mean "openai"'), ("generic", "init --provider generic"), ("../x", "use ")]
 )
 def test_an_api_without_a_description_is_a_mistake_with_the_known_ones(command, name, hint):
     code, out, err = command("show", name)
