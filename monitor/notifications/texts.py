@@ -154,7 +154,7 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     Cause.WRONG_SCOPE: (
         "configured tenant, site and publisher ids, and the environment of the base URL",
         "the base URL's path and the API's version: 410 or 404 for everything may be a retired version or a wrong path",
-        "request and document ids: does the sync log belong to this publisher?",
+        "request and document ids: does the sync log belong to this target?",
     ),
     Cause.RATE_LIMITED: (
         "reduce concurrency, here and in the pipeline that shares the key",
@@ -182,7 +182,7 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     ),
     Cause.ITEMS_MISSING: (
         "the documents named: were they deleted, or did they never arrive?",
-        "the configured ids: publisher, and the ids that the pipeline records",
+        "the configured ids (publisher, site, store), and the ids that the pipeline records",
     ),
     Cause.ITEMS_STUCK: (
         "async job volume at the provider",

@@ -39,6 +39,9 @@ _SETTINGS: Mapping[Cause, str] = {
     Cause.RATE_LIMITED: "check",
     Cause.SPENDING_LIMIT: "auth",
 }
+_ERRORS_IN_200 = (
+    "if this API answers errors with 200, say what they mean (`ingestion-monitor docs providers/descriptions`); else "
+)
 _MAX_CODE_LENGTH = 60
 _MAX_PAGE_LENGTH = 100
 
@@ -211,8 +214,10 @@ class _FindingsBuilder:
         if not isinstance(status, ItemStatus):
             unusable = status if isinstance(status, BadBody) else BadBody(reason="it has no status")
             message = f"the API answers about {item_id}, but {_with_words(answer.result, unusable)}."
-            setting = "item" if self.target.provider == GENERIC else "base_url"
-            return self._finding("item", Level.PROBLEM, message, setting, _what_to_check(Cause.BAD_RESPONSE))
+            described_here = self.target.provider == GENERIC
+            remedy = (_ERRORS_IN_200 if described_here else "") + _what_to_check(Cause.BAD_RESPONSE)
+            setting = "item" if described_here else "base_url"
+            return self._finding("item", Level.PROBLEM, message, setting, remedy)
         if not status.recognised:
             message = f"{item_id} has the unknown status {redact(status.stage)}: it counts as pending."
             return self._finding("item", Level.WARNING, message, "statuses", "add the status there")

@@ -489,6 +489,15 @@ def test_a_body_that_can_t_be_read_is_a_problem(small_world):
     assert "not JSON" in item.message
 
 
+def test_an_error_in_a_200_of_an_api_of_your_own_wants_a_description(small_world):
+    small_world.track(1)
+    with answering(body=b'{"ok": false}') as url:
+        without_auth(small_world, url)
+        item = only(examined(small_world), "item")
+    assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.item")
+    assert "errors with 200" in item.remedy
+
+
 def test_a_failing_api_is_a_problem(small_world):
     small_world.track(1)
     small_world.sandbox.add_fault(path="/engine", status=503)
