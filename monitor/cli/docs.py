@@ -1,5 +1,6 @@
 """`docs`: prints a page of the documentation, which an installed wheel has no other way to show."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -35,15 +36,27 @@ def docs(
         return
     name = page.removeprefix("docs/").removesuffix(".md").removesuffix(f"/{_HOME}").rstrip("/")
     if name not in pages:
-        from monitor.config.fields import did_you_mean
-
-        hint = did_you_mean(name, pages) or "; `ingestion-monitor docs` lists them"
-        raise ConfigError([f"there is no page {name!a}{hint}"])
+        raise ConfigError([f"there is no page {name!a}{_hint(name, pages)}"])
     text = pages[name].read_text(encoding="utf-8")
     if as_json:
         print_json({"page": name, "text": text})
     else:
         print_lines(text.rstrip("\n"))
+
+
+def _hint(name: str, pages: Iterable[str]) -> str:
+    from monitor.config.fields import did_you_mean
+    from monitor.providers.preset import find_preset
+
+    api = name.removeprefix("providers/")
+    preset = find_preset(api)
+    if preset is None:
+        return did_you_mean(name, pages) or "; `ingestion-monitor docs` lists them"
+    shown = f"`ingestion-monitor providers show {api}`"
+    if preset.docs is None:
+        return f" of its own: {shown} says what there is to know"
+    page = preset.docs.removeprefix("docs/").removesuffix(".md")
+    return f" of its own: {shown}, and `ingestion-monitor docs {page}` has it among others"
 
 
 def _pages() -> dict[str, Path]:

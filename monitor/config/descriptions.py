@@ -177,8 +177,8 @@ def _row_param_problems(by_row: set[str], row: Mapping[str, object]) -> Iterator
         predicate = f'can\'t be "list": the list needs {in_list}, which differs by row (param_columns): use "items"'
         yield Problem(loc=("check", "strategy"), predicate=predicate)
     if in_list and "item" not in row:
-        predicate = f"needs {in_list}, which differs by row (param_columns): set it in params instead"
-        yield Problem(loc=("list",), predicate=predicate)
+        predicate = "can't differ by row, because the list alone answers, for all rows: set it in params instead"
+        yield Problem(loc=("sync_log", "param_columns", in_list), predicate=predicate)
     if in_item and _value_at(row, ("item", "batch")) is not None:
         predicate = f"can't be used if {in_item} differs by row (param_columns): remove it"
         yield Problem(loc=("item", "batch"), predicate=predicate)

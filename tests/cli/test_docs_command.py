@@ -30,6 +30,15 @@ def test_a_page_is_printed(command, name):
     assert json.loads(command("docs", name, "--json").stdout)["text"].startswith("# ")
 
 
+@pytest.mark.parametrize(("name", "hint"), [
+    ("providers/lightrag", "docs providers/engines`"), ("gloo", "`ingestion-monitor providers show gloo`"),
+])  # fmt: skip
+def test_an_api_without_a_page_of_its_own_is_shown_elsewhere(command, name, hint):
+    done = command("docs", name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert hint in done.stderr
+
+
 def test_an_unknown_page_is_a_usage_error_with_a_near_name(command):
     done = command("docs", "chanels")
     assert (done.returncode, done.stdout) == (2, "")

@@ -230,7 +230,7 @@ def test_a_list_that_needs_a_parameter_of_each_row_is_not_used(load):
 @pytest.mark.parametrize(("wrote", "key", "fix"), [
     ('check = { strategy = "list" }', "check.strategy", 'use "items"'),
     ('params = { store = "s" }', "sync_log.param_columns.store", "keep one of them"),
-    ('list = { path = "/{store}" }', "list", "set it in params instead"),
+    ('list = { path = "/{store}" }', "sync_log.param_columns.store", "set it in params instead"),
     ('item = { path = "/{store}?ids={item_ids}", batch = 9, id = "id" }', "item.batch", "remove it"),
     ('item = { path = "/{item_id}", result = { when = ["x"], path = "/{store}/{item_id}" } }', "item.result.path",
      "set it in params instead"),
