@@ -1,6 +1,7 @@
-"""How to ask an API for items and how to read its answers: one module per API. The one import for plugin authors.
+"""How to ask an API for items and how to read its answers. The one import for plugin authors.
 
-Nothing here sends, retries or stores. `registry` lists the built-in providers and finds installed ones.
+An API is a description (`presets/NAME.toml`, or tables of the target) that `generic` interprets; `registry` finds it,
+or an installed package. Nothing here sends, retries or stores.
 """
 
 from collections.abc import Collection, Mapping, Sequence
