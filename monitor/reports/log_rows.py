@@ -17,6 +17,7 @@ class RowProblem:
     """Behind the number of rows, such as `with a blank id`."""
     samples: Sequence[str] = ()
     harmless: bool = False
+    """Also: a sample may stand for several rows."""
 
 
 def row_problems(counts: SyncReport) -> list[RowProblem]:

@@ -287,7 +287,9 @@ def _named(ids: Sequence[str], count: int = 0) -> str:
 
 
 def _samples(problem: RowProblem) -> str:
-    """Samples of rows; one id may be in several rows, so they say how many there are only if they are cut."""
+    """Samples of rows, with how many more if they are cut; where one may be in several rows, nobody knows how many."""
+    if problem.harmless and len(problem.samples) >= _SAMPLED:
+        return f", such as {', '.join(problem.samples)}"
     return _named(problem.samples, problem.count if len(problem.samples) >= _SAMPLED else 0)
 
 

@@ -164,7 +164,7 @@ def test_unknown_items_are_shown_with_what_was_last_known_of_them():
         (SyncReport(read=3, tracked=1, unusable=2, unusable_ids=("x…",)), "  2 rows with an id that can't be used: x…"),
         (
             SyncReport(read=9, tracked=1, duplicate=12, duplicate_ids=tuple("abcde")),
-            "  12 rows with a duplicate id: a, b, c, d, e and 7 more",
+            "  12 rows with a duplicate id, such as a, b, c, d, e",
         ),
         (SyncReport(read=1, tracked=1, future=1), "  1 row with an upload time in the future (not used)"),
     ],
