@@ -25,6 +25,8 @@ Value = str | bool | int | float
 _TIME_FORMATS = ("auto", "s", "ms", "us", "ns", "julian")
 _SOME_TIME = datetime(2026, 11, 20, 8, 30, 59, tzinfo=UTC)
 _SERVER = "server"
+_MAX_VALUES = 1000
+"""Of one column of `where`; databases limit how many values a query has."""
 
 
 def _validate_where(where: object) -> object:
@@ -42,6 +44,10 @@ def _condition(name: object, wanted: object) -> object:
         raise invalid_value(
             f'must give the column {quote_name(str(name))} a text, a number, true or false, or a list of them; "null" '
             'and "not null" stand for themselves'
+        )
+    if len(values) > _MAX_VALUES:
+        raise invalid_value(
+            f"gives the column {quote_name(str(name))} over {_MAX_VALUES} values: let a view choose the rows instead"
         )
     return values if several else wanted
 

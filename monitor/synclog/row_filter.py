@@ -3,10 +3,11 @@
 There is no SQL of the user's: columns are those of the catalog, and a value is a value, whatever is written in it.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, collate, column, or_, text
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, collate, column, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import NullType
@@ -19,6 +20,9 @@ from monitor.synclog.connection import Condition, Value
 
 NULL, NOT_NULL = "null", "not null"
 _MAX_SHOWN = 60
+_INTEGER = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII)
+_MAX_INTEGER = 1 << 63
+"""SQLite's integers have 64 bits."""
 
 
 def row_filter(resolved: ResolvedTable) -> list[ColumnElement[bool]]:
@@ -62,18 +66,28 @@ def _condition(resolved: ResolvedTable, name: str, wanted: Condition) -> ColumnE
 
 def _is_one_of(found: ColumnElement[Any], values: Iterable[object]) -> ColumnElement[bool]:
     # without a type: PostgreSQL reads the text as a value of the column's own
-    return or_(*(found == bindparam(None, value, type_=NullType()) for value in dict.fromkeys(values)))
+    return found.in_([bindparam(None, value, type_=NullType()) for value in dict.fromkeys(values)])
 
 
 def _on_sqlite(value: Value) -> Iterator[str | int | float]:
-    """The value as text and as number: a column without a declared type, as a view has it, converts neither."""
-    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+    """The value as text and as number: a column without a declared type, as a view has it, converts neither.
+
+    A whole number that SQLite has no integer for is one as text, in a column of numbers, and by itself.
+    """
+    if isinstance(value, bool) or (isinstance(value, float) and abs(value) < _MAX_INTEGER and value.is_integer()):
         value = int(value)
-    yield value
-    if not isinstance(value, str):
-        yield str(value)
-    elif value.isascii() and value.lstrip("-").isdigit() and str(int(value)) == value:
-        yield int(value)
+    if isinstance(value, str):
+        yield value
+        if _INTEGER.fullmatch(value) and _is_integer(int(value)):
+            yield int(value)
+        return
+    if isinstance(value, float) or _is_integer(value):
+        yield value
+    yield str(value)
+
+
+def _is_integer(value: int) -> bool:
+    return -_MAX_INTEGER <= value < _MAX_INTEGER
 
 
 def _on_postgres(value: Value, *, number: bool) -> str:
