@@ -20,6 +20,8 @@ def settled(status: ItemStatus | BadBody) -> ItemAnswer:
 
 @dataclass(slots=True)
 class _AnswersById:
+    asked: frozenset[str]
+    """An answer with one of these ids is about it alone; another may spell an id in another case."""
     exact: dict[str, list[object]] = field(default_factory=dict)
     folded: dict[str, list[object]] = field(default_factory=dict)
     complete: bool = True
@@ -30,7 +32,8 @@ class _AnswersById:
             self.complete = False
             return
         self.exact.setdefault(item_id, []).append(answer)
-        self.folded.setdefault(item_id.casefold(), []).append(answer)
+        if item_id not in self.asked:
+            self.folded.setdefault(item_id.casefold(), []).append(answer)
 
     def about(self, item_id: str) -> Sequence[object]:
         return self.exact.get(item_id) or self.folded.get(item_id.casefold()) or ()
@@ -57,16 +60,16 @@ class Answers:
         decoded = decoded_body(body, "the items' body")
         if self.about_one and self.absence is not None and self.absence.has_value(decoded):
             return dict.fromkeys(item_ids, Meaning.NOT_FOUND)
-        found = decoded if isinstance(decoded, BadBody) else self._by_id(decoded)
+        found = decoded if isinstance(decoded, BadBody) else self._by_id(decoded, frozenset(item_ids))
         if isinstance(found, BadBody):
             return dict.fromkeys(item_ids, found)
         return {item_id: self._read_one(found.about(item_id), complete=found.complete) for item_id in item_ids}
 
-    def _by_id(self, decoded: object) -> _AnswersById | BadBody:
+    def _by_id(self, decoded: object, asked: frozenset[str]) -> _AnswersById | BadBody:
         value = self.items.find(decoded)
         if value is None and is_null(decoded, self.items.text):
             value = [] if self.id is not None else {}
-        by_id = _AnswersById()
+        by_id = _AnswersById(asked)
         if value is decoded and isinstance(value, dict) and reports_error(value):
             return BadBody(reason="the items' body reports an error")
         if self.id is None and isinstance(value, dict):

@@ -219,3 +219,8 @@ def test_a_list_does_not_settle_what_needs_a_second_question():
     _, listing = read_page(provider, [row("a", "READY"), row("b", "working")])
     assert [listing.completed_stage(each) for each in "ab"] == [None, None]
     assert listing.contains("a")
+
+
+def test_ids_that_differ_in_case_alone_have_their_own_answers():
+    body = {"documents": [row("Doc-1", "ready"), row("doc-2", "ready")]}
+    assert answered(body, "doc-1", "Doc-1", "DOC-2") == {"doc-1": LEFT_OUT, "Doc-1": READY, "DOC-2": READY}
