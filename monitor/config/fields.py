@@ -4,6 +4,7 @@ A validator raises PydanticCustomError with a predicate ("must be …"); `proble
 """
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from monitor.config.secret import Secret
 from monitor.config.urls import validate_database_url, validate_webhook_url
+from monitor.providers.paths import word_text
 from monitor.providers.registry import built_in_names, installed_providers
 
 
@@ -94,11 +96,11 @@ Text = Annotated[str, Field(max_length=200), AfterValidator(_validate_text)]
 
 def _status_text(value: object) -> object:
     """A JSON scalar as the text that statuses are compared as; TOML has no null, so its name is "null"."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    return "null" if value is None else value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise invalid_value(f"must be a status: JSON has no {value}")
+    if value is None or isinstance(value, int | float):
+        return word_text(value) or str(value)
+    return value
 
 
 StatusWord = Annotated[

@@ -1,5 +1,6 @@
 """Types of what a request is made of: paths and bodies with placeholders, places in JSON bodies, headers. Pure."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,6 +21,7 @@ _QUERY_PARAMETER = re.compile(r"[A-Za-z0-9._~\[\]-]{1,100}", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z0-9._-]{0,50}", re.ASCII)
 _VALUE = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?", re.ASCII)
 _MAX_BODY_DEPTH = 20
+_MAX_SCALAR_CHARS = 200
 ITEM_NAMES = frozenset({"item_id", "item_id:path", "item_ids"})
 """The placeholders for ids; every other one is a parameter of the target or of a row."""
 _RESERVED_HEADERS = {
@@ -74,6 +76,8 @@ def _validate_body(body: object, depth: int = 0) -> object:
         return {str(key): _validate_body(value, depth + 1) for key, value in body.items()}
     if isinstance(body, list | tuple):
         return [_validate_body(value, depth + 1) for value in body]
+    if isinstance(body, float) and not math.isfinite(body):
+        raise invalid_value(f"must be a JSON value: JSON has no {body}")
     if body is not None and not isinstance(body, str | int | float | bool):
         raise invalid_value("must be a JSON value: write dates and times as text in quotes")
     return body
@@ -148,9 +152,16 @@ def _validate_param_name(name: str) -> str:
     return name
 
 
-_validate_scalar = require(
-    lambda text: text.isprintable() and text.strip(), 'must be printable text, and not blank; null is called "null"'
-)
+def _validate_scalar(value: object) -> object:
+    """Before the type is chosen, so that a wrong value has one sentence and not one for each type."""
+    is_text = isinstance(value, str) and value.isprintable() and value.strip() and len(value) <= _MAX_SCALAR_CHARS
+    is_number = isinstance(value, bool | int | float) and math.isfinite(value)
+    if not (is_text or is_number):
+        raise invalid_value(
+            f"must be a number, true, false, or printable text of 1 to {_MAX_SCALAR_CHARS} characters; null is called "
+            '"null"'
+        )
+    return value
 
 
 def _validate_http_status(status: int) -> int:
@@ -214,8 +225,9 @@ StarPlaces = Annotated[_Places, AfterValidator(partial(_validate_places, whole=F
 """One place, or several of which the first counts that is there; each may have one `*`."""
 
 JsonScalar = Annotated[
-    bool | int | float | Annotated[str, Field(max_length=200), AfterValidator(_validate_scalar)],
-    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+    bool | int | float | str,
+    BeforeValidator(_validate_scalar),
+    WithJsonSchema({"type": ["string", "number", "boolean"], "pattern": r"\S", "maxLength": _MAX_SCALAR_CHARS}),
 ]
 """A value at a place in a body; texts are compared without regard to case, and "null" is null."""
 

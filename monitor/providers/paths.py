@@ -4,11 +4,15 @@ A path joins names of object members and numbers (from 0) of array elements by d
 member whose own name has a dot can't be reached. `*` stands for every element of an array or every value of an object.
 """
 
+import re
+
 EACH = "*"
 NULL = "null"
 """What a description calls a value that is null."""
 
 _MAX_INTEGER = 1 << 63
+_OTHER_NOTATION = re.compile(r"^\$(?:\.|\[|$)|\[(?:\d+|\*|\"[^\"]*\"|'[^']*')?\]|^/")
+"""How JSONPath, jq and JSON Pointer write places; as a member's name nobody means it."""
 
 
 class JsonPath:
@@ -67,8 +71,8 @@ def is_null(value: object, path: str) -> bool:
             return True
         if isinstance(value, dict) and step in value:
             value = value[step]
-        elif isinstance(value, list) and step.isascii() and step.isdigit() and 0 <= int(step[:6]) < len(value):
-            value = value[int(step)]
+        elif isinstance(value, list) and (index := _index(step)) is not None and index < len(value):
+            value = value[index]
         else:
             return False
     return value is None
@@ -103,6 +107,11 @@ def path_problem(path: str, *, each: bool = False, whole: bool = False) -> str |
         return (
             'must be a place in the JSON body, such as "status" or "data.status", and no placeholder: for a status '
             "under a key that is the id, set keyed = true"
+        )
+    if _OTHER_NOTATION.search(path):
+        return (
+            'must be names and positions joined by dots, such as "data.status" or "documents.0.status": no "$.", no '
+            "brackets, no slash in front"
         )
     steps = path.split(".")
     if not (path or whole) or (path and not all(step.strip() for step in steps)):

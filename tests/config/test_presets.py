@@ -253,13 +253,22 @@ def test_what_a_parameter_of_each_row_can_not_do_is_refused(config_dir, wrote, k
 
 
 def test_words_of_any_json_type_and_the_state_not_found_are_statuses(load):
-    text = ROWS.replace('["done"] }', '["done", 1, true, "null"], failed = [0.5, false], not_found = ["GONE"] }')
+    text = ROWS.replace('["done"] }', '["done", 1, true, "null"], failed = [0.5, 2.0, false], not_found = ["GONE"] }')
 
     (target,) = load(text).targets
 
     assert dict(target.statuses) == {
-        "completed": ("done", "1", "true", "null"), "failed": ("0.5", "false"), "not_found": ("GONE",),
+        "completed": ("done", "1", "true", "null"), "failed": ("0.5", "2", "false"), "not_found": ("GONE",),
     }  # fmt: skip
+
+
+def test_a_column_has_at_most_a_thousand_values(config_dir):
+    values = ", ".join(map(str, range(1001)))
+
+    problems = config_dir.problems(config_dir.write(f"{ROWS}where = {{ status = [{values}] }}"))
+
+    (problem,) = [each for each in problems if each.startswith("targets.docs.sync_log.where ")]
+    assert 'gives the column "status" over 1000 values: let a view choose the rows instead' in problem
 
 
 def test_names_of_the_api_that_look_like_files_of_secrets_stay_as_they_are(load):

@@ -47,6 +47,10 @@ WRONG = {
     "a path in a body": (item(**BODY, body="{item_id:path}"), "item.body must have {item_id} without :path"),
     "a list of one item": (listed(path="/documents/{item_id}"), "list.path contains {item_id}"),
     "a body with GET, in a list": (listed(body={}), 'list.body needs method = "POST"'),
+    **{
+        f"a place as {name} writes it": (item(status=path), "item.status must be names and positions joined by dots")
+        for name, path in {"JSONPath": "$.status", "jq": "documents[0].status", "a pointer": "/data/status"}.items()
+    },
     # --- batches
     "a batch without ids": (item(**{**POST, "body": {"id": "x"}}), "item.path or body must contain {item_ids} exactly"),
     "a batch with one id": (item(**{**POST, "body": "{item_id}"}), "item.body contains {item_id}"),
@@ -195,6 +199,10 @@ GOOD = {
     "parameters": {**item(path="/{store}/{item_id}"), "params": {"store": "a/b"}},
     "parameters of rows": {**item(path="/{store}/{item_id}"), "row_params": ("store",)},
 }
+
+
+def test_a_member_may_begin_with_a_dollar():
+    assert described(**item(id="_id.$oid", status="$status")).valid_id("a")
 
 
 @pytest.mark.parametrize("options", GOOD.values(), ids=GOOD)
