@@ -34,11 +34,13 @@ _TAGS = re.compile(r"(?:\[!?([^\]=]+)\])?(?:\[[^\]]*\])*$")
 _MONOTONIC = re.compile(r" m=[+-][\d.]+$")
 """What Go's `time.Time.String` adds."""
 _END = re.compile(
-    rf"(?<=[\d.])\s*(?:(?P<offset>{_OFFSET})(?:\s+(?:[A-Za-z]{{1,5}}|{_OFFSET}))?"
+    rf"(?<=[\d.])\s*(?:(?P<offset>{_OFFSET})(?:\s+(?!BC)(?:[A-Za-z]{{1,5}}|{_OFFSET}))?"
     r"|(?P<utc>UTC|GMT|UT|Z)|\s(?P<zone>[A-Za-z]+(?:/[A-Za-z0-9_+-]+)+))$",
     re.ASCII | re.IGNORECASE,
 )
-"""An offset, with or without a name behind it (Go: ` +0100 CET`); or UTC; or the name of a zone."""
+"""An offset, with or without a name behind it (Go: ` +0100 CET`); or UTC; or the name of a zone. PostgreSQL's ` BC` is
+no name.
+"""
 _MIDNIGHT = re.compile(r"(?<=[\sTt])24(?=:00(?::00(?:\.0+)?)?(?:$|[^\d:.]))", re.ASCII)
 """The end of a day (ISO 8601)."""
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -150,7 +152,7 @@ def _from_pattern(value: object, pattern: str, zone: tzinfo) -> datetime | None:
         if isinstance(value, float | Decimal) and value == value // 1:  # NaN is not
             value = int(value)
         return _in_utc(datetime.strptime(str(value).strip(), pattern), zone)  # noqa: DTZ007  # `_in_utc` adds the zone
-    except (ValueError, OverflowError):
+    except (ValueError, ArithmeticError):  # Decimal divides 28 digits
         return None
 
 

@@ -13,7 +13,8 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
 NO_TIMES = [
-    *(None, "", "yesterday", "0000-00-00 00:00:00", "infinity", "0044-03-15 00:00:00 BC", "2026-13-01", "2026"),
+    *(None, "", "yesterday", "0000-00-00 00:00:00", "infinity", "2026-13-01", "2026"),
+    *("0044-03-15 BC", "0044-03-15 00:00:00 BC", "0044-03-15 00:00:00+00 BC"),
     *(
         0,
         -1,
@@ -136,6 +137,7 @@ def test_other_values_are_none(value):
         ("%d.%m.%Y %H:%M", " 01.07.2026 14:00 ", NOON),
         ("%d.%m.%Y %H:%M %z", "01.07.2026 14:00 +0200", NOON),
         ("%d.%m.%Y", "31.02.2026", None),
+        ("%d.%m.%Y", Decimal("1e400"), None),
         ("%Y", float("inf"), None),
         ("%Y", float("nan"), None),
         ("%Y", Decimal("Infinity"), None),
