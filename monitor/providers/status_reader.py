@@ -170,9 +170,23 @@ def null_status(answer: object, path: str) -> str | None:
     return None if JsonPath(parent).find(answer) is None and reports_error(answer) else NULL
 
 
-_ERROR_MEMBERS = ("error", "errors", "code", "error_code", "message", "detail", "msg")
+_ERROR_MEMBERS = frozenset(
+    {
+        "error", "errors", "code", "errorcode", "errcode", "message", "errormessage", "errmsg", "msg", "detail",
+        "fault", "exception",
+    }
+)  # fmt: skip
+"""In lower case and without underscores: `error_code`, `errorMessage` and `Message` are among them."""
+_WELL = frozenset({"success", "succeeded", "ok"})
+"""Members that are false in an error envelope."""
 
 
 def reports_error(answer: object) -> bool:
     """Whether a body is an error envelope: then its null says that there is no item, not that its status is null."""
-    return isinstance(answer, dict) and any(answer.get(name) for name in _ERROR_MEMBERS)
+    if not isinstance(answer, dict):
+        return False
+    for name, value in answer.items():
+        plain = name.replace("_", "").lower()
+        if (value and plain in _ERROR_MEMBERS) or (value is False and plain in _WELL):
+            return True
+    return False

@@ -81,6 +81,17 @@ ABSENT = {
     "a null beside a message": ({"documents": None, "message": "no such document"}, True),
     "nothing there": ({"total": 0}, True),
     "nothing there, beside an error": ({"error": "Authentication failed"}, False),
+    **{
+        f"nothing there, beside {name}": ({name: value, "n": 1}, False)
+        for name, value in {
+            "errcode": 40001,
+            "errorMessage": "x",
+            "Message": "x",
+            "success": False,
+            "ok": False,
+        }.items()
+    },
+    "nothing there, in a success": ({"success": True, "code": 0, "error": None, "fault": []}, True),
     "another form": ("documents", False),
     "no body": (None, False),
     "a document": ({"documents": [{"status": "ready"}]}, False),
