@@ -102,6 +102,8 @@ _MAX_TEXT = 2_000
 _MAX_TRACEBACK = 8_000
 _MAX_DEPTH = 6
 _MAX_ELEMENTS = 50
+_MIN_CUT_CHARS = 12
+"""How much of a secret that was cut gives it away."""
 _MIN_SECRET_CHARS = 8
 """Masking a shorter value everywhere would mask ordinary words: `api_key = "index"` in the status `indexed`."""
 
@@ -138,6 +140,7 @@ class Redactor:
         self._encoded_secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
         """Of all registered secrets; None: there are none, or one was added since it was compiled."""
+        self._beginnings: re.Pattern[str] | None = None
 
     def register(self, value: str) -> None:
         """Masks a value from now on: plain, URL-encoded, and in base64 at any offset (as in a Basic header).
@@ -172,16 +175,30 @@ class Redactor:
 
     def _masked(self, text: str) -> str:
         pattern = self._pattern or self._compile()
-        masked = text if pattern is None else pattern.sub(MASK, text)
+        masked = text if pattern is None else self._without_cut_secret(pattern.sub(MASK, text))
         masked = _USERINFO.sub(f"{MASK}@", masked)
         masked = _QUERY.sub(rf"\1{MASK}", masked)
         masked = _SCHEME.sub(rf"\1 {MASK}", masked)
         return _ASSIGNED.sub(rf"\1{MASK}", masked)
 
+    def _without_cut_secret(self, text: str) -> str:
+        """Masks the beginning of a secret at the end of a text: what an API repeats may have been cut before."""
+        if self._beginnings is None:
+            return text
+        for found in self._beginnings.finditer(text):
+            end = text[found.start() :].rstrip(_ELLIPSIS)
+            if any(secret.startswith(end) for secret in self._encoded_secrets.copy()):
+                return text[: found.start()] + MASK
+        return text
+
     def _compile(self) -> re.Pattern[str] | None:
         with self._lock:
             if self._pattern is None and self._encoded_secrets:
                 longest_first = sorted(self._encoded_secrets, key=len, reverse=True)
+                # not those of URLs, which begin with a host that many texts name
+                secret = (each for each in longest_first if "://" not in each and "%3a" not in each.lower())
+                begin = sorted({re.escape(each[:_MIN_CUT_CHARS]) for each in secret if len(each) > _MIN_CUT_CHARS})
+                self._beginnings = re.compile(f"(?={'|'.join(begin)})") if begin else None
                 self._pattern = re.compile("|".join(map(re.escape, longest_first)))
             return self._pattern
 
