@@ -31,13 +31,22 @@ def can_unshare():
     )
 
 
+_FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
 @contextmanager
 def started(work, *, before=""):
-    """An interpreter that handles signals early, and then does `work`."""
-    script = f"{before}\n{_HOLD.format(work=work)}"
+    """An interpreter that handles signals early, and then does `work`.
+
+    A job in the background of a shell ignores SIGINT, and so do its children: here it is as in the foreground.
+    """
+    script = f"{_FOREGROUND}\n{before}\n{_HOLD.format(work=work)}"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment()) as made:
-        assert made.stdout.readline() == "ready\n"
-        yield made
+        try:
+            assert made.stdout.readline() == "ready\n"
+            yield made
+        finally:
+            made.kill()
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])

@@ -200,4 +200,4 @@ def test_no_endpoint_shows_a_secret(tmp_path):
         answers = [ask(served.address, page) for page in PAGES]
     assert [answer.status for answer in answers] == [200, 503, 200]
     assert [found(f"{answer.headers}{answer.body.decode()}") for answer in answers] == [[], [], []]
-    assert len(SECRETS) == 11
+    assert len(SECRETS) == 15
