@@ -1,15 +1,13 @@
 """Signing for AWS: what is signed, the region, the machine's keys, and a machine without botocore."""
 
-import json
 import sys
-import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from support.loopback import AnsweringHandler, LoopbackServer
 
 from monitor.app import validate_providers
 from monitor.app.aws import MachineKeys, region_of, signer
@@ -197,42 +195,27 @@ async def test_a_profile_that_does_not_exist_is_named(machine):
     assert "nobody" in found.message
 
 
-class Role:
+class Role(LoopbackServer):
     """The endpoint of a container's role. Each answer has new keys, which end in `lifetime`."""
 
     def __init__(self, lifetime):
         self.status, self.answers = 200, 0
         role = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
+        class Handler(AnsweringHandler):
+            def get(self):
                 role.answers += 1
                 ends = (datetime.now(UTC) + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")
                 body = {"AccessKeyId": f"AK{role.answers}", "SecretAccessKey": "s" * 20, "Token": "t" * 20}
-                self.send_response(role.status)
-                self.end_headers()
-                self.wfile.write(json.dumps({**body, "Expiration": ends}).encode())
+                self.reply(role.status, {}, {**body, "Expiration": ends})
 
-            def log_message(self, *_):
-                """Keeps stderr quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 @pytest.mark.parametrize(("lifetime", "renewed"), [(timedelta(hours=6), False), (timedelta(minutes=5), True)], ids=str)
 async def test_a_roles_keys_are_renewed_before_they_end(machine, lifetime, renewed):
     with Role(lifetime) as role:
-        machine.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{role.server.server_address[1]}/keys")
+        machine.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{role.url}/keys")
         keys = MachineKeys()
         first, second = await keys.read(0.0, renew=False), await keys.read(60.0, renew=False)
 

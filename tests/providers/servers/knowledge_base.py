@@ -5,16 +5,15 @@ Its errors have the shape of AWS's REST APIs: the name in the header `x-amzn-err
 
 import json
 import re
-import threading
 import time
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.session import Session
 from botocore.validate import ParamValidator
+from support.loopback import AnsweringHandler, LoopbackServer
 
 MODEL = Session().get_service_model("bedrock-agent")
 BASE = "/knowledgebases/ABCDEFGHIJ/datasources/KLMNOPQRST/documents"
@@ -25,7 +24,7 @@ _AUTHORIZATION = re.compile(
 _TOLERANCE = timedelta(minutes=5)
 
 
-class KnowledgeBase:
+class KnowledgeBase(LoopbackServer):
     """`statuses` are those of its documents by URI. A test changes `keys`, `token` and `ahead`, and queues `faults`."""
 
     page_size = 1000
@@ -41,43 +40,14 @@ class KnowledgeBase:
         self.identify = lambda uri: {"dataSourceType": "S3", "s3": {"uri": uri}}
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_POST(self):
-                raw = self.rfile.read(int(self.headers["content-length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                status, more, body = server.answer(self.command, self.path, headers, raw)
-                encoded = json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in {"content-type": "application/json", **more}.items():
-                    self.send_header(name, value)
-                self.send_header("content-length", str(len(encoded)))
-                self.end_headers()
-                self.wfile.write(encoded)
+        class Handler(AnsweringHandler):
+            def post(self):
+                self.reply(*server.answer(self.command, self.path, self.lower_headers(), self.read_body()))
 
             def date_time_string(self, timestamp=None):
                 return super().date_time_string((timestamp or time.time()) + server.ahead.total_seconds())
 
-            def log_message(self, *_):
-                """Keeps stderr quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def asked(self):
         """The URIs of each question about documents, sorted."""
