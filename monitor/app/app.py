@@ -22,7 +22,7 @@ from monitor.model import Cause, SyncLogEntry
 from monitor.model.http import CallResult, Request
 from monitor.notifications.routing import LOG_CHANNEL, Route, route
 from monitor.notifications.texts import channel_target
-from monitor.providers import Provider, ProviderSettings, has_uuid_ids, request_for
+from monitor.providers import Provider, ProviderSettings, has_uuid_ids, is_list_only, request_for
 from monitor.providers.registry import is_described, provider_for
 from monitor.runs.heartbeat import Heartbeat
 
@@ -181,7 +181,8 @@ class App:
             log_hides_rows=lambda: self.describe_log(target).may_hide_rows,
             earliest=target.sync_log is not None and target.sync_log.duplicates == "earliest",
             heartbeat=build_heartbeat(target),
-            strategy=Strategy(target.check.strategy),
+            # a list that alone answers is asked whatever the setting
+            strategy=Strategy.LIST if is_list_only(provider) else Strategy(target.check.strategy),
             concurrency=target.check.concurrency,
             deadline=target.check.deadline,
             max_attempts=target.check.max_attempts,
@@ -304,7 +305,7 @@ class App:
 
 def _endpoint(target: TargetConfig, provider: Provider) -> str:
     """The template of a target's requests."""
-    if getattr(provider, "list_only", False):
+    if is_list_only(provider):
         request = provider.list_request()
         return request.template if request else ""
     return request_for(provider, "id", dict.fromkeys(_row_params(target), "value")).template

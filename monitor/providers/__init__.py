@@ -29,6 +29,7 @@ __all__ = [
     "Request",
     "StatusTable",
     "has_uuid_ids",
+    "is_list_only",
     "request_for",
 ]
 
@@ -96,6 +97,11 @@ class Provider(Protocol):
 
     def list_reader(self, page: Request, listing: Listing) -> ListReader:
         """A reader that adds the answer to a page's request to `listing`."""
+
+
+def is_list_only(provider: Provider) -> bool:
+    """Whether the API has no question for one item: its list answers for all."""
+    return getattr(provider, "list_only", False) is True
 
 
 def has_uuid_ids(provider: Provider) -> bool:

@@ -24,7 +24,7 @@ from monitor.database.engine import in_chunks
 from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, Request
 from monitor.model.items import TrackedItem
-from monitor.providers import Listing, Provider
+from monitor.providers import Listing, Provider, is_list_only
 from monitor.runs import worklist
 from monitor.runs.item_check import ItemCheck
 from monitor.runs.list_check import FetchedList, Reconciliation, fetch_list, is_confirmed, reconcile
@@ -73,11 +73,6 @@ class TargetCheck:
     recheck_completed: bool = True
     """Whether a completed item may be asked about again; False: the API forgets it."""
 
-    @property
-    def list_only(self) -> bool:
-        """Whether the API has no question for one item."""
-        return bool(getattr(self.provider, "list_only", False))
-
     async def run(self) -> tuple[DueItems, CheckReport]:
         """Runs the check. Returns the items that were due, and the result.
 
@@ -92,7 +87,7 @@ class TargetCheck:
         cause = self.due.probe_for
         if cause is None:
             return await self._check_all()
-        if self.list_only:
+        if is_list_only(self.provider):
             due, checked = await self._check_all()  # the first page of the list is the probe
             return due, replace(checked, probed_for=cause)
         probe = await run_in_database_pool(self._choose_probe)
@@ -119,8 +114,7 @@ class TargetCheck:
     async def _check_all(self) -> tuple[DueItems, CheckReport]:
         """Checks all due items except the probe."""
         first = self.provider.list_request()
-        strategy = Strategy.LIST if self.list_only else self.strategy
-        approach = choose_approach(strategy, has_list=first is not None, due=self.due.count)
+        approach = choose_approach(self.strategy, has_list=first is not None, due=self.due.count)
         due = self.due
         if approach.by_list and first is not None:
             approach, due = await self._check_by_list(first, approach)
@@ -140,7 +134,7 @@ class TargetCheck:
         result = await run_in_database_pool(lambda: self._reconcile(fetched.listing))
         if result.listed and not fetched.cached:
             self.check.confirm_access()
-        is_suspect = not self.list_only and needs_sample(tracked=result.tracked, missing=result.missing)
+        is_suspect = needs_sample(tracked=result.tracked, missing=result.missing) and not is_list_only(self.provider)
         if is_suspect and await self._list_is_wrong(result):
             detail = (
                 f"{result.missing} of {result.tracked} items are missing from it, and those that were checked exist"
@@ -157,8 +151,7 @@ class TargetCheck:
 
     async def _fetch_list(self, first: Request) -> FetchedList:
         """Fetches the list; an interrupt ends the wait."""
-        auto = self.strategy is Strategy.AUTO and not self.list_only
-        left_s = self.deadline_s - time.monotonic()
+        auto, left_s = self.strategy is Strategy.AUTO, self.deadline_s - time.monotonic()
         fetching = asyncio.create_task(
             fetch_list(
                 self.provider,
@@ -180,15 +173,14 @@ class TargetCheck:
 
     def _handle_list_failure(self, error: ApiError, approach: Approach) -> Approach:
         """Stops the run, cuts it short, or continues item by item."""
-        strategy = Strategy.LIST if self.list_only else self.strategy
-        if error.is_local(DEADLINE_EXCEEDED) and strategy is Strategy.LIST:
+        if error.is_local(DEADLINE_EXCEEDED) and self.strategy is Strategy.LIST:
             self.check.cut_short(Reason.DEADLINE)
             return approach
         cause = cause_of(error)
         hint_s = error.retry_after.total_seconds() if error.retry_after and is_transient(error) else 0.0
         retry_is_too_late = time.monotonic() + hint_s >= self.deadline_s
         if (
-            list_failure_ends_run(strategy, cause)
+            list_failure_ends_run(self.strategy, cause)
             or error.from_token_endpoint
             or self.client.tripped
             or retry_is_too_late
@@ -278,7 +270,7 @@ class TargetCheck:
             yield from in_chunks(unconfirmed)
 
     def _outcome_from_list(self, listing: Listing, item: TrackedItem) -> Outcome | None:
-        if self.list_only:
+        if is_list_only(self.provider):
             return self._outcome_from_list_alone(listing, item)
         stage = listing.completed_stage(self.provider.canonical(item.item_id))
         if stage is None or (item.in_incident and not item.unverified_runs):

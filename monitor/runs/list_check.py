@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from monitor.model import BadBody, ItemCompletion
 from monitor.model.http import ApiError, BodySink, Meaning, Request
-from monitor.providers import Listing, ListReader, Provider
+from monitor.providers import Listing, ListReader, Provider, is_list_only
 from monitor.runs.progress import ApiClient
 from monitor.runs.strategy import SAMPLE_SIZE
 
@@ -36,7 +36,7 @@ async def fetch_list(
     max_pages: int = MAX_PAGES,
 ) -> FetchedList:
     """Fetches all pages until `deadline_s` (monotonic), with `max_attempts` per page (None: the client's default)."""
-    fetched = FetchedList(listing=Listing(keep_statuses=bool(getattr(provider, "list_only", False))))
+    fetched = FetchedList(listing=Listing(keep_statuses=is_list_only(provider)))
     requested: set[tuple[str, bytes | None]] = set()
     page: Request | BadBody | None = first
     while isinstance(page, Request):

@@ -13,7 +13,7 @@ from monitor.config import ClientCredentialsConfig, TargetConfig
 from monitor.model import BadBody, Cause, ItemState, ItemStatus
 from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, CallResult, Meaning, NetworkFault
 from monitor.notifications.texts import CAUSE_TEXTS, format_items, what_to_check
-from monitor.providers import Provider
+from monitor.providers import Provider, is_list_only
 from monitor.providers.registry import GENERIC
 from monitor.runs.strategy import AUTO_LIST_THRESHOLD, Strategy, list_failure_ends_run
 
@@ -139,7 +139,7 @@ class _FindingsBuilder:
         return self._finding("credentials", Level.PROBLEM, message, "auth", "add auth to the target")
 
     def item(self) -> Finding:
-        if getattr(self.provider, "list_only", False):
+        if is_list_only(self.provider):
             return self._finding("item", Level.OK, "the API has no question for one item; its list answers for all.")
         answer = self.answers.item_answers[-1] if self.answers.item_answers else None
         error = answer.error if answer else None
@@ -160,7 +160,7 @@ class _FindingsBuilder:
 
     def list_(self) -> Finding:
         answers, strategy = self.answers.list_, Strategy(self.target.check.strategy)
-        if getattr(self.provider, "list_only", False):
+        if is_list_only(self.provider):
             strategy = Strategy.LIST  # there is nothing to fall back to
         if self.provider.list_request() is None:
             return self._finding("list", Level.OK, "no list endpoint is known; runs ask about each item by itself.")

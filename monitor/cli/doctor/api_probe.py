@@ -22,7 +22,7 @@ from monitor.client.client import Client
 from monitor.config import TargetConfig
 from monitor.model import BadBody
 from monitor.model.http import ApiError, BodySink, Meaning, NetworkFault, Reply, Request, Transport, TransportFault
-from monitor.providers import FollowUp, Listing, ListReader, Provider, request_for
+from monitor.providers import FollowUp, Listing, ListReader, Provider, is_list_only, request_for
 from monitor.runs.strategy import Strategy
 
 CLOCK_TOLERANCE = timedelta(seconds=30)
@@ -83,7 +83,7 @@ async def _ask(
     refusal = await _token_error(client)
     if refusal is not None:
         return ApiAnswers(replies=0, refusal=refusal)
-    list_only = getattr(provider, "list_only", False)
+    list_only = is_list_only(provider)
     item_answers: list[ItemAnswer] = []
     error = None
     for item_id, request in () if list_only else questions:
