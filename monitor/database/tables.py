@@ -247,7 +247,7 @@ items = Table(
     Column("regressed_at", UtcDateTime),  # when it went from completed to pending; null once it left pending
     Column("page", String(200)),  # title of a gateway's page that was the last answer
     Column("unverified_runs", Integer, nullable=False, server_default="0"),  # runs in a row without an answer, its own
-    Column("failure_reason", String(60)),  # the provider's code for a failed item, last known
+    Column("failure_reason", String(60)),  # the provider's code, or a phrase, for a failed item
     Column("failure_message", String(500)),  # the provider's text about it: only for `items show`, `incidents show`
     Column("params", Text),  # path parameters of its row in the sync log, as a JSON object; null: none
     Index(None, "target", "state"),

@@ -40,8 +40,13 @@ _answer = case(
     else_=func.substr(cast(items.c.http_status, String).concat(_code), 1, _MAX_STATUS_LENGTH),
 )
 """An item's last answer: its HTTP status and code."""
-_NO_REASON = "no code"
-_reason = func.coalesce(items.c.failure_reason, _NO_REASON)
+_NO_REASON, _IN_WORDS = "no reason", "a reason in words"
+_reason = case(
+    (items.c.failure_reason.is_(None), _NO_REASON),
+    (items.c.failure_reason.contains(" "), _IN_WORDS),
+    else_=items.c.failure_reason,
+)
+"""The code of a failure. A phrase may quote the document, and evidence goes to channels."""
 _BROKEN_DOWN_BY = dict.fromkeys((Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause.UNRECOGNISED_STATUS), _stage) | {
     Cause.ITEMS_UNVERIFIED: _answer,
     Cause.ITEMS_FAILED: _reason,

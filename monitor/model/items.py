@@ -78,6 +78,8 @@ class Reason(StrEnum):
     NOT_ASKED = "not_asked"
 
 
+MAX_REASON_CHARS = 60
+
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,59}", re.ASCII)
 """What a code looks like, such as `unsupported_file`; a sentence may quote the document."""
 
@@ -95,7 +97,8 @@ class ItemStatus:
     stage: str
     recognised: bool = True
     failure_reason: str | None = None
-    """Why a failed item failed: the provider's code. None: it gives none."""
+    """Why a failed item failed: the provider's code, or a phrase of at most 60 characters, which may quote the
+    document. None: it gives none."""
     failure_message: str | None = None
     """The provider's own text about the failure, at most 500 characters. It may quote the document."""
 

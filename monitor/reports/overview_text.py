@@ -228,7 +228,7 @@ def _reasons(target: TargetOverview, style: Style) -> list[str]:
     reasons = target.facts.reasons
     if not any(each.reason for each in reasons):
         return []
-    named = [f"{each.items} × {style.cut(each.reason, 40) if each.reason else 'no code'}" for each in reasons]
+    named = [f"{each.items} × {style.cut(each.reason, 40) if each.reason else 'no reason'}" for each in reasons]
     more = target.facts.reason_count - len(reasons)
     tail = [f"and {plural(more, 'more reason')}"] if more > 0 else []
     return list(wrap_lines(f"Failed by reason: {', '.join([*named, *tail])}", indent=2))

@@ -13,8 +13,8 @@ from monitor.database.bulk import Bulk, TimestampEncoder, timestamp_encoder
 from monitor.database.tables import item_events, items
 from monitor.database.text import to_column_text
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
-from monitor.model.http import ApiError, Meaning, Reply, is_cached
-from monitor.model.items import ItemChange, is_code
+from monitor.model.http import ApiError, Meaning, Reply, is_cached, plain_text
+from monitor.model.items import MAX_REASON_CHARS, ItemChange, is_code
 
 _ITEM_COLUMNS = (
     "state",
@@ -140,10 +140,13 @@ def outcome_from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
 
 
 def _failure(status: ItemStatus, redact: Callable[[str], str]) -> tuple[str | None, str | None]:
-    """The reason of a failure, if it is a code, and the text about it; anything else at the reason is text too."""
-    reason, message = status.failure_reason or "", status.failure_message or ""
+    """The reason of a failure, a code or a phrase with blanks, and the text about it.
+
+    A phrase is the text if there is no other; one odd word is a text alone.
+    """
+    reason, message = plain_text(status.failure_reason or "", MAX_REASON_CHARS), status.failure_message or ""
     if not is_code(reason):
-        reason, message = "", message or reason
+        reason, message = reason if " " in reason else "", message or reason
     return redact(reason) or None, redact(message) or None
 
 

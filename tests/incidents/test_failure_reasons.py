@@ -23,14 +23,17 @@ READ = {
     "a code": ("unsupported_file", None, ("unsupported_file", None)),
     "a code and a text": ("server_error", "It broke.", ("server_error", "It broke.")),
     "a text alone": (None, "It broke.", (None, "It broke.")),
-    "a sentence at the reason is a text": ("Could not read smith.pdf", None, (None, "Could not read smith.pdf")),
-    "a sentence at the reason beside a text": ("No such page", "It broke.", (None, "It broke.")),
+    "a phrase is the text, too": ("No text found", None, ("No text found", "No text found")),
+    "a phrase beside a text": ("No such page", "It broke.", ("No such page", "It broke.")),
+    "a phrase on two lines": ("No\n text", "It broke.", ("No text", "It broke.")),
+    "a long phrase is cut": ("ab " * 40, "It broke.", (("ab " * 20).strip(), "It broke.")),
+    "one odd word is a text": ("größe.pdf", None, (None, "größe.pdf")),
     "neither": (None, None, (None, None)),
 }
 
 
 @pytest.mark.parametrize(("reason", "message", "stored"), READ.values(), ids=READ)
-def test_only_a_code_is_a_reason(reason, message, stored):
+def test_a_reason_is_a_code_or_a_bounded_phrase(reason, message, stored):
     status = ItemStatus(state=ItemState.FAILED, stage="failed", failure_reason=reason, failure_message=message)
     outcome = outcome_from_status("a", OK, status, NOW)
     assert (outcome.failure_reason, outcome.failure_message) == stored
@@ -89,7 +92,7 @@ def test_evidence_is_broken_down_by_reason_and_has_the_text_of_one(engine, fail)
     fail("server_error", "unsupported_file", None, "unsupported_file")
     with reading(engine) as conn:
         piece = GLOO.target_evidence(conn, Cause.ITEMS_FAILED, now=NOW)
-    assert piece.breakdown == {"unsupported_file": 2, "no code": 1, "server_error": 1}
+    assert piece.breakdown == {"unsupported_file": 2, "no reason": 1, "server_error": 1}
     assert piece.api_message == "text 0"
 
 
@@ -106,7 +109,7 @@ def test_each_group_has_its_own_reasons(engine, fail):
     fail("b", None, group="two")
     with reading(engine) as conn:
         pieces = BY_GROUP.group_evidence(conn, Cause.ITEMS_FAILED, now=NOW)
-    assert {piece.group: piece.breakdown for piece in pieces} == {"one": {"a": 2}, "two": {"b": 1, "no code": 1}}
+    assert {piece.group: piece.breakdown for piece in pieces} == {"one": {"a": 2}, "two": {"b": 1, "no reason": 1}}
 
 
 def test_many_reasons_are_counted_as_others(engine, fail):
@@ -118,13 +121,13 @@ def test_many_reasons_are_counted_as_others(engine, fail):
 
 
 def test_messages_have_the_codes_and_not_the_texts(engine, fail):
-    fail("server_error", "unsupported_file", "unsupported_file")
+    fail("server_error", "unsupported_file", "unsupported_file", "Smith can not be read", "Jones can not be read")
     with reading(engine) as conn:
         piece = GLOO.target_evidence(conn, Cause.ITEMS_FAILED, now=NOW)
     opened = replace(incident(cause=Cause.ITEMS_FAILED, target="gloo"), evidence=piece)
     message = render(MessageKind.OPENED, opened, None, now=NOW)
-    assert ("reasons", "2 × unsupported_file, 1 × server_error") in message.facts
-    assert not any("text" in value for _, value in message.facts)
+    assert ("reasons", "2 × a reason in words, 2 × unsupported_file, 1 × server_error") in message.facts
+    assert not any("text" in value or "Smith" in value for _, value in message.facts)
 
 
 def test_reports_group_failed_items_by_reason_last_known(engine, fail):
