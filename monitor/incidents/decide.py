@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule
-from monitor.model import Cause, Evidence, Incident, IncidentState
+from monitor.model import OBSERVED_CAUSES, Cause, Evidence, Incident, IncidentState
 from monitor.notifications.routing import LOG_CHANNEL
 
 REOPEN_WITHIN = timedelta(minutes=15)
@@ -22,9 +22,10 @@ UPDATE_INTERVAL = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidencePoint:
-    """What one finished run says about one cause."""
+    """What one finished run, wait or canary says about one cause."""
 
     run_id: int
+    """Of a wait or canary: its own id."""
     at: datetime
     evidence: bool
     inhibited: bool = False
@@ -68,6 +69,8 @@ class DecisionReason(StrEnum):
     CLEAN_RUNS = "enough runs without evidence"
     MEMBERS_RECOVERED = "no item is in that state any more"
     RECOVERY_UNCONFIRMED = "no item is in that state any more, but the sync log was empty"
+    NOT_OBSERVED = "nothing of the kind happened within the rule's window"
+    NO_LONGER_CONFIGURED = "it is no longer configured"
     UNDELIVERABLE = "messages can't be delivered"
     CHANNELS_FAILING = "the notified channels fail too"
     DELIVERED = "a message was delivered again"
@@ -159,7 +162,7 @@ def count_evidence(rule: Rule, points: Sequence[EvidencePoint], now: datetime) -
     if rule.cause in COUNTED_PER_ITEM:
         return ThresholdCount(seen=sum(point.evidence for point in points[:1]), of=1, needed=1)
     inside = [point for point in points if now - point.at <= rule.window]
-    needed = rule.runs if len(inside) >= rule.of else len(inside)
+    needed = rule.runs if len(inside) >= rule.of or rule.cause in OBSERVED_CAUSES else len(inside)
     counted = inside[: rule.of]
     return ThresholdCount(seen=sum(point.evidence for point in counted), of=len(counted), needed=needed)
 

@@ -7,6 +7,7 @@ caller's transaction makes all of it one change, together with the snapshot.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -21,6 +22,14 @@ from monitor.incidents.evidence import (
     mark_inhibited,
 )
 from monitor.incidents.members import AgeLimits, Membership
+from monitor.incidents.observations import (
+    Observation,
+    ObservationSource,
+    decide_observation,
+    mark_point,
+    removed_observations,
+    rule_for,
+)
 from monitor.incidents.recorder import IncidentRecorder, Router
 from monitor.incidents.rulebook import Rule, run_filter
 from monitor.model import (
@@ -68,6 +77,13 @@ class RunEvaluation:
         """Decides about a cause without members, and applies it."""
         decision = decide(self.rules[key[0]], self.current.get(key), self.points[key], now=self.now)
         return self._apply(key, decision, members_now=0)
+
+    def evaluate_observation(self, observation: Observation) -> AppliedDecision | None:
+        """The same for what a wait, a canary or an objective says."""
+        key = observation.key
+        rule = rule_for(observation, self.rules[key[0]])
+        decision = decide_observation(rule, self.current.get(key), observation, now=self.now)
+        return replace(self, rules={**self.rules, key[0]: rule})._apply(key, decision, members_now=0)  # noqa: SLF001  # of this class
 
     def evaluate_items(self, key: IncidentKey, *, may_resolve: bool) -> AppliedDecision | None:
         """The same for a cause with members: recovered items have left already, new ones join here."""
@@ -198,6 +214,14 @@ class EvaluationResult:
     changes: tuple[AppliedDecision, ...] = ()
 
 
+def merged(*results: EvaluationResult) -> EvaluationResult:
+    """Several evaluations of one run as one, in the order of their ranks."""
+    return EvaluationResult(
+        evidence=tuple(piece for each in results for piece in each.evidence),
+        changes=tuple(change for each in results for change in each.changes),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentEvaluator:
     """Evaluates the runs of one target."""
@@ -211,6 +235,8 @@ class IncidentEvaluator:
     """How long messages wait to be batched with those of other targets."""
     due_times: DueTimes | None = None
     """None without a schedule: then no run can be missed."""
+    sources: Sequence[ObservationSource] = ()
+    """Waits, canaries and objectives, which the end of every run evaluates."""
 
     @property
     def membership(self) -> Membership:
@@ -288,6 +314,28 @@ class IncidentEvaluator:
         changes = tuple(filter(None, (evaluation.evaluate_runs(key) for key in keys)))
         return EvaluationResult(evidence=pieces, changes=changes)
 
+    def evaluate_observations(
+        self, conn: Connection, *, facts: RunFacts, now: datetime, inhibitors: Sequence[Evidence] = ()
+    ) -> EvaluationResult:
+        """Evaluates what waits, canaries and objectives say at the end of a run.
+
+        `inhibitors` are the request causes of the run, highest rank first.
+        """
+        said = [
+            each
+            for source in self.sources
+            for each in source.observe(conn, target=self.target, rules=self.rules, now=now)
+        ]
+        current = self._current(conn, now)
+        said = [*map(partial(_inhibited, inhibitors=inhibitors), said), *removed_observations(said, current)]
+        if not said:
+            return EvaluationResult()
+        pieces = tuple(each.evidence for each in said if each.evidence is not None)
+        points = {each.key: each.points for each in said}
+        evaluation = self._evaluation(conn, facts, pieces, current, now, points=points)
+        changes = tuple(filter(None, (evaluation.evaluate_observation(each) for each in said)))
+        return EvaluationResult(evidence=pieces, changes=changes)
+
     def evaluate_crash(self, conn: Connection, *, facts: RunFacts, now: datetime) -> EvaluationResult:
         """Evaluates a run that ended by an error that nobody foresaw. It counts for `run_crashing` alone."""
         key = (Cause.RUN_CRASHING, "")
@@ -333,6 +381,17 @@ class IncidentEvaluator:
             return 0
         return due.count_missed(max(previous.started_at, known_since), started_at)
 
+    def _points(
+        self, conn: Connection, keys: Sequence[IncidentKey], now: datetime
+    ) -> Mapping[IncidentKey, Sequence[EvidencePoint]]:
+        """What the runs say about causes, this run's evidence included."""
+        rules = [self.rules[cause] for cause, _ in keys]
+        window = max(rule.window for rule in rules)
+        at_least = max(max(rule.of, rule.resolve_after) for rule in rules)
+        return incident_store.evidence_points(
+            conn, target=self.target, keys=keys, since=now - window, at_least=at_least
+        )
+
     def _evaluation(
         self,
         conn: Connection,
@@ -341,15 +400,13 @@ class IncidentEvaluator:
         current: Mapping[IncidentKey, Incident],
         now: datetime,
         *,
-        keys: Sequence[IncidentKey],
+        keys: Sequence[IncidentKey] = (),
+        points: Mapping[IncidentKey, Sequence[EvidencePoint]] | None = None,
     ) -> RunEvaluation:
+        """Stores the evidence and reads what decisions need: about `keys` from runs, unless `points` are given."""
         ids = incident_store.add_evidence(conn, target=self.target, run_id=facts.run_id, at=now, pieces=pieces)
-        rules = [self.rules[cause] for cause, _ in keys]
-        window = max(rule.window for rule in rules)
-        at_least = max(max(rule.of, rule.resolve_after) for rule in rules)
-        points = incident_store.evidence_points(
-            conn, target=self.target, keys=keys, since=now - window, at_least=at_least
-        )
+        if points is None:
+            points = self._points(conn, keys, now)
         recorder = IncidentRecorder(
             conn=conn,
             target=self.target,
@@ -372,6 +429,13 @@ class IncidentEvaluator:
             current=current,
             member_counts=members.counts(conn, target=self.target),
         )
+
+
+def _inhibited(observation: Observation, *, inhibitors: Sequence[Evidence]) -> Observation:
+    if observation.evidence is None:
+        return observation
+    (marked,) = mark_inhibited([observation.evidence], inhibitors)
+    return mark_point(observation, marked.inhibited_by)
 
 
 def _resolved_recently(incident: Incident | None, *, now: datetime) -> bool:

@@ -41,17 +41,19 @@ _MIN_ITEMS = 5
 
 _ITEMS_OF_THEIR_OWN = frozenset({Cause.ITEMS_UNVERIFIED})
 
+# While the whole target is in trouble, nothing says whether an item has one of its own.
+_SAME_TROUBLE = frozenset({*_ITEMS_OF_THEIR_OWN, Cause.POLLING_TIMEOUTS, Cause.CANARY_FAILED, Cause.CANARY_SLOW})
+
 INHIBITS: Mapping[Cause, frozenset[Cause]] = {
-    # While the whole target is in trouble, nothing says whether an item has one of its own.
-    Cause.SPENDING_LIMIT: frozenset({Cause.RATE_LIMITED, *_ITEMS_OF_THEIR_OWN}),
+    Cause.SPENDING_LIMIT: frozenset({Cause.RATE_LIMITED, *_SAME_TROUBLE}),
     # A gateway may answer one rejected credential with 401 here and 403 there.
-    Cause.UNAUTHORIZED: frozenset({Cause.FORBIDDEN, *_ITEMS_OF_THEIR_OWN}),
-    Cause.WRONG_SCOPE: frozenset({Cause.ITEMS_MISSING, *_ITEMS_OF_THEIR_OWN}),
+    Cause.UNAUTHORIZED: frozenset({Cause.FORBIDDEN, *_SAME_TROUBLE}),
+    Cause.WRONG_SCOPE: frozenset({Cause.ITEMS_MISSING, *_SAME_TROUBLE}),
     # Failing gateways mix error pages with truncated bodies. A run that has to wait does not reach all items in time.
-    Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE, Cause.TOO_MANY_UNKNOWN, *_ITEMS_OF_THEIR_OWN}),
-    Cause.RATE_LIMITED: frozenset({Cause.TOO_MANY_UNKNOWN, *_ITEMS_OF_THEIR_OWN}),
-    Cause.BAD_RESPONSE: _ITEMS_OF_THEIR_OWN,
-    Cause.BAD_REQUEST: frozenset({Cause.ITEMS_INVALID, *_ITEMS_OF_THEIR_OWN}),
+    Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE, Cause.TOO_MANY_UNKNOWN, *_SAME_TROUBLE}),
+    Cause.RATE_LIMITED: frozenset({Cause.TOO_MANY_UNKNOWN, *_SAME_TROUBLE}),
+    Cause.BAD_RESPONSE: _SAME_TROUBLE,
+    Cause.BAD_REQUEST: frozenset({Cause.ITEMS_INVALID, *_SAME_TROUBLE}),
 }
 """The lower causes that a request cause inhibits in the same run: they open nothing."""
 

@@ -28,9 +28,10 @@ class Rule:
     runs: int = 1
     """Evidence in this many …"""
     of: int = 1
-    """… of the last runs …"""
+    """… of the last runs (of `polling_timeouts` the last waits, of the causes about canaries the last canaries) …"""
     window: timedelta = timedelta(hours=1)
-    """… within this time; if it holds fewer runs, in all of them."""
+    """… within this time; if it holds fewer runs, in all of them. Waits and canaries come at any time, so for them
+    `runs` is needed in any case."""
     hold_for: timedelta = timedelta(0)
     """`for` in the configuration: minimum time from first to last evidence; a lone run in the window is enough."""
     resolve_after: int = 2
@@ -42,6 +43,18 @@ class Rule:
 COUNTED_PER_ITEM = frozenset({Cause.ITEMS_UNVERIFIED})
 """Causes whose `runs` are counted item by item, in a row, in any window: a run has evidence once an item reached them.
 Different items in every run are no document that the API can't answer for."""
+
+_COUNTED_NOUNS: Mapping[Cause, tuple[str, str]] = {
+    Cause.POLLING_TIMEOUTS: ("wait", "waits"),
+    Cause.CANARY_FAILED: ("canary", "canaries"),
+    Cause.CANARY_SLOW: ("canary", "canaries"),
+}
+
+
+def counted_noun(cause: Cause, count: int) -> str:
+    """What the numbers of a cause's rule count, for people: `run`, `runs`, `waits`, `canaries`."""
+    return _COUNTED_NOUNS.get(cause, ("run", "runs"))[count != 1]
+
 
 _DAY = timedelta(days=1)
 _MINUTES_3 = timedelta(minutes=3)
@@ -64,6 +77,10 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
         Rule(cause=Cause.ITEMS_INVALID, team=Team.PIPELINE, repeat_interval=_DAY),
         Rule(cause=Cause.ITEMS_UNVERIFIED, team=Team.INTEGRATION, runs=3, of=3, repeat_interval=_DAY),
         Rule(cause=Cause.UNRECOGNISED_STATUS, team=Team.INTEGRATION, repeat_interval=_DAY),
+        Rule(cause=Cause.POLLING_TIMEOUTS, team=Team.OPERATIONS, runs=3, of=10, window=7 * _DAY),
+        Rule(cause=Cause.CANARY_FAILED, team=Team.PIPELINE, runs=2, of=2, window=7 * _DAY, resolve_after=1),
+        Rule(cause=Cause.CANARY_SLOW, team=Team.PIPELINE, runs=2, of=2, window=7 * _DAY, resolve_after=1),
+        Rule(cause=Cause.SLO_BURN, team=Team.PIPELINE, resolve_after=1),
         Rule(cause=Cause.TOO_MANY_UNKNOWN, team=Team.MONITOR, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_UNREADABLE, team=Team.MONITOR, severity=Severity.CRITICAL, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_EMPTY, team=Team.MONITOR),

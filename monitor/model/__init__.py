@@ -3,6 +3,7 @@
 from monitor.model.incidents import (
     ITEM_CAUSES,
     MONITOR_CAUSES,
+    OBSERVED_CAUSES,
     REQUEST_CAUSES,
     WEIGHED_CAUSES,
     Cause,
@@ -35,6 +36,7 @@ __all__ = [
     "FINISHED",
     "ITEM_CAUSES",
     "MONITOR_CAUSES",
+    "OBSERVED_CAUSES",
     "PROBLEM_STATES",
     "REQUEST_CAUSES",
     "WEIGHED_CAUSES",

@@ -26,6 +26,11 @@ class Cause(StrEnum):
     ITEMS_UNVERIFIED = "items_unverified"
     UNRECOGNISED_STATUS = "unrecognised_status"
 
+    POLLING_TIMEOUTS = "polling_timeouts"
+    CANARY_FAILED = "canary_failed"
+    CANARY_SLOW = "canary_slow"
+    SLO_BURN = "slo_burn"
+
     TOO_MANY_UNKNOWN = "too_many_unknown"
     SYNC_LOG_UNREADABLE = "sync_log_unreadable"
     SYNC_LOG_EMPTY = "sync_log_empty"
@@ -45,6 +50,9 @@ ITEM_CAUSES: tuple[Cause, ...] = (
 )
 """Causes found in items; their incidents have members. An item that matches several belongs to the first."""
 
+OBSERVED_CAUSES: tuple[Cause, ...] = (Cause.POLLING_TIMEOUTS, Cause.CANARY_FAILED, Cause.CANARY_SLOW, Cause.SLO_BURN)
+"""Causes found in waits, canaries and objectives, not in runs; the next run of the target evaluates them."""
+
 MONITOR_CAUSES: tuple[Cause, ...] = (
     Cause.TOO_MANY_UNKNOWN,
     Cause.SYNC_LOG_UNREADABLE,
@@ -62,7 +70,9 @@ RENAMED: Mapping[str, str] = {
 }
 """Causes and rule keys of earlier versions: using one is an error that says the new name."""
 
-REQUEST_CAUSES: tuple[Cause, ...] = tuple(cause for cause in Cause if cause not in ITEM_CAUSES + MONITOR_CAUSES)
+REQUEST_CAUSES: tuple[Cause, ...] = tuple(
+    cause for cause in Cause if cause not in ITEM_CAUSES + OBSERVED_CAUSES + MONITOR_CAUSES
+)
 """Causes found in requests, highest rank first."""
 
 WEIGHED_CAUSES = frozenset(REQUEST_CAUSES) - {Cause.SPENDING_LIMIT, Cause.UNAUTHORIZED, Cause.FORBIDDEN}
@@ -134,7 +144,7 @@ class Evidence:
     inhibited_by: Cause | None = None
     """The higher cause of the same run that explains this one; inhibited evidence opens no incident."""
     group: str = ""
-    """The group of items, if the rule has one incident per group; empty: the whole target."""
+    """The group of items, if the rule has one incident per group, or an objective's name; empty: the whole target."""
 
     @property
     def key(self) -> IncidentKey:

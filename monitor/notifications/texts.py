@@ -55,6 +55,10 @@ SAFE_MESSAGES: Mapping[Cause, str] = {
     Cause.ITEMS_INVALID: _SOME_UNKNOWN,
     Cause.ITEMS_UNVERIFIED: _SOME_UNKNOWN,
     Cause.UNRECOGNISED_STATUS: _SOME_UNKNOWN,
+    Cause.POLLING_TIMEOUTS: _PROCESSING_DELAYED,
+    Cause.CANARY_FAILED: _STATE_UNKNOWN,
+    Cause.CANARY_SLOW: _PROCESSING_DELAYED,
+    Cause.SLO_BURN: _PROCESSING_DELAYED,
     Cause.TOO_MANY_UNKNOWN: _CHECKS_DELAYED,
     Cause.SYNC_LOG_UNREADABLE: _CHECKS_DELAYED,
     Cause.SYNC_LOG_EMPTY: (
@@ -97,6 +101,10 @@ CAUSE_TEXTS: Mapping[Cause, str] = {
     Cause.ITEMS_INVALID: "ids are not valid for the API",
     Cause.ITEMS_UNVERIFIED: "documents can't be verified: the API fails for them alone",
     Cause.UNRECOGNISED_STATUS: "documents have an unrecognised status",
+    Cause.POLLING_TIMEOUTS: "waits for documents run out of time",
+    Cause.CANARY_FAILED: "the canary document fails",
+    Cause.CANARY_SLOW: "the canary document is indexed too slowly",
+    Cause.SLO_BURN: "too many uploads miss their objective",
     Cause.TOO_MANY_UNKNOWN: "the state of too many documents is unknown",
     Cause.SYNC_LOG_UNREADABLE: "the sync log can't be read",
     Cause.SYNC_LOG_EMPTY: "the sync log is empty",
@@ -206,6 +214,24 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     Cause.UNRECOGNISED_STATUS: (
         "the name of the status: what does the provider mean by it? Until then it counts as pending",
         "the target's `statuses`: add it there",
+    ),
+    Cause.POLLING_TIMEOUTS: (
+        "async job volume at the provider",
+        "the user timeout budget: is `--timeout` longer than a healthy ingestion takes?",
+        "worker concurrency",
+    ),
+    Cause.CANARY_FAILED: (
+        "the step that failed: upload, indexing, retrieval or clean-up, with its code",
+        "other incidents of this target: they may have the same reason",
+    ),
+    Cause.CANARY_SLOW: (
+        "async job volume at the provider, and its status page",
+        "`slow_after` of the canary: is it longer than a healthy ingestion takes?",
+    ),
+    Cause.SLO_BURN: (
+        "the objective, its error budget and how fast it burns: `ingestion-monitor slo`",
+        "what is late: documents stuck, failed or missing, by group and stage",
+        "async job volume at the provider",
     ),
     Cause.TOO_MANY_UNKNOWN: (
         "the deadline: is it long enough for so many items?",

@@ -16,7 +16,7 @@ from monitor.incidents.explain import (
     fold,
     timeline,
 )
-from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, rule_parameters
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, counted_noun, rule_parameters
 from monitor.incidents.silences import suppression_reasons
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, Evidence, IncidentState, Silence
 from monitor.model.durations import format_duration
@@ -81,7 +81,10 @@ def describe_rule(rule: Rule) -> str:
     reminds = f"reminders every {format_duration(rule.repeat_interval)}"
     if rule.cause is Cause.CHANNEL_FAILING:
         return f"opens when messages can't be delivered; resolves when one is; {reminds}"
-    ends = f"resolves after {plural(rule.resolve_after, 'run')} without evidence"
+    if rule.cause is Cause.SLO_BURN:
+        return f"opens while the error budget burns too fast; resolves when it burns no more; {reminds}"
+    nouns = counted_noun(rule.cause, 2)
+    ends = f"resolves after {rule.resolve_after} {counted_noun(rule.cause, rule.resolve_after)} without evidence"
     if rule.cause in ITEM_CAUSES:
         ends = "resolves when every item has recovered or is removed or ignored"
     if rule.of == 1:
@@ -90,7 +93,7 @@ def describe_rule(rule: Rule) -> str:
         return f"opens when an item has evidence in {rule.runs} runs in a row; {ends}; {reminds}"
     apart = f", the first and last at least {format_duration(rule.hold_for)} apart" if rule.hold_for else ""
     within = f"if fewer than {rule.of} are within {format_duration(rule.window)}, in all of those"
-    return f"opens with evidence in {rule.runs} of the last {rule.of} runs{apart} ({within}); {ends}; {reminds}"
+    return f"opens with evidence in {rule.runs} of the last {rule.of} {nouns}{apart} ({within}); {ends}; {reminds}"
 
 
 def _folded_lines(folded_runs: Sequence[TimelineEntry], day: date | None) -> Iterator[str]:

@@ -10,6 +10,7 @@ from monitor.incidents.store import IncidentEvent
 from monitor.model import (
     ITEM_CAUSES,
     MONITOR_CAUSES,
+    OBSERVED_CAUSES,
     Cause,
     Evidence,
     Incident,
@@ -178,7 +179,7 @@ def _breakdown_label(seen: Evidence) -> str:
         return "reasons"
     if seen.cause in ITEM_CAUSES and seen.cause is not Cause.ITEMS_UNVERIFIED:
         return "statuses"
-    return "counts" if seen.cause in MONITOR_CAUSES else "answers"
+    return "counts" if seen.cause in MONITOR_CAUSES + OBSERVED_CAUSES else "answers"
 
 
 def _event_line(event: IncidentEvent) -> str:

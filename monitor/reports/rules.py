@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from monitor.client.classify import StatusExplanation
-from monitor.incidents.rulebook import COUNTED_PER_ITEM, EffectiveRule, Rule
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, EffectiveRule, Rule, counted_noun
 from monitor.incidents.simulate import SimulatedCase, Simulation
 from monitor.model import ITEM_CAUSES, Cause
 from monitor.model.durations import format_duration
@@ -45,11 +45,14 @@ class RuleQuery:
 
 def opens(rule: Rule) -> str:
     """When an incident opens: `at once` or `2 of 2 runs in 1h, 3m apart`."""
+    if rule.cause is Cause.SLO_BURN:
+        return "by burn rate"
     if rule.cause is Cause.CHANNEL_FAILING or (rule.of == 1 and not rule.hold_for):
         return "at once"
     if rule.cause in COUNTED_PER_ITEM:
         return f"{rule.runs} of {rule.runs} runs"
-    words = f"{rule.runs} of {rule.of} runs in {format_duration(rule.window)}"
+    counted = counted_noun(rule.cause, rule.of)
+    words = f"{rule.runs} of {rule.of} {counted} in {format_duration(rule.window)}"
     return f"{words}, {format_duration(rule.hold_for)} apart" if rule.hold_for else words
 
 
@@ -59,7 +62,9 @@ def resolves(rule: Rule) -> str:
         return "when all are well"
     if rule.cause is Cause.CHANNEL_FAILING:
         return "after a delivery"
-    return "after 1 clean run" if rule.resolve_after == 1 else f"after {rule.resolve_after} clean runs"
+    if rule.cause is Cause.SLO_BURN:
+        return "when it burns no more"
+    return f"after {rule.resolve_after} clean {counted_noun(rule.cause, rule.resolve_after)}"
 
 
 def rules_text(rows: Sequence[RuleRow], *, width: int | None = None) -> str:
@@ -169,13 +174,16 @@ def _opening_fact(query: RuleQuery, simulation: Simulation) -> str:
 
 
 def _opening_text(simulation: Simulation) -> str:
+    noun = counted_noun(simulation.found.rule.cause, 1)
+    if simulation.found.rule.cause is Cause.SLO_BURN:
+        return "at the end of the first run that finds the burn rate over its threshold"
     if simulation.opening is None:
         return "never: runs within the window are not far enough apart"
     if simulation.opening.runs == 1:
         alone = simulation.found.rule.runs > 1
-        return "at the first run with evidence" + (", which is alone in the window" if alone else "")
+        return f"at the first {noun} with evidence" + (", which is alone in the window" if alone else "")
     after = format_age(simulation.opening.after)
-    return f"at the {_ordinal(simulation.opening.runs)} run in a row with evidence, about {after} after the first"
+    return f"at the {_ordinal(simulation.opening.runs)} {noun} in a row with evidence, about {after} after the first"
 
 
 def _ordinal(number: int) -> str:

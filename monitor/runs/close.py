@@ -18,7 +18,7 @@ from monitor.errors import RunCrashedError, SyncLogError
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import UNTHROTTLED, ThrottleFactor, next_throttle_factor
-from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator
+from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator, merged
 from monitor.logs import code_lines, log_crash
 from monitor.model import Cause, Evidence, Reason, RunStatus, Snapshot, SyncReport
 from monitor.notifications.messages import RunFacts
@@ -68,7 +68,10 @@ class RunCloser:
                 finished_at=now,
                 snapshot=None,
             )
-            evaluation = self._evaluator.evaluate_monitor(conn, facts=facts, read=None, started_at=context.at, now=now)
+            evaluation = merged(
+                self._evaluator.evaluate_observations(conn, facts=facts, now=now),
+                self._evaluator.evaluate_monitor(conn, facts=facts, read=None, started_at=context.at, now=now),
+            )
             return self._build_report(conn, context, RunStatus.FAILED, evaluation, now)
 
         report = replace(self._write_once(context, write), error=str(error), duration_s=_duration_s(context, now))
@@ -210,9 +213,8 @@ class RunCloser:
         monitor_result = self._evaluator.evaluate_monitor(
             conn, facts=facts, read=sync, started_at=context.at, now=now, inhibitors=(*seen, *throttled)
         )
-        return EvaluationResult(
-            evidence=evaluation.evidence + monitor_result.evidence, changes=evaluation.changes + monitor_result.changes
-        )
+        observed = self._evaluator.evaluate_observations(conn, facts=facts, now=now, inhibitors=seen)
+        return merged(evaluation, observed, monitor_result)
 
     def _build_report(
         self, conn: Connection, context: RunContext, status: RunStatus, evaluation: EvaluationResult, now: datetime

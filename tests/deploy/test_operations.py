@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, make_url, text
 from monitor.cli import main
 from monitor.config import load_config
 from monitor.errors import ConfigError
-from monitor.model import MONITOR_CAUSES, Cause
+from monitor.model import MONITOR_CAUSES, OBSERVED_CAUSES, Cause
 
 DOCUMENT = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
@@ -128,6 +128,7 @@ def logged_events():
         "items_unknown",
         "items_unhealthy",
         "requests_recovered",
+        *OBSERVED_CAUSES,
         *(set(MONITOR_CAUSES) - {Cause.CHANNEL_FAILING}),
     }
     return {

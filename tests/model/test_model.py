@@ -8,6 +8,7 @@ from monitor.model import (
     EXISTING_STATES,
     ITEM_CAUSES,
     MONITOR_CAUSES,
+    OBSERVED_CAUSES,
     PROBLEM_STATES,
     REQUEST_CAUSES,
     Cause,
@@ -55,7 +56,7 @@ def test_a_snapshot_has_a_field_for_each_latency():
 
 
 def test_causes_fall_into_three_groups_and_request_causes_rank_highest():
-    assert tuple(Cause) == REQUEST_CAUSES + ITEM_CAUSES + MONITOR_CAUSES
+    assert tuple(Cause) == REQUEST_CAUSES + ITEM_CAUSES + OBSERVED_CAUSES + MONITOR_CAUSES
     assert REQUEST_CAUSES[0] is Cause.SPENDING_LIMIT
     assert REQUEST_CAUSES[-1] is Cause.BAD_REQUEST
     assert rank(Cause.UNAUTHORIZED) < rank(Cause.OUTAGE) < rank(Cause.ITEMS_FAILED) < rank(Cause.SYNC_LOG_UNREADABLE)
