@@ -53,7 +53,7 @@ def _after_first_collection(_phase: str, _info: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line, by default that of the process, and returns its exit code (see `exit_codes`)."""
-    from monitor.cli.app import app
+    from monitor.cli.app import command_tree
 
     early_signals.imports_done()
     for stream in (sys.stdout, sys.stderr):
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # a character that the terminal can't show must not fail the command
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(args=arguments, prog_name="ingestion-monitor")
+        command_tree()(args=arguments, prog_name="ingestion-monitor")
     except MonitorError as error:
         return _print_error(error)
     except SystemExit as end:  # typer has printed usage errors; Ctrl-C is 130

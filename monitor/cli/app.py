@@ -1,8 +1,10 @@
 """The command tree. A command imports what it needs when it runs, so that `--help` and cron runs start fast."""
 
-from typing import Annotated
+from functools import cache
+from typing import Annotated, cast
 
 import typer
+from typer.core import TyperGroup
 
 from monitor import __version__
 from monitor.cli import config, db, incidents, items, notifications, providers, rules, silences
@@ -47,3 +49,9 @@ def root(
     ] = False,
 ) -> None:
     """Monitors what a hosted data engine does with your uploads: history, incidents, and what to check."""
+
+
+@cache
+def command_tree() -> TyperGroup:
+    """The commands as they are parsed; built once per process."""
+    return cast("TyperGroup", typer.main.get_command(app))

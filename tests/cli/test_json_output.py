@@ -4,9 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import typer
 
-from monitor.cli.app import app
+from monitor.cli.app import command_tree
 from monitor.reports import formatting
 
 LONG_RUNNING = {"daemon", "sandbox", "demo"}
@@ -15,7 +14,7 @@ ALREADY_JSON = {"config schema"}
 
 
 def commands(command=None, path=()):
-    command = command or typer.main.get_command(app)
+    command = command or command_tree()
     if hasattr(command, "commands"):  # a group
         for name, each in command.commands.items():
             yield from commands(each, (*path, name))

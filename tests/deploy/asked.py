@@ -4,9 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import typer
-
-from monitor.cli.app import app
+from monitor.cli.app import command_tree
 from monitor.config import Config, load_config
 
 SECRETS = {
@@ -25,7 +23,7 @@ __all__ = ["IDS", "SECRETS", "expanded", "loaded", "parsed", "placed"]
 
 def parsed(words: Sequence[str]) -> dict[str, object]:
     """The options of a command line, by the program's own parser, which raises on an invalid one."""
-    command, rest = typer.main.get_command(app), list(words)
+    command, rest = command_tree(), list(words)
     while rest and rest[0] in getattr(command, "commands", {}):
         command, rest = command.commands[rest[0]], rest[1:]
     if hasattr(command, "commands"):

@@ -5,9 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 
-from monitor.cli.app import app
+from monitor.cli.app import command_tree
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,7 +35,7 @@ def commands(name):
     ],
 )
 def test_every_command_of_the_documents_exists(words):
-    command, rest = typer.main.get_command(app), words
+    command, rest = command_tree(), words
     while rest and rest[0] in getattr(command, "commands", {}):
         command, rest = command.commands[rest[0]], rest[1:]
     assert not hasattr(command, "commands"), "a group without a command"

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import typer
 
-from monitor.cli.app import app
+from monitor.cli.app import command_tree
 from monitor.cli.sandbox import parse_options
 from monitor.sandbox import Sandbox, SandboxSettings, ScenarioPlayer
 from monitor.sandbox.control import ROUTES
@@ -19,7 +18,7 @@ from monitor.sandbox.scenario import ACTIONS, Scenario, read_scenario
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/sandbox.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^ {4}(\S.*)$", re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
-COMMAND = typer.main.get_command(app).commands["sandbox"]
+COMMAND = command_tree().commands["sandbox"]
 
 
 def table(first_column):
