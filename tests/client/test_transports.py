@@ -191,8 +191,9 @@ def in_a_process(script, *arguments, **kwargs):
     return asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT, **kwargs)
 
 
+# it ends without Python's teardown, as the command does: see `monitor.cli.command`
 LOOK_UP = """
-import asyncio, sys, time
+import asyncio, os, sys, time
 from monitor.client import transports as transports
 from monitor.model.http import Request
 
@@ -205,6 +206,7 @@ async def main():
 
 asyncio.run(main())
 sys.stdin.read()
+os._exit(0)
 """
 
 

@@ -290,6 +290,7 @@ def observations(engine, now):
     with reading(engine) as conn:
         found = {}
         for target in ("gloo", "docs"):
+            last_key = runs.last_run_key(conn, target=target)
             found[target] = (
                 {
                     window: incident_store.evidence_points(
@@ -301,11 +302,11 @@ def observations(engine, now):
                 runs.throttle_factor(conn, target=target),
                 runs.last_snapshot(conn, target),
                 incident_store.previous_run(conn, target=target, before=10**6),
-                runs.last_run_key(conn, target=target),
+                last_key,
                 trends.last_run(conn, target=target),
                 trends.newest_snapshot(conn, target=target),
                 trends.running_since(conn, target=target),
-                [run_key for run_key in range(8) if runs.already_executed(conn, target=target, run_key=str(run_key))],
+                last_key and runs.already_executed(conn, target=target, run_key=last_key),
                 incidents.current(conn, target=target, resolved_since=NOW - 3000 * DAY),
                 incidents.unresolved(conn, target=target),
             )
@@ -322,7 +323,8 @@ def write_history(engine, history, reported_at):
             conn.execute(delete(table))
         for number, (target, (status, reason), seen, pause, wrong, throttle_factor) in enumerate(history, 1):
             at = true + wrong * DAY
-            run_key = str(number % 8) if number == 2 or number > len(history) - 3 else None
+            # of a history of even length only an old run has a key: it is kept, since a daemon continues after it
+            run_key = str(number % 8) if number == 2 or (len(history) % 2 and number > len(history) - 3) else None
             values = {
                 "target": target,
                 "status": status,
