@@ -15,6 +15,7 @@
 """
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -29,6 +30,7 @@ import structlog
 import trustme
 from hypothesis import settings
 from sqlalchemy import make_url
+from support.compiled import shared_compiled_statements
 from support.memory import folder_in_memory
 from support.postgres import private_server
 from support.scale import THOROUGH
@@ -82,6 +84,20 @@ def pytest_collection_modifyitems(config, items):
         whole_run = "world" in item.fixturenames
         if kind == "postgresql" and (folder in ON_ONE_DATABASE or whole_run or hasattr(item.function, "hypothesis")):
             item.add_marker(pytest.mark.process)
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "smoke"]
+
+
+def pytest_collection_finish(session):
+    """Leaves the hundreds of thousands of objects of collected tests out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_cache_of_statements():
+    with shared_compiled_statements():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

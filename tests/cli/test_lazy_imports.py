@@ -58,14 +58,16 @@ def loaded(world, *arguments):
     [
         pytest.param(["--help"], [*SERVERS, *RARELY, *RUNS, *PARTS], id="help"),
         pytest.param(["check", "--help"], OF_COMMANDS, id="help of a command"),
-        pytest.param(["doctor", "--help"], OF_COMMANDS, id="help of doctor"),
-        pytest.param(["--version"], [*SERVERS, *RARELY, *RUNS, *PARTS], id="version"),
+        pytest.param(["doctor", "--help"], OF_COMMANDS, id="help of doctor", marks=pytest.mark.process),
+        pytest.param(["--version"], [*SERVERS, *RARELY, *RUNS, *PARTS], id="version", marks=pytest.mark.process),
         pytest.param(["check"], [*SERVERS, *RARELY], id="check"),
-        pytest.param(["notify"], [*SERVERS, *RARELY, "pyreqwest", "monitor.runs.run"], id="notify"),
+        pytest.param(
+            ["notify"], [*SERVERS, *RARELY, "pyreqwest", "monitor.runs.run"], id="notify", marks=pytest.mark.process
+        ),
         pytest.param(["gate", "gloo"], [*SERVERS, *RARELY, *RUNS], id="gate"),
-        pytest.param(["history"], [*SERVERS, *RARELY, *RUNS], id="history"),
-        pytest.param(["report"], [*SERVERS, *RARELY, *RUNS], id="report"),
-        pytest.param(["incidents", "list"], [*SERVERS, *RARELY, *RUNS], id="incidents list"),
+        pytest.param(["history"], [*SERVERS, *RARELY, *RUNS], id="history", marks=pytest.mark.process),
+        pytest.param(["report"], [*SERVERS, *RARELY, *RUNS], id="report", marks=pytest.mark.process),
+        pytest.param(["incidents", "list"], [*SERVERS, *RARELY, *RUNS], id="incidents list", marks=pytest.mark.process),
     ],
 )
 def test_a_command_imports_only_what_it_uses(small_world, arguments, unused):

@@ -10,6 +10,7 @@ import termios
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.thinned import first_only
 from support.world import environment
 
 
@@ -50,14 +51,14 @@ COMMANDS = [["items", "list"], ["history"], ["incidents", "list"], ["rules", "li
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("columns", first_only([80, 200]))
 def test_a_table_fits_the_terminal_as_wide_as_it_is(watched, arguments, columns):
     lines = on_terminal(watched, columns, *arguments)
     assert max(map(len, lines)) <= columns
 
 
 @pytest.mark.parametrize("arguments", [["items", "list"], ["incidents", "show", "1"]], ids=" ".join)
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", first_only([40, 80, 200]))
 def test_ids_are_whole_on_any_terminal(watched, arguments, columns):
     shown = "\n".join(on_terminal(watched, columns, *arguments))
     assert [item_id for item_id in watched.ids if item_id not in shown] == []

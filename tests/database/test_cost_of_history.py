@@ -78,6 +78,7 @@ def work(world, statements):
     return done
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("status", ["complete", "failed"])
 def test_no_statement_reads_more_when_the_history_is_ten_times_as_long(
     watched, here, status, database_kind, monkeypatch

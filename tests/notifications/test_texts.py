@@ -153,7 +153,7 @@ SAYS = {
 BY_LIST = ("error and message", "detail object", "html", "redirect", "body of a 200")
 """Those of them that a list can have too."""
 RUNS = [pytest.param("items", *says, id=name) for name, says in SAYS.items()]
-RUNS += [pytest.param("list", *SAYS[name], id=f"list, {name}") for name in BY_LIST]
+RUNS += [pytest.param("list", *SAYS[name], id=f"list, {name}", marks=pytest.mark.process) for name in BY_LIST]
 CHANNELS = """
 [[channels]]
 name = "log"
