@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
-from monitor.model import IncidentState, ItemState
+from monitor.model import IncidentState, ItemState, RunStatus
 
 Key = BigInteger().with_variant(Integer, "sqlite")
 """SQLite assigns ids only to INTEGER PRIMARY KEY."""
@@ -250,6 +250,7 @@ items = Table(
     Column("failure_reason", String(60)),  # the provider's code, or a phrase, for a failed item
     Column("failure_message", String(500)),  # the provider's text about it: only for `items show`, `incidents show`
     Column("params", Text),  # path parameters of its row in the sync log, as a JSON object; null: none
+    Column("indexed_at", UtcDateTime),  # when it was first seen completed; null also before revision 0013
     Index(None, "target", "state"),
     Index(None, "target", "checked_at"),
     Index("ix_items_due", "target", "asked_run_id", "item_id",
@@ -376,6 +377,64 @@ snapshots = Table(
     CheckConstraint(f"total = {' + '.join(ItemState)}", name="total_is_sum"),
     CheckConstraint("stuck <= pending", name="stuck_is_pending"),
 )
+
+
+def _history_per(name: str) -> Table:
+    """A table of rollups of `history`: the last row of each period, then sums and extremes over the period."""
+    return Table(
+        name,
+        metadata,
+        Column("target", String(200), primary_key=True),
+        Column("starts_at", UtcDateTime, primary_key=True),  # runs belong to the period in which they started
+        # the last run of the period that has a snapshot, with its snapshot; null: there is none
+        Column("run_id", Key),
+        Column("environment", String(200)),
+        Column("run_key", String(200)),
+        Column("started_at", UtcDateTime),
+        Column("finished_at", UtcDateTime),
+        Column("status", String(20)),
+        Column("abort_reason", String(40)),
+        *(
+            Column(each.name, Float() if isinstance(each.type, Float) else Integer())
+            for each in snapshots.c
+            if each.name != "run_id"
+        ),
+        # over all runs of the period
+        *(
+            Column(f"runs_{status.value}", Integer, nullable=False)
+            for status in RunStatus
+            if status is not RunStatus.RUNNING
+        ),
+        Column("total_sum", BigInteger, nullable=False),  # with `unknown_sum`: the unknown share
+        Column("unknown_sum", BigInteger, nullable=False),
+        Column("requests_sum", BigInteger, nullable=False),
+        Column("retries_sum", BigInteger, nullable=False),
+        Column("duration_sum_s", Float, nullable=False),
+        Column("completed_min", Integer),
+        *(Column(f"{state}_max", Integer) for state in ROLLED_UP_MAXIMA),
+        Column("latency_p95_max_ms", Float),
+    )
+
+
+ROLLED_UP_MAXIMA = (*(state.value for state in ItemState if state is not ItemState.COMPLETED), "stuck")
+"""Counts whose highest value in a period is kept."""
+history_hourly = _history_per("history_hourly")
+history_daily = _history_per("history_daily")
+"""Hours and days in UTC. Never pruned."""
+
+time_to_indexed = Table(
+    "time_to_indexed",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("slot_s", Integer, primary_key=True, autoincrement=False),  # width of the slot in seconds; 0: all time
+    Column("starts_at", UtcDateTime, primary_key=True),  # of the slot in which the items were uploaded
+    Column("group_name", String(200), primary_key=True, server_default=text("''")),  # empty: without a group
+    # upper bound of the bucket in ms; -1: no known time, -2: failed, and left the sync log
+    Column("le_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("uploads", Integer, nullable=False),
+    Column("sum_s", Float, nullable=False),  # of the times of these uploads, in seconds
+)
+"""Histograms of the time from upload to the first `completed`. Never pruned; old slots are merged into longer ones."""
 
 evidence = Table(
     "evidence",

@@ -192,6 +192,22 @@ class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     failure_message: str | None = None
     params: Mapping[str, str] = NO_PARAMS
     """The path parameters of its row in the sync log."""
+    group: str | None = None
+    indexed_at: datetime | None = None
+    """When it was first seen completed; None: not yet."""
+
+
+class FirstCompletion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An item that was seen completed for the first time."""
+
+    group: str | None
+    uploaded_at: datetime
+    """The upload time of the sync log; else when the id was first seen."""
+    upload_known: bool
+    """Whether the sync log has an upload time."""
+    not_completed_at: datetime | None
+    """The last answer that said otherwise; None: there was none."""
+    at: datetime
 
 
 class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -218,6 +234,9 @@ class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     at: datetime
     event: tuple[str, str | None, str | None] | None
     """Kind (`state` or `stage`), old, new. An unknown outcome is no event."""
+    indexed_at: datetime | None
+    completion: FirstCompletion | None
+    """Set if this outcome is the first that says completed."""
 
 
 def transition(item: TrackedItem, outcome: Outcome) -> ItemChange:
@@ -249,6 +268,31 @@ def transition(item: TrackedItem, outcome: Outcome) -> ItemChange:
         failure_message=outcome.failure_message if known else item.failure_message,
         at=outcome.at,
         event=_event(item, outcome) if known else None,
+        indexed_at=_indexed_at(item, outcome),
+        completion=_first_completion(item, outcome),
+    )
+
+
+def _completed_before(item: TrackedItem) -> datetime | None:
+    """When an item was first seen completed, as far as its row tells: rows older than the column only tell that."""
+    if item.indexed_at is not None:
+        return item.indexed_at
+    return item.since if item.known_state is ItemState.COMPLETED else item.regressed_at
+
+
+def _indexed_at(item: TrackedItem, outcome: Outcome) -> datetime | None:
+    return _completed_before(item) or (outcome.at if outcome.state is ItemState.COMPLETED else None)
+
+
+def _first_completion(item: TrackedItem, outcome: Outcome) -> FirstCompletion | None:
+    if outcome.state is not ItemState.COMPLETED or _completed_before(item) is not None:
+        return None
+    return FirstCompletion(
+        group=item.group,
+        uploaded_at=item.submitted_at or item.first_seen_at,
+        upload_known=item.submitted_at is not None,
+        not_completed_at=None if item.known_state is None else item.checked_at,
+        at=outcome.at,
     )
 
 

@@ -22,6 +22,7 @@ from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator, merg
 from monitor.logs import code_lines, log_crash
 from monitor.model import Cause, Evidence, Reason, RunStatus, Snapshot, SyncReport
 from monitor.notifications.messages import RunFacts
+from monitor.rollups import indexing_store
 from monitor.runs import store as run_store
 from monitor.runs import worklist
 from monitor.runs.progress import CheckReport, DueItems
@@ -170,6 +171,7 @@ class RunCloser:
         )
         throttle_factor = _next_throttle(context, checked, report)
         run_store.set_throttle_factor(conn, run_id=context.run_id, factor=throttle_factor.factor)
+        indexing_store.merge_old_slots(conn, target=context.target, now=now)
         return report, throttle_factor
 
     def _snapshot(self, conn: Connection, context: RunContext, checked: CheckReport, now: datetime) -> Snapshot:

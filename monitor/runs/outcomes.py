@@ -15,6 +15,8 @@ from monitor.database.text import to_column_text
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
 from monitor.model.http import ApiError, Meaning, Reply, is_cached, plain_text
 from monitor.model.items import MAX_REASON_CHARS, ItemChange, is_code
+from monitor.rollups import indexing_store
+from monitor.rollups.indexing import Watch
 
 _ITEM_COLUMNS = (
     "state",
@@ -34,6 +36,7 @@ _ITEM_COLUMNS = (
     "unverified_runs",
     "failure_reason",
     "failure_message",
+    "indexed_at",
     "asked_run_id",
 )
 
@@ -47,8 +50,15 @@ _EVENT_COLUMNS = ("target", "item_id", "run_id", "at", "kind", "old", "new")
 _INSERT_EVENT = Bulk(insert(item_events).values({name: bindparam(name) for name in _EVENT_COLUMNS}), _EVENT_COLUMNS)
 
 
-def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[ItemChange]) -> None:
-    """Stores item changes, with an event for each known state or stage that changed."""
+def record(
+    conn: Connection,
+    *,
+    target: str,
+    run_id: int,
+    changes: Sequence[ItemChange],
+    watch: Watch = Watch(),  # noqa: B008  # immutable
+) -> None:
+    """Stores item changes, with an event for each known state or stage that changed, and counts first completions."""
     if not changes:
         return
     encode = timestamp_encoder(conn)
@@ -56,6 +66,8 @@ def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[Item
     events = [_event(target, run_id, change, encode) for change in changes if change.event]
     if events:
         _INSERT_EVENT.execute(conn, events)
+    if completions := [change.completion for change in changes if change.completion is not None]:
+        indexing_store.count_completions(conn, target=target, completions=completions, watch=watch)
 
 
 def is_recorded(conn: Connection, *, target: str, run_id: int, change: ItemChange) -> bool:
@@ -85,6 +97,7 @@ def _values(target: str, run_id: int, change: ItemChange, encode: TimestampEncod
         change.unverified_runs,
         change.failure_reason,
         to_column_text(change.failure_message, 500),
+        encode(change.indexed_at),
         run_id,
         target,
         change.item_id,

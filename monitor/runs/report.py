@@ -23,6 +23,7 @@ from monitor.model import (
     SyncReport,
 )
 from monitor.model.http import NetworkFault
+from monitor.rollups.indexing import Watch
 from monitor.runs.progress import CheckReport
 from monitor.runs.store import ItemChangeGroup
 from monitor.runs.strategy import BY_ITEM, Approach
@@ -39,6 +40,8 @@ class RunContext:
     previous: Snapshot | None
     throttle_factor: float = UNTHROTTLED
     """The share of rate and concurrency that it uses."""
+    watch: Watch = field(default_factory=Watch)
+    """How the target was watched before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from monitor.model import SyncLogEntry, SyncReport
 from monitor.model.durations import format_duration
 from monitor.model.items import ItemChange
 from monitor.providers import Provider
+from monitor.rollups import indexing_store
 from monitor.runs import outcomes, worklist
 from monitor.runs import store as run_store
 from monitor.runs.check import TargetCheck
@@ -160,6 +161,7 @@ class Run:
                     f"target {job.target}: run key {self._run_key} was executed already; nothing to do"
                 )
             run_store.abandon(conn, target=job.target, before_epoch=epoch, at=now)
+            watch = indexing_store.load_watch(conn, target=job.target)
             run_id = run_store.start(
                 conn, target=job.target, environment=job.environment, run_key=self._run_key, epoch=epoch, started_at=now
             )
@@ -170,6 +172,7 @@ class Run:
                 at=now,
                 previous=run_store.last_snapshot(conn, job.target),
                 throttle_factor=run_store.throttle_factor(conn, target=job.target),
+                watch=watch,
             )
 
     async def _execute(self, context: RunContext) -> RunReport:
@@ -317,7 +320,7 @@ class Run:
                 leases.verify(conn, target=target, epoch=context.epoch)
                 # the previous attempt may have committed before its connection broke
                 if not (again and outcomes.is_recorded(conn, target=target, run_id=run_id, change=changes[0])):
-                    outcomes.record(conn, target=target, run_id=run_id, changes=changes)
+                    outcomes.record(conn, target=target, run_id=run_id, changes=changes, watch=context.watch)
                     # again: after many rows in one call the server does not restart its idle timer
                     limit_idle_transaction(conn)
 

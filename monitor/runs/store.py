@@ -25,6 +25,7 @@ from monitor.database.tables import item_events, runs, snapshots
 from monitor.database.text import to_column_text
 from monitor.errors import LeaseLostError
 from monitor.model import FINISHED, Cause, RunStatus, Snapshot
+from monitor.rollups import history as rollups
 
 PROCESS_DIED = "the process ended before the run was closed"
 
@@ -129,7 +130,7 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
         LeaseLostError: another process has already closed the run as crashed.
     """
     still_open = runs.c.status == RunStatus.RUNNING.value
-    closed = conn.execute(
+    closing = (
         update(runs)
         .where(runs.c.id == run_id, still_open)
         .values(
@@ -143,10 +144,20 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
             finished_at=finished_at,
         )
     )
-    if closed.rowcount != 1:
+    closed = conn.execute(closing.returning(*_CLOSED)).mappings().one_or_none()
+    if closed is None:
         raise LeaseLostError(f"run {run_id} was closed by another process; its snapshot is not stored")
     if snapshot is not None:
         conn.execute(insert(snapshots).values(run_id=run_id, total=snapshot.total, **asdict(snapshot)))
+    rollups.add_run(conn, _closed_run(closed, snapshot))
+
+
+_CLOSED = (runs.c.id.label("run_id"), *(runs.c[name] for name in _RUN_COLUMNS if name != "run_id"))
+"""What a rollup needs of a run that was closed."""
+
+
+def _closed_run(row: RowMapping, snapshot: Snapshot | None) -> rollups.ClosedRun:
+    return rollups.ClosedRun(**{**row, "status": RunStatus(row["status"])}, snapshot=snapshot)
 
 
 def closed_by_owner(conn: Connection, *, run_id: int) -> bool:
@@ -198,7 +209,11 @@ def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -
     """Closes the runs of older epochs as crashed, without a snapshot: their process died. Returns how many."""
     left_open = (runs.c.target == target, runs.c.status == RunStatus.RUNNING.value, runs.c.epoch < before_epoch)
     values = {"status": RunStatus.CRASHED.value, "error": PROCESS_DIED}
-    return conn.execute(update(runs).where(*left_open).values(finished_at=at, **values)).rowcount
+    closed = conn.execute(update(runs).where(*left_open).values(finished_at=at, **values).returning(*_CLOSED))
+    dead = closed.mappings().all()
+    for row in dead:
+        rollups.add_run(conn, _closed_run(row, None))
+    return len(dead)
 
 
 def history(conn: Connection, *, target: str | None, limit: int) -> list[HistoryRow]:

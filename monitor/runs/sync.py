@@ -40,6 +40,7 @@ from monitor.database.tables import UtcDateTime, items
 from monitor.errors import SyncLogUnavailableError
 from monitor.model import ItemState, Reason, SyncLogEntry, SyncReport
 from monitor.model.durations import exponential_backoff_s
+from monitor.rollups import indexing_store
 from monitor.runs.worklist import add_events
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH, MAX_SAMPLES, add_counts, validate_entries
 
@@ -162,9 +163,12 @@ def _merge(
     in_log = exists().where(_staged.c.item_id == items.c.item_id)
     removed_items = and_(of_target, items.c.removed_at.is_(None), ~in_log)
     returned_items = and_(of_target, items.c.removed_at.is_not(None), in_log)
+    if add_events(conn, returned_items, kind="returned", run_id=run_id, now=now):
+        # before their upload times and groups change, by which they were counted
+        indexing_store.count_lost(conn, returned_items, target=target, sign=-1)
     _update_changed(conn, target)
-    add_events(conn, removed_items, kind="removed", run_id=run_id, now=now)
-    add_events(conn, returned_items, kind="returned", run_id=run_id, now=now)
+    if add_events(conn, removed_items, kind="removed", run_id=run_id, now=now):
+        indexing_store.count_lost(conn, removed_items, target=target, sign=1)
     removed = conn.execute(update(items).where(removed_items).values(removed_at=now)).rowcount
     returned = conn.execute(update(items).where(returned_items).values(removed_at=None)).rowcount
     new = _insert_new(conn, target, now)

@@ -33,6 +33,7 @@ from monitor.database.retry import read_page
 from monitor.database.tables import ITEM_IS_DUE, ITEM_IS_UNVERIFIED, UtcDateTime, active, item_events, items, stuck
 from monitor.model import Cause, ItemCompletion, ItemState, Reason
 from monitor.model.items import NO_PARAMS, TrackedItem
+from monitor.rollups import indexing_store
 
 _TRACKED = (
     items.c.item_id,
@@ -51,6 +52,8 @@ _TRACKED = (
     items.c.failure_reason,
     items.c.failure_message,
     items.c.params,
+    items.c.group_name,
+    items.c.indexed_at,
     items.c.asked_run_id,
 )
 
@@ -297,7 +300,7 @@ def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | N
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
     values: Any = tuple(row)  # by position, in the order of _TRACKED: called for every item
     item_id, first_seen_at, submitted_at, known_state, stage, recognised, since, pending_since, seen_at = values[:9]
-    checked_at, regressed_at, incident_id, unverified_runs, failure_reason, failure_message, params, _ = values[9:]
+    checked_at, regressed_at, incident_id, unverified_runs, failure_reason, failure_message, params = values[9:16]
     known, in_incident = _STATES[known_state], incident_id is not None
     return TrackedItem(
         item_id=item_id,
@@ -317,6 +320,8 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
         failure_reason=failure_reason,
         failure_message=failure_message,
         params=NO_PARAMS if params is None else json.loads(params),
+        group=values[16],
+        indexed_at=values[17],
     )
 
 
@@ -370,7 +375,9 @@ def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: st
     changed = 0
     for chunk in in_chunks(item_ids):
         named = (items.c.target == target, items.c.item_id.in_(chunk))
-        changed += add_events(conn, *named, items.c.ignored_at.is_(None), kind="ignored", now=now, new=reason[:200])
+        newly = (*named, items.c.ignored_at.is_(None))
+        changed += add_events(conn, *newly, kind="ignored", now=now, new=reason[:200])
+        indexing_store.count_lost(conn, *newly, items.c.removed_at.is_not(None), target=target, sign=-1)
         values = {"ignored_at": func.coalesce(items.c.ignored_at, now), "ignore_reason": reason}
         conn.execute(update(items).where(*named).values(values))
     return IgnoreResult(changed=changed, unchanged=len(item_ids) - changed)
@@ -381,8 +388,11 @@ def unignore(conn: Connection, *, target: str, item_ids: Sequence[str], now: dat
     changed = 0
     for chunk in in_chunks(item_ids):
         ignored = (items.c.target == target, items.c.item_id.in_(chunk), items.c.ignored_at.is_not(None))
+        newly = conn.execute(select(items.c.item_id).where(*ignored)).scalars().all()
         changed += add_events(conn, *ignored, kind="unignored", now=now)
         conn.execute(update(items).where(*ignored).values(ignored_at=None, ignore_reason=None))
+        gone = (items.c.target == target, items.c.item_id.in_(newly), items.c.removed_at.is_not(None))
+        indexing_store.count_lost(conn, *gone, target=target, sign=1)
     return IgnoreResult(changed=changed, unchanged=len(item_ids) - changed)
 
 

@@ -113,7 +113,40 @@ def test_applying_the_same_outcome_twice_changes_nothing_more(item, state):
     then = replace(
         item, known_state=first.known_state, stage=first.stage, since=first.since, pending_since=first.pending_since,
         seen_at=first.seen_at, checked_at=first.checked_at, regressed_at=first.regressed_at,
+        indexed_at=first.indexed_at,
     )  # fmt: skip
     second = transition(then, outcome(state, "X"))
     assert second.event is None
-    assert replace(second, event=first.event) == first
+    assert second.completion is None
+    assert replace(second, event=first.event, completion=first.completion) == first
+
+
+def completions(item, *outcomes):
+    """The first completions that a sequence of outcomes leads to."""
+    found = []
+    for each in outcomes:
+        change = transition(item, each)
+        found.append(change.completion)
+        kept = ("known_state", "since", "seen_at", "checked_at", "regressed_at", "indexed_at")
+        item = replace(item, **{name: getattr(change, name) for name in kept})
+    return [each for each in found if each is not None], item.indexed_at
+
+
+def test_an_item_is_first_completed_once_whatever_follows():
+    outcomes = [outcome(state) for state in (ItemState.PENDING, ItemState.COMPLETED, ItemState.PENDING,
+                                             ItemState.FAILED, ItemState.COMPLETED)]  # fmt: skip
+    [found], indexed_at = completions(replace(NEW, group="g"), *outcomes)
+    assert (found.group, found.uploaded_at, found.upload_known) == ("g", UPLOADED, True)
+    assert (found.not_completed_at, found.at, indexed_at) == (NOW, NOW, NOW)
+
+
+def test_what_was_never_answered_was_not_seen_before_its_completion():
+    lost = outcome(ItemState.UNKNOWN, reason=Cause.OUTAGE)
+    [found], _ = completions(replace(NEW, submitted_at=None), lost, outcome(ItemState.COMPLETED))
+    assert (found.not_completed_at, found.uploaded_at, found.upload_known) == (None, FIRST, False)
+
+
+@pytest.mark.parametrize("item", [DONE, BACK], ids=["completed", "completed, then pending"])
+def test_what_was_completed_before_the_column_existed_is_not_completed_for_the_first_time(item):
+    found, indexed_at = completions(item, outcome(ItemState.PENDING), outcome(ItemState.COMPLETED))
+    assert (found, indexed_at is not None) == ([], True)

@@ -1,0 +1,98 @@
+"""The rollups of `history` per hour and day (tables `history_hourly` and `history_daily`): adding runs, and reading.
+
+Each closed run is added once, in the transaction that closes it, to the hour and the day in which it started.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, case, or_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from monitor.database.tables import ROLLED_UP_MAXIMA, history_daily, history_hourly, snapshots
+from monitor.model import RunStatus, Snapshot
+from monitor.rollups.bounds import slot_start
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+TABLES = {HOUR: history_hourly, DAY: history_daily}
+_LAST = (
+    "run_id", "environment", "run_key", "started_at", "finished_at", "status", "abort_reason",
+    *(each.name for each in snapshots.c if each.name != "run_id"),
+)  # fmt: skip
+"""Columns of the last run with a snapshot."""
+_SUMS = ("total_sum", "unknown_sum", "requests_sum", "retries_sum", "duration_sum_s")
+_MAXIMA = (*(f"{name}_max" for name in ROLLED_UP_MAXIMA), "latency_p95_max_ms")
+_STATUSES = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedRun:
+    """A run as it was closed."""
+
+    run_id: int
+    target: str
+    environment: str
+    run_key: str | None
+    started_at: datetime
+    finished_at: datetime
+    status: RunStatus
+    abort_reason: str | None
+    snapshot: Snapshot | None
+
+
+def add_run(conn: Connection, run: ClosedRun) -> None:
+    """Adds a run to its hour and its day, in the transaction that closes it: only so it counts once."""
+    for width, table in TABLES.items():
+        conn.execute(_upsert(conn.dialect.name, table.name), period_values(run, width))
+
+
+def period_values(run: ClosedRun, width: timedelta) -> dict[str, Any]:
+    """The row of an hour or a day in which this was the only run."""
+    snapshot = run.snapshot
+    values: dict[str, Any] = {"target": run.target, "starts_at": slot_start(run.started_at, width)}
+    values |= {f"runs_{status.value}": int(status is run.status) for status in _STATUSES}
+    values |= dict.fromkeys((*_LAST, "completed_min", *_MAXIMA)) | dict.fromkeys(_SUMS, 0)
+    if snapshot is None:
+        return values
+    last = {name: getattr(run, name) for name in _LAST[:7]} | {"status": run.status.value}
+    return (
+        values
+        | last
+        | asdict(snapshot)
+        | {
+            "total": snapshot.total,
+            "total_sum": snapshot.total,
+            "unknown_sum": snapshot.unknown,
+            "requests_sum": snapshot.requests,
+            "retries_sum": snapshot.retries,
+            "duration_sum_s": snapshot.duration_s,
+            "completed_min": snapshot.completed,
+            "latency_p95_max_ms": snapshot.latency_p95_ms,
+            **{f"{name}_max": getattr(snapshot, name) for name in ROLLED_UP_MAXIMA},
+        }
+    )
+
+
+@cache
+def _upsert(dialect: str, name: str) -> postgresql.Insert | sqlite.Insert:
+    """The statement that adds a row to the one of the same period."""
+    table = next(each for each in TABLES.values() if each.name == name)
+    row = (sqlite if dialect == "sqlite" else postgresql).insert(table)
+    old, new = table.c, row.excluded
+    newer = or_(old.run_id.is_(None), new.run_id > old.run_id)
+    changes: dict[str, ColumnElement[Any]] = {each: case((newer, new[each]), else_=old[each]) for each in _LAST}
+    changes |= {
+        f"runs_{status.value}": old[f"runs_{status.value}"] + new[f"runs_{status.value}"] for status in _STATUSES
+    }
+    changes |= {each: old[each] + new[each] for each in _SUMS}
+    changes |= {each: _chosen(old[each], new[each], new[each] > old[each]) for each in _MAXIMA}
+    changes["completed_min"] = _chosen(
+        old["completed_min"], new["completed_min"], new["completed_min"] < old["completed_min"]
+    )
+    return row.on_conflict_do_update(index_elements=[table.c.target, table.c.starts_at], set_=changes)
+
+
+def _chosen(old: ColumnElement[Any], new: ColumnElement[Any], better: ColumnElement[bool]) -> ColumnElement[Any]:
+    return case((or_(old.is_(None), better), new), else_=old)

@@ -1,0 +1,47 @@
+"""Decides whether the time that an upload took to be indexed is known, and what it is. Pure.
+
+The monitor looks once per run. What it finds completed became so at some moment since it last knew otherwise: the
+figure is too long by at most that gap.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from monitor.model.items import FirstCompletion
+
+_USUAL_GAPS = 3
+_SHORTEST_PAUSE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How the target was watched before a run."""
+
+    previous_started_at: datetime | None = None
+    """Start of the previous run that asked the API; None before the first."""
+    usual_gap: timedelta | None = None
+    """From the start of the run before that one to its start; None if there are no two."""
+
+    @property
+    def longest_gap(self) -> timedelta:
+        """A longer time without a look is a pause of the monitor."""
+        return max(_SHORTEST_PAUSE, _USUAL_GAPS * (self.usual_gap or timedelta(0)))
+
+
+def time_to_indexed(found: FirstCompletion, watch: Watch) -> timedelta | None:
+    """How long an upload took until it was first seen completed; None if that is not known.
+
+    It is known if the moment lies in a short gap: after the item was last seen not completed, or after its upload, if
+    the previous run began before that. A gap is short up to three usual gaps between runs, at least 15 minutes, or up
+    to the time that the item was waited for before the gap.
+    """
+    took = found.at - found.uploaded_at
+    since = found.not_completed_at
+    if since is None:
+        new = watch.previous_started_at is not None and found.uploaded_at >= watch.previous_started_at
+        since = found.uploaded_at if found.upload_known and new else None
+    if since is None or took < timedelta(0):
+        return None
+    since = max(since, found.uploaded_at)
+    gap, waited = found.at - since, since - found.uploaded_at
+    return took if gap <= max(watch.longest_gap, waited) else None
