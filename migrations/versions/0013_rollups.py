@@ -37,6 +37,16 @@ def upgrade() -> None:
             "target", "slot_s", "starts_at", "group_name", "le_ms", name=op.f("pk_time_to_indexed")
         ),
     )
+    op.create_table(
+        "slowest_uploads",
+        sa.Column("target", sa.String(200), nullable=False),
+        sa.Column("starts_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("item_id", sa.String(512), nullable=False),
+        sa.Column("group_name", sa.String(200)),
+        sa.Column("took_s", sa.Float(), nullable=False),
+        sa.Column("indexed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("target", "starts_at", "item_id", name=op.f("pk_slowest_uploads")),
+    )
     for table in _TABLES:
         _create(table)
     conn = op.get_bind()
@@ -112,5 +122,6 @@ def downgrade() -> None:
     """One revision down: the rollups, and with them what is left of pruned history, are lost."""
     for table in reversed(_TABLES):
         op.drop_table(table)
+    op.drop_table("slowest_uploads")
     op.drop_table("time_to_indexed")
     op.drop_column("items", "indexed_at")

@@ -436,6 +436,18 @@ time_to_indexed = Table(
 )
 """Histograms of the time from upload to the first `completed`. Never pruned; old slots are merged into longer ones."""
 
+slowest_uploads = Table(
+    "slowest_uploads",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("starts_at", UtcDateTime, primary_key=True),  # of the day (UTC) of the upload
+    Column("item_id", String(512), primary_key=True),
+    Column("group_name", String(200)),
+    Column("took_s", Float, nullable=False),
+    Column("indexed_at", UtcDateTime, nullable=False),
+)
+"""The few uploads of each day that took the longest to be indexed, for reports. Never pruned."""
+
 evidence = Table(
     "evidence",
     metadata,

@@ -200,6 +200,7 @@ class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class FirstCompletion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An item that was seen completed for the first time."""
 
+    item_id: str
     group: str | None
     uploaded_at: datetime
     """The upload time of the sync log; else when the id was first seen."""
@@ -288,6 +289,7 @@ def _first_completion(item: TrackedItem, outcome: Outcome) -> FirstCompletion | 
     if outcome.state is not ItemState.COMPLETED or _completed_before(item) is not None:
         return None
     return FirstCompletion(
+        item_id=item.item_id,
         group=item.group,
         uploaded_at=item.submitted_at or item.first_seen_at,
         upload_known=item.submitted_at is not None,

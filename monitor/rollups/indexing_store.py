@@ -23,6 +23,7 @@ from monitor.model.items import FirstCompletion
 from monitor.rollups.bounds import KEPT, LOST, NOT_OBSERVED, SLOTS, bound_ms, slot_start
 from monitor.rollups.indexing import Watch
 from monitor.rollups.indexing import time_to_indexed as known_time
+from monitor.rollups.slowest import IndexedUpload, name_slowest
 
 ALL_TIME_S = 0
 """In place of the width of a slot: the sum of all slots and groups, which counters need."""
@@ -50,6 +51,7 @@ def load_watch(conn: Connection, *, target: str) -> Watch:
 def count_completions(conn: Connection, *, target: str, completions: Iterable[FirstCompletion], watch: Watch) -> None:
     """Counts first completions, in the transaction that stores them with their items."""
     uploads, seconds = Counter[_Key](), defaultdict[_Key, float](float)
+    times: list[IndexedUpload] = []
     for found in completions:
         took = known_time(found, watch)
         bound = NOT_OBSERVED if took is None else bound_ms(took)
@@ -57,7 +59,14 @@ def count_completions(conn: Connection, *, target: str, completions: Iterable[Fi
         for key in (slot, (ALL_TIME_S, _EPOCH, "", bound)):
             uploads[key] += 1
             seconds[key] += took.total_seconds() if took else 0.0
+        if took is not None:
+            times.append(
+                IndexedUpload(
+                    item_id=found.item_id, group=found.group, took_s=took.total_seconds(), indexed_at=found.at
+                )
+            )
     _add(conn, target, uploads, seconds)
+    name_slowest(conn, target=target, uploads=times)
 
 
 def count_lost(conn: Connection, *which: ColumnElement[bool], target: str, sign: int) -> None:

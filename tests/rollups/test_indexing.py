@@ -16,7 +16,12 @@ AFTER_A_PAUSE = Watch(previous_started_at=NOW - 72 * HOUR, usual_gap=5 * MINUTE)
 
 def found(uploaded, seen=None, *, known=True):
     return FirstCompletion(
-        group=None, uploaded_at=NOW - uploaded, upload_known=known, not_completed_at=seen and NOW - seen, at=NOW
+        item_id="a",
+        group=None,
+        uploaded_at=NOW - uploaded,
+        upload_known=known,
+        not_completed_at=seen and NOW - seen,
+        at=NOW,
     )
 
 

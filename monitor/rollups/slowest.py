@@ -1,0 +1,77 @@
+"""Names the few uploads of each day that took the longest to be indexed (table `slowest_uploads`), for reports."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select
+
+from monitor.database.tables import slowest_uploads
+from monitor.rollups.bounds import slot_start
+
+NAMED = 5
+"""Uploads of a day that are named."""
+_DAY = timedelta(days=1)
+_rows = slowest_uploads.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedUpload:
+    """An upload and how long it took until it was seen completed."""
+
+    item_id: str
+    group: str | None
+    took_s: float
+    indexed_at: datetime
+
+    @property
+    def uploaded_at(self) -> datetime:
+        """When it was uploaded."""
+        return self.indexed_at - timedelta(seconds=self.took_s)
+
+
+def name_slowest(conn: Connection, *, target: str, uploads: Iterable[IndexedUpload]) -> None:
+    """Keeps the slowest uploads of each day, these among them, in the transaction that counts them."""
+    by_day = defaultdict[datetime, list[IndexedUpload]](list)
+    for upload in uploads:
+        by_day[slot_start(upload.uploaded_at, _DAY)].append(upload)
+    for day, found in sorted(by_day.items()):
+        of_day = (_rows.target == target, _rows.starts_at == day)
+        before = [_upload(row) for row in conn.execute(select(slowest_uploads).where(*of_day)).mappings()]
+        kept = _slowest([*before, *found], NAMED)
+        added = [upload for upload in kept if upload not in before]
+        if not added:
+            continue
+        if dropped := [upload.item_id for upload in before if upload not in kept]:
+            conn.execute(delete(slowest_uploads).where(*of_day, _rows.item_id.in_(dropped)))
+        conn.execute(insert(slowest_uploads), [_row(target, day, upload) for upload in added])
+
+
+def slowest(conn: Connection, *, target: str, since: datetime, until: datetime, limit: int) -> list[IndexedUpload]:
+    """The uploads from `since` to before `until` that took the longest, at most `limit` (> 0, up to `NAMED`)."""
+    days = (_rows.target == target, _rows.starts_at >= slot_start(since, _DAY), _rows.starts_at < until)
+    query = select(slowest_uploads).where(*days).order_by(_rows.took_s.desc(), _rows.item_id)
+    found: list[IndexedUpload] = []
+    for row in conn.execute(query).mappings():
+        upload = _upload(row)
+        if since <= upload.uploaded_at < until:
+            found.append(upload)
+        if len(found) == limit:
+            break
+    return found
+
+
+def _slowest(uploads: Iterable[IndexedUpload], limit: int) -> list[IndexedUpload]:
+    return sorted(uploads, key=lambda upload: (-upload.took_s, upload.item_id))[:limit]
+
+
+def _row(target: str, day: datetime, upload: IndexedUpload) -> dict[str, object]:
+    values = asdict(upload)
+    return {"target": target, "starts_at": day, "group_name": values.pop("group"), **values}
+
+
+def _upload(values: RowMapping) -> IndexedUpload:
+    return IndexedUpload(
+        item_id=values["item_id"], group=values["group_name"], took_s=values["took_s"], indexed_at=values["indexed_at"]
+    )
