@@ -15,6 +15,7 @@ from monitor.model.schedule import DueTimes
 from monitor.reports import changes, trends
 from monitor.reports.changes import NO_TARGET, ReportCursor
 from monitor.reports.formatting import spans
+from monitor.reports.indexing import indexing_report
 from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
 from monitor.runs import worklist
@@ -106,7 +107,7 @@ class _ReportBuilder:
         return target_facts if row is None else self._with_breakdowns(target_facts, row, target.stuck_after)
 
     def _with_breakdowns(self, target_facts: TargetFacts, row: HistoryRow, stuck_after: timedelta) -> TargetFacts:
-        """Adds groups, stages, stuck items and ingestion times, as of the newest snapshot."""
+        """Adds groups, stages, stuck items and times to indexed, as of the newest snapshot."""
         conn, name, as_of = self.conn, target_facts.target, row.finished_at
         group_count, groups = trends.by_group(
             conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_MAX_GROUPS
@@ -114,7 +115,6 @@ class _ReportBuilder:
         stage_count, stages = trends.by_stage(conn, target=name, limit=_MAX_STAGES)
         reason_count, reasons = trends.failure_reasons(conn, target=name, limit=_MAX_STAGES)
         stuck = trends.longest_stuck(conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_MAX_ITEMS)
-        times = trends.ingestion_times(conn, target=name, start=self.bounds[0], end=self.now, slowest=_MAX_ITEMS)
         return replace(
             target_facts,
             last_known=worklist.count_last_known(conn, target=name) if row.snapshot.unknown else {},
@@ -125,7 +125,7 @@ class _ReportBuilder:
             reason_count=reason_count,
             reasons=tuple(reasons),
             stuck=tuple(stuck),
-            ingestion=times,
+            indexing=indexing_report(conn, target=name, bounds=self.bounds, limit=_MAX_GROUPS),
         )
 
     def _changes(self, target: ReportTarget, row: HistoryRow | None) -> Changes:

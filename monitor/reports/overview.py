@@ -8,8 +8,10 @@ from enum import StrEnum
 from monitor.model import Incident, Silence, Snapshot
 from monitor.model.schedule import DueTimes
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
+from monitor.reports.indexing import IndexingReport
 from monitor.reports.notification_queries import Undelivered
-from monitor.reports.trends import GroupHealth, IngestionTimes, LastRun, ReasonCount, StageCount, StuckItem
+from monitor.reports.trends import GroupHealth, LastRun, ReasonCount, StageCount, StuckItem
+from monitor.rollups.indexing_store import TimesToIndexed
 from monitor.runs.store import HistoryRow
 
 UNSCHEDULED = timedelta(days=1)
@@ -30,7 +32,7 @@ class Condition(StrEnum):
 
 
 class Metric(StrEnum):
-    """What a line of the trend shows: the completed share, or a column of `history`."""
+    """What a line of the trend shows: the completed share, a column of `history`, or the time to indexed."""
 
     COMPLETED_SHARE = "completed_share"
     FAILED = "failed"
@@ -41,6 +43,7 @@ class Metric(StrEnum):
     UNKNOWN = "unknown"
     REQUESTS = "requests"
     LATENCY_P95_MS = "latency_p95_ms"
+    TIME_TO_INDEXED_P95_S = "time_to_indexed_p95_s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +109,8 @@ class TargetFacts:
     reasons: tuple[ReasonCount, ...] = ()
     """Of failed items."""
     stuck: tuple[StuckItem, ...] = ()
-    ingestion: IngestionTimes | None = None
+    indexing: IndexingReport | None = None
+    """None: nothing was uploaded in the period, as far as is known."""
     changes: Changes
 
 
@@ -156,7 +160,7 @@ def target_overview(facts: TargetFacts, *, now: datetime) -> TargetOverview:
         facts=facts,
         condition=condition(facts.last_run),
         stale=is_stale(facts.last_run, facts.due, now=now),
-        trend=trend(facts.samples),
+        trend=trend(facts.samples, facts.indexing.spans if facts.indexing else ()),
     )
 
 
@@ -174,11 +178,16 @@ def is_stale(last_run: LastRun | None, due: DueTimes | None, *, now: datetime) -
     return due.count_missed(last_run.started_at, now) >= MISSED
 
 
-def trend(samples: Sequence[HistoryRow | None]) -> tuple[TrendLine, ...]:
-    """A line per metric over the snapshots of a period; metrics without any value are left out."""
+def trend(samples: Sequence[HistoryRow | None], indexed: Sequence[TimesToIndexed] = ()) -> tuple[TrendLine, ...]:
+    """A line per metric over the spans of a period; metrics without any value are left out.
+
+    `samples` are the last snapshots of the spans, `indexed` the uploads of these, or empty.
+    """
     lines = []
     for metric in Metric:
         values = tuple(None if sample is None else _metric_value(sample.snapshot, metric) for sample in samples)
+        if metric is Metric.TIME_TO_INDEXED_P95_S:
+            values = tuple(times.quantile_s(0.95) for times in indexed)
         known = [value for value in values if value is not None]
         if known:
             lines.append(TrendLine(metric=metric, values=values, last=known[-1], low=min(known), high=max(known)))
@@ -188,5 +197,5 @@ def trend(samples: Sequence[HistoryRow | None]) -> tuple[TrendLine, ...]:
 def _metric_value(snapshot: Snapshot, metric: Metric) -> float | None:
     if metric is Metric.COMPLETED_SHARE:
         return snapshot.completed / snapshot.total if snapshot.total else None
-    value: float | None = getattr(snapshot, metric.value)
+    value: float | None = getattr(snapshot, metric.value, None)
     return value

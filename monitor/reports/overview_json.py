@@ -11,27 +11,33 @@ from typing import Any
 from monitor.model import ItemState, RunStatus
 from monitor.reports.formatting import cut_list, iso, json_values
 from monitor.reports.incidents import incident_json
+from monitor.reports.indexing import QUANTILES, indexing_json
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetOverview
 from monitor.reports.trends import GroupHealth
 from monitor.runs.store import HISTORY_COLUMNS
 
-COLUMNS = (*HISTORY_COLUMNS, "span_started_at", "span_ended_at")
+_INDEXED = {f"time_to_indexed_{name}": share for name, share in QUANTILES.items()}
+COLUMNS = (*HISTORY_COLUMNS, "span_started_at", "span_ended_at", "uploads_indexed", *_INDEXED)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def overview_csv(overview: Overview) -> str:
-    """A heading, then the last snapshot of each span, per target, oldest first.
+    """A heading, then per target the last snapshot of each span, oldest first, and the times to indexed of its uploads.
 
-    A span without a snapshot has a row with only the target and the bounds of the span. Text that a spreadsheet would
-    run as a formula gets a leading apostrophe.
+    A span without a snapshot or without times has a row without these values. Text that a spreadsheet would run as a
+    formula gets a leading apostrophe.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for target in overview.targets:
-        for (start, end), sample in zip(pairwise(overview.bounds), target.facts.samples, strict=True):
+        indexed = target.facts.indexing.spans if target.facts.indexing else [None] * len(target.facts.samples)
+        for (start, end), sample, times in zip(pairwise(overview.bounds), target.facts.samples, indexed, strict=True):
             values: dict[str, object] = sample.columns() if sample else {"target": target.facts.target}
             values |= {"span_started_at": start, "span_ended_at": end}
+            if times is not None:
+                values |= {"uploads_indexed": times.indexed}
+                values |= {name: times.quantile_s(share) for name, share in _INDEXED.items()}
             writer.writerow([_cell(values.get(name)) for name in COLUMNS])
     return out.getvalue()
 
@@ -75,7 +81,7 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         ],
         "stages": cut_list("stages", json_values(facts.stages), total=facts.stage_count),
         "failed_by_reason": cut_list("reasons", json_values(facts.reasons), total=facts.reason_count),
-        "ingestion": json_values(facts.ingestion),
+        "time_to_indexed": indexing_json(facts.indexing),
         "stuck": json_values(facts.stuck),
         "stuck_total": facts.snapshot.snapshot.stuck if facts.snapshot else 0,
         "changes": _changes(facts.changes),

@@ -26,6 +26,7 @@ from monitor.reports.formatting import (
     sparkline,
     wrap_lines,
 )
+from monitor.reports.indexing import IndexingReport
 from monitor.reports.overview import (
     Changes,
     Condition,
@@ -78,7 +79,7 @@ def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, st
         _trend(target.trend, period, style),
         _stages(target, style),
         _reasons(target, style),
-        _ingestion_lines(target, style),
+        _indexing_lines(target, style),
         _stuck(target, now, style),
     ]
     lines: list[str] = []
@@ -169,7 +170,11 @@ def _number(group: GroupHealth, state: ItemState | None) -> int:
     return group.stuck if state is None else group.counts[state]
 
 
-_NAMES: Mapping[Metric, str] = {Metric.COMPLETED_SHARE: "completed", Metric.LATENCY_P95_MS: "p95 latency"}
+_NAMES: Mapping[Metric, str] = {
+    Metric.COMPLETED_SHARE: "completed",
+    Metric.LATENCY_P95_MS: "p95 latency",
+    Metric.TIME_TO_INDEXED_P95_S: "p95 to indexed",
+}
 """Names of metrics that differ from their values."""
 _ALWAYS = frozenset({Metric.COMPLETED_SHARE, Metric.FAILED})
 """Shown even if all values are zero."""
@@ -208,6 +213,8 @@ def _sparkline(line: TrendLine, style: Style) -> str:
 def _shown(metric: Metric, value: float) -> str:
     if metric is Metric.COMPLETED_SHARE:
         return format_share(value)
+    if metric is Metric.TIME_TO_INDEXED_P95_S:
+        return _rounded(value)
     return format_latency(value) if metric is Metric.LATENCY_P95_MS else format_count(value)
 
 
@@ -234,23 +241,55 @@ def _reasons(target: TargetOverview, style: Style) -> list[str]:
     return list(wrap_lines(f"Failed by reason: {', '.join([*named, *tail])}", indent=2))
 
 
-def _ingestion_lines(target: TargetOverview, style: Style) -> list[str]:
-    times = target.facts.ingestion
-    if times is None:
+_WORST_GROUPS = 5
+_QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+
+
+def _indexing_lines(target: TargetOverview, style: Style) -> list[str]:
+    report = target.facts.indexing
+    if report is None:
         return []
-    if times.items == 1:
-        (only,) = times.slowest
-        sentence = f"Ingestion: 1 item, {only.item_id}, in {_duration(only.duration_s)}"
-        return list(wrap_lines(sentence, indent=2))
-    quantiles = f"half within {_duration(times.median_s)}, 95% within {_duration(times.p95_s)}"
+    times = report.times
+    parts = [f"Time to indexed: {plural(times.uploads, 'upload')}"]
+    quantiles = [(name, times.quantile_s(share)) for name, share in _QUANTILES]
+    parts += [f"{name} {_rounded(seconds)}" for name, seconds in quantiles if seconds is not None]
+    others = ((times.failed, "failed"), (times.waiting, "not indexed yet"), (times.not_observed, "at an unknown time"))
+    parts += [f"{count} {words}" for count, words in others if count]
+    lines = [*wrap_lines(", ".join(parts), indent=2), *_slow_groups(report, style)]
+    slowest = report.slowest
+    if not slowest:
+        return lines
     columns = [
-        ("SLOWEST", [each.item_id for each in times.slowest]),
-        ("TOOK", [_duration(each.duration_s) for each in times.slowest]),
-        ("COMPLETED (UTC)", [f"{each.completed_at:%Y-%m-%d %H:%M}" for each in times.slowest]),
+        ("SLOWEST", [each.item_id for each in slowest]),
+        ("TOOK", [_duration(each.took_s) for each in slowest]),
+        ("COMPLETED (UTC)", [f"{each.indexed_at:%Y-%m-%d %H:%M}" for each in slowest]),
     ]
-    groups = [each.group for each in times.slowest]
-    sentence = f"Ingestion: {format_items(times.items)}, {quantiles}"
-    return [*wrap_lines(sentence, indent=2), *_table(_with_groups(target, columns, groups, style))]
+    return [*lines, *_table(_with_groups(target, columns, [each.group for each in slowest], style))]
+
+
+def _slow_groups(report: IndexingReport, style: Style) -> list[str]:
+    """The groups whose uploads take the longest; left out if there is only one."""
+    groups = [group for group in report.groups if group.times.indexed][:_WORST_GROUPS]
+    if report.group_count < 2 or not groups:  # one is the target itself
+        return []
+    columns = [right_aligned("UPLOADS", [format_count(group.times.uploads) for group in groups])]
+    for name, share in _QUANTILES:
+        columns.append(right_aligned(name.upper(), [_rounded(group.times.quantile_s(share) or 0) for group in groups]))
+    room = style.room(sum(2 + max(len(name), *map(len, cells)) for name, cells in columns))
+    names = [style.cut(_NO_GROUP if group.name is None else group.name, room) for group in groups]
+    lines = _table([("SLOW GROUPS", names), *columns])
+    more = report.group_count - len(groups)
+    return [*lines, f"{_INDENT}and {plural(more, 'more group')}"] if more > 0 else lines
+
+
+def _rounded(seconds: float) -> str:
+    """A quantile, which is known up to 5%: two digits of the greatest unit."""
+    unit, name = next((unit for unit in _UNITS if seconds >= unit[0]), _UNITS[-1])
+    number = seconds / unit
+    return f"{number:.0f} {name}" if number >= 10 else f"{number:.2g} {name}"  # two digits
+
+
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def _duration(seconds: float) -> str:

@@ -5,29 +5,11 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Float,
-    Integer,
-    RowMapping,
-    Subquery,
-    case,
-    column,
-    exists,
-    func,
-    or_,
-    select,
-    values,
-)
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import ColumnElement, Connection, Integer, case, column, func, or_, select, values
 
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT, has_status, newest_id
-from monitor.database.tables import UtcDateTime, active, item_events, items, runs, snapshots, stuck
+from monitor.database.tables import UtcDateTime, active, items, runs, snapshots, stuck
 from monitor.model import EXISTING_STATES, PROBLEM_STATES, ItemState, RunStatus
 from monitor.runs.store import HISTORY, HistoryRow, history, history_row
 
@@ -174,116 +156,6 @@ def longest_stuck(
 
 def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
     return func.sum(case((which, 1), else_=0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestedItem:
-    """One item and its ingestion time."""
-
-    item_id: str
-    group: str | None
-    completed_at: datetime
-    duration_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestionTimes:
-    """Ingestion times of the items completed in a period, in seconds to the millisecond."""
-
-    items: int
-    median_s: float
-    p95_s: float
-    slowest: tuple[IngestedItem, ...]
-    """The longest first."""
-
-
-def ingestion_times(
-    conn: Connection, *, target: str, start: datetime, end: datetime, slowest: int
-) -> IngestionTimes | None:
-    """Ingestion times of the items first completed between `start` and `end`; None if there are none.
-
-    The time counts from the upload time in the sync log, or else from when the id was first seen. Items completed
-    before the monitor first checked them are left out. Quantiles are by nearest rank. `slowest` (> 0) items are named.
-    """
-    timed = _timed(target, start, end)
-    rank = func.row_number().over(order_by=(timed.c.seconds, timed.c.item_id)).label("rank")
-    ranked = select(timed, rank, func.count().over().label("how_many")).subquery("ranked")
-    median, p95 = _quantile_ranks(ranked.c.how_many)
-    quoted = or_(ranked.c.rank == median, ranked.c.rank == p95, ranked.c.rank > ranked.c.how_many - slowest)
-    rows = {row["rank"]: row for row in conn.execute(select(ranked).where(quoted)).mappings()}
-    if not rows:
-        return None
-    count: int = next(iter(rows.values()))["how_many"]
-    middle, high = _quantile_ranks(count)
-    return IngestionTimes(
-        items=count,
-        median_s=round(rows[middle]["seconds"], 3),
-        p95_s=round(rows[high]["seconds"], 3),
-        slowest=tuple(_ingested_item(rows[rank]) for rank in sorted(rows, reverse=True)[:slowest]),
-    )
-
-
-def _quantile_ranks(count: Any) -> tuple[Any, Any]:  # noqa: ANN401  # a number, or the column that holds it
-    """The ranks (from 1) of the median and the 95th percentile among `count` sorted values."""
-    return (count + 1) // 2, (95 * count + 99) // 100
-
-
-def _ingested_item(row: RowMapping) -> IngestedItem:
-    duration_s = round(row["seconds"], 3)
-    return IngestedItem(item_id=row["item_id"], group=row["group_name"], completed_at=row["at"], duration_s=duration_s)
-
-
-class _Seconds(FunctionElement[float]):
-    """Seconds from the second time to the first, in the dialect of the database."""
-
-    type = Float()
-    inherit_cache = True
-    name = "seconds_between"
-
-
-@compiles(_Seconds, "sqlite")
-def _on_sqlite(element: _Seconds, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
-    later, earlier = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"((julianday({later}) - julianday({earlier})) * 86400.0)"
-
-
-@compiles(_Seconds, "postgresql")
-def _on_postgresql(element: _Seconds, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
-    later, earlier = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"CAST(EXTRACT(EPOCH FROM {later} - {earlier}) AS DOUBLE PRECISION)"
-
-
-def _timed(target: str, start: datetime, end: datetime) -> Subquery:
-    """The items first completed in the period, with the seconds it took."""
-    done, earlier = item_events.alias("done"), item_events.alias("earlier")
-    uploaded = func.coalesce(items.c.submitted_at, items.c.first_seen_at)
-    of_target = runs.c.target == target
-    watched = select(func.min(runs.c.started_at)).where(of_target).scalar_subquery()
-    # not by the target of the events: SQLite would scan all of them
-    in_period = select(runs.c.id).where(of_target, runs.c.started_at >= start, runs.c.started_at <= end)
-    completed = ("state", ItemState.COMPLETED.value)
-    before = exists().where(
-        earlier.c.target == target,
-        earlier.c.item_id == done.c.item_id,
-        earlier.c.at < done.c.at,
-        earlier.c.kind == completed[0],
-        # an event that leaves `completed` proves an earlier completion, whose own event may have been pruned
-        or_(earlier.c.new == completed[1], earlier.c.old == completed[1]),
-    )
-    return (
-        select(done.c.item_id, items.c.group_name, done.c.at, _Seconds(done.c.at, uploaded).label("seconds"))
-        .join(items, (items.c.target == done.c.target) & (items.c.item_id == done.c.item_id))
-        .where(
-            done.c.run_id.in_(in_period),
-            done.c.at <= end,
-            done.c.kind == completed[0],
-            done.c.new == completed[1],
-            or_(done.c.old.is_not(None), items.c.submitted_at >= watched),
-            uploaded <= done.c.at,
-            ~before,
-        )
-        .subquery("timed")
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,19 +8,34 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, case, delete, func, literal, or_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    and_,
+    case,
+    column,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    values,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from monitor.database.engine import insert
 from monitor.database.lookups import WITH_SNAPSHOT, newest_ids
-from monitor.database.tables import ITEM_IS_DUE, items, runs, time_to_indexed
+from monitor.database.tables import ITEM_IS_DUE, UtcDateTime, items, runs, time_to_indexed
 from monitor.model import PROBLEM_STATES, ItemState
 from monitor.model.items import FirstCompletion
-from monitor.rollups.bounds import KEPT, LOST, NOT_OBSERVED, SLOTS, bound_ms, slot_start
+from monitor.rollups.bounds import KEPT, LOST, NOT_OBSERVED, SLOTS, bound_ms, quantile_s, slot_start
 from monitor.rollups.indexing import Watch
 from monitor.rollups.indexing import time_to_indexed as known_time
 from monitor.rollups.slowest import IndexedUpload, name_slowest
@@ -251,6 +266,10 @@ class TimesToIndexed:
         """All uploads of the period."""
         return self.indexed + self.not_observed + self.failed + self.waiting
 
+    def quantile_s(self, share: float) -> float | None:
+        """See `bounds.quantile_s`."""
+        return quantile_s(self.buckets, share)
+
 
 def times_by_group(conn: Connection, *, target: str, since: datetime, until: datetime) -> dict[str, TimesToIndexed]:
     """What became of the uploads from `since` to before `until`, by group (empty: without a group).
@@ -279,6 +298,26 @@ def times_by_group(conn: Connection, *, target: str, since: datetime, until: dat
         )
         for name in sorted({*buckets, *waiting})
     }
+
+
+def times_by_span(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[TimesToIndexed]:
+    """The times that are known of the uploads of each span [start, end), oldest first. `bounds`: n + 1 for n spans."""
+    spans = (
+        values(column("n", Integer), column("beginning", UtcDateTime), column("ending", UtcDateTime), name="spans")
+        .data([(n, beginning, ending) for n, (beginning, ending) in enumerate(pairwise(bounds))])
+        .cte("spans")
+    )
+    query = (
+        select(spans.c.n, _rows.le_ms, func.sum(_rows.uploads), func.sum(_rows.sum_s))
+        .join(time_to_indexed, and_(_rows.starts_at >= spans.c.beginning, _rows.starts_at < spans.c.ending))
+        .where(*_slots(target, bounds[0], bounds[-1], None), _rows.le_ms >= 0)
+        .group_by(spans.c.n, _rows.le_ms)
+    )
+    buckets, sums = defaultdict[int, dict[int, int]](dict), defaultdict[int, float](float)
+    for n, bound, count, sum_s in conn.execute(query):
+        buckets[n][bound] = int(count)
+        sums[n] += sum_s
+    return [TimesToIndexed(buckets=buckets[n], sum_s=sums[n]) for n in range(len(bounds) - 1)]
 
 
 def add_up(times: Iterable[TimesToIndexed]) -> TimesToIndexed:

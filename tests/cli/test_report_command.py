@@ -54,7 +54,8 @@ def test_the_report_has_state_trend_changes_and_open_incidents(here, watching):
         "  Health: 3 completed, 1 pending (1 stuck), 1 failed, 0 not found",
         "  Run 4 completed ",
         "  By stage: 3 COMPLETED, 1 FAILED, 1 CHUNKING",
-        f"  Ingestion: 1 item, {watching.slow}, in 5 h",
+        "  Time to indexed: 5 uploads, p50 5 h",
+        f"  {watching.slow}  5 h   ",
         f"  {watching.stuck}  ",
         "Changed in the last 7 d (this is the first report)",
         "  gloo: 4 runs; 5 new; 3 completed; 1 failed",
@@ -176,8 +177,9 @@ def test_the_help_has_an_example(capsys):
 
 
 def test_a_report_is_built_and_its_cursor_stored(world):
-    world.track(2, uploaded_at=world.clock() - DAY)
-    waiting = world.track(1, status="CHUNKING", uploaded_at=world.clock() - DAY)
+    uploaded_at = world.clock() - timedelta(hours=12)
+    world.track(2, uploaded_at=uploaded_at)
+    waiting = world.track(1, status="CHUNKING", uploaded_at=uploaded_at)
     world.run()
     world.sandbox.set_status(waiting[0], "COMPLETED")
     world.run()
@@ -191,7 +193,8 @@ def test_a_report_is_built_and_its_cursor_stored(world):
     text = overview_text(overview)
     assert "Health: 3 completed, 0 pending, 0 failed, 0 not found" in text
     assert "gloo: 2 runs; 3 new; 3 completed" in text
-    assert f"Ingestion: 1 item, {waiting[0]}, in 1 d" in text
+    assert "Time to indexed: 3 uploads, p50 13 h, p95 13 h, p99 13 h, 2 at an unknown time" in text
+    assert f"{waiting[0]}  12 h" in text
     with writing(world.app.engine) as conn:
         incidents.add_event(conn, incident_id=1, run_id=None, at=now, kind="resolved", reason="by hand")
         for name, cursor in cursors.items():

@@ -20,7 +20,6 @@ from monitor.model import Cause, Evidence, IncidentState, RunStatus
 from monitor.notifications import outbox
 from monitor.notifications.messages import MessageKind
 from monitor.reports import changes, trends
-from monitor.reports import trends as ingestion
 from monitor.runs import store as runs
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -194,28 +193,6 @@ def test_item_events_are_deleted_except_the_last_change_of_unfinished_items(engi
         )
     assert pruned(engine, Prunable.ITEM_EVENTS, age=90 * DAY, limit=3) == 8
     assert ids(engine, item_events) == [9, 10, 11]
-
-
-def test_an_item_that_completes_again_is_not_counted_as_a_long_ingestion(engine):
-    def event(at, old, new):
-        row = {"target": "gloo", "item_id": "a", "at": at, "kind": "state", "old": old, "new": new}
-        return {**row, "run_id": 1 if at < NOW - DAY else 2}
-
-    with writing(engine) as conn:
-        write_runs(conn, [run_row(1, NOW - 300 * DAY), run_row(2, NOW)])
-        values = {"target": "gloo", "item_id": "a", "state": "pending", "known_state": "pending"}
-        conn.execute(insert(items).values(**values, first_seen_at=NOW - 300 * DAY, submitted_at=NOW - 300 * DAY))
-        conn.execute(
-            insert(item_events),
-            [event(NOW - 299 * DAY, "pending", "completed"), event(NOW - 200 * DAY, "completed", "pending")],
-        )
-    assert pruned(engine, Prunable.ITEM_EVENTS, age=90 * DAY) == 1
-    with writing(engine) as conn:
-        conn.execute(update(items).values(state="completed", known_state="completed"))
-        conn.execute(insert(item_events), [event(NOW, "pending", "completed")])
-    with reading(engine) as conn:
-        period = {"target": "gloo", "start": NOW - DAY, "end": NOW}
-        assert ingestion.ingestion_times(conn, **period, slowest=1) is None
 
 
 def test_delivered_messages_of_long_resolved_incidents_are_deleted_if_none_is_pending(engine):

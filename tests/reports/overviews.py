@@ -11,9 +11,13 @@ from monitor.model import Cause, IncidentState, ItemState, RunStatus, Snapshot
 from monitor.model.schedule import DueTimes
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.formatting import spans
+from monitor.reports.indexing import GroupTimes, IndexingReport
 from monitor.reports.notification_queries import Undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
-from monitor.reports.trends import GroupHealth, IngestedItem, IngestionTimes, LastRun, StageCount, StuckItem
+from monitor.reports.trends import GroupHealth, LastRun, StageCount, StuckItem
+from monitor.rollups.bounds import bound_ms
+from monitor.rollups.indexing_store import TimesToIndexed, add_up
+from monitor.rollups.slowest import IndexedUpload
 from monitor.runs.store import HistoryRow
 
 NOW = datetime(2026, 3, 8, 12, 0, tzinfo=UTC)
@@ -36,6 +40,19 @@ def row(run_id=2016, at=LAST.started_at, **fields):
     measured = {"requests": 200, "latency_p50_ms": 40.0, "latency_p95_ms": 120.0, "duration_s": 60.0}
     snapshot = Snapshot(**{**measured, "checked": total, "completed": completed, **numbers})
     return HistoryRow(run_id=run_id, **{**plain, **run}, snapshot=snapshot)
+
+
+def times(by_minutes, **others):
+    """Uploads that took so many minutes to be indexed, and others."""
+    buckets = {bound_ms(minutes * MINUTE): count for minutes, count in by_minutes.items()}
+    return TimesToIndexed(buckets=buckets, **others)
+
+
+def indexing(groups, *slowest, spans=()):
+    """The uploads of these groups."""
+    total = add_up(each.times for each in groups)
+    spans = spans or (TimesToIndexed(),) * (len(BOUNDS) - 2) + (total,)
+    return IndexingReport(times=total, group_count=len(groups), groups=tuple(groups), slowest=slowest, spans=spans)
 
 
 def group(name, stuck=0, **counts):
@@ -86,16 +103,15 @@ SAMPLE = overview(
             StageCount(state=ItemState.PENDING, stage="EMBEDDING", items=3),
             StageCount(state=ItemState.FAILED, stage="FAILED", items=2),
         ),
-        ingestion=IngestionTimes(
-            items=124,
-            median_s=130.0,
-            p95_s=840.0,
-            slowest=(
-                IngestedItem(item_id="7a1c0d9e-52f4-4b1e-9a53-0c6fb0e2d001", group="sermons", completed_at=NOW - DAY,
-                         duration_s=4800.0),
-                IngestedItem(item_id="sermons/2026/02/22/a-long-name-of-a-document.pdf", group=None,
-                         completed_at=NOW - 2 * DAY, duration_s=2700.0),
-            ),
+        indexing=indexing(
+            [
+                GroupTimes(name="sermons", times=times({2: 70, 14: 22, 45: 4}, failed=2, waiting=12)),
+                GroupTimes(name=None, times=times({2: 28})),
+            ],
+            IndexedUpload(item_id="7a1c0d9e-52f4-4b1e-9a53-0c6fb0e2d001", group="sermons", indexed_at=NOW - DAY,
+                          took_s=4800.0),
+            IndexedUpload(item_id="sermons/2026/02/22/a-long-name-of-a-document.pdf", group=None,
+                          indexed_at=NOW - 2 * DAY, took_s=2700.0),
         ),
         stuck=(
             StuckItem(item_id="0f9d2c11-6a3e-4f6d-8a58-3d2b7c9e4002", group="sermons", stage="CHUNKING",

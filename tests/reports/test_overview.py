@@ -8,17 +8,19 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from reports.overviews import BOUNDS, DAY, HOUR, LAST, MINUTE, NOW, SAMPLE, facts, group, overview, row
+from reports.overviews import BOUNDS, DAY, HOUR, LAST, MINUTE, NOW, SAMPLE, facts, group, indexing, overview, row, times
 from reports.samples import INCIDENT
 
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 from monitor.model.schedule import DueTimes
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
+from monitor.reports.indexing import GroupTimes
 from monitor.reports.notification_queries import Undelivered
 from monitor.reports.overview import Changes, Condition, IncidentChanges, Metric, condition, is_stale, trend
 from monitor.reports.overview_json import COLUMNS, overview_csv, overview_json
 from monitor.reports.overview_text import overview_text
-from monitor.reports.trends import IngestedItem, IngestionTimes, StageCount, StuckItem
+from monitor.reports.trends import StageCount, StuckItem
+from monitor.rollups.slowest import IndexedUpload
 from monitor.runs.store import HISTORY_COLUMNS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/report.md"
@@ -70,7 +72,7 @@ def test_a_trend_has_a_line_per_metric_with_its_last_lowest_and_highest_value():
     assert share.values == (None, 0.5, 1.0, None)
     assert (share.last, share.low, share.high) == (1.0, 0.5, 1.0)
     assert (found[Metric.FAILED].last, found[Metric.FAILED].high) == (0, 500)
-    assert set(found) == set(Metric) - {Metric.LATENCY_P95_MS}
+    assert set(found) == set(Metric) - {Metric.LATENCY_P95_MS, Metric.TIME_TO_INDEXED_P95_S}
 
 
 def test_an_empty_target_has_no_share_and_a_period_without_runs_no_trend():
@@ -199,10 +201,27 @@ def test_stages_are_shown_unless_everything_is_completed():
     assert "  By stage: 9 COMPLETED, 1 without a status, and 1 more stage" in shown
 
 
-def test_one_ingested_item_is_a_sentence():
-    only = IngestedItem(item_id="doc-1", group=None, completed_at=NOW, duration_s=130.0)
-    times = IngestionTimes(items=1, median_s=130.0, p95_s=130.0, slowest=(only,))
-    assert "  Ingestion: 1 item, doc-1, in 2 min 10 s" in lines(facts(ingestion=times))
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (times({2: 1}), "1 upload, p50 2 min, p95 2 min, p99 2 min"),
+        (times({}, waiting=2, failed=1), "3 uploads, 1 failed, 2 not indexed yet"),
+        (times({}, not_observed=9), "9 uploads, 9 at an unknown time"),
+    ],
+    ids=["one", "none yet", "a backfill"],
+)
+def test_the_time_to_indexed_is_a_sentence(found, said):
+    shown = lines(facts(indexing=indexing([GroupTimes(name=None, times=found)])))
+    assert f"  Time to indexed: {said}" in shown
+    assert not any(line.startswith(("  SLOW", "  p95 to indexed")) for line in shown)
+
+
+def test_the_slowest_groups_are_shown_and_the_rest_counted():
+    groups = [GroupTimes(name=f"g{n}", times=times({n: 9})) for n in (240, 120, 60, 30, 15, 10, 5, 2, 1)]
+    shown = lines(facts(indexing=indexing([*groups, GroupTimes(name="none", times=times({}, waiting=1))])))
+    start = next(n for n, line in enumerate(shown) if line.startswith("  SLOW GROUPS  UPLOADS"))
+    assert " ".join(shown[start + 1].split()) == "g240 9 4 h 4 h 4 h"
+    assert shown[start + 6] == "  and 5 more groups"
 
 
 def test_stuck_items_beyond_the_first_are_counted():
@@ -282,7 +301,7 @@ def test_on_a_terminal_only_ids_and_names_of_targets_make_a_line_too_long():
     counts = {state.value: 9_999_999 for state in ItemState}
     huge = row(total=9_999_999 * 6, stuck=9_999_999, requests=9_999_999,
                **dict.fromkeys(("pending", "failed", "not_found", "invalid", "unknown"), 9999999))  # fmt: skip
-    slow = IngestedItem(item_id=LONG, group=LONG, completed_at=NOW, duration_s=1e9)
+    slow = IndexedUpload(item_id=LONG, group=LONG, indexed_at=NOW, took_s=1e9)
     target = facts(
         target=LONG,
         snapshot=huge,
@@ -291,7 +310,9 @@ def test_on_a_terminal_only_ids_and_names_of_targets_make_a_line_too_long():
         unreadable_since=NOW - 999 * DAY,
         groups=(group(LONG, stuck=9_999_999, **counts),),
         stages=(StageCount(state=ItemState.PENDING, stage=LONG, items=9_999_999),) * 9,
-        ingestion=IngestionTimes(items=9_999_999, median_s=1e9, p95_s=1e9, slowest=(slow, slow)),
+        indexing=indexing(
+            [GroupTimes(name=LONG, times=times({9_999_999: 9_999_999}, failed=9_999_999))] * 2, slow, slow
+        ),
         stuck=(StuckItem(item_id=LONG, group=LONG, stage=LONG, pending_since=NOW - timedelta(days=9999)),),
         changes=Changes(
             since=NOW - DAY,
@@ -327,12 +348,23 @@ def test_the_json_has_every_fact_of_the_text_with_times_in_iso_and_nulls():
     }  # fmt: skip
     assert len(first["trend"]) == len(BOUNDS) - 1
     assert (first["trend"][0]["snapshot"], first["trend"][-1]["snapshot"]) == (None, first["health"])
-    assert first["ingestion"]["slowest"][1]["item_id"] == "sermons/2026/02/22/a-long-name-of-a-document.pdf"
+    indexed = first["time_to_indexed"]
+    assert indexed["slowest"][1]["item_id"] == "sermons/2026/02/22/a-long-name-of-a-document.pdf"
+    assert {name: indexed[name] for name in ("uploads", "indexed", "failed", "waiting", "not_observed")} == {
+        "uploads": 138, "indexed": 124, "failed": 2, "waiting": 12, "not_observed": 0,
+    }  # fmt: skip
+    assert [each["group"] for each in indexed["groups"]["groups"]] == ["sermons", None]
+    assert indexed["p50_s"] == 120
     assert first["stuck"][0]["pending_since"] == "2026-03-07T10:00:00+00:00"
     assert first["changes"]["runs"] == {"complete": 284, "partial": 4, "aborted": 0, "failed": 0, "crashed": 0}
     assert first["changes"]["items"][1] == {"to": "failed", "count": 2, "sample_ids": ["doc-1", "doc-2"]}
     assert first["changes"]["incidents"]["incidents"][0]["happened"] == ["opened"]
-    assert [never[key] for key in ("condition", "last_run", "health", "ingestion")] == ["never_ran", None, None, None]
+    assert [never[key] for key in ("condition", "last_run", "health", "time_to_indexed")] == [
+        "never_ran",
+        None,
+        None,
+        None,
+    ]
     assert set(never) == set(first)
     assert value["open_incidents"][0]["id"] == 7
     assert value["undelivered"] == [{"channel": "mail", "dead": 1, "waiting": 0}]
@@ -344,13 +376,16 @@ def table(report):
 
 def test_the_csv_has_a_row_per_target_and_span_with_the_columns_of_the_history():
     rows = table(SAMPLE)
-    assert (*HISTORY_COLUMNS, "span_started_at", "span_ended_at") == COLUMNS
+    times_of_uploads = ("uploads_indexed", *(f"time_to_indexed_p{n}_s" for n in (50, 95, 99)))
+    assert (*HISTORY_COLUMNS, "span_started_at", "span_ended_at", *times_of_uploads) == COLUMNS
     assert len(rows) == 2 * (len(BOUNDS) - 1)
     assert {name: value for name, value in rows[0].items() if value} == {
         "target": "gloo",
         "span_started_at": "2026-03-01T12:00:00+00:00",
         "span_ended_at": "2026-03-01T18:00:00+00:00",
+        "uploads_indexed": "0",
     }
+    assert [rows[len(BOUNDS) - 2][name] for name in times_of_uploads[:2]] == ["124", "120.0"]
     last = rows[len(BOUNDS) - 2]
     assert (last["run_id"], last["status"], last["failed"], last["abort_reason"]) == ("2016", "complete", "2", "")
     assert last["started_at"] == "2026-03-08T11:55:00+00:00"
