@@ -132,11 +132,13 @@ class _ReportBuilder:
         """What changed since the last report, or since the period began."""
         conn, name, before = self.conn, target.name, changes.last_cursor(self.conn, target=target.name)
         after = before.last_run_id if before else changes.run_before(conn, target=name, at=self.bounds[0])
+        # a first report covers the period
+        began = (changes.started_at(conn, run_id=after) if before else None) or self.bounds[0]
         found = Changes(
             since=before.generated_at if before else self.bounds[0],
             first_report=before is None,
             after_run_id=after,
-            runs=changes.count_runs(conn, target=name, after=after),
+            runs=changes.count_runs_since(conn, target=name, after=after, since=began, now=self.now),
             incidents=self._incidents(before, of=name),
         )
         new_runs = found.runs

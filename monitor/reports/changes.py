@@ -3,6 +3,7 @@
 Each item counts once, under its current state: an item that failed and recovered counts as completed.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,9 @@ from monitor.database.engine import insert
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT, every_target, has_status, newest_id
 from monitor.database.tables import active, incident_events, incidents, item_events, items, reports, runs
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
+from monitor.rollups import history as rollups
+from monitor.rollups.bounds import slot_start
+from monitor.rollups.history import HOUR
 
 _LIFECYCLE_EVENTS = ("opened", "reopened", "resolved")
 _CLOCK_SET_BACK_AT_MOST = timedelta(days=1)
@@ -84,6 +88,40 @@ def count_runs(conn: Connection, *, target: str, after: int) -> RunCounts | None
         last_finished_at=max(row.last for row in rows),
         last_run_id=max(row.last_id for row in rows),
     )
+
+
+LONG = timedelta(days=2)
+"""From here on runs are counted out of the rollups."""
+
+
+def count_runs_since(conn: Connection, *, target: str, after: int, since: datetime, now: datetime) -> RunCounts | None:
+    """As `count_runs`, for a run, or a period, that began at `since`.
+
+    In a long time, whole hours are counted out of the rollups: these are few, and there where runs were pruned, too.
+    """
+    if now - since < LONG:
+        return count_runs(conn, target=target, after=after)
+    newest = select(runs.c.id, runs.c.finished_at).where(runs.c.id == newest_id(target, ENDED), runs.c.id > after)
+    last = conn.execute(newest).first()
+    if last is None:
+        return None
+    first_hour, last_hour = slot_start(since, HOUR) + HOUR, slot_start(now, HOUR)
+    counts = Counter(rollups.count_runs(conn, target=target, since=first_hour, until=last_hour))
+    of_target = (runs.c.target == target, runs.c.id > after, has_status(ENDED))
+    for end in (and_(runs.c.started_at >= since, runs.c.started_at < first_hour), runs.c.started_at >= last_hour):
+        rows = conn.execute(select(runs.c.status, func.count()).where(*of_target, end).group_by(runs.c.status))
+        counts.update({RunStatus(status): count for status, count in rows})
+    return RunCounts(
+        by_status=MappingProxyType(dict(counts)),
+        first_started_at=since,
+        last_finished_at=last.finished_at,
+        last_run_id=last.id,
+    )
+
+
+def started_at(conn: Connection, *, run_id: int) -> datetime | None:
+    """When a run started; None if it is gone."""
+    return conn.execute(select(runs.c.started_at).where(runs.c.id == run_id)).scalar()
 
 
 def count_item_changes(conn: Connection, *, target: str, after: int, upto: int, samples: int) -> list[ItemChangeCount]:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, case, column, func, o
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT, has_status, newest_id
 from monitor.database.tables import UtcDateTime, active, items, runs, snapshots, stuck
 from monitor.model import EXISTING_STATES, PROBLEM_STATES, ItemState, RunStatus
+from monitor.rollups.history import last_runs
 from monitor.runs.store import HISTORY, HistoryRow, history, history_row
 
 _STAGED = tuple(state.value for state in EXISTING_STATES)
@@ -172,7 +173,10 @@ class LastRun:
 
 
 def snapshot_samples(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[HistoryRow | None]:
-    """The last snapshot of each span (start, end], oldest first, or None. `bounds` ascend: n + 1 for n spans."""
+    """The last snapshot of each span (start, end], oldest first, or None. `bounds` ascend: n + 1 for n spans.
+
+    Where runs were pruned it is the last one of the last hour with one, out of the rollups.
+    """
     spans = (
         values(column("n", Integer), column("beginning", UtcDateTime), column("ending", UtcDateTime), name="spans")
         .data([(n, beginning, ending) for n, (beginning, ending) in enumerate(pairwise(bounds))])
@@ -190,7 +194,13 @@ def snapshot_samples(conn: Connection, *, target: str, bounds: Sequence[datetime
     chosen = conn.execute(select(spans.c.n, newest).order_by(spans.c.n)).all()
     query = select(HISTORY).where(HISTORY.c.run_id.in_([run_id for _, run_id in chosen if run_id is not None]))
     found = {row["run_id"]: history_row(row) for row in conn.execute(query).mappings()}
-    return [found.get(run_id) for _, run_id in chosen]
+    rolled_up = [row and history_row(row) for row in last_runs(conn, target=target, bounds=bounds)]
+    return [_later(found.get(run_id), row) for (_, run_id), row in zip(chosen, rolled_up, strict=True)]
+
+
+def _later(one: HistoryRow | None, other: HistoryRow | None) -> HistoryRow | None:
+    known = [row for row in (one, other) if row is not None]
+    return max(known, key=lambda row: (row.started_at, row.run_id), default=None)
 
 
 def newest_snapshot(conn: Connection, *, target: str) -> HistoryRow | None:

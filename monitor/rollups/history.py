@@ -3,15 +3,18 @@
 Each closed run is added once, in the transaction that closes it, to the hour and the day in which it started.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, or_
+from sqlalchemy import ColumnElement, Connection, Integer, RowMapping, case, column, func, or_, select, values
 from sqlalchemy.dialects import postgresql, sqlite
 
-from monitor.database.tables import ROLLED_UP_MAXIMA, history_daily, history_hourly, snapshots
+from monitor.database.tables import ROLLED_UP_MAXIMA, UtcDateTime, history_daily, history_hourly, snapshots
 from monitor.model import RunStatus, Snapshot
 from monitor.rollups.bounds import slot_start
 
@@ -51,14 +54,14 @@ def add_run(conn: Connection, run: ClosedRun) -> None:
 def period_values(run: ClosedRun, width: timedelta) -> dict[str, Any]:
     """The row of an hour or a day in which this was the only run."""
     snapshot = run.snapshot
-    values: dict[str, Any] = {"target": run.target, "starts_at": slot_start(run.started_at, width)}
-    values |= {f"runs_{status.value}": int(status is run.status) for status in _STATUSES}
-    values |= dict.fromkeys((*_LAST, "completed_min", *_MAXIMA)) | dict.fromkeys(_SUMS, 0)
+    row: dict[str, Any] = {"target": run.target, "starts_at": slot_start(run.started_at, width)}
+    row |= {f"runs_{status.value}": int(status is run.status) for status in _STATUSES}
+    row |= dict.fromkeys((*_LAST, "completed_min", *_MAXIMA)) | dict.fromkeys(_SUMS, 0)
     if snapshot is None:
-        return values
+        return row
     last = {name: getattr(run, name) for name in _LAST[:7]} | {"status": run.status.value}
     return (
-        values
+        row
         | last
         | asdict(snapshot)
         | {
@@ -92,6 +95,70 @@ def _upsert(dialect: str, name: str) -> postgresql.Insert | sqlite.Insert:
         old["completed_min"], new["completed_min"], new["completed_min"] < old["completed_min"]
     )
     return row.on_conflict_do_update(index_elements=[table.c.target, table.c.starts_at], set_=changes)
+
+
+def last_runs(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[RowMapping | None]:
+    """The last run with a snapshot that is known of each span (start, end], oldest first, or None.
+
+    The columns are those of `history`. `bounds` ascend: n + 1 for n spans. Only the last run of each hour is known.
+    """
+    spans = (
+        values(
+            column("n", Integer),
+            column("earliest", UtcDateTime),
+            column("beginning", UtcDateTime),
+            column("ending", UtcDateTime),
+            name="spans",
+        )
+        .data([(n, start - HOUR, start, end) for n, (start, end) in enumerate(pairwise(bounds))])
+        .cte("spans")
+    )
+    row = history_hourly
+    newest = (
+        select(row.c.starts_at)
+        .where(
+            row.c.target == target,
+            row.c.starts_at > spans.c.earliest,
+            row.c.starts_at <= spans.c.ending,
+            row.c.started_at > spans.c.beginning,
+            row.c.started_at <= spans.c.ending,
+        )
+        .order_by(row.c.starts_at.desc())
+        .limit(1)
+        .correlate(spans)
+        .scalar_subquery()
+    )
+    chosen = conn.execute(select(spans.c.n, newest).order_by(spans.c.n)).all()
+    hours = [hour for _, hour in chosen if hour is not None]
+    query = select(row.c.target, row.c.starts_at, *(row.c[name] for name in _LAST))
+    found = {
+        each["starts_at"]: each
+        for each in conn.execute(query.where(row.c.target == target, row.c.starts_at.in_(hours))).mappings()
+    }
+    return [None if hour is None else found[hour] for _, hour in chosen]
+
+
+def count_runs(conn: Connection, *, target: str, since: datetime, until: datetime) -> dict[RunStatus, int]:
+    """The closed runs that started in the whole hours from `since` to before `until`, by status; only what occurred."""
+    first, last = _whole(since, HOUR), slot_start(until, HOUR)
+    first_day, last_day = _whole(since, DAY), slot_start(until, DAY)
+    parts = [(history_hourly, first, last)]
+    if first_day < last_day:
+        parts = [(history_hourly, first, first_day), (history_daily, first_day, last_day)]
+        parts.append((history_hourly, last_day, last))
+    counts = Counter[RunStatus]()
+    for table, start, end in parts:
+        sums = [func.coalesce(func.sum(table.c[f"runs_{status.value}"]), 0) for status in _STATUSES]
+        of_period = (table.c.target == target, table.c.starts_at >= start, table.c.starts_at < end)
+        row = conn.execute(select(*sums).where(*of_period)).one()
+        counts.update({status: int(count) for status, count in zip(_STATUSES, row, strict=True) if count})
+    return dict(counts)
+
+
+def _whole(at: datetime, width: timedelta) -> datetime:
+    """The start of the first period that begins at a time or later."""
+    start = slot_start(at, width)
+    return start if start == at else start + width
 
 
 def _chosen(old: ColumnElement[Any], new: ColumnElement[Any], better: ColumnElement[bool]) -> ColumnElement[Any]:

@@ -266,6 +266,11 @@ class TimesToIndexed:
         """All uploads of the period."""
         return self.indexed + self.not_observed + self.failed + self.waiting
 
+    def within(self, bound: timedelta) -> int:
+        """How many were indexed within one of the bounds of `bounds`."""
+        most_ms = bound // timedelta(milliseconds=1)
+        return sum(count for each, count in self.buckets.items() if each <= most_ms)
+
     def quantile_s(self, share: float) -> float | None:
         """See `bounds.quantile_s`."""
         return quantile_s(self.buckets, share)

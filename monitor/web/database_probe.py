@@ -22,6 +22,7 @@ from monitor.incidents.store import crash_streak
 from monitor.model import FINISHED, ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
 from monitor.notifications.routing import LOG_CHANNEL
+from monitor.rollups.indexing_store import TimesToIndexed, all_times
 from monitor.runs import throttle_store
 from monitor.threads import run_in_thread
 from monitor.web.readiness import ChannelInput, DatabaseInput, ReadinessInputs, SchemaState, TargetInput
@@ -65,6 +66,8 @@ class StoredState:
     """Channels that have failed at least once."""
     learned: Mapping[str, LearnedLimits] = field(default_factory=dict)
     """Learned limits of the API, by target."""
+    indexed: Mapping[str, TimesToIndexed] = field(default_factory=dict)
+    """All times to indexed that were ever counted, by target."""
 
 
 def read(
@@ -77,8 +80,10 @@ def read(
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql(shorten_timeouts({"statement_timeout": f"{int(timeout_s * 1000)}ms"}))
     target_states: dict[str, TargetState] = {}
+    indexed: dict[str, TimesToIndexed] = {}
     for batch in in_chunks(targets):
         target_states |= _target_states(conn, batch)
+        indexed |= all_times(conn, targets=batch)
     known = {key: throttle_store.read(conn, key=key) for key in sorted(set(throttle_keys.values()))}
     return StoredState(
         targets=target_states,
@@ -86,6 +91,7 @@ def read(
         queues=_queues(conn),
         channels=channel_state.load_all(conn),
         learned={name: found for name, key in throttle_keys.items() if (found := known[key]) is not None},
+        indexed=indexed,
     )
 
 

@@ -106,6 +106,20 @@ METRIC_DEFINITIONS = (
         "status_class",
     ),
     _process("retries_total", MetricKind.COUNTER, "Retries among these requests", "target"),
+    MetricDefinition(
+        name="time_to_indexed_seconds",
+        kind=MetricKind.HISTOGRAM,
+        labels=("target",),
+        description="Time from the upload of an item until a run first saw it completed",
+        source=ValueSource.STORED,
+    ),
+    MetricDefinition(
+        name="time_to_indexed_unknown_total",
+        kind=MetricKind.COUNTER,
+        labels=("target",),
+        description="Uploads that a run saw completed, at a time that is not known",
+        source=ValueSource.STORED,
+    ),
     _stored(
         "breaker_open",
         "1 if the circuit breaker was open after the last request, else 0; only targets that this process ran",
@@ -166,7 +180,10 @@ def new_metrics() -> dict[str, ScalarFamily]:
     }
 
 
-def new_histogram() -> HistogramMetricFamily:
-    """The empty histogram of run durations."""
-    definition = next(definition for definition in METRIC_DEFINITIONS if definition.kind is MetricKind.HISTOGRAM)
-    return HistogramMetricFamily(definition.full_name, definition.help, labels=definition.labels)
+def new_histograms() -> dict[str, HistogramMetricFamily]:
+    """Empty histograms, by name without the prefix."""
+    return {
+        definition.name: HistogramMetricFamily(definition.full_name, definition.help, labels=definition.labels)
+        for definition in METRIC_DEFINITIONS
+        if definition.kind is MetricKind.HISTOGRAM
+    }

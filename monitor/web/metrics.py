@@ -1,12 +1,12 @@
 """Renders /metrics from the daemon's state and the last probe. It reads no database."""
 
-from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from itertools import islice, pairwise
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
@@ -14,8 +14,10 @@ from monitor import __version__
 from monitor.model import FINISHED
 from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import channel_target
+from monitor.rollups.bounds import ROUND
+from monitor.rollups.indexing_store import TimesToIndexed
 from monitor.web.database_probe import ProbeResult, QueueStats, channel_inputs, target_inputs
-from monitor.web.metric_definitions import new_histogram, new_metrics
+from monitor.web.metric_definitions import new_histograms, new_metrics
 from monitor.web.readiness import overdue_from
 from monitor.web.state import DURATION_BUCKETS_S, RunCounters, StateSnapshot
 
@@ -25,6 +27,9 @@ _OPENMETRICS_TYPE = "application/openmetrics-text"
 
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
 """Exported from the start, so that the first request of a class is an increase."""
+
+INDEXED_BUCKETS_S = tuple(each.total_seconds() for each in ROUND if timedelta(seconds=5) <= each <= timedelta(days=7))
+"""Upper bounds of the histogram of times to indexed: each is one of the stored bounds, so its count is exact."""
 
 _Value = tuple[str, tuple[str, ...], float]
 """A metric's name without its prefix, its labels' values, and the value."""
@@ -64,13 +69,17 @@ class _Collector:
 
     def collect(self) -> Iterable[Metric]:
         """Every metric with its values; metrics without a value are listed, too."""
-        metrics, histogram = new_metrics(), new_histogram()
+        metrics, histograms = new_metrics(), new_histograms()
         for name, labels, value in self._values():
             metrics[name].add_metric(labels, value)
-        bounds = [*map(floatToGoString, DURATION_BUCKETS_S), "+Inf"]
         for target, each in self._daemon.counters.items():
-            histogram.add_metric((target,), list(zip(bounds, each.buckets(), strict=True)), each.duration_s)
-        return [*metrics.values(), histogram]
+            _add(histograms["run_duration_seconds"], target, DURATION_BUCKETS_S, each.buckets(), each.duration_s)
+        if self._probe.usable:
+            for name, times in _indexed(self._daemon, self._probe):
+                counts = [times.within(timedelta(seconds=bound)) for bound in INDEXED_BUCKETS_S]
+                histogram = histograms["time_to_indexed_seconds"]
+                _add(histogram, name, INDEXED_BUCKETS_S, [*counts, times.indexed], times.sum_s)
+        return [*metrics.values(), *histograms.values()]
 
     def _values(self) -> Iterator[_Value]:
         yield from _daemon_values(self._daemon)
@@ -81,6 +90,22 @@ class _Collector:
             yield from _target_values(self._daemon, self._probe)
             yield from _incident_values(self._daemon, self._probe)
             yield from _channel_values(self._daemon, self._probe)
+            for name, times in _indexed(self._daemon, self._probe):
+                yield "time_to_indexed_unknown_total", (name,), times.not_observed
+
+
+def _add(
+    histogram: HistogramMetricFamily, target: str, bounds: Sequence[float], cumulative: Sequence[int], total: float
+) -> None:
+    """Adds the histogram of a target; `cumulative` has one more count than bounds: all of them."""
+    names = [*map(floatToGoString, bounds), "+Inf"]
+    histogram.add_metric((target,), list(zip(names, cumulative, strict=True)), total)
+
+
+def _indexed(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[tuple[str, TimesToIndexed]]:
+    """All times to indexed of each configured target; zeros before the first, so that it is an increase."""
+    for target in daemon.config.targets:
+        yield target.name, probe.stored.indexed.get(target.name, TimesToIndexed())
 
 
 def _daemon_values(daemon: StateSnapshot) -> Iterator[_Value]:

@@ -13,6 +13,7 @@ from monitor.database.engine import reading, writing
 from monitor.database.tables import ROLLED_UP_MAXIMA, runs, snapshots
 from monitor.errors import LeaseLostError
 from monitor.model import RunStatus, Snapshot
+from monitor.reports import changes, trends
 from monitor.rollups import history
 from monitor.rollups.bounds import slot_start
 from monitor.runs import store
@@ -155,3 +156,48 @@ def test_an_upgrade_rolls_up_the_runs_of_the_past(database_url, connected):
         for width in history.TABLES:
             assert rolled_up(conn, width) == recomputed(conn, width)
             assert len(rolled_up(conn, width)) > 2
+
+
+RUNS_OVER_DAYS = st.lists(
+    st.tuples(st.integers(0, 90), st.sampled_from([*ENDED, RunStatus.RUNNING])), max_size=30
+)  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(RUNS_OVER_DAYS, st.integers(0, 30 * 24), st.booleans())
+def test_runs_are_counted_out_of_the_rollups_as_one_by_one(engine, gaps, hours, first_report):
+    at, until = NOW, NOW + 10 * history.DAY
+    with writing(engine) as conn:
+        for table in (runs, *history.TABLES.values()):
+            conn.execute(delete(table))
+        for gap, status in gaps:
+            at += gap * 7 * MINUTE
+            run_id = store.start(conn, target="gloo", environment="e", run_key=None, epoch=1, started_at=at)
+            close(conn, run_id, "gloo", status, Snapshot(), at)
+        since = NOW + hours * 30 * MINUTE / 3
+        after = changes.run_before(conn, target="gloo", at=since)
+        began = since if first_report else changes.started_at(conn, run_id=after) or since
+        one_by_one = changes.count_runs(conn, target="gloo", after=after)
+        found = changes.count_runs_since(conn, target="gloo", after=after, since=began, now=max(until, at))
+    assert (found and dict(found.by_status)) == (one_by_one and dict(one_by_one.by_status))
+    assert (found and found.last_run_id) == (one_by_one and one_by_one.last_run_id)
+
+
+def test_samples_and_counts_are_the_same_after_the_runs_were_pruned(engine):
+    with writing(engine) as conn:
+        for n in range(0, 20 * 24 * 60, 37):
+            at, status = NOW + n * MINUTE, [RunStatus.COMPLETE, RunStatus.FAILED, RunStatus.PARTIAL][n % 3]
+            run_id = store.start(conn, target="gloo", environment="e", run_key="k", epoch=1, started_at=at)
+            close(conn, run_id, "gloo", status, Snapshot(completed=n, latency_p50_ms=2.0), at + MINUTE)
+    bounds = [NOW + n * timedelta(hours=12) for n in range(1, 41)]
+    asked = {"target": "gloo", "after": 0, "since": NOW - MINUTE, "now": bounds[-1]}
+
+    def read():
+        with reading(engine) as conn:
+            return trends.snapshot_samples(conn, target="gloo", bounds=bounds), changes.count_runs_since(conn, **asked)
+
+    before = read()
+    with writing(engine) as conn:
+        conn.execute(delete(runs).where(runs.c.started_at < bounds[-1] - 2 * history.HOUR, runs.c.id % 50 != 0))
+    assert read() == before
+    assert all(before[0])

@@ -13,6 +13,8 @@ from web.served import config
 
 from monitor.errors import LeaseHeldError, StoreError
 from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
+from monitor.rollups.bounds import bound_ms
+from monitor.rollups.indexing_store import TimesToIndexed
 from monitor.runs.report import RunReport
 from monitor.web.database_probe import ProbeResult, QueueStats, StoredState, TargetState
 from monitor.web.metric_definitions import METRIC_DEFINITIONS, PREFIX, MetricKind, ValueSource
@@ -47,6 +49,9 @@ PROBE = ProbeResult(
         },
         channels={"hook": ChannelState(name="hook", suspended_at=NOW)},
         learned={"gloo": LearnedLimits(at=NOW, rate_per_s=7.5, concurrency=3.0, down=True)},
+        indexed={"gloo": TimesToIndexed(
+            buckets={bound_ms(timedelta(seconds=s)): 2 for s in (5, 7, 3600)}, sum_s=7224.0, not_observed=4
+        )},
     )
 )  # fmt: skip
 
@@ -97,6 +102,14 @@ def test_gauges_show_the_stored_state(shown):
     assert shown["allowed_concurrency", "gloo"] == 3
     assert shown["database_up",] == 1
     assert shown["schedule_interval_seconds", "gloo"] == 300
+
+
+def test_times_to_indexed_are_a_stored_histogram_with_exact_counts(shown):
+    name = "time_to_indexed_seconds"
+    counts = {bound: shown[f"{name}_bucket", bound, "gloo"] for bound in ("5.0", "10.0", "1800.0", "3600.0", "+Inf")}
+    assert counts == {"5.0": 2, "10.0": 4, "1800.0": 4, "3600.0": 6, "+Inf": 6}
+    assert (shown[f"{name}_count", "gloo"], shown[f"{name}_sum", "gloo"]) == (6, 7224.0)
+    assert shown["time_to_indexed_unknown_total", "gloo"] == 4
 
 
 def test_only_incidents_and_messages_of_configured_targets_and_channels_are_reported(shown):
