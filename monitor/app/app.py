@@ -288,6 +288,7 @@ class App:
     def _evaluator(self, target: TargetConfig, *, scheduled: bool) -> "IncidentEvaluator":
         from monitor.incidents.evaluate import IncidentEvaluator
         from monitor.incidents.members import AgeLimits
+        from monitor.incidents.slow_indexing import SlowIndexing
 
         config, schedule = self.config, self.config.schedule_for(target)
         return IncidentEvaluator(
@@ -300,6 +301,7 @@ class App:
             due_times=schedule.due_times(target.name, daemon_managed=scheduled)
             if scheduled or schedule.explicit
             else None,
+            sources=(SlowIndexing(slow_after=target.check.slow_after),),
         )
 
 

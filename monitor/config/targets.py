@@ -93,6 +93,12 @@ class CheckConfig(Section):
         default=timedelta(minutes=15),
         description="How long after its upload an item may be unknown to the API before it counts as missing.",
     )
+    slow_after: Annotated[timedelta, DurationRange("1s", "30d")] | None = Field(
+        default=None,
+        description="An incident `indexing_slow` opens when more than 5% of the uploads of the last hour, and at least "
+        "two, take longer than this to be indexed. Longer than the time between two runs. Default: never.",
+        examples=["15m"],
+    )
     list_max_mb: int = Field(
         default=1024,
         ge=1,

@@ -42,7 +42,9 @@ _MIN_ITEMS = 5
 _ITEMS_OF_THEIR_OWN = frozenset({Cause.ITEMS_UNVERIFIED})
 
 # While the whole target is in trouble, nothing says whether an item has one of its own.
-_SAME_TROUBLE = frozenset({*_ITEMS_OF_THEIR_OWN, Cause.POLLING_TIMEOUTS, Cause.CANARY_FAILED, Cause.CANARY_SLOW})
+_SAME_TROUBLE = frozenset(
+    {*_ITEMS_OF_THEIR_OWN, Cause.POLLING_TIMEOUTS, Cause.CANARY_FAILED, Cause.CANARY_SLOW, Cause.INDEXING_SLOW}
+)
 
 INHIBITS: Mapping[Cause, frozenset[Cause]] = {
     Cause.SPENDING_LIMIT: frozenset({Cause.RATE_LIMITED, *_SAME_TROUBLE}),

@@ -80,6 +80,7 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
         Rule(cause=Cause.POLLING_TIMEOUTS, team=Team.OPERATIONS, runs=3, of=10, window=7 * _DAY),
         Rule(cause=Cause.CANARY_FAILED, team=Team.PIPELINE, runs=2, of=2, window=7 * _DAY, resolve_after=1),
         Rule(cause=Cause.CANARY_SLOW, team=Team.PIPELINE, runs=2, of=2, window=7 * _DAY, resolve_after=1),
+        Rule(cause=Cause.INDEXING_SLOW, team=Team.PIPELINE),
         Rule(cause=Cause.SLO_BURN, team=Team.PIPELINE, resolve_after=1),
         Rule(cause=Cause.TOO_MANY_UNKNOWN, team=Team.MONITOR, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_UNREADABLE, team=Team.MONITOR, severity=Severity.CRITICAL, runs=2, of=2),

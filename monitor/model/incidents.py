@@ -29,6 +29,7 @@ class Cause(StrEnum):
     POLLING_TIMEOUTS = "polling_timeouts"
     CANARY_FAILED = "canary_failed"
     CANARY_SLOW = "canary_slow"
+    INDEXING_SLOW = "indexing_slow"
     SLO_BURN = "slo_burn"
 
     TOO_MANY_UNKNOWN = "too_many_unknown"
@@ -50,8 +51,14 @@ ITEM_CAUSES: tuple[Cause, ...] = (
 )
 """Causes found in items; their incidents have members. An item that matches several belongs to the first."""
 
-OBSERVED_CAUSES: tuple[Cause, ...] = (Cause.POLLING_TIMEOUTS, Cause.CANARY_FAILED, Cause.CANARY_SLOW, Cause.SLO_BURN)
-"""Causes found in waits, canaries and objectives, not in runs; the next run of the target evaluates them."""
+OBSERVED_CAUSES: tuple[Cause, ...] = (
+    Cause.POLLING_TIMEOUTS,
+    Cause.CANARY_FAILED,
+    Cause.CANARY_SLOW,
+    Cause.INDEXING_SLOW,
+    Cause.SLO_BURN,
+)
+"""Causes found in waits, canaries, uploads and objectives, not in runs; the next run of the target evaluates them."""
 
 MONITOR_CAUSES: tuple[Cause, ...] = (
     Cause.TOO_MANY_UNKNOWN,

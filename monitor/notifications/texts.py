@@ -58,6 +58,7 @@ SAFE_MESSAGES: Mapping[Cause, str] = {
     Cause.POLLING_TIMEOUTS: _PROCESSING_DELAYED,
     Cause.CANARY_FAILED: _STATE_UNKNOWN,
     Cause.CANARY_SLOW: _PROCESSING_DELAYED,
+    Cause.INDEXING_SLOW: _PROCESSING_DELAYED,
     Cause.SLO_BURN: _PROCESSING_DELAYED,
     Cause.TOO_MANY_UNKNOWN: _CHECKS_DELAYED,
     Cause.SYNC_LOG_UNREADABLE: _CHECKS_DELAYED,
@@ -104,6 +105,7 @@ CAUSE_TEXTS: Mapping[Cause, str] = {
     Cause.POLLING_TIMEOUTS: "waits for documents run out of time",
     Cause.CANARY_FAILED: "the canary document fails",
     Cause.CANARY_SLOW: "the canary document is indexed too slowly",
+    Cause.INDEXING_SLOW: "uploads are indexed too slowly",
     Cause.SLO_BURN: "too many uploads miss their objective",
     Cause.TOO_MANY_UNKNOWN: "the state of too many documents is unknown",
     Cause.SYNC_LOG_UNREADABLE: "the sync log can't be read",
@@ -227,6 +229,11 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     Cause.CANARY_SLOW: (
         "async job volume at the provider, and its status page",
         "`slow_after` of the canary: is it longer than a healthy ingestion takes?",
+    ),
+    Cause.INDEXING_SLOW: (
+        "async job volume at the provider, and its status page",
+        "which uploads are slow: `ingestion-monitor report` names groups and documents",
+        "`slow_after`: is it longer than a healthy ingestion and the time between two runs take?",
     ),
     Cause.SLO_BURN: (
         "the objective, its error budget and how fast it burns: `ingestion-monitor slo`",

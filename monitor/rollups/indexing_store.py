@@ -195,6 +195,7 @@ def indexing_counts(
     within: timedelta,
     now: datetime,
     group: str | None = None,
+    with_failed: bool = True,
 ) -> list[IndexingCount]:
     """How many uploads of each slot were due, and how many of them were indexed `within` (> 0) an objective.
 
@@ -202,6 +203,7 @@ def indexing_counts(
     An upload is due once its fate is decided at `now`: it was completed, it failed or is invalid, or it is older than
     the objective. Uploads that were completed without a known time are never due. An upload that left the sync log
     after it had failed stays due; one that left it before, or that is ignored, does not count unless it was completed.
+    Without `with_failed`, failed and invalid uploads do not count.
 
     Exact if the objective is one of the bounds (`bounds.ROUND` has the usual ones); else the next lower bound counts,
     which is at most 5% stricter.
@@ -210,11 +212,13 @@ def indexing_counts(
     within_ms = within // timedelta(milliseconds=1)
     indexed = case((and_(_rows.le_ms >= 0, _rows.le_ms <= within_ms), _rows.uploads), else_=0)
     query = select(_rows.starts_at, _rows.slot_s, func.sum(_rows.uploads), func.sum(indexed))
-    query = query.where(*_slots(target, since, until, group), _rows.le_ms != NOT_OBSERVED)
+    left_out = {NOT_OBSERVED} if with_failed else {NOT_OBSERVED, LOST}
+    query = query.where(*_slots(target, since, until, group), _rows.le_ms.not_in(sorted(left_out)))
     for start, width_s, count, fast in conn.execute(query.group_by(_rows.starts_at, _rows.slot_s)):
         due[start, width_s] += int(count)
         good[start, width_s] += int(fast)
-    overdue = or_(items.c.known_state.in_(_DECIDED), _uploaded() <= now - within)
+    has_failed, is_old = items.c.known_state.in_(_DECIDED), _uploaded() <= now - within
+    overdue = or_(has_failed, is_old) if with_failed else and_(is_old, has_failed.is_not(True))
     slot = _Slot(_uploaded(), literal(_WIDTHS_S[0], Integer))
     bad = select(slot, func.count()).where(*_unfinished(target, since, until, group), overdue).group_by(slot)
     for number, count in conn.execute(bad):

@@ -236,6 +236,7 @@ LINES = {
             ('deadline = "4 minutes"', "deadline", 'a duration such as "30s", "5m" or "1h30m"'),
             ("deadline = 240", "deadline", 'a duration such as "30s", "5m" or "1h30m"'),
             ('stuck_after = "31d"', "stuck_after", "between 1s and 30d"),
+            ('slow_after = "0s"', "slow_after", "between 1s and 30d"),
         ),
         *_rows("#schedule", "schedule.",
             ('every = "0s"', "every", "between 1s and 7d"),

@@ -214,7 +214,7 @@ def test_omitted_settings_have_defaults(config_dir):
     assert target.check.model_dump(mode="json") == {
         "strategy": "auto", "concurrency": 32, "rate": None, "rate_share": 0.5, "deadline": "4m",
         "attempt_timeout": "30s", "max_attempts": 5, "recheck_completed": "auto", "item_max_mb": 1, "http": "fast",
-        "stuck_after": "30m", "missing_after": "15m", "list_max_mb": 1024,
+        "stuck_after": "30m", "missing_after": "15m", "slow_after": None, "list_max_mb": 1024,
     }  # fmt: skip
 
 
