@@ -11,7 +11,8 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 GROWING = (
-    "runs", "snapshots", "evidence", "incidents", "incident_events", "notifications", "silences", "item_events"
+    "runs", "snapshots", "evidence", "incidents", "incident_events", "notifications", "silences", "item_events",
+    "history_hourly", "history_daily", "time_to_indexed", "slowest_uploads",
 )  # fmt: skip
 """Tables that get longer as time goes by."""
 
@@ -118,4 +119,15 @@ _STATEMENTS = (
     """INSERT INTO item_events (target, item_id, run_id, at, kind, old, new)
     SELECT r.target, 'item-' || (n.i * 7 % :items), r.id, r.finished_at, 'state', 'pending', 'completed'
     FROM [of_events] n JOIN runs r ON r.id = :first + n.i / :per_run""",
+    *(
+        f"""INSERT INTO {table} (target, starts_at, runs_complete, runs_partial, runs_aborted, runs_failed,
+        runs_crashed, total_sum, unknown_sum, requests_sum, retries_sum, duration_sum_s)
+        SELECT target, started_at, 1, 0, 0, 0, 0, 20, 0, 20, 0, 1 FROM runs
+        WHERE id >= :first AND id < :first + :total"""
+        for table in ("history_hourly", "history_daily")
+    ),
+    """INSERT INTO time_to_indexed (target, slot_s, starts_at, group_name, le_ms, uploads, sum_s)
+    SELECT target, 86400, started_at, '', 60000, 1, 60 FROM runs WHERE id >= :first AND id < :first + :total""",
+    """INSERT INTO slowest_uploads (target, starts_at, item_id, took_s, indexed_at)
+    SELECT target, started_at, 'item-1', 60, started_at FROM runs WHERE id >= :first AND id < :first + :total""",
 )  # fmt: skip
