@@ -194,7 +194,7 @@ def snapshot_samples(conn: Connection, *, target: str, bounds: Sequence[datetime
     chosen = conn.execute(select(spans.c.n, newest).order_by(spans.c.n)).all()
     query = select(HISTORY).where(HISTORY.c.run_id.in_([run_id for _, run_id in chosen if run_id is not None]))
     found = {row["run_id"]: history_row(row) for row in conn.execute(query).mappings()}
-    rolled_up = [row and history_row(row) for row in last_runs(conn, target=target, bounds=bounds)]
+    rolled_up = [None if row is None else history_row(row) for row in last_runs(conn, target=target, bounds=bounds)]
     return [_later(found.get(run_id), row) for (_, run_id), row in zip(chosen, rolled_up, strict=True)]
 
 

@@ -82,7 +82,7 @@ def period_values(run: ClosedRun, width: timedelta) -> dict[str, Any]:
 def _upsert(dialect: str, name: str) -> postgresql.Insert | sqlite.Insert:
     """The statement that adds a row to the one of the same period."""
     table = next(each for each in TABLES.values() if each.name == name)
-    row = (sqlite if dialect == "sqlite" else postgresql).insert(table)
+    row = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     old, new = table.c, row.excluded
     newer = or_(old.run_id.is_(None), new.run_id > old.run_id)
     changes: dict[str, ColumnElement[Any]] = {each: case((newer, new[each]), else_=old[each]) for each in _LAST}

@@ -22,6 +22,17 @@ SELECT 'item_events' AS what FROM item_events WHERE run_id NOT IN (SELECT id FRO
 UNION ALL SELECT 'evidence' FROM evidence WHERE run_id NOT IN (SELECT run_id FROM snapshots)
 """
 
+UPLOADS = """
+SELECT (SELECT count(*) FROM items WHERE indexed_at IS NOT NULL) AS items,
+       (SELECT coalesce(sum(uploads), 0) FROM time_to_indexed WHERE slot_s = 0 AND le_ms > -2) AS counted,
+       (SELECT coalesce(sum(uploads), 0) FROM time_to_indexed WHERE slot_s > 0 AND le_ms > -2) AS in_slots
+"""
+ROLLED_UP = """
+SELECT (SELECT count(*) FROM runs WHERE status <> 'running') AS closed,
+       (SELECT sum(runs_complete + runs_partial + runs_aborted + runs_failed + runs_crashed) FROM {0}) AS rolled_up,
+       (SELECT sum(total) FROM snapshots) AS items, (SELECT sum(total_sum) FROM {0}) AS rolled_up_items
+"""
+
 
 def stored(world):
     """The runs that were closed with a snapshot, with all columns."""
@@ -53,7 +64,7 @@ def find_violations(world, *, kept, expected, outcome, kills):
     wrong += [f"run {row['run_id']} does not add up" for row in world.rows(SUMS)]
     wrong += [f"open twice: {row}" for row in world.rows(OPEN_TWICE)]
     wrong += [f"half a run is stored in {row['what']}" for row in world.rows(OF_NO_RUN)]
-    wrong += _missing_notifications(world) + _left_behind(world)
+    wrong += _missing_notifications(world) + _left_behind(world) + _wrong_rollups(world)
     wrong += [
         f"{each.name}: {getattr(outcome, each.name)} and not {getattr(expected, each.name)}"
         for each in fields(expected)
@@ -69,6 +80,17 @@ def _missing_notifications(world):
         (row["incident_id"], row["kind"]) for row in world.rows("SELECT incident_id, kind FROM notifications")
     )
     return [f"{changes} changes and {notes} messages"] if changes != notes else []
+
+
+def _wrong_rollups(world):
+    """Each first completion is counted once, and so is each closed run, in every table of rollups."""
+    (uploads,) = world.rows(UPLOADS)
+    wrong = [f"first completions: {uploads}"] if len(set(uploads.values())) > 1 else []
+    for table in ("history_hourly", "history_daily"):
+        (found,) = world.rows(ROLLED_UP.format(table))
+        added_up = found["closed"] == found["rolled_up"] and found["items"] == found["rolled_up_items"]
+        wrong += [] if added_up else [f"{table} does not add up: {found}"]
+    return wrong
 
 
 def _left_behind(world):
