@@ -27,6 +27,13 @@ class Watch:
         """A longer time without a look is a pause of the monitor."""
         return max(_SHORTEST_PAUSE, _USUAL_GAPS * (self.usual_gap or timedelta(0)))
 
+    def first_of_hour(self, now: datetime) -> bool:
+        """Whether the previous run began in an earlier hour, or there was none: then slots have become old."""
+        previous = self.previous_started_at
+        return previous is None or previous.replace(minute=0, second=0, microsecond=0) != now.replace(
+            minute=0, second=0, microsecond=0
+        )
+
 
 def time_to_indexed(found: FirstCompletion, watch: Watch) -> timedelta | None:
     """How long an upload took until it was first seen completed; None if that is not known.

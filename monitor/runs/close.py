@@ -171,7 +171,8 @@ class RunCloser:
         )
         throttle_factor = _next_throttle(context, checked, report)
         run_store.set_throttle_factor(conn, run_id=context.run_id, factor=throttle_factor.factor)
-        indexing_store.merge_old_slots(conn, target=context.target, now=now)
+        if context.watch.first_of_hour(now):
+            indexing_store.merge_old_slots(conn, target=context.target, now=now)
         return report, throttle_factor
 
     def _snapshot(self, conn: Connection, context: RunContext, checked: CheckReport, now: datetime) -> Snapshot:

@@ -48,3 +48,10 @@ def found(uploaded, seen=None, *, known=True):
 def test_a_time_is_known_if_the_moment_lies_in_a_short_gap(completion, watch, is_known):
     took = time_to_indexed(completion, watch)
     assert took == (NOW - completion.uploaded_at if is_known else None)
+
+
+@pytest.mark.parametrize(
+    ("previous", "first"), [(None, True), (NOW - MINUTE, True), (NOW, False), (NOW - 24 * HOUR, True)]
+)
+def test_the_first_run_of_an_hour_merges(previous, first):
+    assert Watch(previous_started_at=previous).first_of_hour(NOW + 59 * MINUTE) is first
