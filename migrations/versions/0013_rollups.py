@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(
             "target", "slot_s", "starts_at", "group_name", "le_ms", name=op.f("pk_time_to_indexed")
         ),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "slowest_uploads",
@@ -46,6 +47,7 @@ def upgrade() -> None:
         sa.Column("took_s", sa.Float(), nullable=False),
         sa.Column("indexed_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("target", "starts_at", "item_id", name=op.f("pk_slowest_uploads")),
+        sqlite_with_rowid=False,
     )
     for table in _TABLES:
         _create(table)
@@ -82,6 +84,7 @@ def _create(table: str) -> None:
         *(sa.Column(f"{name}_max", sa.Integer()) for name in _MAXIMA),
         sa.Column("latency_p95_max_ms", sa.Float()),
         sa.PrimaryKeyConstraint("target", "starts_at", name=op.f(f"pk_{table}")),
+        sqlite_with_rowid=False,
     )
 
 

@@ -413,6 +413,7 @@ def _history_per(name: str) -> Table:
         Column("completed_min", Integer),
         *(Column(f"{state}_max", Integer) for state in ROLLED_UP_MAXIMA),
         Column("latency_p95_max_ms", Float),
+        sqlite_with_rowid=False,
     )
 
 
@@ -433,6 +434,7 @@ time_to_indexed = Table(
     Column("le_ms", BigInteger, primary_key=True, autoincrement=False),
     Column("uploads", Integer, nullable=False),
     Column("sum_s", Float, nullable=False),  # of the times of these uploads, in seconds
+    sqlite_with_rowid=False,  # rows lie in the order of the key, in which they are read
 )
 """Histograms of the time from upload to the first `completed`. Never pruned; old slots are merged into longer ones."""
 
@@ -445,6 +447,7 @@ slowest_uploads = Table(
     Column("group_name", String(200)),
     Column("took_s", Float, nullable=False),
     Column("indexed_at", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
 )
 """The few uploads of each day that took the longest to be indexed, for reports. Never pruned."""
 

@@ -45,10 +45,10 @@ NOT_OBSERVED = -1
 LOST = -2
 """In place of a bound: uploads that left the sync log after they had failed."""
 
-SLOTS = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1))
+SLOTS = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1), timedelta(days=7))
 """Widths of the slots of submission, from recent to old."""
-KEPT = (timedelta(days=4), timedelta(days=35))
-"""Slots of the first and the second width that are older than this are merged into the next width."""
+KEPT = (timedelta(days=4), timedelta(days=35), timedelta(days=100))
+"""Slots of each width but the last that are older than this are merged into the next width."""
 
 
 def bound_ms(duration: timedelta) -> int:
@@ -58,10 +58,14 @@ def bound_ms(duration: timedelta) -> int:
     return BOUNDS_MS[min(index, len(BOUNDS_MS) - 1)]
 
 
+_MONDAY_S = 4 * 86_400
+"""A Monday: weeks begin there, and so do all shorter slots."""
+
+
 def slot_start(at: datetime, width: timedelta) -> datetime:
     """The start of the slot (a width of `SLOTS`) that contains an aware time, in UTC."""
     seconds = int(width.total_seconds())
-    return datetime.fromtimestamp(math.floor(at.timestamp()) // seconds * seconds, UTC)
+    return datetime.fromtimestamp((math.floor(at.timestamp()) - _MONDAY_S) // seconds * seconds + _MONDAY_S, UTC)
 
 
 def quantile_s(buckets: Mapping[int, int], share: float) -> float | None:

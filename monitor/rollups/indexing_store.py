@@ -11,21 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Integer,
-    and_,
-    case,
-    column,
-    delete,
-    func,
-    literal,
-    or_,
-    select,
-    text,
-    values,
-)
+from sqlalchemy import ColumnElement, Connection, Integer, and_, case, delete, func, literal, or_, select, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -187,7 +173,7 @@ class IndexingCount:
     start: datetime
     """Of the slot in which they were uploaded (aware, UTC)."""
     resolution: timedelta
-    """The width of the slot: 5 minutes, an hour or a day."""
+    """The width of the slot: 5 minutes, an hour, a day or a week."""
     due: int
     """Completed with a known time, failed, or older than the objective."""
     good: int
@@ -291,7 +277,7 @@ class TimesToIndexed:
 def times_by_group(conn: Connection, *, target: str, since: datetime, until: datetime) -> dict[str, TimesToIndexed]:
     """What became of the uploads from `since` to before `until`, by group (empty: without a group).
 
-    Bounds of the period are as fine as the slots there: five minutes, an hour, or a day.
+    Bounds of the period are as fine as the slots there: five minutes, an hour, a day or a week.
     """
     buckets, sums = defaultdict[str, dict[int, int]](dict), defaultdict[str, float](float)
     failed, waiting = Counter[str](), Counter[str]()
@@ -319,22 +305,14 @@ def times_by_group(conn: Connection, *, target: str, since: datetime, until: dat
 
 def times_by_span(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[TimesToIndexed]:
     """The times that are known of the uploads of each span [start, end), oldest first. `bounds`: n + 1 for n spans."""
-    spans = (
-        values(column("n", Integer), column("beginning", UtcDateTime), column("ending", UtcDateTime), name="spans")
-        .data([(n, beginning, ending) for n, (beginning, ending) in enumerate(pairwise(bounds))])
-        .cte("spans")
-    )
-    query = (
-        select(spans.c.n, _rows.le_ms, func.sum(_rows.uploads), func.sum(_rows.sum_s))
-        .join(time_to_indexed, and_(_rows.starts_at >= spans.c.beginning, _rows.starts_at < spans.c.ending))
-        .where(*_slots(target, bounds[0], bounds[-1], None), _rows.le_ms >= 0)
-        .group_by(spans.c.n, _rows.le_ms)
-    )
-    buckets, sums = defaultdict[int, dict[int, int]](dict), defaultdict[int, float](float)
-    for n, bound, count, sum_s in conn.execute(query):
-        buckets[n][bound] = int(count)
-        sums[n] += sum_s
-    return [TimesToIndexed(buckets=buckets[n], sum_s=sums[n]) for n in range(len(bounds) - 1)]
+    found = []
+    for start, end in pairwise(bounds):
+        # a statement per span: in a join with the spans SQLite would compare every row with every span
+        query = select(_rows.le_ms, func.sum(_rows.uploads), func.sum(_rows.sum_s)).group_by(_rows.le_ms)
+        rows = conn.execute(query.where(*_slots(target, start, end, None), _rows.le_ms >= 0)).all()
+        buckets = {bound: int(count) for bound, count, _ in rows}
+        found.append(TimesToIndexed(buckets=buckets, sum_s=sum(sum_s for _, _, sum_s in rows)))
+    return found
 
 
 def add_up(times: Iterable[TimesToIndexed]) -> TimesToIndexed:

@@ -60,3 +60,8 @@ def test_a_slot_begins_at_a_round_time_in_utc(width, start):
         slot_start(datetime(2026, 3, 1, 12, 59, 59, 999999, tzinfo=UTC), width).isoformat()
         == f"2026-03-01T{start}:00+00:00"
     )
+
+
+def test_a_week_begins_on_a_monday():
+    start = slot_start(datetime(2026, 3, 1, 12, tzinfo=UTC), SLOTS[3])
+    assert (start.isoformat(), start.strftime("%A")) == ("2026-02-23T00:00:00+00:00", "Monday")

@@ -176,7 +176,7 @@ def test_old_slots_are_merged_and_nothing_is_lost(log):
     for _ in range(3):
         log.merge()
     assert log.times() == before
-    assert [width for width, _ in log.widths()] == [300, 300, 300, 3600, 3600, 86400, 86400, 86400]
+    assert [width for width, _ in log.widths()] == [300, 300, 300, 3600, 3600, 86400, 86400, 604800]
     assert all(start == slot_start(start, timedelta(seconds=width)) for width, start in log.widths())
     assert log.sums(HOUR) == (8, 8)
     merged = log.widths()
