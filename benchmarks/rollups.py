@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from alembic import command
@@ -84,6 +85,11 @@ def _best_ms(work: Callable[[Connection], object], url: str) -> float:
     return min(took)
 
 
+def _of_each(conn: Connection, *, part: Callable[[Connection, str], object], names: list[str]) -> None:
+    for name in names:
+        part(conn, name)
+
+
 def _measure(url: str, names: list[str]) -> None:
     since, bounds = NOW - YEAR, tuple(spans(NOW - YEAR, NOW))
     parts: dict[str, Callable[[Connection, str], object]] = {
@@ -100,8 +106,8 @@ def _measure(url: str, names: list[str]) -> None:
     }
     print(f"{'part':<40}{'one target':>12}{f'{len(names)} targets':>12}")
     for title, part in parts.items():
-        one = _best_ms(lambda conn, part=part: part(conn, names[0]), url)  # type: ignore[misc] # a default binds it
-        every = _best_ms(lambda conn, part=part: [part(conn, name) for name in names], url)  # type: ignore[misc]
+        one = _best_ms(partial(_of_each, part=part, names=names[:1]), url)
+        every = _best_ms(partial(_of_each, part=part, names=names), url)
         print(f"{title:<40}{one:>9.1f} ms{every:>9.1f} ms", flush=True)
 
 
