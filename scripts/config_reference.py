@@ -148,6 +148,8 @@ def _kind(field: Json, defs: Json) -> str:
         return "text, number or boolean" if "type" in part else "any JSON value"
     if part["type"] == "integer":
         return f"whole number, {part['minimum']} to {part['maximum']}"
+    if part["type"] == "number" and "exclusiveMaximum" in part:
+        return f"number above {part['exclusiveMinimum']} and below {part['exclusiveMaximum']}"
     if part["type"] == "number":
         return f"number above {part['exclusiveMinimum']}, up to {part['maximum']}"
     return {"boolean": "`true` or `false`", "array": "list", "object": "table"}.get(part["type"], "text")

@@ -19,6 +19,7 @@ from monitor.config.rules import RouteConfig, RuleConfig
 from monitor.config.schedule import ScheduleConfig
 from monitor.config.schema import Config
 from monitor.config.secret import MASK, Secret
+from monitor.config.slos import SloConfig
 from monitor.config.sync_log import SyncLogConfig
 from monitor.config.targets import CheckConfig, TargetConfig
 
@@ -41,6 +42,7 @@ __all__ = [
     "ScheduleConfig",
     "Secret",
     "SlackConfig",
+    "SloConfig",
     "SyncLogConfig",
     "TargetConfig",
     "TlsConfig",

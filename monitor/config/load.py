@@ -17,6 +17,7 @@ from monitor.config.origin import Loc, Origin, SettingSource
 from monitor.config.problems import (
     Problem,
     find_reference_errors,
+    find_unmeasurable_slos,
     find_unopenable_rules,
     format_problems,
     known_keys,
@@ -322,7 +323,7 @@ def _file_layer(
 
 def _validate(data: Mapping[str, object], known: set[Loc]) -> tuple[Config | None, list[Problem]]:
     """The configuration, if it is valid, and the problems that are not `known` yet."""
-    invalid = find_reference_errors(data) + find_unopenable_rules(data)
+    invalid = find_reference_errors(data) + find_unopenable_rules(data) + find_unmeasurable_slos(data)
     config = None
     try:
         config = Config.model_validate(data)

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,13 +13,17 @@ from monitor.config.channel_settings import CHANNEL_TAG, CHANNEL_TYPES, UnknownC
 from monitor.config.fields import did_you_mean, invalid_choice, quote_name, replace_unprintable
 from monitor.config.origin import Loc
 from monitor.config.rules import RuleConfig
+from monitor.config.schedule import ScheduleConfig
 from monitor.config.schema import Config
 from monitor.config.section import Remedy, find_field, nested_models, secret_fields
+from monitor.config.slos import SloConfig
 from monitor.incidents.rulebook import EffectiveRule, Override, RuleProblem, effective_rules, rule_problem
 from monitor.model import Cause
 from monitor.model.durations import format_duration
 from monitor.model.incidents import RENAMED
 from monitor.notifications.texts import channel_target
+
+_Row = TypeVar("_Row", bound=BaseModel)
 
 _TAG_PREFIXES = ("auth:", CHANNEL_TAG)
 """Parts that pydantic adds to a location where a setting has several forms."""
@@ -59,7 +64,8 @@ def translate_errors(error: ValidationError) -> list[Problem]:
 
 def find_reference_errors(data: Mapping[str, object]) -> list[Problem]:
     """Duplicate names and undefined channels. It reads unvalidated data, so that other errors hide none of these."""
-    return [*_duplicate_names(data, "targets"), *_duplicate_names(data, "channels"), *_undefined_channels(data)]
+    named = (problem for table in ("targets", "channels", "slos") for problem in _duplicate_names(data, table))
+    return [*named, *_undefined_channels(data)]
 
 
 def find_unopenable_rules(data: Mapping[str, object]) -> list[Problem]:
@@ -75,6 +81,42 @@ def find_unopenable_rules(data: Mapping[str, object]) -> list[Problem]:
     failing = {Cause.CHANNEL_FAILING}
     found = (*_unopenable(overrides, targets, set(Cause) - failing), *_unopenable(overrides, channels, failing))
     return list(dict.fromkeys(found))
+
+
+def find_unmeasurable_slos(data: Mapping[str, object]) -> list[Problem]:
+    """Objectives whose `within` is shorter than the time between two runs: every upload would look late."""
+    found = []
+    for row, slo in _valid_rows(data, "slos", SloConfig):
+        for name, schedule in _explicit_schedules(data):
+            between = schedule.shortest_interval
+            if slo.applies_to(name) and between is not None and between > slo.within:
+                predicate = (
+                    f"is shorter than the time between two runs of {name} ({format_duration(between)}), so that every "
+                    "upload would look late: raise it, or run more often"
+                )
+                found.append(Problem(loc=("slos", row, "within"), predicate=predicate))
+    return found
+
+
+def _explicit_schedules(data: Mapping[str, object]) -> Iterator[tuple[str, ScheduleConfig]]:
+    """The targets whose schedule is written down, and their schedules, from unvalidated data."""
+    for _, target in _table_rows(data, "targets"):
+        name, raw = target.get("name"), target.get("schedule") or data.get("schedule")
+        try:
+            schedule = ScheduleConfig.model_validate(raw or {})
+        except ValidationError:
+            continue  # reported by the validation of the whole
+        if isinstance(name, str) and schedule.explicit:
+            yield name, schedule
+
+
+def _valid_rows(data: Mapping[str, object], table: str, model: type[_Row]) -> Iterator[tuple[int, _Row]]:
+    """The rows of a table that are valid by themselves; the others are reported by the validation of the whole."""
+    for position, row in _table_rows(data, table):
+        try:
+            yield position, model.model_validate(row)
+        except ValidationError:
+            continue
 
 
 def format_problems(problems: Iterable[Problem], data: Mapping[str, object], variables: Mapping[Loc, str]) -> list[str]:

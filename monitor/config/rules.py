@@ -61,6 +61,13 @@ class RuleConfig(Section):
         "items, where the sync log has groups. Only for causes about items.",
     )
 
+    @field_validator("runs", "of", "window", "hold_for", "resolve_after")
+    @classmethod
+    def _validate_counted(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("cause") is Cause.SLO_BURN:
+            raise invalid_value("does not apply to slo_burn, which opens and resolves by burn rate: remove it")
+        return value
+
     @field_validator("of")
     @classmethod
     def _validate_of(cls, of: int | None, info: ValidationInfo) -> int | None:

@@ -54,6 +54,11 @@ class ScheduleConfig(Section):
         """Whether the schedule is written in the configuration, so that a missed run is an incident."""
         return bool(self.model_fields_set & {"every", "cron"})
 
+    @property
+    def shortest_interval(self) -> timedelta | None:
+        """The shortest time between two runs; None if a cron expression is due at most once."""
+        return self.every if self.cron is None else _shortest_interval(self.cron)
+
     def due_times(self, target: str, *, daemon_managed: bool = False) -> DueTimes:
         """When a target's runs are due; `daemon_managed`: whether a daemon keeps the schedule."""
         return DueTimes(

@@ -14,6 +14,7 @@ from monitor.config.rules import RouteConfig, RuleConfig
 from monitor.config.schedule import ScheduleConfig
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section, iter_secrets
+from monitor.config.slos import SloConfig
 from monitor.config.targets import TargetConfig
 from monitor.config.urls import parse_listen_address
 from monitor.database.retention_policy import Ages
@@ -101,6 +102,9 @@ class Config(Section):
     )
     rules: tuple[RuleConfig, ...] = Field(
         default=(), description="Changes to the built-in incident rules: one table per change."
+    )
+    slos: tuple[SloConfig, ...] = Field(
+        default=(), description="Service level objectives: how many uploads are promised to be indexed in time."
     )
     channels: tuple[AnyChannelConfig, ...] = Field(
         default=(), description="Where messages are sent: one table per channel. Without channels, they go to the log."

@@ -81,6 +81,7 @@ ALERTS = '[[channels]]\nname = "alerts"\ntype = "alertmanager"\nurl = "https://a
 PLAIN_ALERTS = ALERTS.replace("https:", "http:")
 ONCALL = '[[channels]]\nname = "oncall"\n'
 OUTAGE = '[[rules]]\ncause = "outage"\n'
+SLO = '[[slos]]\nname = "in time"\nobjective = 0.95\nwithin = "15m"\n'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -514,11 +515,36 @@ LINES = {
             (OUTAGE + "of = 1", "rules[0].of", "raise of, or lower runs"),
             (OUTAGE + 'runs = 4\n[[rules]]\ncause = "outage"\ntarget = "gloo-*"\nof = 3',
              "rules[1].of", "raise of, or lower runs"),
+            ('[[rules]]\ncause = "slo_burn"\nruns = 2', "rules[0].runs", "resolves by burn rate: remove it"),
+            ('[[rules]]\ncause = "slo_burn"\nfor = "10m"', "rules[0].for", "resolves by burn rate: remove it"),
             (OUTAGE + 'span = "2h"', "rules[0].span", "is now called for: rename it"),
             (OUTAGE + 'remind_every = "2h"', "rules[0].remind_every", "is now called repeat_interval: rename it"),
             ('[[rules]]\ncause = "coverage"', "rules[0].cause", "is now called too_many_unknown: rename it"),
             (OUTAGE + 'for = "2h"', "rules[0].for", "shorten for, or lengthen window"),
             (OUTAGE + 'window = "1m"', "rules[0].window", "lengthen window, or shorten for"),
+        ),
+    ],
+    "Service level objectives": [
+        *_rows("#end", "",
+            (SLO + SLO, "slos[1].name", "give each a unique name", "two objectives with one name"),
+            ('[[slos]]\nobjective = 0.95\nwithin = "15m"', "slos[0].name", "say what is promised, such as"),
+            ('[[slos]]\nname = "in time"\nwithin = "15m"', "slos[0].objective", "give the share of uploads"),
+            ('[[slos]]\nname = "in time"\nobjective = 0.95', "slos[0].within", 'give a time, such as "15m"'),
+            (SLO.replace("0.95", "95"), "slos[0].objective", "write 95% as 0.95", "`objective = 95`"),
+            (SLO.replace("0.95", "1.0"), "slos[0].objective", "with 1 a single late upload", "`objective = 1.0`"),
+            (SLO.replace("0.95", "0"), "slos[0].objective", "above 0 and below 1", "`objective = 0`"),
+            (SLO.replace("0.95", '"95%"'), "slos[0].objective", "must be a number", '`objective = "95%"`'),
+            (SLO.replace("15m", "45d"), "slos[0].within", "between 1s and 30d", '`within = "45d"`'),
+            (SLO + 'window = "1d"', "slos[0].window", "between 3d and 92d", '`window = "1d"`'),
+            (SLO.replace("15m", "4d") + 'window = "3d"', "slos[0].window", "must be longer than within, 4d",
+             '`within = "4d"` and `window = "3d"`'),
+            (SLO + 'targets = "gloo-*"', "slos[0].targets", 'did you mean "target"?', '`targets = "gloo-*"`'),
+        ),
+        *_rows("#schedule", "",
+            ('every = "1h"\n' + SLO, "slos[0].within", "raise it, or run more often",
+             '`every = "1h"` with `within = "15m"`'),
+            ('cron = "0 * * * *"\n' + SLO, "slos[0].within", "raise it, or run more often",
+             '`cron = "0 * * * *"` with `within = "15m"`'),
         ),
     ],
     "Channels and routes": [

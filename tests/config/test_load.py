@@ -10,6 +10,8 @@ import pytest
 from monitor.config import MASK, Config, LogConfig, Secret, WebhookConfig, load_config
 from monitor.config.load import decode_variables
 from monitor.config.origin import SettingSource
+from monitor.config.slos import objectives_of
+from monitor.incidents.slo import Objective
 from monitor.model import Cause, Severity, Team
 
 FULL = """
@@ -54,6 +56,17 @@ resolve_after = 2
 severity = "critical"
 repeat_interval = "4h"
 team = "credentials"
+[[slos]]
+name = "in time"
+target = ["gloo-*", "docs"]
+group = "manuals"
+objective = 0.95
+within = "15m"
+window = "30d"
+[[slos]]
+name = "in a day"
+objective = 0.99
+within = "1d"
 [[channels]]
 name = "oncall"
 type = "webhook"
@@ -120,6 +133,13 @@ def test_every_setting_of_a_file_is_read(config_dir):
     (rule,) = config.rules
     assert (rule.cause, rule.severity, rule.team) == (Cause.UNAUTHORIZED, Severity.CRITICAL, Team.CREDENTIALS)
     assert (rule.runs, rule.of, rule.window, rule.hold_for) == (2, 3, timedelta(hours=1), timedelta(0))
+    assert objectives_of(config.slos, "gloo-prod") == (
+        Objective(
+            name="in time", objective=0.95, within=timedelta(minutes=15), window=timedelta(days=30), group="manuals"
+        ),
+        Objective(name="in a day", objective=0.99, within=timedelta(days=1), window=timedelta(days=28)),
+    )
+    assert [slo.name for slo in objectives_of(config.slos, "other")] == ["in a day"]
     assert config.routes[0].match == {"team": ("credentials", "account"), "target": ("gloo-*",)}
     assert [route.continue_ for route in config.routes] == [True, False]
     assert config.source == config_dir.folder / "monitor.toml"
