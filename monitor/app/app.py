@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from monitor.app.channels import build_channel, fingerprint, send_once
 from monitor.app.clients import build_auth, open_client, secret_reader
 from monitor.config import ChannelConfig, Config, RuleConfig, SyncLogConfig, TargetConfig
+from monitor.config.slos import objectives_of
 from monitor.database.schema import ensure
 from monitor.errors import ConfigError
 from monitor.incidents.rulebook import EffectiveRule, Override, Rule, effective_rules
@@ -130,8 +131,10 @@ if TYPE_CHECKING:  # imported where one is built, so that commands that only rea
     from monitor.incidents.channel_failures import ChannelFailures
     from monitor.incidents.evaluate import IncidentEvaluator
     from monitor.incidents.fallback_openings import FallbackOpenings
+    from monitor.incidents.observations import ObservationSource
     from monitor.incidents.recorder import Router
     from monitor.incidents.silence_expiry import SilenceExpiry
+    from monitor.incidents.slo import Objective
     from monitor.notifications.delivery import ConfiguredChannel, Sender
     from monitor.runs.run import Job
     from monitor.synclog import LogFacts, SyncLogSpec
@@ -301,8 +304,19 @@ class App:
             due_times=schedule.due_times(target.name, daemon_managed=scheduled)
             if scheduled or schedule.explicit
             else None,
-            sources=(SlowIndexing(slow_after=target.check.slow_after),),
+            sources=(
+                SlowIndexing(slow_after=target.check.slow_after),
+                *_objective_sources(objectives_of(config.slos, target.name)),
+            ),
         )
+
+
+def _objective_sources(objectives: "Sequence[Objective]") -> "Iterator[ObservationSource]":
+    """What says whether error budgets burn; nothing is imported for it without objectives."""
+    if objectives:
+        from monitor.incidents.slo_source import SloSource
+
+        yield SloSource(objectives=objectives)
 
 
 def _endpoint(target: TargetConfig, provider: Provider) -> str:

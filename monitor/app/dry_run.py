@@ -1,13 +1,13 @@
 """Copies what a dry run starts from into its scratch database (ADR 14). The stored database is only read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, insert, or_, select, true
 
 from monitor.app.throttles import copy_limits
 from monitor.config import TargetConfig
 from monitor.database.engine import reading, writing
-from monitor.database.tables import evidence, incidents, items, runs, schedules, silences, snapshots
+from monitor.database.tables import evidence, incidents, items, runs, schedules, silences, snapshots, time_to_indexed
 from monitor.errors import SchemaError, StoreError
 from monitor.model import IncidentState, RunStatus
 
@@ -18,8 +18,12 @@ _MAX_RESOLVED = 1000
 _CHUNK = 5000
 
 
-def copy_state(targets: Sequence[TargetConfig], *, source: Engine, destination: Engine) -> str | None:
+def copy_state(
+    targets: Sequence[TargetConfig], *, source: Engine, destination: Engine, promised: Collection[str] = ()
+) -> str | None:
     """Copies the work list, the last runs, the incidents and the learned limits of targets, and all silences.
+
+    Of targets with objectives (`promised`, by name) also the times to indexed.
 
     Returns why nothing was copied if the source can't be read or has another schema, else None. `destination` is an
     empty database with the current schema.
@@ -28,6 +32,8 @@ def copy_state(targets: Sequence[TargetConfig], *, source: Engine, destination: 
         with reading(source) as read, writing(destination) as written:
             for table, where in _selections(read, [target.name for target in targets]):
                 _copy(read, written, table, where)
+            for name in promised:
+                _copy(read, written, time_to_indexed, time_to_indexed.c.target == name)
     except (StoreError, SchemaError) as error:
         return str(error)
     copy_limits(targets, source=source, destination=destination)

@@ -469,6 +469,7 @@ evidence = Table(
     Column("group_name", String(200), nullable=False, server_default=text("''")),  # empty: the whole target
     Column("page", String(200)),  # the title of a gateway's page: only for `incidents show`
     Column("gateway", JSON),  # its headers server, via, x-request-id
+    Column("facts", JSON),  # pairs of label and value, in our own words
     UniqueConstraint("run_id", "cause", "group_name"),
     Index(None, "target", "cause", "at"),
 )

@@ -65,6 +65,7 @@ class DecisionReason(StrEnum):
     RECURRED = "evidence again soon after the resolution"
     STILL_OPEN = "still open"
     NEW_MEMBERS = "items joined since the last notification"
+    MORE_SEVERE = "it has become more severe"
     REMINDER_DUE = "a reminder is due"
     CLEAN_RUNS = "enough runs without evidence"
     MEMBERS_RECOVERED = "no item is in that state any more"

@@ -13,7 +13,16 @@ from sqlalchemy import Connection
 
 from monitor.incidents import members, silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.decide import OPENINGS, REOPEN_WITHIN, Action, Decision, EvidencePoint, decide, evolve
+from monitor.incidents.decide import (
+    OPENINGS,
+    REOPEN_WITHIN,
+    Action,
+    Decision,
+    DecisionReason,
+    EvidencePoint,
+    decide,
+    evolve,
+)
 from monitor.incidents.evidence import (
     detect_crashing,
     detect_empty_sync_log,
@@ -178,6 +187,8 @@ class RunEvaluation:
             members.remove_all(self.conn, incident_id=after.id)
         if decision.action is Action.REOPEN:
             after = self.recorder.with_channels(after, decision)
+        if decision.reason is DecisionReason.MORE_SEVERE:
+            after = self.recorder.escalated(after, self.rules[decision.cause].severity)
         if self._has_own_evidence(key) or after != self.current[key]:
             incident_store.save(
                 self.conn, after, evidence_id=self.evidence_ids[key] if self._has_own_evidence(key) else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from monitor.model import (
+    OBSERVED_CAUSES,
     REQUEST_CAUSES,
     WEIGHED_CAUSES,
     Cause,
@@ -42,9 +43,8 @@ _MIN_ITEMS = 5
 _ITEMS_OF_THEIR_OWN = frozenset({Cause.ITEMS_UNVERIFIED})
 
 # While the whole target is in trouble, nothing says whether an item has one of its own.
-_SAME_TROUBLE = frozenset(
-    {*_ITEMS_OF_THEIR_OWN, Cause.POLLING_TIMEOUTS, Cause.CANARY_FAILED, Cause.CANARY_SLOW, Cause.INDEXING_SLOW}
-)
+# Nor whether a wait, a canary or an upload was late for one.
+_SAME_TROUBLE = frozenset({*_ITEMS_OF_THEIR_OWN, *OBSERVED_CAUSES})
 
 INHIBITS: Mapping[Cause, frozenset[Cause]] = {
     Cause.SPENDING_LIMIT: frozenset({Cause.RATE_LIMITED, *_SAME_TROUBLE}),

@@ -28,7 +28,7 @@ class Observation:
     evidence: Evidence | None = None
     """Details of the newest point, required if that is evidence; of the same cause and group."""
     severity: Severity | None = None
-    """Instead of the built-in one of the rule; a configured one stays."""
+    """Instead of the built-in one of the rule; a configured one stays. A higher one raises that of an open incident."""
     resolved_by: DecisionReason | None = None
     """A reason to resolve an open incident whatever the points say, such as `NOT_OBSERVED`."""
 
@@ -80,8 +80,20 @@ def rule_for(observation: Observation, rule: Rule) -> Rule:
 
 def decide_observation(rule: Rule, incident: Incident | None, observation: Observation, *, now: datetime) -> Decision:
     """Decides about one cause; `incident` is the open one of the key, else the one resolved last."""
-    is_open = incident is not None and incident.state is not IncidentState.RESOLVED
+    opened = None if incident is None or incident.state is IncidentState.RESOLVED else incident
     if observation.resolved_by is not None:
-        action = Action.RESOLVE if is_open else Action.NOTHING
+        action = Action.RESOLVE if opened else Action.NOTHING
         return Decision(cause=rule.cause, action=action, reason=observation.resolved_by)
-    return decide(rule, incident, observation.points, now=now)
+    decision = decide(rule, incident, observation.points, now=now)
+    burns = bool(observation.points) and observation.points[0].evidence
+    if opened and burns and observation.severity and _is_higher(rule.severity, than=opened.severity):
+        return replace(decision, action=Action.UPDATE, reason=DecisionReason.MORE_SEVERE)
+    return decision
+
+
+_SEVERITIES = tuple(Severity)
+"""In ascending order."""
+
+
+def _is_higher(severity: Severity, *, than: Severity) -> bool:
+    return _SEVERITIES.index(severity) > _SEVERITIES.index(than)

@@ -13,7 +13,7 @@ from monitor.incidents import store as incident_store
 from monitor.incidents.decide import FOLLOW_UPS, Action, Decision, OperatorAction
 from monitor.incidents.rulebook import Rule, rule_parameters, severity_of
 from monitor.incidents.silences import apply_silences, describe_silence
-from monitor.model import Cause, Evidence, Incident, IncidentState, Silence
+from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Silence
 from monitor.notifications import outbox
 from monitor.notifications.messages import SILENCED_LABEL, MessageKind, RunFacts, render
 from monitor.notifications.routing import LOG_CHANNEL, Attributes, attributes_of
@@ -114,6 +114,11 @@ class IncidentRecorder:
         known = () if incident.channels == (LOG_CHANNEL,) else incident.channels
         channels = known or self.channels_for(incident)
         return replace(incident, silence_id=None, channels=channels, last_message_at=self.now)
+
+    def escalated(self, incident: Incident, severity: Severity) -> Incident:
+        """An open incident of a higher severity, with the channels that the routes add for it."""
+        raised = replace(incident, severity=severity)
+        return replace(raised, channels=tuple(dict.fromkeys((*incident.channels, *self.channels_for(raised)))))
 
     def channels_for(self, incident: Incident) -> tuple[str, ...]:
         """The channels of an incident by the present routes."""

@@ -1,12 +1,13 @@
 """Simulates a cause: when its incident would open, which routes match, and which channels are notified. Pure."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from monitor.incidents.decide import Action, EvidencePoint, decide, other_channels
-from monitor.incidents.rulebook import COUNTED_PER_ITEM, EffectiveRule, Rule, severity_of
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, DEFAULT_RULES, EffectiveRule, Rule, severity_of
+from monitor.incidents.slo import BURN_ALERTS
 from monitor.model import Cause, Severity, Silence, Team, responsible
 from monitor.notifications.routing import Attributes, Route, RouteStep, evaluate_routes, matches, route, team_attribute
 from monitor.notifications.texts import channel_target
@@ -30,6 +31,8 @@ class SimulatedCase:
     attributes: Attributes
     accepted: bool | None
     """Whether the API accepts other requests; None if that makes no difference."""
+    condition: str = ""
+    """When an objective's alert has this severity; empty for any other cause."""
     steps: tuple[RouteStep, ...]
     channels: tuple[str, ...]
     silence: Silence | None
@@ -72,10 +75,17 @@ def simulate(
     `due` has the times of the runs from the first with evidence, as many as the window holds. Silences count if
     they are active `now`.
     """
+    active = [silence for silence in silences if silence.is_active(now)]
+    if found.rule.cause is Cause.SLO_BURN:
+        return Simulation(
+            scenario=scenario,
+            found=found,
+            opening=opening(found.rule, due),
+            cases=tuple(_objective_cases(found.rule, scenario, active)),
+        )
     severities = {how: severity_of(found.rule, accepted=how) for how in (True, False)}
     teams = {responsible(found.rule.cause, found.rule.team, accepted=how) for how in severities}
     alike = len(set(severities.values())) == len(teams) == 1
-    active = [silence for silence in silences if silence.is_active(now)]
     cases = tuple(
         _case(found.rule, scenario, severity, active, accepted=None if alike else how)
         for how, severity in severities.items()
@@ -83,6 +93,17 @@ def simulate(
     return Simulation(
         scenario=scenario, found=found, opening=opening(found.rule, due), cases=cases[:1] if alike else cases
     )
+
+
+def _objective_cases(rule: Rule, scenario: Scenario, silences: Sequence[Silence]) -> Iterator[SimulatedCase]:
+    """A case per severity of the burn-rate alerts; a configured severity is that of all of them."""
+    if rule.severity is not DEFAULT_RULES[rule.cause].severity:
+        yield _case(rule, scenario, rule.severity, silences, accepted=None)
+        return
+    for severity in dict.fromkeys(alert.severity for alert in BURN_ALERTS):
+        thresholds = " or ".join(f"{each.factor:g}×" for each in BURN_ALERTS if each.severity is severity)
+        case = _case(rule, scenario, severity, silences, accepted=None)
+        yield replace(case, condition=f"while the budget burns faster than {thresholds}")
 
 
 def _case(

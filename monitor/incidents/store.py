@@ -86,6 +86,7 @@ def add_evidence(
             "api_message": to_column_text(piece.api_message, 1000),
             "page": to_column_text(piece.page, 200),
             "gateway": dict(piece.gateway) or None,
+            "facts": [list(fact) for fact in piece.facts] or None,
             "inhibited_by": piece.inhibited_by.value if piece.inhibited_by else None,
         }
         ids[piece.key] = conn.execute(insert(evidence).returning(evidence.c.id), row).scalar_one()
@@ -207,6 +208,7 @@ def evidence_from_row(values: RowMapping) -> Evidence:
         api_message=values["api_message"],
         page=values["page"],
         gateway=tuple((values["gateway"] or {}).items()),
+        facts=tuple((label, value) for label, value in values["facts"] or ()),
         inhibited_by=Cause(inhibited_by) if inhibited_by else None,
     )
 

@@ -152,6 +152,8 @@ class Evidence:
     """The higher cause of the same run that explains this one; inhibited evidence opens no incident."""
     group: str = ""
     """The group of items, if the rule has one incident per group, or an objective's name; empty: the whole target."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """What else was found, in our own words: label and value."""
 
     @property
     def key(self) -> IncidentKey:

@@ -57,7 +57,7 @@ def _coalesced_message(covered: Sequence[Message], tail: Sequence[Message]) -> M
         last = replace(
             last,
             kind=kind,
-            title=make_title(kind, last.subject),
+            title=make_title(kind, last.subject, cause=last.cause),
             safe_message=tail[0].safe_message,
             first_look=tail[0].first_look,
         )
@@ -139,7 +139,7 @@ def _items_by_cause(parts: Sequence[Message]) -> dict[Cause, int]:
 def _title(kind: MessageKind, subject: str, parts: Sequence[Message]) -> str:
     """The title; of resolutions whose openings were not delivered, with both times."""
     if kind is not MessageKind.RESOLVED or not any(_HISTORY_LABEL in dict(part.facts) for part in parts):
-        return make_title(kind, subject)
+        return make_title(kind, subject, cause=parts[0].cause)
     opened = min(part.opened_at for part in parts)
     resolved = max(part.resolved_at or part.at for part in parts)
     time_format = _time_format((opened, resolved))

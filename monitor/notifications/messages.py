@@ -119,7 +119,7 @@ def render(
         severity=incident.severity,
         team=incident.team,
         also_teams=incident.teams[1:],
-        title=make_title(kind, subject, reopened=reopened),
+        title=make_title(kind, subject, cause=incident.cause, reopened=reopened),
         subject=subject,
         what_to_check=() if resolved else what_to_check(incident.cause, accepted=_accepted(incident, run)),
         facts=_facts(incident, run, now=now, error=error, resolved=resolved, notes=notes),
@@ -147,8 +147,10 @@ _TITLE_SUFFIXES: Mapping[MessageKind, str] = {
 }
 
 
-def make_title(kind: MessageKind, subject: str, *, reopened: bool = False) -> str:
-    """The subject and why the message is sent."""
+def make_title(kind: MessageKind, subject: str, *, cause: Cause, reopened: bool = False) -> str:
+    """The subject and why the message is sent; of a cause without items, only the severity is ever updated."""
+    if kind is MessageKind.UPDATED and cause not in ITEM_CAUSES:
+        return f"{subject}: now more severe"
     return subject + (": reopened" if reopened else _TITLE_SUFFIXES.get(kind, ""))
 
 
@@ -206,7 +208,7 @@ def _evidence_facts(incident: Incident) -> list[tuple[str, str]]:
     evidence = incident.evidence
     if evidence is None:
         return []
-    facts = []
+    facts = list(evidence.facts)
     if evidence.breakdown:
         label = breakdown_label(incident.cause)
         facts.append((label, ", ".join(f"{count} × {what}" for what, count in evidence.breakdown.items())))

@@ -190,7 +190,12 @@ def _count_text(seen: Evidence, unknown: int | None) -> str:
         return f"{broken_down or 'evidence'}; {format_items(unknown)} unknown, {seen.count} of them asked"
     if seen.cause in ITEM_CAUSES:
         return format_items(seen.count) + (f" ({broken_down})" if broken_down else "")
-    return broken_down or "evidence"
+    found = "; ".join(f"{label} {value}" for label, value in seen.facts if label in _SHOWN_FACTS)
+    return broken_down or found or "evidence"
+
+
+_SHOWN_FACTS = frozenset({"burn rate"})
+"""Facts that differ from run to run, and are short."""
 
 
 _MESSAGES: Mapping[str, str] = {
@@ -289,4 +294,4 @@ _MESSAGE_FIELDS = ("kind", "channel", "status", "sent_at", "attempts", "error")
 
 def _evidence_json(seen: Evidence) -> dict[str, Any]:
     # named one by one: the API's own message must not leak
-    return {name: json_values(getattr(seen, name)) for name in ("count", "breakdown", "code", "inhibited_by")}
+    return {name: json_values(getattr(seen, name)) for name in ("count", "breakdown", "code", "facts", "inhibited_by")}

@@ -149,7 +149,7 @@ def _evidence_lines(incident: Incident) -> list[str]:
     seen = incident.evidence
     if seen is None:
         return []
-    lines = []
+    lines = list(seen.facts)
     if seen.breakdown:
         counts = ", ".join(f"{n} × {label}" for label, n in seen.breakdown.items())
         lines.append((_breakdown_label(seen), counts))
@@ -205,6 +205,7 @@ def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[
         "request_ids": list(seen.request_ids) if seen else [],
         "breakdown": dict(seen.breakdown) if seen else {},
         "code": seen.code if seen else None,
+        "facts": dict(seen.facts) if seen else {},
     }
 
 

@@ -219,6 +219,8 @@ def _routing_note(case: SimulatedCase, simulation: Simulation) -> str:
 
 
 def _condition_text(case: SimulatedCase) -> str:
+    if case.condition:
+        return f" {case.condition} ({case.severity.value})"
     if case.accepted is None:
         return ""
     when = "while other requests are accepted" if case.accepted else "when nothing at all is accepted"
@@ -271,6 +273,7 @@ def _case_json(case: SimulatedCase) -> dict[str, Any]:
         "severity": case.severity.value,
         "teams": [team.value for team in case.teams],
         "accepted": case.accepted,
+        "condition": case.condition or None,
         "routes": [
             {"taken": step.outcome.value, "mismatch": step.mismatch, "channels": list(step.route.channels)}
             for step in case.steps

@@ -122,3 +122,26 @@ def test_what_is_no_longer_configured_resolves(site):
     site.observed_run(burning(site, "old"))
     (change,) = site.observed_run().changes
     assert (change.decision.action, change.decision.reason) == (Action.RESOLVE, DecisionReason.NO_LONGER_CONFIGURED)
+
+
+def test_an_open_incident_becomes_more_severe_once_and_reaches_the_channels_of_its_new_severity(site):
+    site.evaluator = replace(site.evaluator, route=lambda attributes: (attributes["severity"],))
+    assert actions(site.observed_run(burning(site, "fast", Severity.WARNING))) == [(BURN, Action.OPEN)]
+    (change,) = site.observed_run(burning(site, "fast", Severity.CRITICAL)).changes
+    assert (change.decision.action, change.decision.reason) == (Action.UPDATE, DecisionReason.MORE_SEVERE)
+    assert (site.incident.severity, site.incident.channels) == (Severity.CRITICAL, ("warning", "critical"))
+    assert actions(site.observed_run(burning(site, "fast", Severity.CRITICAL))) == [(BURN, Action.CONTINUE)]
+    # a lower one changes nothing
+    assert actions(site.observed_run(burning(site, "fast", Severity.WARNING))) == [(BURN, Action.CONTINUE)]
+    assert site.incident.severity is Severity.CRITICAL
+    assert [(message.kind.value, channel) for message, channel in site.messages] == [
+        ("opened", "warning"), ("updated", "warning"), ("updated", "critical"),
+    ]  # fmt: skip
+    assert site.messages[-1][0].title.endswith(": now more severe")
+
+
+def test_a_configured_severity_never_rises(site):
+    rule = replace(DEFAULT_RULES[BURN], severity=Severity.INFO)
+    site.evaluator = replace(site.evaluator, rules={**DEFAULT_RULES, BURN: rule})
+    site.observed_run(burning(site, "fast", Severity.WARNING))
+    assert actions(site.observed_run(burning(site, "fast", Severity.CRITICAL))) == [(BURN, Action.CONTINUE)]

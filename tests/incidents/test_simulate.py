@@ -102,6 +102,27 @@ def test_forbidden_has_two_cases_because_its_severity_depends_on_what_else_is_ac
     assert some.steps[0].mismatch == "severity"
 
 
+@pytest.mark.parametrize(
+    ("severity", "cases"),
+    [
+        pytest.param(
+            Severity.WARNING,
+            [
+                (Severity.CRITICAL, "while the budget burns faster than 14.4× or 6×", ("oncall",)),
+                (Severity.WARNING, "while the budget burns faster than 1×", ("log",)),
+            ],
+            id="built in: each alert has its severity",
+        ),
+        pytest.param(Severity.INFO, [(Severity.INFO, "", ("log",))], id="configured: all have the same"),
+    ],
+)
+def test_an_objective_has_a_case_per_severity_of_its_alerts(severity, cases):
+    rule = replace(DEFAULT_RULES[Cause.SLO_BURN], severity=severity)
+    found = simulate(EffectiveRule(rule=rule), SCENARIO, due=due(5 * MINUTE, within=HOUR), now=NOW)
+    assert [(case.severity, case.condition, case.channels) for case in found.cases] == cases
+    assert found.opening == Opening(runs=1, after=timedelta(0))
+
+
 def test_routes_match_the_given_group():
     scenario = replace(SCENARIO, group="faq", routes=(Route(match={"group": ("f*",)}, channels=("mail",)),))
     assert played(Cause.ITEMS_FAILED, scenario).cases[0].channels == ("mail",)

@@ -45,8 +45,9 @@ class DeliveryHarness:
     def write(self, incident_id, kind, *, target="gloo", cause=Cause.UNAUTHORIZED, wait=timedelta(0)):
         subject = f"{target}: the API rejects the credentials"
         new_message = message(
-            incident_id, kind=kind, target=target, cause=cause, subject=subject, title=make_title(kind, subject),
-            at=self.clock(), what_to_check=() if kind is RESOLVED else ("key rotation",),
+            incident_id, kind=kind, target=target, cause=cause, subject=subject,
+            title=make_title(kind, subject, cause=cause), at=self.clock(),
+            what_to_check=() if kind is RESOLVED else ("key rotation",),
         )  # fmt: skip
         with writing(self.engine) as conn:
             outbox.enqueue(conn, new_message, channels=("oncall",), now=self.clock(), wait=wait)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import NOW, message
 
+from monitor.model import Cause
 from monitor.notifications.batching import coalesce
 from monitor.notifications.messages import MessageKind, make_title
 
@@ -14,6 +15,7 @@ KINDS = {
     "o": MessageKind.OPENED, "u": MessageKind.UPDATED, "m": MessageKind.REMINDER, "a": MessageKind.ACKNOWLEDGED,
     "r": MessageKind.RESOLVED,
 }  # fmt: skip
+FAILED = Cause.ITEMS_FAILED
 SUBJECT = "gloo: 3 documents failed to ingest"
 
 
@@ -21,7 +23,8 @@ def queue(letters):
     """One message per letter, ten minutes apart."""
     return [
         message(
-            1, kind=KINDS[letter], subject=SUBJECT, title=make_title(KINDS[letter], SUBJECT),
+            1, kind=KINDS[letter], cause=FAILED, subject=SUBJECT,
+            title=make_title(KINDS[letter], SUBJECT, cause=FAILED),
             at=NOW + timedelta(minutes=10 * at), facts=(("step", str(at)),),
         )
         for at, letter in enumerate(letters)
@@ -58,7 +61,9 @@ def test_pending_messages_of_one_incident_are_coalesced(letters, kept, kind, his
     assert dict(message.facts).get("not delivered until now", "") == (f"{history} UTC" if history else "")
     assert dict(message.facts)["step"] == str(kept), "with what was known last"
     ends_with_history = message.kind is MessageKind.RESOLVED and history
-    assert message.title == (f"{SUBJECT}: {history}" if ends_with_history else make_title(message.kind, SUBJECT))
+    assert message.title == (
+        f"{SUBJECT}: {history}" if ends_with_history else make_title(message.kind, SUBJECT, cause=FAILED)
+    )
 
 
 def test_history_over_more_than_a_day_has_dates():
