@@ -22,6 +22,7 @@ COMMANDS = {
     "notify": "Deliver the messages that are due, once.",
     "report": "Report states, trends, and changes since the last report.",
     "history": "List the snapshots of past runs, newest first.",
+    "slo": "Show each objective: its error budget, and how fast it burns.",
     "gate": "Say whether bulk work on a target may proceed.",
     "sandbox": "Serve a simulated data engine, with faults on demand.",
     "docs": "Print a page of the documentation as Markdown, or the list of pages.",

@@ -163,13 +163,15 @@ def _open_app(
         return
     from monitor.app import App
     from monitor.app.dry_run import copy_state
+    from monitor.config.slos import objectives_of
     from monitor.database.engine import connect_read_only
     from monitor.database.schema import ensure
 
     with temporary_folder() as folder:
         engine, own_database = ensure(f"sqlite:///{folder}/dry-run.db"), connect_read_only(config.database.reveal())
         try:
-            not_copied = copy_state(targets, source=own_database, destination=engine)
+            promised = [each.name for each in targets if objectives_of(config.slos, each.name)]
+            not_copied = copy_state(targets, source=own_database, destination=engine, promised=promised)
             yield App(config=config, engine=engine), not_copied
         finally:
             engine.dispose()

@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from monitor.config import Config
+from monitor.config.slos import objectives_of
 from monitor.config.targets import CheckConfig
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
+from monitor.incidents.slo import Objective
 from monitor.model import RunStatus
 from monitor.model.schedule import DueTimes
 from monitor.reports import changes, trends
@@ -18,6 +20,7 @@ from monitor.reports.formatting import spans
 from monitor.reports.indexing import indexing_report
 from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
+from monitor.reports.slos import read_slos
 from monitor.runs import worklist
 from monitor.runs.store import HistoryRow
 
@@ -35,6 +38,7 @@ class ReportTarget:
     stuck_after: timedelta
     due: DueTimes | None
     """When its runs are due; None without an explicit schedule."""
+    objectives: tuple[Objective, ...] = ()
 
 
 def report_targets(config: Config, name: str | None) -> list[ReportTarget]:
@@ -44,7 +48,14 @@ def report_targets(config: Config, name: str | None) -> list[ReportTarget]:
         schedule = config.schedule_for(target)
         if name is None or name == target.name:
             due = schedule.due_times(target.name) if schedule.explicit else None
-            found.append(ReportTarget(name=target.name, stuck_after=target.check.stuck_after, due=due))
+            found.append(
+                ReportTarget(
+                    name=target.name,
+                    stuck_after=target.check.stuck_after,
+                    due=due,
+                    objectives=objectives_of(config.slos, target.name),
+                )
+            )
     if name is not None and not found:
         found.append(ReportTarget(name=name, stuck_after=CheckConfig().stuck_after, due=None))
     return found
@@ -102,6 +113,7 @@ class _ReportBuilder:
             unreadable_since=trends.unreadable_since(conn, target=name) if failed else None,
             snapshot=row,
             samples=tuple(trends.snapshot_samples(conn, target=name, bounds=self.bounds)),
+            slos=tuple(read_slos(conn, target=name, objectives=target.objectives)),
             changes=self._changes(target, row),
         )
         return target_facts if row is None else self._with_breakdowns(target_facts, row, target.stuck_after)

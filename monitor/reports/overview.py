@@ -10,6 +10,7 @@ from monitor.model.schedule import DueTimes
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.indexing import IndexingReport
 from monitor.reports.notification_queries import Undelivered
+from monitor.reports.slos import SloRow
 from monitor.reports.trends import GroupHealth, LastRun, ReasonCount, StageCount, StuckItem
 from monitor.rollups.indexing_store import TimesToIndexed
 from monitor.runs.store import HistoryRow
@@ -108,6 +109,8 @@ class TargetFacts:
     reason_count: int = 0
     reasons: tuple[ReasonCount, ...] = ()
     """Of failed items."""
+    slos: tuple[SloRow, ...] = ()
+    """As of the last run that could ask."""
     stuck: tuple[StuckItem, ...] = ()
     indexing: IndexingReport | None = None
     """None: nothing was uploaded in the period, as far as is known."""

@@ -13,6 +13,7 @@ from monitor.reports.formatting import cut_list, iso, json_values
 from monitor.reports.incidents import incident_json
 from monitor.reports.indexing import QUANTILES, indexing_json
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetOverview
+from monitor.reports.slos import slo_json
 from monitor.reports.trends import GroupHealth
 from monitor.runs.store import HISTORY_COLUMNS
 
@@ -82,6 +83,7 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "stages": cut_list("stages", json_values(facts.stages), total=facts.stage_count),
         "failed_by_reason": cut_list("reasons", json_values(facts.reasons), total=facts.reason_count),
         "time_to_indexed": indexing_json(facts.indexing),
+        "slos": [slo_json(row) for row in facts.slos],
         "stuck": json_values(facts.stuck),
         "stuck_total": facts.snapshot.snapshot.stuck if facts.snapshot else 0,
         "changes": _changes(facts.changes),

@@ -38,6 +38,7 @@ from monitor.reports.overview import (
     TrendLine,
 )
 from monitor.reports.runs import last_known_text
+from monitor.reports.slos import slo_sentences
 from monitor.reports.trends import GroupHealth
 from monitor.runs.rollup import health_line
 from monitor.runs.store import HistoryRow
@@ -80,12 +81,18 @@ def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, st
         _stages(target, style),
         _reasons(target, style),
         _indexing_lines(target, style),
+        _slos(target),
         _stuck(target, now, style),
     ]
     lines: list[str] = []
     for part in parts:
         lines += ["", *part] if part and lines else part
     return lines
+
+
+def _slos(target: TargetOverview) -> list[str]:
+    sentences = [sentence for row in target.facts.slos for sentence in slo_sentences(row)]
+    return [line for sentence in sentences for line in wrap_lines(sentence, indent=2)]
 
 
 def _health(facts: TargetFacts) -> list[str]:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, String, column, func, select, text, values
 
+from monitor.config.slos import objectives_of
 from monitor.database.engine import connect_read_only, in_chunks, reading
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT, newest_id
 from monitor.database.postgres import shorten_timeouts
@@ -18,6 +19,8 @@ from monitor.database.schema import current
 from monitor.database.tables import INCIDENT_IS_OPEN, incidents, notifications, runs, snapshots
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents.evidence import CRASHES_IN_A_ROW
+from monitor.incidents.slo import Objective, SloStatus
+from monitor.incidents.slo_source import read_statuses
 from monitor.incidents.store import crash_streak
 from monitor.model import FINISHED, ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
@@ -68,10 +71,26 @@ class StoredState:
     """Learned limits of the API, by target."""
     indexed: Mapping[str, TimesToIndexed] = field(default_factory=dict)
     """All times to indexed that were ever counted, by target."""
+    slos: Mapping[str, tuple[SloStatus, ...]] = field(default_factory=dict)
+    """Objectives, by target; none before its first run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objectives:
+    """The objectives to read, by target."""
+
+    promised: Mapping[str, Sequence[Objective]] = field(default_factory=dict)
+    known: Mapping[str, Sequence[SloStatus]] = field(default_factory=dict)
+    """What the last probe read: they are read again only after a run."""
 
 
 def read(
-    conn: Connection, *, targets: Sequence[str], throttle_keys: Mapping[str, str], timeout_s: float
+    conn: Connection,
+    *,
+    targets: Sequence[str],
+    throttle_keys: Mapping[str, str],
+    timeout_s: float,
+    objectives: Objectives = Objectives(),
 ) -> StoredState:
     """Reads the state of these targets, and of all incidents and notifications. Raises SQLAlchemyError.
 
@@ -92,6 +111,7 @@ def read(
         channels=channel_state.load_all(conn),
         learned={name: found for name, key in throttle_keys.items() if (found := known[key]) is not None},
         indexed=indexed,
+        slos=read_statuses(conn, objectives=objectives.promised, known=objectives.known),
     )
 
 
@@ -227,12 +247,13 @@ class DatabaseProbe:
             return _timed_out()
         targets = [target.name for target in self._tracker.config.targets]
         throttle_keys = {name: key for name, key in dict(self._tracker.throttle_keys).items() if name in targets}
+        objectives = self._objectives(targets)
         database, probe_id = self._tracker.config.database, object()
 
         def probe() -> ProbeResult:
             self._running.add(probe_id)
             try:
-                return _read(self._connect(database.reveal()), targets, throttle_keys, self._timeout_s)
+                return _read(self._connect(database.reveal()), targets, throttle_keys, self._timeout_s, objectives)
             except (StoreError, ConfigError) as error:
                 return ProbeResult(error=str(error))
             finally:
@@ -244,6 +265,11 @@ class DatabaseProbe:
             # the hanging probe keeps its connection; the next probe opens another
             self._engine = None
             return _timed_out()
+
+    def _objectives(self, targets: Sequence[str]) -> Objectives:
+        slos = self._tracker.config.slos
+        promised = {name: found for name in targets if (found := objectives_of(slos, name))}
+        return Objectives(promised=promised, known=self._last.stored.slos if self._last else {})
 
     def _connect(self, url: str) -> Engine:
         engine = self._engine
@@ -268,7 +294,9 @@ def _engine(url: str, timeout_s: float) -> Engine:
     return connect_read_only(url, busy_timeout_s=timeout_s, connect_args=timeouts)
 
 
-def _read(engine: Engine, targets: list[str], throttle_keys: dict[str, str], timeout_s: float) -> ProbeResult:
+def _read(
+    engine: Engine, targets: list[str], throttle_keys: dict[str, str], timeout_s: float, objectives: Objectives
+) -> ProbeResult:
     # fails if the file was deleted; the schema check alone would report an empty database
     with reading(engine) as conn:
         conn.exec_driver_sql("SELECT 1")
@@ -276,7 +304,8 @@ def _read(engine: Engine, targets: list[str], throttle_keys: dict[str, str], tim
     if schema is not SchemaState.CURRENT:
         return ProbeResult(schema=schema)
     with reading(engine) as conn:
-        return ProbeResult(stored=read(conn, targets=targets, throttle_keys=throttle_keys, timeout_s=timeout_s))
+        stored = read(conn, targets=targets, throttle_keys=throttle_keys, timeout_s=timeout_s, objectives=objectives)
+        return ProbeResult(stored=stored)
 
 
 def collect_inputs(daemon: StateSnapshot, probe: ProbeResult) -> ReadinessInputs:

@@ -11,7 +11,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
 from monitor import __version__
+from monitor.config.slos import objectives_of
 from monitor.model import FINISHED
+from monitor.model.durations import format_duration
 from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import channel_target
 from monitor.rollups.bounds import ROUND
@@ -89,6 +91,7 @@ class _Collector:
         if self._probe.usable:
             yield from _target_values(self._daemon, self._probe)
             yield from _incident_values(self._daemon, self._probe)
+            yield from _slo_values(self._daemon, self._probe)
             yield from _channel_values(self._daemon, self._probe)
             for name, times in _indexed(self._daemon, self._probe):
                 yield "time_to_indexed_unknown_total", (name,), times.not_observed
@@ -171,6 +174,22 @@ def _incident_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Val
     for labels, count in probe.stored.incidents.items():
         if labels[0] in known:
             yield "incidents_open", labels, count
+
+
+def _slo_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]:
+    for target in daemon.config.targets:
+        for objective in objectives_of(daemon.config.slos, target.name):
+            labels = (target.name, objective.name)
+            yield "slo_objective_ratio", labels, objective.objective
+            yield "slo_window_seconds", labels, objective.window.total_seconds()
+        for status in probe.stored.slos.get(target.name, ()):
+            labels = (target.name, status.objective.name)
+            yield "slo_uploads", labels, status.total
+            yield "slo_good_uploads", labels, status.good
+            yield "slo_error_budget_remaining_ratio", labels, status.budget_left
+            for measured in status.burn_rates:
+                if measured.rate is not None:
+                    yield "slo_burn_rate", (*labels, format_duration(measured.window)), measured.rate
 
 
 def _channel_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]:

@@ -77,6 +77,7 @@ OBJECTS = {
     "report": ["report", "--json", "--peek"],
     "rules": ["rules", "list", "--json"],
     "config check": ["config", "check", "--json"],
+    "slo": ["slo", "--json"],
     "db current": ["db", "current", "--json"],
     "db upgrade": ["db", "upgrade", "--json"],
     "notify": ["notify", "--json"],

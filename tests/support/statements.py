@@ -28,7 +28,7 @@ COMMANDS = (
     "notifications list", "notifications list --all --limit 5", "notifications list --all --limit 5 --channel oncall",
     "notifications dead", "silences list",
     "items list --limit 5", "items list --limit 5 --target {target}",
-    "items show {item}", "items show {item} --target {target}",
+    "items show {item}", "items show {item} --target {target}", "slo", "slo --json --target {target}",
 )  # fmt: skip
 """Commands that read what is stored."""
 _REPEATABLE = re.compile(r"\s*(SELECT|WITH|UPDATE|DELETE)\b", re.IGNORECASE)

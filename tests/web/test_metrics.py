@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_plai
 from web.served import config
 
 from monitor.errors import LeaseHeldError, StoreError
+from monitor.incidents.slo import Objective, Slot, assess
 from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.rollups.bounds import bound_ms
 from monitor.rollups.indexing_store import TimesToIndexed
@@ -23,6 +24,7 @@ from monitor.web.readiness import SchemaState
 from monitor.web.state import DaemonState, StateTracker
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SLO = '[[slos]]\nname = "in time"\nobjective = 0.95\nwithin = "15m"\n'
 HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n'
 REPORT = RunReport(
     target="gloo",
@@ -33,6 +35,8 @@ REPORT = RunReport(
     attempts={"2xx": 7, "5xx": 2, "none": 1},
 )
 BAD = ("outage", "critical")
+PROMISE = Objective(name="in time", objective=0.95, within=timedelta(minutes=15))
+LATE = Slot(start=NOW - timedelta(hours=2), resolution=timedelta(minutes=5), total=200, good=190)
 PROBE = ProbeResult(
     stored=StoredState(
         targets={
@@ -52,13 +56,14 @@ PROBE = ProbeResult(
         indexed={"gloo": TimesToIndexed(
             buckets={bound_ms(timedelta(seconds=s)): 2 for s in (5, 7, 3600)}, sum_s=7224.0, not_observed=4
         )},
+        slos={"gloo": (assess(PROMISE, [LATE], now=NOW),), "gone": (assess(PROMISE, [LATE], now=NOW),)},
     )
 )  # fmt: skip
 
 
 @pytest.fixture
 def daemon(tmp_path):
-    state = DaemonState(config=config(tmp_path, database="sqlite:///monitor.db", more=HOOK), started_at=NOW)
+    state = DaemonState(config=config(tmp_path, database="sqlite:///monitor.db", more=HOOK + SLO), started_at=NOW)
     return SimpleNamespace(state=state, tracker=StateTracker(state, utcnow=lambda: NOW))
 
 
@@ -110,6 +115,20 @@ def test_times_to_indexed_are_a_stored_histogram_with_exact_counts(shown):
     assert counts == {"5.0": 2, "10.0": 4, "1800.0": 4, "3600.0": 6, "+Inf": 6}
     assert (shown[f"{name}_count", "gloo"], shown[f"{name}_sum", "gloo"]) == (6, 7224.0)
     assert shown["time_to_indexed_unknown_total", "gloo"] == 4
+
+
+def test_objectives_are_shown_with_their_budget_and_burn_rates(shown):
+    slo = {key: value for key, value in shown.items() if key[0].startswith("slo_")}
+    labels = ("in time", "gloo")
+    assert slo == {
+        ("slo_objective_ratio", *labels): 0.95,
+        ("slo_window_seconds", *labels): 28 * 86400,
+        ("slo_uploads", *labels): 200,
+        ("slo_good_uploads", *labels): 190,
+        ("slo_error_budget_remaining_ratio", *labels): 0.0,
+        ("slo_burn_rate", *labels, "6h"): 1.0,
+        ("slo_burn_rate", *labels, "3d"): 1.0,
+    }
 
 
 def test_only_incidents_and_messages_of_configured_targets_and_channels_are_reported(shown):
@@ -217,7 +236,7 @@ def test_names_follow_the_rules_of_prometheus():
     assert [name for name in names if not re.fullmatch(r"ingestion_monitor_[a-z_]+[a-z]", name)] == []
     assert [f.name for f in METRIC_DEFINITIONS if (f.kind is MetricKind.COUNTER) != f.name.endswith("_total")] == []
     assert {label for family in METRIC_DEFINITIONS for label in family.labels} == {
-        "target", "state", "status", "status_class", "cause", "severity", "channel", "version",
+        "target", "state", "status", "status_class", "cause", "severity", "channel", "version", "slo", "window",
     }  # fmt: skip
 
 
