@@ -14,7 +14,7 @@ BIN := .venv/bin
 SCRIPT := PYTHONPATH=tests $(BIN)/python
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Decisions and vocabulary: 100% branch coverage. Coverage needs commas between them.
-CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/notifications/batching.py,monitor/notifications/channels/mail_headers.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/pages.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/web/readiness.py,monitor/database/retention_policy.py
+CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/slo.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/notifications/batching.py,monitor/notifications/channels/mail_headers.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/pages.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/web/readiness.py,monitor/database/retention_policy.py
 
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
@@ -66,6 +66,7 @@ drill: .venv/.installed ## a night of faults on a fast clock, with its notificat
 docs: .venv/.installed ## regenerate the transcripts and tables in the documents, and the channels' snapshots
 	@$(SCRIPT) scripts/transcript.py docs/quickstart.md
 	@$(SCRIPT) scripts/drill.py docs/incidents.md
+	@$(SCRIPT) scripts/slo_day.py docs/slo.md
 	@$(SCRIPT) scripts/faults_table.py docs/client.md
 	@$(SCRIPT) scripts/channel_snapshots.py
 	@$(SCRIPT) scripts/config_reference.py docs/configuration.md
