@@ -12,7 +12,7 @@ from monitor.database.tables import items
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import Action, DecisionReason
 from monitor.incidents.slo import AlertState, Objective
-from monitor.incidents.slo_source import SloSource, open_incident_id, read_status
+from monitor.incidents.slo_source import SloSource, open_incident_id, read_status, read_statuses
 from monitor.model import Cause, Evidence, RunStatus, Severity
 from monitor.model.items import FirstCompletion
 from monitor.rollups.indexing import Watch
@@ -197,6 +197,27 @@ def test_items_that_left_the_log_are_forgotten_by_the_objective(site):
     with writing(site.engine) as conn:
         conn.execute(delete(items))
     assert actions(site.end()) == [(BURN, Action.RESOLVE)]
+
+
+def test_objectives_are_read_again_only_after_a_run(site):
+    promised = {"gloo": (PROMISE, replace(PROMISE, name="another", within=HOUR)), "docs": (PROMISE,)}
+
+    def read(known):
+        with reading(site.engine) as conn:
+            return read_statuses(conn, objectives=promised, known=known)
+
+    assert read({}) == {"gloo": (), "docs": ()}
+    site.indexed(100, ago=2 * HOUR)
+    site.end()
+    found = read({})
+    assert [status.total for status in found["gloo"]] == [100, 100]
+    site.indexed(50, ago=2 * HOUR)
+    assert all(again is before for again, before in zip(read(found)["gloo"], found["gloo"], strict=True))
+    site.end()
+    assert [status.total for status in read(found)["gloo"]] == [150, 150]
+    # a changed objective is another
+    promised["gloo"] = (replace(PROMISE, objective=0.5),)
+    assert read(found)["gloo"][0].objective.objective == 0.5
 
 
 def test_evidence_keeps_its_facts(site):
