@@ -69,8 +69,8 @@ class AlertmanagerChannel:
 def as_alert(message: Message, *, resolve_timeout: timedelta, plain: bool = False) -> dict[str, object]:
     """The alert of one incident; `plain`: with the title as its only annotation.
 
-    Its labels are its identity: nothing in them changes from opening to resolution. An open alert ends by itself
-    `resolve_timeout` after the message's time.
+    Its labels are its identity: nothing in them changes from opening to resolution, except a severity that rises. An
+    open alert ends by itself `resolve_timeout` after the message's time, and so does that of the lower severity.
     """
     clean = to_single_lines(message)
     ends = clean.resolved_at or clean.at if clean.kind is MessageKind.RESOLVED else clean.at + resolve_timeout
