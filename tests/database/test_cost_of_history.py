@@ -15,9 +15,9 @@ from monitor.web import database_probe
 
 SHORT, LONG = 300, 3_000
 EVERY_S = 600
-"""Two days of runs are longer than anything that a rule or a report looks back."""
+"""Two days of runs are longer than anything that a rule or a report looks back; an objective's window is three."""
 MORE = (
-    '[schedule]\nevery = "1m"\n\n[[slos]]\nname = "in time"\nobjective = 0.95\nwithin = "15m"\n\n'
+    '[schedule]\nevery = "1m"\n\n[[slos]]\nname = "in time"\nobjective = 0.95\nwithin = "15m"\nwindow = "3d"\n\n'
     '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 )
 
