@@ -4,7 +4,7 @@ It reads what the pure rules need, lets `decide` decide, and writes incidents, e
 caller's transaction makes all of it one change, together with the snapshot.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -263,7 +263,7 @@ class IncidentEvaluator:
         cut short. If the sync log was empty, no item incident resolves.
         """
         may_resolve = not sync_log_empty
-        current = self._current(conn, now)
+        current = self._current(conn, now, (*REQUEST_CAUSES, *ITEM_CAUSES))
         # First of all: an item that went from one bad state to another must be free to join the other incident.
         self._release_members(conn, facts.run_id, current, now, remove_untracked=may_resolve)
         pieces = (
@@ -277,9 +277,9 @@ class IncidentEvaluator:
         changes += [evaluation.evaluate_items(key, may_resolve=may_resolve) for key in item_keys]
         return EvaluationResult(evidence=pieces, changes=tuple(filter(None, changes)))
 
-    def _current(self, conn: Connection, now: datetime) -> Mapping[IncidentKey, Incident]:
-        """Open incidents, and those resolved so lately that they matter for evidence of now."""
-        lookback = max(REOPEN_WITHIN, *(rule.window for rule in self.rules.values()))
+    def _current(self, conn: Connection, now: datetime, causes: Iterable[Cause]) -> Mapping[IncidentKey, Incident]:
+        """Open incidents, and those resolved so lately that they matter for evidence of these causes now."""
+        lookback = max([REOPEN_WITHIN, *(self.rules[cause].window for cause in causes)])
         return incident_store.current(conn, target=self.target, resolved_since=now - lookback)
 
     def _release_members(
@@ -317,7 +317,7 @@ class IncidentEvaluator:
 
         `read` is None if the sync log could not be read. `inhibitors` are request causes, highest rank first.
         """
-        current = self._current(conn, now)
+        current = self._current(conn, now, _RUN_CAUSES)
         missed = self._missed_runs(conn, facts, started_at, current.get((Cause.RUN_MISSED, "")))
         pieces = mark_inhibited(self._monitor_evidence(conn, facts, read, detect_missed_runs(missed)), inhibitors)
         keys = [(cause, "") for cause in _RUN_CAUSES if facts.status in run_filter(cause).statuses]
@@ -337,7 +337,8 @@ class IncidentEvaluator:
             for source in self.sources
             for each in source.observe(conn, target=self.target, rules=self.rules, now=now)
         ]
-        current = self._current(conn, now)
+        # a resolved one matters only where one may open
+        current = self._current(conn, now, {each.cause for each in said if each.points and each.points[0].evidence})
         said = [*map(partial(_inhibited, inhibitors=inhibitors), said), *removed_observations(said, current)]
         if not said:
             return EvaluationResult()
@@ -350,7 +351,7 @@ class IncidentEvaluator:
     def evaluate_crash(self, conn: Connection, *, facts: RunFacts, now: datetime) -> EvaluationResult:
         """Evaluates a run that ended by an error that nobody foresaw. It counts for `run_crashing` alone."""
         key = (Cause.RUN_CRASHING, "")
-        current = self._current(conn, now)
+        current = self._current(conn, now, [Cause.RUN_CRASHING])
         known = key in current and current[key].state is not IncidentState.RESOLVED
         streak = incident_store.crash_streak(conn, target=self.target, at_most=_MAX_STREAK)
         piece = detect_crashing(streak, known=known)
