@@ -132,7 +132,7 @@ if TYPE_CHECKING:  # imported where one is built, so that commands that only rea
     from monitor.incidents.evaluate import IncidentEvaluator
     from monitor.incidents.fallback_openings import FallbackOpenings
     from monitor.incidents.observations import ObservationSource
-    from monitor.incidents.recorder import Router
+    from monitor.incidents.openings import Router
     from monitor.incidents.silence_expiry import SilenceExpiry
     from monitor.incidents.slo import Objective
     from monitor.notifications.delivery import ConfiguredChannel, Sender

@@ -23,7 +23,8 @@ from monitor.incidents.decide import (
     evolve,
     other_channels,
 )
-from monitor.incidents.recorder import IncidentRecorder, Router
+from monitor.incidents.openings import Router
+from monitor.incidents.recorder import IncidentRecorder
 from monitor.incidents.resend import AlertResender
 from monitor.incidents.rulebook import Rule
 from monitor.model import Cause, Evidence, Incident

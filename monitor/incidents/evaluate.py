@@ -39,7 +39,8 @@ from monitor.incidents.observations import (
     removed_observations,
     rule_for,
 )
-from monitor.incidents.recorder import IncidentRecorder, Router
+from monitor.incidents.openings import Router
+from monitor.incidents.recorder import IncidentRecorder
 from monitor.incidents.rulebook import Rule, run_filter
 from monitor.model import (
     ITEM_CAUSES,

@@ -11,14 +11,14 @@ from sqlalchemy import Connection
 
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import FOLLOW_UPS, Action, Decision, OperatorAction
-from monitor.incidents.rulebook import Rule, rule_parameters, severity_of
+from monitor.incidents.openings import Router, new_incident, with_channels
+from monitor.incidents.rulebook import Rule, rule_parameters
 from monitor.incidents.silences import apply_silences, describe_silence
-from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Silence
+from monitor.model import Cause, Evidence, Incident, Severity, Silence
 from monitor.notifications import outbox
 from monitor.notifications.messages import SILENCED_LABEL, MessageKind, RunFacts, render
-from monitor.notifications.routing import LOG_CHANNEL, Attributes, attributes_of
+from monitor.notifications.routing import attributes_of
 
-Router = Callable[[Attributes], tuple[str, ...]]
 EVENT_KINDS: Mapping[Action, str] = {
     Action.OPEN: "opened",
     Action.REOPEN: "reopened",
@@ -88,32 +88,20 @@ class IncidentRecorder:
         self, decision: Decision, rule: Rule, piece: Evidence, *, groups: tuple[str, ...] = ()
     ) -> Incident:
         """A new incident, not stored yet (`id` 0) and without channels; `groups` are those of its future members."""
-        return Incident(
-            id=0,
+        return new_incident(
+            decision,
+            rule,
+            piece,
             target=self.target,
             environment=self.environment,
-            cause=decision.cause,
-            group=piece.group,
-            state=IncidentState.OPEN,
-            severity=severity_of(rule, accepted=self.run is None or self.run.any_accepted),
-            team=rule.team,
             accepted=None if self.run is None else self.run.any_accepted,
-            opened_at=self.now,
-            first_evidence_at=decision.first_evidence_at or self.now,
-            last_evidence_at=self.now,
-            peak_count=piece.count,
+            now=self.now,
             groups=groups,
-            evidence=piece,
         )
 
     def with_channels(self, incident: Incident, decision: Decision) -> Incident:
         """An incident that opens or reopens, with its channels, or with the silence that prevents the notification."""
-        if decision.silence_id is not None:
-            return replace(incident, silence_id=decision.silence_id, channels=())
-        # an opening that only the fallback log took is not tied to it
-        known = () if incident.channels == (LOG_CHANNEL,) else incident.channels
-        channels = known or self.channels_for(incident)
-        return replace(incident, silence_id=None, channels=channels, last_message_at=self.now)
+        return with_channels(incident, decision, self.route, now=self.now)
 
     def escalated(self, incident: Incident, severity: Severity) -> Incident:
         """An open incident of a higher severity, with the channels that the routes add for it."""
