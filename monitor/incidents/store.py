@@ -257,7 +257,7 @@ def current(conn: Connection, *, target: str, resolved_since: datetime) -> dict[
     query = select(incidents).where(incidents.c.id.in_(wanted)).order_by(incidents.c.id).with_for_update()
     rows = conn.execute(query).mappings().all()
     seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
-    found = (_from_row(row, seen.get(row["evidence_id"])) for row in rows)
+    found = (incident_from_row(row, seen.get(row["evidence_id"])) for row in rows)
     return {each.key: each for each in found}
 
 
@@ -471,10 +471,11 @@ def with_current_members(conn: Connection, incident: Incident) -> Incident:
 def _incident(conn: Connection, values: RowMapping) -> Incident:
     evidence_id = values["evidence_id"]
     seen = _evidence_by_id(conn, [] if evidence_id is None else [evidence_id])
-    return with_current_members(conn, _from_row(values, seen.get(evidence_id)))
+    return with_current_members(conn, incident_from_row(values, seen.get(evidence_id)))
 
 
-def _from_row(values: RowMapping, seen: Evidence | None) -> Incident:
+def incident_from_row(values: RowMapping, seen: Evidence | None) -> Incident:
+    """An incident from its row and its newest evidence; without members."""
     return Incident(
         id=values["id"],
         target=values["target"],
