@@ -1,14 +1,19 @@
-"""The rules in force for targets and channels, and the simulation of one answer or cause. It prints nothing."""
+"""The rules in force for targets and channels, the simulation of one answer or cause, and what a backtest replays. It
+prints nothing.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.app import build_overrides, build_routes, rules_with_sources, utcnow
 from monitor.cli.session import unknown_target
 from monitor.client.classify import StatusExplanation, explain_status, usual_status
-from monitor.config import Config, TargetConfig
+from monitor.config import Config, TargetConfig, load_config
+from monitor.config.candidate import load_candidate
 from monitor.config.fields import did_you_mean
 from monitor.config.origin import origin_of
 from monitor.database.engine import connect_read_only, reading
@@ -20,7 +25,11 @@ from monitor.model import ITEM_CAUSES, Cause, Silence
 from monitor.model.durations import format_duration
 from monitor.model.incidents import RENAMED
 from monitor.notifications.texts import channel_target
+from monitor.reports.backtest import BacktestView
 from monitor.reports.rules import RuleQuery, RuleRow
+
+if TYPE_CHECKING:
+    from monitor.app.backtest import BacktestResult
 
 
 def rule_rows(config: Config, target: str | None) -> list[RuleRow]:
@@ -227,3 +236,42 @@ def _schedule_text(config: Config, on: str) -> str:
     if schedule.every is not None:
         return f"a run every {format_duration(schedule.every)}"
     return f"runs by the cron expression {schedule.cron}"
+
+
+def candidate_rules(path: Path | None, rules: Path) -> Config:
+    """The configuration with the rules and routes of a file in place of its own.
+
+    `path` is that of the configuration, as given. Raises ConfigError with every problem of the file.
+    """
+    return load_candidate(rules, lambda settings: load_config(path, overrides=settings))
+
+
+def backtest_view(result: "BacktestResult", config: Config, candidate: Config, rules: Path | None) -> BacktestView:
+    """The result of a backtest with the words for its rules; `rules` is the file with candidates, if any."""
+    found = result.found
+    return BacktestView(
+        since=found.since,
+        until=found.until,
+        targets=result.targets,
+        rules=_rules_text(config, candidate, rules),
+        runs=found.runs,
+        evidence=found.evidence,
+        incidents=found.incidents,
+        not_replayed=found.not_replayed,
+        people=found.people,
+        inexact=result.inexact,
+    )
+
+
+def _rules_text(config: Config, candidate: Config, rules: Path | None) -> str:
+    """Where rules and routes come from: `stricter.toml, in place of 2 [[rules]] as configured`."""
+    if rules is None:
+        return "as configured"
+    sentences = []
+    for table, before, after in (("rules", config.rules, candidate.rules), ("routes", config.routes, candidate.routes)):
+        if before == after:
+            sentences.append(f"[[{table}]] as configured")
+        else:
+            replaced = f", in place of {len(before)} as configured" if before else ""
+            sentences.append(f"{len(after)} [[{table}]] of {rules.name}{replaced}")
+    return "; ".join(sentences)

@@ -220,10 +220,10 @@ def find_working_folder(environment: Mapping[str, str]) -> Path:
 def _read_inputs(path: Path | None, environment: Mapping[str, str], working_folder: Path) -> _Inputs:
     source = _find_file(path, environment, working_folder)
     inputs = _Inputs(source=source, folder=source.parent if source else working_folder)
-    if source is not None and (text := _read_text(source, inputs.errors)) is not None:
-        inputs.file = _parse_toml(source, text, inputs.errors)
+    if source is not None and (text := read_text(source, inputs.errors)) is not None:
+        inputs.file = parse_toml(source, text, inputs.errors)
     dotenv = inputs.folder / ".env"
-    if can_see(dotenv.is_file) and (text := _read_text(dotenv, inputs.errors)) is not None:
+    if can_see(dotenv.is_file) and (text := read_text(dotenv, inputs.errors)) is not None:
         inputs.dotenv = _parse_dotenv(dotenv, text, inputs.errors)
     return inputs
 
@@ -243,7 +243,8 @@ def can_see(look: Callable[[], bool]) -> bool:
         return False
 
 
-def _read_text(path: Path, errors: list[str]) -> str | None:
+def read_text(path: Path, errors: list[str]) -> str | None:
+    """The text of a file of at most 1 MiB; None, with a sentence in `errors`, if it can't be read."""
     try:
         with path.open("rb") as opened:
             raw = opened.read(_MAX_BYTES + 1)
@@ -260,7 +261,8 @@ def _read_text(path: Path, errors: list[str]) -> str | None:
         return None
 
 
-def _parse_toml(path: Path, text: str, errors: list[str]) -> dict[str, object]:
+def parse_toml(path: Path, text: str, errors: list[str]) -> dict[str, object]:
+    """The settings in a TOML file; empty, with a sentence in `errors`, if it is not valid."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

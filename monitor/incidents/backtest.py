@@ -21,6 +21,7 @@ from monitor.incidents.decide import REOPEN_WITHIN
 from monitor.incidents.past import ComparedIncident, PastIncident, RecordedEvent, compare, recorded_incident, state_at
 from monitor.incidents.replay import MAX_RUNS, NOT_REPLAYED, ReplayedEvidence, ReplayedRun, ReplayPlan, TargetReplay
 from monitor.model import ITEM_CAUSES, Cause, Incident, IncidentState, RunStatus
+from monitor.notifications.texts import channel_target
 
 _BATCH = 5_000
 _MIN_RUNS_BEFORE = 200
@@ -59,6 +60,8 @@ class _Site:
     by_run: dict[int, list[RecordedEvent]] = field(default_factory=lambda: defaultdict(list))
     between: list[RecordedEvent] = field(default_factory=list)
     """Latest first."""
+    newest: Any = None
+    """When the last run finished, as the driver gives it."""
 
     @property
     def target(self) -> str:
@@ -91,11 +94,24 @@ def backtest(
         since=since,
         until=until,
         incidents=compare(_in_order(each for each in recorded if each.cause not in NOT_REPLAYED), _in_order(replayed)),
-        not_replayed=Counter(each.cause for each in recorded if each.cause in NOT_REPLAYED),
+        not_replayed=_not_replayed(conn, recorded, since, until),
         people=len(people),
         unmatched=sum(site.replay.unmatched_actions for site in sites.values()),
         **counts,
     )
+
+
+def _not_replayed(
+    conn: Connection, recorded: Iterable[PastIncident], since: datetime, until: datetime
+) -> Mapping[Cause, int]:
+    """The incidents of the period that no run is evidence of, with those of all channels."""
+    found = Counter(each.cause for each in recorded if each.cause in NOT_REPLAYED)
+    prefix = channel_target("")
+    of_channels = incidents.c.target.startswith(prefix, autoescape=True)
+    lasting = or_(incidents.c.resolved_at.is_(None), incidents.c.resolved_at >= since)
+    query = select(func.count()).select_from(incidents).where(of_channels, lasting, incidents.c.opened_at <= until)
+    channels = conn.execute(query.where(incidents.c.cause == Cause.CHANNEL_FAILING.value)).scalar_one()
+    return {**found, Cause.CHANNEL_FAILING: channels} if channels else found
 
 
 def _in_order(found: Iterable[PastIncident]) -> list[PastIncident]:
@@ -209,34 +225,39 @@ def _replay(
 ) -> dict[str, Any]:
     """Replays the runs of the period; returns the numbers of the result."""
     first_id = min(filter(None, (_first_run(conn, target, since) for target in sites)), default=None)
-    count, rows_of_evidence, first, back = 0, 0, None, set[str]()
+    count, first, back = 0, None, set[str]()
+    seen = None
     if first_id is not None:
         seen = _EvidenceStream(conn, first_id, with_groups=with_groups)
-        newest: dict[str, Any] = {}
         for row in _stream(conn, _period(first_id, since, until, list(sites))):
             site = sites.get(row[1])
             if site is None:
                 continue
-            count, first = count + 1, first or site.replay.plan.moment(row[3])
-            back.update([row[1]] if newest.get(row[1], row[3]) > row[3] else ())
-            newest[row[1]] = row[3]
-            pieces = seen.of(row[0]) if seen.next_id <= row[0] else ()
-            rows_of_evidence += len(pieces)
-            _step(site, row, pieces)
+            if not site.newest:
+                moment = site.replay.plan.moment(row[3])
+                first = min(first or moment, moment)
+            elif row[3] < site.newest:
+                back.add(site.target)
+            count, site.newest = count + 1, row[3]
+            if site.between:
+                _before(site, row)
+            site.replay.run(row, seen.of(row[0]) if seen.next_id <= row[0] else (), site.by_run.pop(row[0], ()))
     for site in sites.values():
         while site.between:
-            event = site.between.pop()
-            _between(site, event)
-    return {"runs": count, "evidence": rows_of_evidence, "first_run_at": first, "clock_set_back": sorted(back)}
-
-
-def _step(site: _Site, row: ReplayedRun, pieces: Sequence[ReplayedEvidence]) -> None:
-    """One run, after what happened before it ended."""
-    if site.between:
-        at = site.replay.plan.moment(row[3])
-        while site.between and site.between[-1].at < at:
             _between(site, site.between.pop())
-    site.replay.run(row, pieces, site.by_run.pop(row[0], ()) if site.by_run else ())
+    return {
+        "runs": count,
+        "evidence": seen.rows if seen is not None else 0,
+        "first_run_at": first,
+        "clock_set_back": sorted(back),
+    }
+
+
+def _before(site: _Site, row: ReplayedRun) -> None:
+    """What happened before a run ended."""
+    at = site.replay.plan.moment(row[3])
+    while site.between and site.between[-1].at < at:
+        _between(site, site.between.pop())
 
 
 def _between(site: _Site, event: RecordedEvent) -> None:
@@ -251,6 +272,7 @@ class _EvidenceStream:
         query = _evidence().where(evidence.c.run_id >= first_id).order_by(evidence.c.run_id)
         self._groups = groupby(_stream(conn, query), key=lambda row: int(row[0]))
         self._read = partial(_piece, conn, with_groups=with_groups)
+        self.rows = 0
         self._advance()
 
     def _advance(self) -> None:
@@ -263,8 +285,10 @@ class _EvidenceStream:
         if self.next_id != run_id:
             return ()
         rows = self._rows
+        self.rows += len(rows)
+        pieces = [self._read(row) for row in rows]
         self._advance()
-        return [self._read(row) for row in rows]
+        return pieces
 
 
 _NEVER = 2**63
@@ -315,7 +339,7 @@ def _evidence() -> Select[Any]:
     return select(table.run_id, table.target, table.cause, table.group_name, table.count, inhibited, table.sample_ids)
 
 
-def _piece(conn: Connection, row: Row[Any], *, with_groups: bool) -> ReplayedEvidence:
+def _piece(conn: Connection, row: Sequence[Any], *, with_groups: bool) -> ReplayedEvidence:
     cause = _CAUSES[row[2]]
     groups = _groups(conn, row[1], row[6]) if with_groups and cause in ITEM_CAUSES and row[6] else ()
     return ReplayedEvidence(cause, row[3], row[4], bool(row[5]), groups)

@@ -199,8 +199,9 @@ class ComparedIncident:
     @property
     def resolved_later(self) -> timedelta | None:
         """By how much the replay resolves later; None unless both resolve in the period."""
-        ends = (self.actual and self.actual.resolved_at, self.replayed and self.replayed.resolved_at)
-        return ends[1] - ends[0] if ends[0] is not None and ends[1] is not None else None
+        before = None if self.actual is None else self.actual.resolved_at
+        after = None if self.replayed is None else self.replayed.resolved_at
+        return None if before is None or after is None else after - before
 
 
 def compare(actual: Iterable[PastIncident], replayed: Iterable[PastIncident]) -> list[ComparedIncident]:

@@ -5,6 +5,7 @@ runs that the evaluation of a run gives it. What makes a year fast: a run is pas
 or continue, and then nothing about the incident changes. It sends nothing and reads no clock.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,7 @@ from monitor.notifications.routing import attributes_of
 
 MAX_RUNS = 5_000
 """Runs that a rule looks at, whatever its window: as when a run is evaluated."""
-_TRIM_AT = 512
+_TRIM_EVERY = 1_000
 NOT_REPLAYED = frozenset({Cause.CHANNEL_FAILING, *OBSERVED_CAUSES})
 """Causes that no run is evidence of: deliveries, waits, canaries and objectives."""
 
@@ -82,7 +83,8 @@ class ReplayedEvidence(NamedTuple):
 
     cause: Cause
     group: str
-    count: int
+    seen: int
+    """Items, or requests."""
     inhibited: bool
     groups: tuple[str, ...] = ()
     """Groups of its items, as far as known."""
@@ -188,7 +190,7 @@ class TargetReplay:
         }
         rules = [plan.rules[cause] for cause in _CONDITIONS]
         self._window, self._least = _bounds(rules)
-        self._trim_at = dict.fromkeys(map(id, self._history.values()), _TRIM_AT)
+        self._until_trim = _TRIM_EVERY
         self._monitor_bounds = {status.value: _monitor_bounds(plan.rules, status.value) for status in RunStatus}
         self._request_rules = [plan.rules[cause] for cause in REQUEST_CAUSES]
         self._crashes: set[str] = set()
@@ -253,25 +255,33 @@ class TargetReplay:
     # --- one run
 
     def _add(self, run: ReplayedRun) -> None:
-        status = run[2]
-        for runs in self._of_status[status]:
+        for runs in self._of_status[run[2]]:
             runs.append(run)
-            if len(runs) >= self._trim_at[id(runs)]:
-                self._trim(runs)
-        if status == _CRASHED:
+        self._until_trim -= 1
+        if not self._until_trim:
+            self._trim()
+        if run[7] is not None or self._crashes:
+            self._count_crash(run)
+
+    def _count_crash(self, run: ReplayedRun) -> None:
+        """Keeps the streak of runs that ended by an unforeseen error."""
+        if run[2] == _CRASHED:
             self._crashes.add(run[7] or str(run[0]))
-        elif self._crashes:
+        else:
             self._crashes.clear()
 
     def _at(self, run: ReplayedRun) -> datetime:
         return self.plan.moment(run[3])
 
-    def _trim(self, runs: deque[ReplayedRun]) -> None:
+    def _trim(self) -> None:
         """Forgets the runs that no rule looks at any more."""
-        edge = self._at(runs[-1]) - self._window
-        while len(runs) > self._least and (len(runs) > 2 * MAX_RUNS or self._at(runs[0]) < edge):
-            runs.popleft()
-        self._trim_at[id(runs)] = 2 * len(runs) + _TRIM_AT
+        self._until_trim = _TRIM_EVERY
+        for runs in self._history.values():
+            if len(runs) > self._least:
+                edge = self._at(runs[-1]) - self._window
+                old = bisect_left(runs, edge, key=self._at)
+                for _ in range(min(max(old, len(runs) - 2 * MAX_RUNS), len(runs) - self._least)):
+                    runs.popleft()
 
     def _evaluate(
         self,
@@ -353,7 +363,7 @@ class TargetReplay:
         may_resolve: bool,
     ) -> None:
         """A cause with members: the stored evidence has items of no incident, the recorded incident has the others."""
-        now, found = self._at(run), 0 if piece is None else piece.count
+        now, found = self._at(run), 0 if piece is None else piece.seen
         level, looked = max(0, subject.actual_members - left) + found, run[5] > 0
         inhibited = _is_inhibited(subject.key[0], inhibitors) if piece is None else piece.inhibited
         if not subject.is_open:
@@ -426,7 +436,7 @@ class TargetReplay:
         if decision.action in _UNCHANGED:
             return
         now, before = self._at(run), subject.state
-        seen = None if piece is None else Evidence(cause=piece.cause, group=piece.group, count=piece.count)
+        seen = None if piece is None else Evidence(cause=piece.cause, group=piece.group, count=piece.seen)
         groups = piece.groups if piece is not None else ()
         if before is None or decision.action is Action.OPEN:
             before = new_incident(

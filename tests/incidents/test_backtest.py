@@ -5,7 +5,6 @@ are evaluated by the product's own code, with people, silences and deliveries in
 from collections import Counter
 from datetime import timedelta
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
@@ -24,7 +23,7 @@ from monitor.incidents.past import Difference
 from monitor.incidents.replay import ReplayPlan
 from monitor.incidents.rulebook import Override, effective_rules
 from monitor.incidents.silence_expiry import SilenceExpiry
-from monitor.model import Cause, Evidence, IncidentState, RunStatus, SyncReport
+from monitor.model import Cause, Evidence, RunStatus, SyncReport
 from monitor.notifications.messages import RunFacts
 from monitor.notifications.routing import Route, route
 from monitor.runs import store as runs
@@ -34,10 +33,7 @@ TARGETS, DOCUMENTS = ("gloo", "docs"), ("a", "b", "c", "d")
 GROUPS = dict(zip(DOCUMENTS, ("faq", "faq", "news", None), strict=True))
 AGE_LIMITS = AgeLimits(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
 CHANNELS = ("oncall", "audit")
-ROUTES = (
-    Route(match={"severity": ("critical",)}, channels=("oncall",), continue_=True),
-    Route(channels=("audit",)),
-)
+ROUTES = (Route(match={"severity": ("critical",)}, channels=("oncall",), continue_=True), Route(channels=("audit",)))
 COMPLETE, PARTIAL, ABORTED = RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED
 FAILED, CRASHED = RunStatus.FAILED, RunStatus.CRASHED
 RULE_SETS = {
@@ -82,9 +78,8 @@ class Site:
         with writing(engine) as conn:
             for name in TARGETS:
                 row = {"target": name, "state": "completed", "first_seen_at": NOW - 60 * MINUTE}
-                conn.execute(
-                    insert(items), [{**row, "item_id": f"{name}-{each}", "group_name": GROUPS[each]} for each in DOCUMENTS]
-                )
+                rows = [{**row, "item_id": f"{name}-{each}", "group_name": GROUPS[each]} for each in DOCUMENTS]
+                conn.execute(insert(items), rows)
 
     @staticmethod
     def route(attributes):
