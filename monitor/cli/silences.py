@@ -31,14 +31,21 @@ app = group("Silences: no notifications about an incident for a while.")
 
 MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=3660)
 _MAX_OPEN = 10_000
+_MAX_INCIDENTS = 1_000
 
 
 @app.command()
 def add(
     config: ConfigPath = None,
     incident: Annotated[
-        int | None,
-        typer.Option("--incident", "-i", min=1, max=2**63 - 1, help="Match this incident's cause, target and group."),
+        list[str] | None,
+        typer.Option(
+            "--incident",
+            "-i",
+            metavar="NUMBERS",
+            help="Match the cause, target and group of these incidents and of no others: 7, or 7,9,12-15.",
+            show_default=False,
+        ),
     ] = None,
     match: Annotated[
         list[str] | None,
@@ -79,30 +86,49 @@ def add(
     from monitor.incidents import silence_store
     from monitor.incidents import store as incident_store
     from monitor.incidents.silences import matchers_for
-    from monitor.reports.incidents import silence_json, silence_text
+    from monitor.reports.incidents import silence_text, silences_json
 
-    now = utcnow()
-    wanted = _matchers(match or (), with_incident=incident is not None)
+    now, numbers = utcnow(), _numbers(incident or ())
+    wanted = _matchers(match or (), with_incident=bool(numbers))
     (starts_at, ends_at, assumed_utc), author = _period(duration, until, start, now), author_name("--author", author)
     with open_app(loaded) as app, writing(app.engine) as conn:
-        found = None if incident is None else require_found(incident_store.find(conn, incident), incident)
-        silence = silence_store.add(
-            conn,
-            matchers={**(matchers_for(found) if found else {}), **wanted},
-            starts_at=starts_at,
-            ends_at=ends_at,
-            comment=clean_comment(comment),
-            author=author,
-            now=now,
-        )
+        found = [require_found(incident_store.find(conn, number), number) for number in numbers]
+        silences = [
+            silence_store.add(
+                conn,
+                matchers={**each, **wanted},
+                starts_at=starts_at,
+                ends_at=ends_at,
+                comment=clean_comment(comment),
+                author=author,
+                now=now,
+            )
+            for each in (matchers_for(found) or [{}])
+        ]
         open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
     if as_json:
-        print_json(silence_json(silence, incidents=open_incidents, now=now))
-    else:
-        remarks = [*_remarks(loaded, wanted, found)]
-        if assumed_utc:
-            remarks.insert(0, "Times without an offset were taken as UTC.")
-        print_lines(silence_text(silence, incidents=open_incidents, now=now, remarks=remarks))
+        print_json(silences_json(silences, incidents=open_incidents, now=now))
+        return
+    remarks = [*_remarks(loaded, wanted, found)]
+    if assumed_utc:
+        remarks.insert(0, "Times without an offset were taken as UTC.")
+    for number, silence in enumerate(silences, 1):
+        last = number == len(silences)
+        print_lines(silence_text(silence, incidents=open_incidents, now=now, remarks=remarks if last else []))
+
+
+def _numbers(texts: Sequence[str]) -> list[int]:
+    """The incidents' numbers, each once. Raises ConfigError if one can't be read."""
+    from monitor.notifications.batching import parse_numbers
+
+    try:
+        found = [number for text in texts for number in parse_numbers(text, at_most=_MAX_INCIDENTS)]
+    except ValueError:
+        shown = ", ".join(f"{text!a}" for text in texts)
+        raise ConfigError(
+            [f"--incident: {shown} are no numbers of incidents; write 7, or 7,9,12-15 (at most {_MAX_INCIDENTS})"]
+        ) from None
+    return list(dict.fromkeys(found))
 
 
 def _matchers(match: Sequence[str], *, with_incident: bool) -> "Matchers":
@@ -143,14 +169,15 @@ def _period(
     return start, end, assumed
 
 
-def _remarks(config: "Config", matchers: "Matchers", incident: "Incident | None") -> Iterator[str]:
+def _remarks(config: "Config", matchers: "Matchers", incidents: "Sequence[Incident]") -> Iterator[str]:
     from fnmatch import fnmatchcase
 
     from monitor.model import IncidentState
     from monitor.notifications.texts import channel_target
 
-    if incident is not None and incident.state is IncidentState.RESOLVED:
-        yield f"Incident {incident.id} is resolved: this silences later incidents with the same cause and target."
+    for incident in incidents:
+        if incident.state is IncidentState.RESOLVED:
+            yield f"Incident {incident.id} is resolved: this silences later incidents with the same cause and target."
     names = [target.name for target in config.targets] + [channel_target(each.name) for each in config.channels]
     for pattern in matchers.get("target", ()):
         if not any(fnmatchcase(name, pattern) for name in names):

@@ -22,11 +22,18 @@ _KNOWN_VALUES: Mapping[str, tuple[str, ...]] = {
 """Attributes with a fixed set of values: a pattern that matches none of them is a mistake."""
 
 
-def matchers_for(incident: Incident) -> Matchers:
-    """Matchers for an incident and later ones of the same key."""
-    key = {"cause": incident.cause.value, "target": incident.target}
-    key |= {"group": incident.group} if incident.group else {}
-    return {name: (escape_glob(value),) for name, value in key.items()}
+def matchers_for(incidents: Sequence[Incident]) -> list[Matchers]:
+    """Matchers for these incidents and later ones of the same keys, and for no others.
+
+    A silence matches each of its targets with each of its causes and groups, so each cause and group has its own.
+    """
+    targets: dict[tuple[Cause, str], dict[str, None]] = {}
+    for each in incidents:
+        targets.setdefault(each.key, {})[escape_glob(each.target)] = None
+    return [
+        {"cause": (cause.value,), "target": tuple(patterns), **({"group": (escape_glob(group),)} if group else {})}
+        for (cause, group), patterns in targets.items()
+    ]
 
 
 def parse_matchers(texts: Sequence[str]) -> Matchers:

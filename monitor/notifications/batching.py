@@ -5,7 +5,7 @@ the same on every attempt, unless it is certain that the receiver did not accept
 """
 
 import hashlib
-import shlex
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,6 @@ from datetime import datetime
 
 from monitor.model import Cause, Severity
 from monitor.notifications.messages import SILENCED_LABEL, Message, MessageKind, make_title
-from monitor.notifications.routing import escape_glob
 from monitor.notifications.texts import describe_cause, describe_first_look, display_name
 
 _STATE_CHANGES = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
@@ -89,7 +88,7 @@ _MAX_DETAILED = 10
 _MAX_ACKNOWLEDGED = 10
 """Incidents in one `ack` command, which must fit on a line."""
 _MAX_COMMAND = 1500
-"""Characters of a command: Slack cuts a block after 3,000, and half a command would silence something else."""
+"""Characters of a command: Slack cuts a block after 3,000."""
 _REPEATED_FACTS = (
     "since", "duration", "items", "evidence", "code", "acknowledged", "resolved by", "comment", SILENCED_LABEL,
     _HISTORY_LABEL,
@@ -200,16 +199,59 @@ def _commands(parts: Sequence[Message]) -> tuple[tuple[str, str], ...]:
 
 
 def _silence_commands(parts: Sequence[Message]) -> tuple[tuple[str, str], ...]:
-    """The command that silences these causes on these targets and groups; none if it would be too long to copy."""
-    groups = [part.group for part in parts]
-    matchers = [
-        *(f"cause={part.cause.value}" for part in parts),
-        *(f"target={escape_glob(part.target)}" for part in parts),
-        *(f"group={escape_glob(group)}" for group in groups if all(groups)),
-    ]
-    options = " ".join(f"--match {shlex.quote(each)}" for each in dict.fromkeys(matchers))
-    command = f"ingestion-monitor silences add --for 4h {options}"
-    return (("silence", command),) if len(command) <= _MAX_COMMAND else ()
+    """The command that silences exactly these causes, targets and groups; none if it would be too long to copy.
+
+    By their names if those are short and plain, else by the incidents' numbers. `--for` comes last: without it, a
+    command that a receiver cut is refused.
+    """
+    numbers = f"--incident {format_numbers([part.incident_id for part in parts])}"
+    for options in (_named(parts), numbers):
+        command = f"ingestion-monitor silences add {options} --for 4h"
+        if options and len(command) <= _MAX_COMMAND:
+            return (("silence", command),)
+    return ()
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9._:-]+")
+"""Names that neither a shell nor a pattern nor a channel changes."""
+
+
+def _named(parts: Sequence[Message]) -> str:
+    """Options that match exactly these parts by name; empty if names can't say it."""
+    keys = dict.fromkeys((part.cause.value, part.target, part.group) for part in parts)
+    causes, targets, groups = (dict.fromkeys(each) for each in zip(*keys, strict=True))
+    if not all(_PLAIN.fullmatch(name) for name in (*causes, *targets, *groups) if name):
+        return ""
+    # a silence matches every combination of its causes, targets and groups
+    mixed = "" in groups and len(groups) > 1
+    if mixed or len(keys) != len(causes) * len(targets) * len(groups):
+        return ""
+    named = (("cause", causes), ("target", targets), ("group", groups))
+    return " ".join(f"--match {name}={value}" for name, values in named for value in values if value)
+
+
+def format_numbers(numbers: Iterable[int]) -> str:
+    """Numbers in ascending order, three or more in a row as a range: `3,7-12,20`."""
+    found, texts = sorted(set(numbers)), list[str]()
+    while found:
+        length = next((n for n, each in enumerate(found) if each != found[0] + n), len(found))
+        row, found = found[:length], found[length:]
+        texts += [f"{row[0]}-{row[-1]}"] if length > 2 else map(str, row)
+    return ",".join(texts)
+
+
+def parse_numbers(text: str, *, at_most: int) -> list[int]:
+    """Reads `format_numbers`, or a single number. Raises ValueError if it is none of it, or more than `at_most`."""
+    found: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = (each.strip() for each in piece.partition("-"))
+        if not all(each.isascii() and each.isdecimal() and len(each) < 19 for each in (first, last if dash else "1")):
+            raise ValueError("not a number or range")
+        begin, end = int(first), int(last) if dash else int(first)
+        if begin < 1 or end < begin or len(found) + end - begin >= at_most:
+            raise ValueError("a range that is empty or too long")
+        found += range(begin, end + 1)
+    return found
 
 
 def _unique(values: Iterable[str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from monitor.model import (
 from monitor.notifications.messages import format_age, format_teams, group_breakdown
 from monitor.notifications.routing import attributes_of, matches
 from monitor.notifications.texts import checks_of, describe_cause, display_group, display_name, safe_message
-from monitor.reports.formatting import fit, format_time, iso, json_values, with_rest, wrap_lines
+from monitor.reports.formatting import cut_list, fit, format_time, iso, json_values, with_rest, wrap_lines
 
 
 def incidents_text(
@@ -299,3 +299,9 @@ def silence_json(silence: Silence, *, incidents: Sequence[Incident], now: dateti
     """One silence as JSON values; `matches` are the ids of the open incidents that it matches."""
     matches = [each.id for each in matching_incidents(silence, incidents)]
     return {**json_values(silence), "state": _state(silence, now), "matches": matches}
+
+
+def silences_json(silences: Sequence[Silence], *, incidents: Sequence[Incident], now: datetime) -> dict[str, Any]:
+    """The silences that one command added: a single one by itself, several as a list."""
+    rows = [silence_json(each, incidents=incidents, now=now) for each in silences]
+    return rows[0] if len(rows) == 1 else cut_list("silences", rows)

@@ -49,7 +49,7 @@ def test_which_matchers_match_everything(asked, everything):
 
 @given(st.text("ab*?[]!-", min_size=1), st.text("ab*?[]!-"))
 def test_the_matchers_of_an_incident_match_only_its_key(group, other):
-    own = matchers_for(incident(group=group))
+    (own,) = matchers_for([incident(group=group)])
     assert matches(own, attributes_of(incident(group=group, id=9)))
     assert matches(own, attributes_of(incident(group=other))) is (other == group)
     assert not matches(own, attributes_of(incident(group=group, target="gloo-prod2")))
@@ -57,4 +57,5 @@ def test_the_matchers_of_an_incident_match_only_its_key(group, other):
 
 
 def test_the_matchers_of_an_incident_without_a_group_ignore_its_items_groups():
-    assert matches(matchers_for(incident()), attributes_of(incident(groups=("songs",))))
+    (own,) = matchers_for([incident()])
+    assert matches(own, attributes_of(incident(groups=("songs",))))

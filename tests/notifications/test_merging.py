@@ -2,13 +2,15 @@ import shlex
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.samples import NOW, message
 
 from monitor.incidents.silences import parse_matchers
 from monitor.model import ITEM_CAUSES, Cause, Severity
-from monitor.notifications.batching import join_names, merge
+from monitor.notifications.batching import format_numbers, join_names, merge, parse_numbers
 from monitor.notifications.messages import MessageKind
-from monitor.notifications.routing import matches
 from monitor.notifications.texts import channel_target, describe_first_look
 
 
@@ -47,8 +49,9 @@ def test_the_content_of_a_merged_opening():
         ("acknowledge", "ingestion-monitor incidents ack 1 2 3"),
         (
             "silence",
-            "ingestion-monitor silences add --for 4h --match cause=unauthorized"
-            + "".join(f" --match target=gloo-{number}" for number in (1, 2, 3)),
+            "ingestion-monitor silences add --match cause=unauthorized"
+            + "".join(f" --match target=gloo-{number}" for number in (1, 2, 3))
+            + " --for 4h",
         ),
     )
     assert merged.parts == tuple(parts(3))
@@ -59,18 +62,61 @@ def test_many_targets_are_partly_named_and_counted():
     facts = dict(merged.facts)
     assert facts["affected"].endswith("gloo-20 and 180 more")
     assert len(merged.facts) == 3 + 10
-    assert merged.commands == (), "no line can hold two hundred numbers, and half a silence is another one"
+    assert merged.commands == (("silence", "ingestion-monitor silences add --incident 1-200 --for 4h"),)
 
 
-def test_a_suggested_silence_matches_these_targets_and_groups_and_no_others():
-    given = [replace(part, group=group) for part, group in zip(parts(2), ("a [1]", "b's *"), strict=True)]
-    (_, command) = merge(given).commands[-1]
+def test_more_scattered_incidents_than_a_command_can_name_have_none():
+    given = [message(1_000_000 + 2 * number, target=f"gloo-{number}") for number in range(400)]
+    assert merge(given).commands == (), "half a silence is another one"
+
+
+def silenced(command):
+    """The matchers that the command would store, read by the product's own parsers."""
     options = shlex.split(command)
-    matchers = parse_matchers([options[at + 1] for at, each in enumerate(options) if each == "--match"])
-    for part in given:
-        assert matches(matchers, {"cause": "unauthorized", "target": part.target, "group": part.group})
-    for other in ({"target": "gloo-3"}, {"group": "a 1"}, {"group": "b's other"}, {"cause": "outage"}):
-        assert not matches(matchers, {"cause": "unauthorized", "target": "gloo-1", "group": "a [1]", **other})
+    given = [options[at + 1] for at, each in enumerate(options) if each == "--match"]
+    return parse_matchers(given)
+
+
+def test_a_silence_by_name_matches_every_combination_and_is_suggested_only_if_these_are_the_incidents():
+    grid = [(target, group) for target in ("gloo-1", "gloo-2") for group in ("faq", "news")]
+    all_four = [message(n, target=target, group=group) for n, (target, group) in enumerate(grid, 1)]
+    (command,) = [text for label, text in merge(all_four).commands if label == "silence"]
+    assert silenced(command) == {
+        "cause": ("unauthorized",), "target": ("gloo-1", "gloo-2"), "group": ("faq", "news"),
+    }  # fmt: skip
+    three = dict(merge(all_four[:3]).commands)["silence"]
+    assert three == "ingestion-monitor silences add --incident 1-3 --for 4h"
+
+
+@pytest.mark.parametrize("group", ["a [1]", "b's *", "songs, old", " faq ", "@all", "ñ", "=x", "-x y", "a\nb"])
+def test_a_name_that_a_shell_or_a_channel_could_change_is_silenced_by_number(group):
+    given = [message(number, target=f"gloo-{number}", group=group) for number in (4, 8)]
+    assert dict(merge(given).commands)["silence"] == "ingestion-monitor silences add --incident 4,8 --for 4h"
+
+
+def test_sixty_targets_with_long_names_are_silenced_by_their_numbers():
+    given = [message(3 * number, target=f"{'long-' * 18}{number}") for number in range(1, 61)]
+    command = dict(merge(given).commands)["silence"]
+    assert parse_numbers(command.split()[4], at_most=100) == [3 * number for number in range(1, 61)]
+    assert len(command) < 1500
+
+
+def test_a_command_that_was_cut_has_no_duration():
+    for merged_ones in (parts(60), [message(number, target="gloo", group=f"a {number}") for number in (1, 2)]):
+        assert dict(merge(merged_ones).commands)["silence"].endswith(" --for 4h")
+
+
+@given(st.sets(st.integers(1, 10**9), min_size=1, max_size=60) | st.sets(st.integers(1, 50), min_size=1))
+def test_numbers_are_read_as_they_are_written(numbers):
+    assert parse_numbers(format_numbers(numbers), at_most=60) == sorted(numbers)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-3", "5-3", "7,", "a", "1-1000000", "7 8", "\N{FULLWIDTH DIGIT ONE}", "9" * 30]
+)
+def test_other_numbers_are_refused(text):
+    with pytest.raises(ValueError, match="range"):
+        parse_numbers(text, at_most=100)
 
 
 def look(number, cause, items, **fields):
@@ -88,7 +134,7 @@ def test_a_first_look_is_one_message_with_the_numbers_of_each_cause():
     assert merged.title == "gloo: first look: 57 failed, 12 missing, 43 stuck"
     assert dict(merged.facts)["incidents"] == "1, 2, 3, 4"
     assert dict(merged.facts)["affected"] == "items_failed, items_missing (a), items_missing (b), items_stuck"
-    assert merged.commands[-1][1].count("cause=") == 3
+    assert merged.commands[-1][1] == "ingestion-monitor silences add --incident 1-4 --for 4h"
 
 
 def test_every_incident_has_a_word_in_a_first_look():
