@@ -13,9 +13,9 @@ from monitor.config import Config
 from monitor.database.engine import reading
 from monitor.incidents import silence_store
 from monitor.incidents.backtest import Backtest, backtest
-from monitor.incidents.replay import ReplayPlan
+from monitor.incidents.replay_state import ReplayPlan
 from monitor.incidents.rulebook import COUNTED_PER_ITEM, DEFAULT_RULES, Rule
-from monitor.model import ITEM_CAUSES, Cause
+from monitor.model import ITEM_CAUSES, OBSERVED_CAUSES, Cause
 from monitor.notifications.routing import Attributes, Route, route
 
 _LATE = timedelta(days=1)
@@ -76,6 +76,11 @@ def _about_rules(config: Config, candidate: Config, targets: Sequence[str]) -> l
 
 def _inexact(before: Rule, after: Rule) -> list[str]:
     cause, found = after.cause, list[str]()
+    if cause in OBSERVED_CAUSES and (_opens(before), before.resolve_after) != (_opens(after), after.resolve_after):
+        found.append(
+            "runs do not have what it counts, so its incidents open and resolve as they did: `runs`, `of`, `window`, "
+            "`for` and `resolve_after` change nothing here"
+        )
     if cause not in ITEM_CAUSES or before == after:
         return found
     if before.by is not after.by:

@@ -19,7 +19,8 @@ from monitor.database.tables import evidence, incident_events, incidents, is_ope
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import REOPEN_WITHIN
 from monitor.incidents.past import ComparedIncident, PastIncident, RecordedEvent, compare, recorded_incident, state_at
-from monitor.incidents.replay import MAX_RUNS, NOT_REPLAYED, ReplayedEvidence, ReplayedRun, ReplayPlan, TargetReplay
+from monitor.incidents.replay import NOT_REPLAYED, TargetReplay
+from monitor.incidents.replay_state import MAX_RUNS, ReplayedEvidence, ReplayedRun, ReplayPlan
 from monitor.model import ITEM_CAUSES, Cause, Incident, IncidentState, RunStatus
 from monitor.notifications.texts import channel_target
 
@@ -185,6 +186,8 @@ def _events(conn: Connection, by_id: Mapping[int, Incident]) -> Mapping[int, lis
             count=count if isinstance(count, int) else 0,
             channels=tuple(row.data.get("channels") or ()),
             silence_id=silence_id if isinstance(silence_id, int) else None,
+            severity=by_id[row.incident_id].severity,
+            first_evidence_at=by_id[row.incident_id].first_evidence_at,
         )
         found[row.incident_id].append(event)
     return found

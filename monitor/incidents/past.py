@@ -38,6 +38,10 @@ class RecordedEvent:
     """Items that joined or left."""
     channels: tuple[str, ...] = ()
     silence_id: int | None = None
+    severity: Severity | None = None
+    """Of its incident, as it is now."""
+    first_evidence_at: datetime | None = None
+    """Of its incident."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

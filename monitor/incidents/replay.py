@@ -7,16 +7,15 @@ or continue, and then nothing about the incident changes. It sends nothing and r
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
 
 from monitor.incidents.decide import (
     OPENINGS,
-    UPDATE_INTERVAL,
     Action,
     Decision,
+    DecisionReason,
     EvidencePoint,
     acknowledge,
     count_evidence,
@@ -25,11 +24,13 @@ from monitor.incidents.decide import (
     resolve_manually,
 )
 from monitor.incidents.evidence import CRASHES_IN_A_ROW, INHIBITS
-from monitor.incidents.openings import Router, new_incident, with_channels
+from monitor.incidents.openings import new_incident, with_channels
 from monitor.incidents.past import PastIncident, RecordedEvent, StateThen
-from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, RunFilter, counts_as_recovery, run_filter
+from monitor.incidents.replay_state import MAX_RUNS, ReplayedEvidence, ReplayedRun, ReplayPlan, Subject
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, DEFAULT_RULES, Rule, counts_as_recovery, run_filter
 from monitor.incidents.silences import active_silence, apply_silences
 from monitor.model import (
+    FINISHED,
     ITEM_CAUSES,
     MONITOR_CAUSES,
     OBSERVED_CAUSES,
@@ -38,19 +39,15 @@ from monitor.model import (
     Evidence,
     Incident,
     IncidentKey,
-    IncidentState,
     RunStatus,
-    Silence,
     rank,
 )
 from monitor.notifications.messages import MessageKind
 from monitor.notifications.routing import attributes_of
 
-MAX_RUNS = 5_000
-"""Runs that a rule looks at, whatever its window: as when a run is evaluated."""
 _TRIM_EVERY = 1_000
-NOT_REPLAYED = frozenset({Cause.CHANNEL_FAILING, *OBSERVED_CAUSES})
-"""Causes that no run is evidence of: deliveries, waits, canaries and objectives."""
+NOT_REPLAYED = frozenset({Cause.CHANNEL_FAILING})
+"""Deliveries lead to it, no run of a target."""
 
 _KINDS: Mapping[Action, MessageKind] = {
     Action.OPEN: MessageKind.OPENED,
@@ -60,34 +57,14 @@ _KINDS: Mapping[Action, MessageKind] = {
     Action.ACKNOWLEDGE: MessageKind.ACKNOWLEDGED,
     Action.RESOLVE: MessageKind.RESOLVED,
 }
+_RECORDED: Mapping[str, Action] = {
+    "opened": Action.OPEN,
+    "reopened": Action.REOPEN,
+    "updated": Action.UPDATE,
+    "resolved": Action.RESOLVE,
+}
+"""Events that lead to the same in the replay of a cause that no run is evidence of."""
 _UNCHANGED = frozenset({Action.NOTHING, Action.WAIT, Action.INHIBIT})
-
-
-class ReplayedRun(NamedTuple):
-    """One finished run, or one that ended by an unforeseen error. A plain tuple does as well, and is faster."""
-
-    id: int
-    target: str
-    status: str
-    at: Any
-    """When it finished: what the plan's `moment` reads."""
-    due: int
-    answered: int
-    accepted: int | None
-    crash_key: str | None
-    """Of a run that ended by an unforeseen error: its run key, else its id. None for others."""
-
-
-class ReplayedEvidence(NamedTuple):
-    """What a run found out about one cause."""
-
-    cause: Cause
-    group: str
-    seen: int
-    """Items, or requests."""
-    inhibited: bool
-    groups: tuple[str, ...] = ()
-    """Groups of its items, as far as known."""
 
 
 _ASKED = frozenset(status.value for status in run_filter(Cause.OUTAGE).statuses)
@@ -96,78 +73,8 @@ _RUN_CAUSES = tuple(cause for cause in MONITOR_CAUSES if cause not in NOT_REPLAY
 _CONDITIONS: Mapping[Cause, frozenset[str]] = {
     cause: frozenset(status.value for status in run_filter(cause).statuses)
     for cause in (*REQUEST_CAUSES, *ITEM_CAUSES, *_RUN_CAUSES)
-}
+} | dict.fromkeys(OBSERVED_CAUSES, frozenset(status.value for status in FINISHED))
 """Statuses of the runs that count, by cause."""
-
-
-def _as_it_is(at: datetime) -> datetime:
-    return at
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayPlan:
-    """What a replay of one target goes by."""
-
-    target: str
-    environment: str
-    rules: Mapping[Cause, Rule]
-    route: Router
-    silences: Sequence[Silence] = ()
-    moment: Callable[[Any], datetime] = _as_it_is
-    """Reads the time of a run: of millions of times as text, few are needed."""
-
-
-@dataclass(slots=True)
-class _Subject:
-    """One cause and group of the target."""
-
-    key: IncidentKey
-    rule: Rule
-    criteria: RunFilter
-    state: Incident | None = None
-    """The open incident, else the one resolved last."""
-    past: PastIncident | None = None
-    marks: dict[int, bool] = field(default_factory=dict)
-    """Runs with evidence, and whether it is inhibited."""
-    clean: int = 0
-    """At least the clean runs since the last evidence."""
-    evidence_at: datetime | None = None
-    """The last evidence, if it is newer than in `state`."""
-    members: int = 0
-    actual_members: int = 0
-    """Items of the recorded incident."""
-    actual_open: bool = False
-    actual_silenced: bool = False
-    """The recorded opening waits for the end of a silence."""
-
-    @property
-    def is_open(self) -> bool:
-        return self.state is not None and self.state.state is not IncidentState.RESOLVED
-
-    @property
-    def is_active(self) -> bool:
-        """Whether a run without evidence of its own may change something."""
-        return self.is_open or self.actual_members > 0
-
-    def current(self) -> Incident | None:
-        if self.evidence_at is not None and self.state is not None:
-            self.state, self.evidence_at = replace(self.state, last_evidence_at=self.evidence_at), None
-        return self.state
-
-    def mark(self, run_id: int, *, inhibited: bool) -> None:
-        self.marks[run_id] = inhibited
-        if len(self.marks) > 4 * MAX_RUNS:
-            self.marks = dict(list(self.marks.items())[-2 * MAX_RUNS :])
-
-    def quiet(self, now: datetime) -> bool:
-        """Whether no message is due, and no end of a silence could be noticed."""
-        state = self.state
-        if state is None or state.silence_id is not None:
-            return False
-        waited = now - (state.last_message_at or state.opened_at)
-        if state.unnotified_count and waited >= UPDATE_INTERVAL:
-            return False
-        return state.state is not IncidentState.OPEN or waited < self.rule.repeat_interval
 
 
 class TargetReplay:
@@ -179,8 +86,8 @@ class TargetReplay:
         """Those of the period, in the order of their openings; those that were open at its beginning come first."""
         self.unmatched_actions = 0
         """Acknowledgements and resolutions by people for which the replay had no open incident."""
-        self._subjects: dict[IncidentKey, _Subject] = {}
-        self._active: dict[IncidentKey, _Subject] = {}
+        self._subjects: dict[IncidentKey, Subject] = {}
+        self._active: dict[IncidentKey, Subject] = {}
         self._history: dict[frozenset[str], deque[ReplayedRun]] = {
             statuses: deque() for statuses in dict.fromkeys(_CONDITIONS.values())
         }
@@ -239,7 +146,7 @@ class TargetReplay:
             self._notify_late(subject, event.at)
         self._note_activity(subject)
 
-    def _act(self, subject: _Subject, event: RecordedEvent) -> None:
+    def _act(self, subject: Subject, event: RecordedEvent) -> None:
         """An acknowledgement or a resolution by a person, if the replay has something to apply it to."""
         state = subject.state
         decision = None
@@ -298,7 +205,9 @@ class TargetReplay:
             subject = self._subject(key)
             self._notice_silence_end(subject)
             if run[2] in _CONDITIONS[key[0]]:
-                if key[0] in ITEM_CAUSES:
+                if key[0] in OBSERVED_CAUSES:
+                    self._evaluate_observed(subject, run, events.get(key, ()))
+                elif key[0] in ITEM_CAUSES:
                     left = sum(event.count for event in events.get(key, ()) if event.kind == "left")
                     self._evaluate_items(
                         subject, run, pieces.get(key), left, inhibitors, bounds[key[0]], may_resolve=may_resolve
@@ -318,7 +227,7 @@ class TargetReplay:
         return {**monitor, **dict.fromkeys((*REQUEST_CAUSES, *items), together)}
 
     def _evaluate_runs(
-        self, subject: _Subject, run: ReplayedRun, piece: ReplayedEvidence | None, bounds: tuple[timedelta, int]
+        self, subject: Subject, run: ReplayedRun, piece: ReplayedEvidence | None, bounds: tuple[timedelta, int]
     ) -> None:
         """A cause without members."""
         now, has_evidence = self._at(run), piece is not None and not piece.inhibited
@@ -344,7 +253,7 @@ class TargetReplay:
         decision = decide(subject.rule, subject.current(), self._points(subject, now, bounds), now=now)
         self._apply(subject, decision, run, piece if has_evidence else None, members=0)
 
-    def _crash_counts(self, subject: _Subject, run: ReplayedRun, *, stored: bool) -> bool:
+    def _crash_counts(self, subject: Subject, run: ReplayedRun, *, stored: bool) -> bool:
         """Whether a run is evidence of `run_crashing`, which depends on whether an incident says so already."""
         if run[2] != _CRASHED:
             return False
@@ -353,7 +262,7 @@ class TargetReplay:
 
     def _evaluate_items(
         self,
-        subject: _Subject,
+        subject: Subject,
         run: ReplayedRun,
         piece: ReplayedEvidence | None,
         left: int,
@@ -394,9 +303,41 @@ class TargetReplay:
         )
         self._apply(subject, decision, run, piece if joined else None, members=subject.members)
 
+    def _evaluate_observed(self, subject: Subject, run: ReplayedRun, events: Iterable[RecordedEvent]) -> None:
+        """A cause that waits, canaries or objectives lead to: it opens and resolves when the recorded one did.
+
+        Runs do not say what those counted. Reminders, silences and routes are those of the plan.
+        """
+        recorded = next((event for event in events if event.kind in _RECORDED), None)
+        if recorded is not None:
+            self._apply_recorded(subject, run, recorded)
+        elif subject.is_open and not subject.quiet(self._at(run)):
+            decision = decide(subject.rule, subject.state, (), now=self._at(run))
+            self._apply(subject, decision, run, None, members=0)
+
+    def _apply_recorded(self, subject: Subject, run: ReplayedRun, event: RecordedEvent) -> None:
+        action = _RECORDED[event.kind]
+        if action is not Action.OPEN and subject.state is None:
+            return
+        decision = Decision(
+            cause=subject.key[0],
+            action=action,
+            reason=DecisionReason.THRESHOLD_MET,
+            first_evidence_at=event.first_evidence_at,
+        )
+        configured = self.plan.rules[subject.key[0]]
+        built_in = configured.severity is DEFAULT_RULES[configured.cause].severity
+        severity = event.severity if built_in and event.severity is not None else configured.severity
+        subject.rule = replace(configured, severity=severity)
+        if action is Action.UPDATE and subject.state is not None and subject.state.severity is not severity:
+            raised = replace(subject.state, severity=severity)
+            added = () if raised.silence_id is not None else self.plan.route(attributes_of(raised))
+            subject.state = replace(raised, channels=tuple(dict.fromkeys((*raised.channels, *added))))
+        self._apply(subject, decision, run, None, members=0)
+
     # --- what `decide` needs
 
-    def _may_open(self, subject: _Subject, now: datetime, bounds: tuple[timedelta, int]) -> bool:
+    def _may_open(self, subject: Subject, now: datetime, bounds: tuple[timedelta, int]) -> bool:
         """Whether enough of the newest runs have evidence: `decide` counts the same, but may look at thousands."""
         if subject.key[0] in COUNTED_PER_ITEM or bounds[0] <= timedelta(hours=1):
             return True
@@ -405,7 +346,7 @@ class TargetReplay:
         counted = count_evidence(rule, newest, now)
         return counted.seen >= counted.needed
 
-    def _points(self, subject: _Subject, now: datetime, bounds: tuple[timedelta, int]) -> list[EvidencePoint]:
+    def _points(self, subject: Subject, now: datetime, bounds: tuple[timedelta, int]) -> list[EvidencePoint]:
         """The runs that count, newest first: those within a window, and at least some."""
         (window, least), marks = bounds, subject.marks
         since, points = now - window, list[EvidencePoint]()
@@ -425,13 +366,13 @@ class TargetReplay:
             )
         return points
 
-    def _confirms(self, subject: _Subject, run: ReplayedRun) -> bool:
+    def _confirms(self, subject: Subject, run: ReplayedRun) -> bool:
         return counts_as_recovery(subject.criteria.criterion, due=run[4], replied=run[5], accepted=run[6])
 
     # --- what follows from a decision
 
     def _apply(
-        self, subject: _Subject, decision: Decision, run: ReplayedRun, piece: ReplayedEvidence | None, *, members: int
+        self, subject: Subject, decision: Decision, run: ReplayedRun, piece: ReplayedEvidence | None, *, members: int
     ) -> None:
         if decision.action in _UNCHANGED:
             return
@@ -460,7 +401,7 @@ class TargetReplay:
             subject.members, subject.clean = members, 0
         self._keep(subject, decision, after, now)
 
-    def _keep(self, subject: _Subject, decision: Decision, after: Incident, now: datetime) -> None:
+    def _keep(self, subject: Subject, decision: Decision, after: Incident, now: datetime) -> None:
         """Stores the incident after a decision, and what it sent."""
         subject.state, subject.evidence_at = after, None
         if decision.action is Action.OPEN:
@@ -480,7 +421,7 @@ class TargetReplay:
         if decision.action in _KINDS:
             past.send(now, _KINDS[decision.action], after.channels)
 
-    def _notice_silence_end(self, subject: _Subject) -> None:
+    def _notice_silence_end(self, subject: Subject) -> None:
         """The opening of a silenced incident is sent once no silence matches any more.
 
         The delivery after a run notices that. If the recorded opening waits too, its own delivery is recorded
@@ -495,7 +436,7 @@ class TargetReplay:
         if delivered_at > state.opened_at and active_silence(state, self.plan.silences, now=delivered_at) is None:
             self._notify_late(subject, delivered_at)
 
-    def _notify_late(self, subject: _Subject, at: datetime) -> None:
+    def _notify_late(self, subject: Subject, at: datetime) -> None:
         state, past = subject.current(), subject.past
         if state is None or past is None:
             return
@@ -503,14 +444,14 @@ class TargetReplay:
         subject.state = replace(state, silence_id=None, channels=channels, last_message_at=at, unnotified_count=0)
         past.send(at, MessageKind.OPENED, channels)
 
-    def _subject(self, key: IncidentKey) -> _Subject:
+    def _subject(self, key: IncidentKey) -> Subject:
         found = self._subjects.get(key)
         if found is None:
-            found = _Subject(key=key, rule=self.plan.rules[key[0]], criteria=run_filter(key[0]))
+            found = Subject(key=key, rule=self.plan.rules[key[0]], criteria=run_filter(key[0]))
             self._subjects[key] = found
         return found
 
-    def _note_activity(self, subject: _Subject) -> None:
+    def _note_activity(self, subject: Subject) -> None:
         if subject.is_active:
             self._active[subject.key] = subject
         else:
@@ -536,7 +477,7 @@ def _is_inhibited(cause: Cause, inhibitors: Iterable[Cause]) -> bool:
     return any(cause in INHIBITS.get(each, ()) for each in inhibitors)
 
 
-def _at_level(subject: _Subject, piece: ReplayedEvidence | None, level: int) -> ReplayedEvidence:
+def _at_level(subject: Subject, piece: ReplayedEvidence | None, level: int) -> ReplayedEvidence:
     """The evidence that opens an incident of items: of all in the bad state."""
     return ReplayedEvidence(*subject.key, level, inhibited=False, groups=piece.groups if piece is not None else ())
 
@@ -548,7 +489,7 @@ def _by_key(events: Iterable[RecordedEvent]) -> dict[IncidentKey, list[RecordedE
     return found
 
 
-def _follow_actual(subject: _Subject, events: Iterable[RecordedEvent]) -> None:
+def _follow_actual(subject: Subject, events: Iterable[RecordedEvent]) -> None:
     """What the recorded incident had after a run."""
     for event in events:
         if event.kind in {"opened", "reopened"}:

@@ -15,8 +15,6 @@ from monitor.reports.formatting import cut_list, fit, format_time, iso, plural, 
 
 _ORDER = (Difference.ADDED, Difference.REMOVED, Difference.MOVED, Difference.MESSAGES, Difference.SAME)
 _ALL = "all"
-_NOT_REPLAYED = {Cause.CHANNEL_FAILING: "deliveries lead to them, no run"}
-_OBSERVED = "waits, canaries and objectives lead to them, no run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +202,7 @@ def _kind_text(kind: MessageKind, count: int) -> str:
 def _note_lines(view: BacktestView) -> Iterator[str]:
     """What the history can't say."""
     notes = [
-        f"{cause.value}: {plural(count, 'incident')} not replayed, {_NOT_REPLAYED.get(cause, _OBSERVED)}"
+        f"{cause.value}: {plural(count, 'incident')} not replayed: deliveries lead to them, no run"
         for cause, count in view.not_replayed.items()
     ]
     if view.people:

@@ -16,14 +16,15 @@ from monitor.incidents import acknowledge as handling
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.backtest import backtest
-from monitor.incidents.decide import OperatorAction
+from monitor.incidents.decide import EvidencePoint, OperatorAction
 from monitor.incidents.evaluate import IncidentEvaluator
 from monitor.incidents.members import AgeLimits
+from monitor.incidents.observations import Observation
 from monitor.incidents.past import Difference
-from monitor.incidents.replay import ReplayPlan
+from monitor.incidents.replay_state import ReplayPlan
 from monitor.incidents.rulebook import Override, effective_rules
 from monitor.incidents.silence_expiry import SilenceExpiry
-from monitor.model import Cause, Evidence, RunStatus, SyncReport
+from monitor.model import Cause, Evidence, RunStatus, Severity, SyncReport
 from monitor.notifications.messages import RunFacts
 from monitor.notifications.routing import Route, route
 from monitor.runs import store as runs
@@ -40,7 +41,7 @@ RULE_SETS = {
     "built in": (),
     "quick reminders": tuple(
         Override(cause=cause, changes={"repeat_interval": 20 * MINUTE}, source="rules[0]")
-        for cause in (Cause.UNAUTHORIZED, Cause.OUTAGE, Cause.ITEMS_FAILED, Cause.ITEMS_STUCK)
+        for cause in (Cause.UNAUTHORIZED, Cause.OUTAGE, Cause.ITEMS_FAILED, Cause.ITEMS_STUCK, Cause.SLO_BURN)
     ),
     "other counts": (
         Override(cause=Cause.OUTAGE, changes={"runs": 3, "of": 4, "window": 90 * MINUTE}, source="rules[0]"),
@@ -68,11 +69,24 @@ SEEN = (
 STATES = ("completed", "failed", "failed", "not_found", "pending", "unknown")
 
 
+class Objective:
+    """A source that says what it is told: whether an objective burns its budget."""
+
+    def __init__(self):
+        self.burns = False
+
+    def observe(self, conn, *, target, rules, now):
+        point = EvidencePoint(run_id=0, at=now, evidence=self.burns)
+        piece = Evidence(cause=Cause.SLO_BURN, group="fast", count=1) if self.burns else None
+        severity = Severity.CRITICAL if self.burns else None
+        return [Observation(cause=Cause.SLO_BURN, group="fast", points=(point,), evidence=piece, severity=severity)]
+
+
 class Site:
     """Two targets in one database, their clock, people and deliveries."""
 
     def __init__(self, engine, rules="built in"):
-        self.engine, self.now, self.crash_keys = engine, NOW, 0
+        self.engine, self.now, self.objective = engine, NOW, Objective()
         self.rules = {name: {c: r.rule for c, r in effective_rules(RULE_SETS[rules], name).items()} for name in TARGETS}
         self.expiry = SilenceExpiry(environment="test", route=self.route, channel_router=lambda _: self.route)
         with writing(engine) as conn:
@@ -87,10 +101,11 @@ class Site:
 
     def evaluator(self, target):
         return IncidentEvaluator(
-            target=target, environment="test", rules=self.rules[target], age_limits=AGE_LIMITS, route=self.route
-        )
+            target=target, environment="test", rules=self.rules[target], age_limits=AGE_LIMITS, route=self.route,
+            sources=[self.objective],
+        )  # fmt: skip
 
-    def run(self, target, *, status=COMPLETE, seen=(), states=(), answered=30, empty=False, due=30):
+    def run(self, target, *, status=COMPLETE, seen=(), states=(), answered=30, empty=False, due=30, burns=False):
         """One run; `states` are those of its documents."""
         evaluator = self.evaluator(target)
         crashed, read = status is CRASHED, SyncReport(read=30, tracked=0 if empty else 30)
@@ -110,6 +125,8 @@ class Site:
                 return
             if status is not FAILED:
                 evaluator.evaluate(conn, facts=facts, evidence=seen, now=self.now, sync_log_empty=empty)
+            self.objective.burns = burns
+            evaluator.evaluate_observations(conn, facts=facts, now=self.now, inhibitors=seen)
             evaluator.evaluate_monitor(
                 conn, facts=facts, read=None if status is FAILED else read, started_at=self.now, now=self.now,
                 inhibitors=seen,
@@ -168,6 +185,7 @@ RUN = st.fixed_dictionaries(
         "answered": st.sampled_from([30, 30, 3, 0]),
         "empty": st.sampled_from([False] * 9 + [True]),
         "due": st.sampled_from([30, 30, 0]),
+        "burns": st.sampled_from([False, False, True]),
     }
 )
 STEPS = st.lists(
