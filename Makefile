@@ -67,6 +67,7 @@ docs: .venv/.installed ## regenerate the transcripts and tables in the documents
 	@$(SCRIPT) scripts/transcript.py docs/quickstart.md
 	@$(SCRIPT) scripts/drill.py docs/incidents.md
 	@$(SCRIPT) scripts/slo_day.py docs/slo.md
+	@$(SCRIPT) scripts/backtest_month.py docs/backtest.md
 	@$(SCRIPT) scripts/faults_table.py docs/client.md
 	@$(SCRIPT) scripts/channel_snapshots.py
 	@$(SCRIPT) scripts/config_reference.py docs/configuration.md
