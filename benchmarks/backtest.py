@@ -1,6 +1,6 @@
 """How fast a year is replayed: `python benchmarks/backtest.py [--postgresql URL] [--runs N] [--targets N]`.
 
-A generated year of five-minute runs of 20 targets: every thousandth run has evidence, every thousandth is followed by an
+A generated year of five-minute runs of 20 targets: every thousandth run has evidence and is followed by an
 incident, and one target has a document that stays failed all year. Prints the rows, the CPU and wall-clock seconds of
 `rules backtest`, its peak memory, and the load of the machine.
 """
@@ -30,16 +30,16 @@ publisher_id = "p"
 auth = {{ api_key = "k" }}
 """
 RUNS, TARGETS, EVERY_S = 105_120, 20, 300
-_FAILED_ALL_YEAR = (
-    "INSERT INTO incidents (id, target, environment, cause, state, severity, opened_at, first_evidence_at, "
-    "last_evidence_at, last_message_at, team, member_count, channels) SELECT 1, 't000', 'production', 'items_failed', "
-    "'open', 'warning', min(started_at), min(started_at), min(started_at), min(started_at), 'pipeline', 1, '[\"log\"]' "
-    "FROM runs WHERE target = 't000'",
-    "INSERT INTO incident_events (id, incident_id, run_id, at, kind, reason, data) SELECT 1, 1, min(id), "
-    "min(started_at), 'joined', 'x', '{\"count\": 1}' FROM runs WHERE target = 't000'",
-    "INSERT INTO incident_events (id, incident_id, run_id, at, kind, reason, data) SELECT 2, 1, min(id), "
-    "min(started_at), 'opened', 'x', '{\"channels\": [\"log\"]}' FROM runs WHERE target = 't000'",
-)
+_FAILED_ALL_YEAR = """
+INSERT INTO incidents (id, target, environment, cause, state, severity, opened_at, first_evidence_at, last_evidence_at,
+    last_message_at, team, member_count, channels)
+SELECT 1, 't000', 'production', 'items_failed', 'open', 'warning', min(started_at), min(started_at), min(started_at),
+    min(started_at), 'pipeline', 1, '["log"]' FROM runs WHERE target = 't000';
+INSERT INTO incident_events (id, incident_id, run_id, at, kind, reason, data)
+SELECT 1, 1, min(id), min(started_at), 'joined', 'x', '{"count": 1}' FROM runs WHERE target = 't000';
+INSERT INTO incident_events (id, incident_id, run_id, at, kind, reason, data)
+SELECT 2, 1, min(id), min(started_at), 'opened', 'x', '{"channels": ["log"]}' FROM runs WHERE target = 't000';
+"""
 
 
 def fill(url: str, *, targets: int, runs: int) -> None:
@@ -51,7 +51,7 @@ def fill(url: str, *, targets: int, runs: int) -> None:
         Years(
             targets=names, runs=runs, end=datetime.now(UTC), every_s=EVERY_S, events_per_run=0, runs_per_incident=1_000
         ).fill(conn)
-        for statement in _FAILED_ALL_YEAR:
+        for statement in filter(str.strip, _FAILED_ALL_YEAR.split(";")):
             conn.exec_driver_sql(statement)
     engine.dispose()
 

@@ -1,7 +1,7 @@
 """Writes the transcripts of `rules backtest` in a document: `backtest_month.py docs/backtest.md`.
 
-The month is made of 29 quiet days, with an occasional blip, and the night of `make drill`. The quiet days are rows of runs
-in which nothing happened; the blips and the night are evaluated by the product.
+The month is made of 29 quiet days, with an occasional blip, and the night of `make drill`. The quiet days are rows of
+runs in which nothing happened; the blips and the night are evaluated by the product.
 """
 
 import re

@@ -79,9 +79,25 @@ def backtest_text(view: BacktestView, *, limit: int, width: int | None = None) -
     if not view.incidents:
         lines += ["", "No incident was open in this time, and none would have been."]
     else:
+        lines += wrap_lines(_summary(view), indent=0)
         lines += ["", _counts_table(view, width), "", _channels_table(view, width)]
     lines += _incident_lines(view, limit)
     return "\n".join([*lines, *_note_lines(view)])
+
+
+_SHORT = {
+    Difference.ADDED: "would have opened that did not",
+    Difference.REMOVED: "opened that would not have",
+    Difference.MOVED: "at other times",
+    Difference.MESSAGES: "with other messages",
+    Difference.SAME: "the same",
+}
+
+
+def _summary(view: BacktestView) -> str:
+    totals = Counter(pair.difference for pair in view.incidents)
+    counted = ", ".join(f"{totals[each]} {_SHORT[each]}" for each in _ORDER if totals[each])
+    return f"Incidents: {counted}"
 
 
 def _period(view: BacktestView) -> str:
@@ -202,7 +218,7 @@ def _kind_text(kind: MessageKind, count: int) -> str:
 def _note_lines(view: BacktestView) -> Iterator[str]:
     """What the history can't say."""
     notes = [
-        f"{cause.value}: {plural(count, 'incident')} not replayed: deliveries lead to them, no run"
+        f"{cause.value}: {plural(count, 'incident')} not replayed: deliveries lead to it, no run"
         for cause, count in view.not_replayed.items()
     ]
     if view.people:
