@@ -6,10 +6,10 @@ or continue, and then nothing about the incident changes. It sends nothing and r
 """
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from monitor.incidents.decide import (
     OPENINGS,
@@ -75,6 +75,7 @@ _CONDITIONS: Mapping[Cause, frozenset[str]] = {
     for cause in (*REQUEST_CAUSES, *ITEM_CAUSES, *_RUN_CAUSES)
 } | dict.fromkeys(OBSERVED_CAUSES, frozenset(status.value for status in FINISHED))
 """Statuses of the runs that count, by cause."""
+_STATUSES = tuple(dict.fromkeys(_CONDITIONS.values()))
 
 
 class TargetReplay:
@@ -88,20 +89,14 @@ class TargetReplay:
         """Acknowledgements and resolutions by people for which the replay had no open incident."""
         self._subjects: dict[IncidentKey, Subject] = {}
         self._active: dict[IncidentKey, Subject] = {}
-        self._history: dict[frozenset[str], deque[ReplayedRun]] = {
-            statuses: deque() for statuses in dict.fromkeys(_CONDITIONS.values())
-        }
-        self._of_status = {
-            status.value: [runs for statuses, runs in self._history.items() if status.value in statuses]
-            for status in RunStatus
-        }
+        self._runs: list[ReplayedRun] = []
+        """Oldest first."""
         rules = [plan.rules[cause] for cause in _CONDITIONS]
         self._window, self._least = _bounds(rules)
-        self._until_trim = _TRIM_EVERY
+        self._trim_at = _TRIM_EVERY
         self._monitor_bounds = {status.value: _monitor_bounds(plan.rules, status.value) for status in RunStatus}
         self._request_rules = [plan.rules[cause] for cause in REQUEST_CAUSES]
         self._crashes: set[str] = set()
-        self._previous: ReplayedRun | None = None
 
     # --- before the period
 
@@ -133,7 +128,6 @@ class TargetReplay:
         self._add(run)
         if evidence or events or self._active:
             self._evaluate(run, evidence, _by_key(events))
-        self._previous = run
 
     def between(self, key: IncidentKey, event: RecordedEvent) -> None:
         """What a person or a delivery did between two runs."""
@@ -162,10 +156,8 @@ class TargetReplay:
     # --- one run
 
     def _add(self, run: ReplayedRun) -> None:
-        for runs in self._of_status[run[2]]:
-            runs.append(run)
-        self._until_trim -= 1
-        if not self._until_trim:
+        self._runs.append(run)
+        if len(self._runs) >= self._trim_at:
             self._trim()
         if run[7] is not None or self._crashes:
             self._count_crash(run)
@@ -181,14 +173,15 @@ class TargetReplay:
         return self.plan.moment(run[3])
 
     def _trim(self) -> None:
-        """Forgets the runs that no rule looks at any more."""
-        self._until_trim = _TRIM_EVERY
-        for runs in self._history.values():
-            if len(runs) > self._least:
-                edge = self._at(runs[-1]) - self._window
-                old = bisect_left(runs, edge, key=self._at)
-                for _ in range(min(max(old, len(runs) - 2 * MAX_RUNS), len(runs) - self._least)):
-                    runs.popleft()
+        """Forgets the runs that no rule looks at any more: a rule looks at some, however old they are."""
+        runs, kept = self._runs, len(self._runs)
+        for statuses in _STATUSES:
+            counted = (number for number in range(len(runs) - 1, -1, -1) if runs[number][2] in statuses)
+            kept = min(kept, next(islice(counted, self._least - 1, None), 0))
+        edge = self._at(runs[-1]) - self._window
+        inside = max(bisect_left(runs, edge, key=self._at), len(runs) - 2 * MAX_RUNS)
+        del runs[: min(inside, kept, len(runs) - 2)]
+        self._trim_at = 2 * len(runs) + _TRIM_EVERY
 
     def _evaluate(
         self,
@@ -349,8 +342,10 @@ class TargetReplay:
     def _points(self, subject: Subject, now: datetime, bounds: tuple[timedelta, int]) -> list[EvidencePoint]:
         """The runs that count, newest first: those within a window, and at least some."""
         (window, least), marks = bounds, subject.marks
-        since, points = now - window, list[EvidencePoint]()
-        for run in reversed(self._history[_CONDITIONS[subject.key[0]]]):
+        since, points, statuses = now - window, list[EvidencePoint](), _CONDITIONS[subject.key[0]]
+        for run in reversed(self._runs):
+            if run[2] not in statuses:
+                continue
             at = self._at(run)
             if len(points) >= MAX_RUNS or (len(points) >= least and at < since):
                 break
@@ -427,12 +422,12 @@ class TargetReplay:
         The delivery after a run notices that. If the recorded opening waits too, its own delivery is recorded
         (`between`).
         """
-        state, previous = subject.state, self._previous
-        if state is None or state.silence_id is None or not subject.is_open or previous is None:
+        state = subject.state
+        if state is None or state.silence_id is None or not subject.is_open or len(self._runs) < 2:
             return
         if subject.actual_open and subject.actual_silenced:
             return
-        delivered_at = self._at(previous)
+        delivered_at = self._at(self._runs[-2])
         if delivered_at > state.opened_at and active_silence(state, self.plan.silences, now=delivered_at) is None:
             self._notify_late(subject, delivered_at)
 
