@@ -91,7 +91,7 @@ class TargetReplay:
         self._active: dict[IncidentKey, Subject] = {}
         self._runs: list[ReplayedRun] = []
         """Oldest first."""
-        rules = [plan.rules[cause] for cause in _CONDITIONS]
+        rules = [plan.rules[cause] for cause in _CONDITIONS if cause not in OBSERVED_CAUSES]
         self._window, self._least = _bounds(rules)
         self._trim_at = _TRIM_EVERY
         self._monitor_bounds = {status.value: _monitor_bounds(plan.rules, status.value) for status in RunStatus}
