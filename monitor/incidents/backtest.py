@@ -335,7 +335,7 @@ def _stream_tuples(conn: Connection, query: Select[Any]) -> Iterator[Any]:
         yield from _stream(conn, query)
         return
     with conn.execute(query) as result:
-        while result.cursor is not None and (rows := result.cursor.fetchmany(_BATCH)):
+        while rows := result.cursor.fetchmany(_BATCH):
             yield from rows
 
 
