@@ -342,6 +342,51 @@ def configure(
     _capture_library_logs()
 
 
+LIBRARY_LOGGER = "ingestion_monitor"
+"""The logger of Python's `logging` that gets events where this package is a library."""
+
+
+def configure_as_library() -> None:
+    """Sends events, warnings and above, to the logger `ingestion_monitor`, unless the program has configured structlog.
+
+    A program that uses this package keeps its own streams, levels and handlers. Events are redacted here as well.
+    """
+    _silence_wire_logs()
+    if structlog.is_configured():
+        return
+    logger = logging.getLogger(LIBRARY_LOGGER)
+    if not logger.handlers:  # else Python would print warnings of a program that has not configured logging
+        logger.addHandler(logging.NullHandler())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            _format_exception,
+            lambda _logger, _method, event: _redactor.event(event),
+            lambda logger, method, event: _to_json(logger, method, event).decode(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("warning"),
+        logger_factory=lambda *_: logger,
+        cache_logger_on_first_use=False,
+    )
+
+
+_WIRE_LOGGERS = (
+    "reqwest::connect::verbose",
+    "reqwest::connect",
+    "hyper_util::client::legacy::pool",
+    "httpx",
+    "httpcore",
+)
+"""Loggers that write whole requests, or URLs, below WARNING."""
+
+
+def _silence_wire_logs() -> None:
+    """Whatever level the program has set for all loggers: a request has its credentials in it."""
+    for name in _WIRE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def register_secret(value: str) -> None:
     """Masks a value in all later events; see `Redactor.register`."""
     _redactor.register(value)

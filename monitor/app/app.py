@@ -292,6 +292,7 @@ class App:
         from monitor.incidents.evaluate import IncidentEvaluator
         from monitor.incidents.members import AgeLimits
         from monitor.incidents.slow_indexing import SlowIndexing
+        from monitor.waits.timeouts import PollingTimeouts
 
         config, schedule = self.config, self.config.schedule_for(target)
         return IncidentEvaluator(
@@ -305,6 +306,7 @@ class App:
             if scheduled or schedule.explicit
             else None,
             sources=(
+                PollingTimeouts(),
                 SlowIndexing(slow_after=target.check.slow_after),
                 *_objective_sources(objectives_of(config.slos, target.name)),
             ),

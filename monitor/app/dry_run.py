@@ -7,7 +7,17 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, insert, o
 from monitor.app.throttles import copy_limits
 from monitor.config import TargetConfig
 from monitor.database.engine import reading, writing
-from monitor.database.tables import evidence, incidents, items, runs, schedules, silences, snapshots, time_to_indexed
+from monitor.database.tables import (
+    evidence,
+    incidents,
+    items,
+    runs,
+    schedules,
+    silences,
+    snapshots,
+    time_to_indexed,
+    waits,
+)
 from monitor.errors import SchemaError, StoreError
 from monitor.model import IncidentState, RunStatus
 
@@ -15,6 +25,8 @@ _MAX_RUNS = 5000
 """The newest runs of a target: as many as any rule looks at."""
 _MAX_RESOLVED = 1000
 """The newest resolved incidents of a target: evidence soon after its end reopens one."""
+_MAX_WAITS = 300
+"""The newest waits of a target: as many as `polling_timeouts` reads at most."""
 _CHUNK = 5000
 
 
@@ -57,6 +69,8 @@ def _selections(conn: Connection, targets: Sequence[str]) -> Iterator[tuple[Tabl
         yield evidence, and_(evidence.c.target == target, evidence.c.run_id.in_(run_ids))
         yield incidents, and_(incidents.c.target == target, incidents.c.id.in_(incident_ids))
         yield items, items.c.target == target
+        newest_waits = select(waits.c.id).where(waits.c.target == target).order_by(waits.c.id.desc()).limit(_MAX_WAITS)
+        yield waits, waits.c.id.in_(newest_waits)
 
 
 def _incidents(conn: Connection, target: str) -> tuple[list[int], list[int]]:

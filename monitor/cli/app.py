@@ -18,6 +18,8 @@ COMMANDS = {
     "init": "Write a commented monitor.toml and a .env to fill in.",
     "doctor": "Try each part for real, and say what to fix.",
     "check": "Check every tracked item once: snapshot, incidents, delivery.",
+    "wait": "Wait until the API is done with items: completed, failed, missing or invalid.",
+    "status": "Say what the API knows of items now: one question each, nothing is stored.",
     "daemon": "Run every target on its schedule, until a signal.",
     "notify": "Deliver the messages that are due, once.",
     "report": "Report states, trends, and changes since the last report.",
@@ -40,7 +42,7 @@ COMMANDS = {
 A command is the function of its name in `monitor.cli.NAME`; a group is the `app` there.
 """
 
-_MODULES = {"doctor": "doctor.command"}
+_MODULES = {"doctor": "doctor.command", "status": "wait"}
 """Modules that are not named after their command."""
 _OPTIONS: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
 

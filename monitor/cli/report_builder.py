@@ -23,6 +23,7 @@ from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetF
 from monitor.reports.slos import read_slos
 from monitor.runs import worklist
 from monitor.runs.store import HistoryRow
+from monitor.waits import store as wait_store
 
 _MAX_ITEMS = 5
 """Items that are named, per target and list."""
@@ -115,6 +116,7 @@ class _ReportBuilder:
             samples=tuple(trends.snapshot_samples(conn, target=name, bounds=self.bounds)),
             slos=tuple(read_slos(conn, target=name, objectives=target.objectives)),
             changes=self._changes(target, row),
+            waits=wait_store.summarise(conn, target=name, since=self.bounds[0]),
         )
         return target_facts if row is None else self._with_breakdowns(target_facts, row, target.stuck_after)
 

@@ -42,10 +42,18 @@ class RetentionConfig(Section):
         "and dead letters are kept.",
         examples=["30d"],
     )
+    waits: Annotated[timedelta, DurationRange("31d", "36500d")] | None = Field(
+        default=None,
+        description="Older waits are deleted; the counters in /metrics keep them. At least 31d, because rules look "
+        "back 30d.",
+        examples=["400d"],
+    )
 
     def ages(self) -> Ages:
         """The ages, for pruning."""
-        return Ages(snapshots=self.snapshots, item_events=self.item_events, notifications=self.notifications)
+        return Ages(
+            snapshots=self.snapshots, item_events=self.item_events, notifications=self.notifications, waits=self.waits
+        )
 
 
 OFF = "off"

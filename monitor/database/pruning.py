@@ -32,16 +32,23 @@ from monitor.database.tables import (
     notifications,
     reports,
     runs,
+    waits,
 )
 from monitor.database.tables import snapshots as snapshot_rows
 from monitor.database.urls import is_sqlite
 from monitor.model import IncidentState, ItemState, RunStatus
 
-_TABLES = {Prunable.SNAPSHOTS: runs, Prunable.ITEM_EVENTS: item_events, Prunable.NOTIFICATIONS: notifications}
+_TABLES = {
+    Prunable.SNAPSHOTS: runs,
+    Prunable.ITEM_EVENTS: item_events,
+    Prunable.NOTIFICATIONS: notifications,
+    Prunable.WAITS: waits,
+}
 _TIMES = {
     Prunable.SNAPSHOTS: runs.c.finished_at,
     Prunable.ITEM_EVENTS: item_events.c.at,
     Prunable.NOTIFICATIONS: notifications.c.created_at,
+    Prunable.WAITS: waits.c.started_at,
 }
 
 
@@ -100,6 +107,8 @@ def _delete_conditions(kind: Prunable, ids: Sequence[int], before: datetime) -> 
             return these, ~_latest_state_event()
         case Prunable.NOTIFICATIONS:
             return these, _of_resolved_incidents(before)
+        case Prunable.WAITS:
+            return these, waits.c.result.is_not(None)
 
 
 def _deletable_runs(conn: Connection, ids: Sequence[int], protected: ProtectedRuns) -> list[int]:

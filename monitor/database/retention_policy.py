@@ -24,6 +24,7 @@ class Prunable(StrEnum):
     SNAPSHOTS = "snapshots"
     ITEM_EVENTS = "item_events"
     NOTIFICATIONS = "notifications"
+    WAITS = "waits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Ages:
     snapshots: timedelta | None = None
     item_events: timedelta | None = None
     notifications: timedelta | None = None
+    waits: timedelta | None = None
 
     @property
     def limits(self) -> dict[Prunable, timedelta]:

@@ -332,6 +332,52 @@ reports = Table(
 )
 """What the last report on each target covered: the next one shows what changed since."""
 
+WAIT_IS_RUNNING = "result IS NULL"
+"""Exactly the condition of the index of waits in progress."""
+
+waits = Table(
+    "waits",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("target", String(200), nullable=False),
+    Column("environment", String(200), nullable=False),
+    Column("holder", String(200), nullable=False),  # host:pid
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("alive_until", UtcDateTime, nullable=False),  # renewed while it goes on, by the clock of leases
+    Column("timeout_s", Float, nullable=False),  # its budget
+    Column("duration_s", Float, nullable=False, server_default="0"),
+    Column("result", String(20)),  # WaitResult; null while it goes on
+    Column("cause", String(40)),  # of what was not settled: the Cause of the last failure
+    Column("asked", Integer, nullable=False),  # the ids that it was given
+    Column("completed", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("missing", Integer, nullable=False, server_default="0"),
+    Column("invalid", Integer, nullable=False, server_default="0"),
+    Column("pending", Integer, nullable=False, server_default="0"),  # not settled at its end
+    Column("unknown", Integer, nullable=False, server_default="0"),  # nothing was found out about them
+    Column("requests", Integer, nullable=False, server_default="0"),
+    Index(None, "target", "started_at"),
+    Index("ix_waits_running", "alive_until", sqlite_where=text(WAIT_IS_RUNNING),
+          postgresql_where=text(WAIT_IS_RUNNING)),
+    CheckConstraint(
+        "result IS NULL OR asked = completed + failed + missing + invalid + pending + unknown", name="asked_is_sum"
+    ),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+"""Waits for items to be settled. No lease, and no row of an item, is theirs."""
+
+wait_totals = Table(
+    "wait_totals",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("result", String(20), primary_key=True),
+    Column("le_s", Integer, primary_key=True),  # upper bound of the duration; 0: longer than the last bound
+    Column("waits", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+)
+"""All waits that ever ended, for counters: they never fall, though old waits are pruned."""
+
 
 runs = Table(
     "runs",

@@ -44,7 +44,7 @@ class ObservationSource(Protocol):
     def observe(
         self, conn: Connection, *, target: str, rules: Mapping[Cause, Rule], now: datetime
     ) -> Sequence[Observation]:
-        """What the rows say about the target now, at most one observation per key. It only reads."""
+        """What the rows say about the target now, at most one observation per key. It writes no rows but its own."""
         ...
 
 

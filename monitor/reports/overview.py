@@ -14,6 +14,7 @@ from monitor.reports.slos import SloRow
 from monitor.reports.trends import GroupHealth, LastRun, ReasonCount, StageCount, StuckItem
 from monitor.rollups.indexing_store import TimesToIndexed
 from monitor.runs.store import HistoryRow
+from monitor.waits.store import WaitSummary
 
 UNSCHEDULED = timedelta(days=1)
 """A run older than this is stale if no schedule is configured."""
@@ -114,6 +115,8 @@ class TargetFacts:
     stuck: tuple[StuckItem, ...] = ()
     indexing: IndexingReport | None = None
     """None: nothing was uploaded in the period, as far as is known."""
+    waits: WaitSummary | None = None
+    """Of the period; None: there were none."""
     changes: Changes
 
 

@@ -15,6 +15,7 @@ from monitor.reports.indexing import QUANTILES, indexing_json
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetOverview
 from monitor.reports.slos import slo_json
 from monitor.reports.trends import GroupHealth
+from monitor.reports.waits import summary_json
 from monitor.runs.store import HISTORY_COLUMNS
 
 _INDEXED = {f"time_to_indexed_{name}": share for name, share in QUANTILES.items()}
@@ -86,6 +87,7 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "slos": [slo_json(row) for row in facts.slos],
         "stuck": json_values(facts.stuck),
         "stuck_total": facts.snapshot.snapshot.stuck if facts.snapshot else 0,
+        "waits": summary_json(facts.waits),
         "changes": _changes(facts.changes),
     }
 

@@ -40,6 +40,7 @@ from monitor.reports.overview import (
 from monitor.reports.runs import last_known_text
 from monitor.reports.slos import slo_sentences
 from monitor.reports.trends import GroupHealth
+from monitor.reports.waits import summary_line
 from monitor.runs.rollup import health_line
 from monitor.runs.store import HistoryRow
 
@@ -82,6 +83,7 @@ def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, st
         _reasons(target, style),
         _indexing_lines(target, style),
         _slos(target),
+        _waits(target),
         _stuck(target, now, style),
     ]
     lines: list[str] = []
@@ -297,6 +299,11 @@ def _rounded(seconds: float) -> str:
 
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def _waits(target: TargetOverview) -> list[str]:
+    waits = target.facts.waits
+    return [] if waits is None else list(wrap_lines(summary_line(waits), indent=2))
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,12 @@ from monitor.database.retention import PruneOutcome, PruneResult
 from monitor.database.retention_policy import Prunable, Refusal, RefusalReason
 from monitor.reports.formatting import format_time, iso
 
-_NAMES = {Prunable.SNAPSHOTS: "snapshots", Prunable.ITEM_EVENTS: "item events", Prunable.NOTIFICATIONS: "notifications"}
+_NAMES = {
+    Prunable.SNAPSHOTS: "snapshots",
+    Prunable.ITEM_EVENTS: "item events",
+    Prunable.NOTIFICATIONS: "notifications",
+    Prunable.WAITS: "waits",
+}
 _VACUUM = 'To change that, stop the daemon and run `sqlite3 FILE "PRAGMA auto_vacuum=INCREMENTAL; VACUUM"`.'
 
 

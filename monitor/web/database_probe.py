@@ -28,6 +28,8 @@ from monitor.notifications.routing import LOG_CHANNEL
 from monitor.rollups.indexing_store import TimesToIndexed, all_times
 from monitor.runs import throttle_store
 from monitor.threads import run_in_thread
+from monitor.waits import store as wait_store
+from monitor.waits.store import WaitTotal
 from monitor.web.readiness import ChannelInput, DatabaseInput, ReadinessInputs, SchemaState, TargetInput
 from monitor.web.state import StateSnapshot, StateTracker
 
@@ -73,6 +75,8 @@ class StoredState:
     """All times to indexed that were ever counted, by target."""
     slos: Mapping[str, tuple[SloStatus, ...]] = field(default_factory=dict)
     """Objectives, by target; none before its first run."""
+    waits: Sequence[WaitTotal] = ()
+    """All waits that ever ended, of the configured targets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,7 @@ def read(
         incidents=_incidents(conn),
         queues=_queues(conn),
         channels=channel_state.load_all(conn),
+        waits=wait_store.totals(conn, targets=targets),
         learned={name: found for name, key in throttle_keys.items() if (found := known[key]) is not None},
         indexed=indexed,
         slos=read_statuses(conn, objectives=objectives.promised, known=objectives.known),

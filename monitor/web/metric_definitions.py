@@ -54,10 +54,8 @@ def _process(name: str, kind: MetricKind, description: str, *labels: str) -> Met
     return MetricDefinition(name=name, kind=kind, labels=labels, description=description)
 
 
-def _stored(name: str, description: str, *labels: str) -> MetricDefinition:
-    return MetricDefinition(
-        name=name, kind=MetricKind.GAUGE, labels=labels, description=description, source=ValueSource.STORED
-    )
+def _stored(name: str, description: str, *labels: str, kind: MetricKind = MetricKind.GAUGE) -> MetricDefinition:
+    return MetricDefinition(name=name, kind=kind, labels=labels, description=description, source=ValueSource.STORED)
 
 
 METRIC_DEFINITIONS = (
@@ -181,6 +179,14 @@ METRIC_DEFINITIONS = (
         "slo",
         "window",
     ),
+    _stored(
+        "waits_total",
+        "Waits for items (`ingestion-monitor wait`) that ended, by result",
+        "target",
+        "result",
+        kind=MetricKind.COUNTER,
+    ),
+    _stored("wait_duration_seconds", "Duration of these waits", "target", kind=MetricKind.HISTOGRAM),
     _stored("notifications_due", "Notifications that are not delivered yet", "channel"),
     _stored("notifications_oldest_due_age_seconds", "Age of the oldest of these; 0 if there are none", "channel"),
     _stored("notifications_dead", "Dead letters: notifications whose delivery was given up", "channel"),

@@ -1,8 +1,9 @@
 """Renders /metrics from the daemon's state and the last probe. It reads no database."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -18,6 +19,8 @@ from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import channel_target
 from monitor.rollups.bounds import ROUND
 from monitor.rollups.indexing_store import TimesToIndexed
+from monitor.waits.rules import DURATION_BUCKETS_S as WAIT_BUCKETS_S
+from monitor.waits.rules import WaitResult
 from monitor.web.database_probe import ProbeResult, QueueStats, channel_inputs, target_inputs
 from monitor.web.metric_definitions import new_histograms, new_metrics
 from monitor.web.readiness import overdue_from
@@ -81,6 +84,8 @@ class _Collector:
                 counts = [times.within(timedelta(seconds=bound)) for bound in INDEXED_BUCKETS_S]
                 histogram = histograms["time_to_indexed_seconds"]
                 _add(histogram, name, INDEXED_BUCKETS_S, [*counts, times.indexed], times.sum_s)
+        for target, (waits, seconds) in _wait_durations(self._probe).items():
+            histograms["wait_duration_seconds"].add_metric((target,), waits, seconds)
         return [*metrics.values(), *histograms.values()]
 
     def _values(self) -> Iterator[_Value]:
@@ -95,6 +100,7 @@ class _Collector:
             yield from _channel_values(self._daemon, self._probe)
             for name, times in _indexed(self._daemon, self._probe):
                 yield "time_to_indexed_unknown_total", (name,), times.not_observed
+            yield from _wait_values(self._daemon, self._probe)
 
 
 def _add(
@@ -154,6 +160,28 @@ def _target_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value
                 yield "items", (inputs.name, state.value), count
             yield "items_stuck", labels, target_state.snapshot.stuck
         yield from _api_values(inputs.name, probe)
+
+
+def _wait_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]:
+    """Also the results that did not occur yet: so the first is an increase."""
+    counts = Counter[tuple[str, str]]()
+    for each in probe.stored.waits:
+        counts[each.target, each.result.value] += each.waits
+    for target in daemon.config.targets:
+        for result in WaitResult:
+            yield "waits_total", (target.name, result.value), counts[target.name, result.value]
+
+
+def _wait_durations(probe: ProbeResult) -> dict[str, tuple[list[tuple[str, float]], float]]:
+    """The cumulative buckets and the sum of seconds, by target."""
+    found = {}
+    bounds = (*WAIT_BUCKETS_S, 0)
+    names = [*map(floatToGoString, WAIT_BUCKETS_S), "+Inf"]
+    for target in sorted({each.target for each in probe.stored.waits}):
+        rows = [each for each in probe.stored.waits if each.target == target]
+        counts = accumulate(sum(each.waits for each in rows if each.le_s == bound) for bound in bounds)
+        found[target] = list(zip(names, map(float, counts), strict=True)), sum(each.seconds for each in rows)
+    return found
 
 
 def _api_values(target: str, probe: ProbeResult) -> Iterator[_Value]:

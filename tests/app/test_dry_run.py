@@ -1,10 +1,15 @@
 """`check --dry-run` goes on from what is stored, and leaves no trace."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 from support.receiver import Receiver
+from waits.test_store import ended
+
+from monitor.database.engine import writing
+from monitor.waits.rules import WaitResult
 
 CHANNEL = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 
@@ -60,3 +65,18 @@ def test_without_a_stored_database_it_starts_from_nothing_and_says_why(here, sma
     assert "2 items new → completed" in shown
     assert "it started from nothing, because " in shown
     assert not (small_world.folder / "new.db").exists()
+
+
+def test_an_incident_about_waits_goes_on_in_a_dry_run(here, small_world):
+    small_world.clock.now = datetime.now(UTC) - timedelta(minutes=5)
+    small_world.track(1)
+    with writing(small_world.app.engine) as conn:
+        for second in range(3):
+            ended(conn, WaitResult.TIMED_OUT, at=small_world.clock() - timedelta(seconds=9 - second), pending=3)
+    small_world.run()
+    shown = here(small_world, "check", "--dry-run", "--json")
+    (target,) = json.loads(shown.stdout)["targets"]
+    assert [
+        (each["cause"], each["action"]) for each in target["incident_changes"] if each["action"] != "continue"
+    ] == []
+    assert [each["cause"] for each in target["open_incidents"]] == ["polling_timeouts"]

@@ -19,6 +19,8 @@ CASES = {
     "a target to silence": ("silences add --match target=", ["target=gloo"]),
     "a word of --fail-on": ("check --fail-on failed,stu", ["failed,stuck"]),
     "a gate's target": ("gate g", ["gloo"]),
+    "a target to wait for": ("wait g", ["gloo"]),
+    "a target to ask": ("status g", ["gloo"]),
     "a channel": ("notifications list --channel ", ["log"]),
     "an API": ("init --provider op", ["openai"]),
     "an API to show": ("providers show pre", ["prefect"]),

@@ -48,12 +48,23 @@ def played(world, here, key, receiver):
     listed = json.loads(here(world, "items", "list", "--json").stdout)["items"]
     said += [here(world, "items", "list", "--wide"), here(world, "items", "list", "--json"), here(world, "doctor")]
     said += [here(world, "items", "show", each) for each in made]
+    said += [here(world, "wait", "gloo", *made, "--timeout", "1s", "--log-level", "debug")]
+    said += [here(world, "wait", "gloo", *made, "--timeout", "1s", "--json"), here(world, "status", "gloo", *made)]
     said += [here(world, "incidents", kind, str(n)) for n in range(1, 6) for kind in ("show", "explain")]
     said += [here(world, "incidents", "show", str(n), "--json") for n in range(1, 6)]
     with world.app.engine.connect() as conn:
         stored = [
             repr(conn.exec_driver_sql(f"SELECT * FROM {table}").all())
-            for table in ("items", "item_events", "evidence", "incidents", "incident_events", "notifications", "runs")
+            for table in (
+                "items",
+                "item_events",
+                "evidence",
+                "incidents",
+                "incident_events",
+                "notifications",
+                "runs",
+                "waits",
+            )
         ]
     sent = [repr(each) for each in receiver.got]
     return "\n".join([*(each.stdout + each.stderr for each in said), *stored, *sent]), listed

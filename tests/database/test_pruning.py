@@ -11,7 +11,17 @@ from support.samples import NOW, incident, message
 from monitor.database import pruning
 from monitor.database.engine import connect, reading, writing
 from monitor.database.retention_policy import Ages, Prunable, cutoffs
-from monitor.database.tables import evidence, incident_events, item_events, items, notifications, reports, snapshots
+from monitor.database.tables import (
+    evidence,
+    incident_events,
+    item_events,
+    items,
+    notifications,
+    reports,
+    snapshots,
+    wait_totals,
+    waits,
+)
 from monitor.database.tables import incidents as incident_rows
 from monitor.database.tables import runs as run_rows
 from monitor.incidents import store as incident_store
@@ -193,6 +203,19 @@ def test_item_events_are_deleted_except_the_last_change_of_unfinished_items(engi
         )
     assert pruned(engine, Prunable.ITEM_EVENTS, age=90 * DAY, limit=3) == 8
     assert ids(engine, item_events) == [9, 10, 11]
+
+
+def test_old_waits_are_deleted_but_not_those_in_progress_nor_their_totals(engine):
+    row = {"target": "gloo", "environment": "test", "holder": "h:1", "timeout_s": 60.0, "asked": 0}
+    with writing(engine) as conn:
+        for age, result in ((90, "completed"), (80, None), (70, "killed"), (1, "timed_out")):
+            at = NOW - age * DAY
+            conn.execute(insert(waits).values(**row, started_at=at, alive_until=at, result=result))
+        conn.execute(insert(wait_totals).values(target="gloo", result="completed", le_s=5, waits=1, seconds=1.0))
+    assert pruned(engine, Prunable.WAITS, age=31 * DAY) == 2
+    with reading(engine) as conn:
+        assert list(conn.execute(select(waits.c.result).order_by(waits.c.id)).scalars()) == [None, "timed_out"]
+        assert conn.scalar(select(wait_totals.c.waits)) == 1
 
 
 def test_delivered_messages_of_long_resolved_incidents_are_deleted_if_none_is_pending(engine):

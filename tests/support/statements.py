@@ -29,6 +29,7 @@ COMMANDS = (
     "notifications dead", "silences list",
     "items list --limit 5", "items list --limit 5 --target {target}",
     "items show {item}", "items show {item} --target {target}", "slo", "slo --json --target {target}",
+    "status {target} {item}", "wait {target} {item} --timeout 5s",
 )  # fmt: skip
 """Commands that read what is stored."""
 _REPEATABLE = re.compile(r"\s*(SELECT|WITH|UPDATE|DELETE)\b", re.IGNORECASE)

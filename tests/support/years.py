@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 GROWING = (
     "runs", "snapshots", "evidence", "incidents", "incident_events", "notifications", "silences", "item_events",
-    "history_hourly", "history_daily", "time_to_indexed", "slowest_uploads",
+    "history_hourly", "history_daily", "time_to_indexed", "slowest_uploads", "waits",
 )  # fmt: skip
 """Tables that get longer as time goes by."""
 
@@ -86,7 +86,7 @@ class Years:
         return {name: value for name, value in values.items() if re.search(rf":{name}\b|\[{name}\]", used)}
 
 
-_NUMBERED = ("runs", "evidence", "incidents", "incident_events", "notifications", "silences", "item_events")
+_NUMBERED = ("runs", "evidence", "incidents", "incident_events", "notifications", "silences", "item_events", "waits")
 _AGE = "(:runs - n.i / :targets) * :every"
 """Of run i in seconds: targets take turns."""
 _INCIDENT_AGE = "(:runs - n.i * :per_incident / :targets) * :every"
@@ -116,6 +116,11 @@ _STATEMENTS = (
     f"""INSERT INTO silences (id, matchers, starts_at, ends_at, comment, author, created_at)
     SELECT :first + n.i, [empty], [ago {_INCIDENT_AGE}], [ago {_INCIDENT_AGE} - 1], '', '', [ago {_INCIDENT_AGE}]
     FROM [of_silences] n""",
+    f"""INSERT INTO waits (id, target, environment, holder, started_at, finished_at, alive_until, timeout_s, duration_s,
+    result, asked, completed)
+    SELECT :first + n.i, t.name, 'test', 'h:1', [ago {_INCIDENT_AGE}], [ago {_INCIDENT_AGE} - 5],
+    [ago {_INCIDENT_AGE} - 60], 600, 5, 'completed', 1, 1
+    FROM [of_incidents] n JOIN year_targets t ON t.number = n.i * :per_incident % :targets""",
     """INSERT INTO item_events (target, item_id, run_id, at, kind, old, new)
     SELECT r.target, 'item-' || (n.i * 7 % :items), r.id, r.finished_at, 'state', 'pending', 'completed'
     FROM [of_events] n JOIN runs r ON r.id = :first + n.i / :per_run""",

@@ -17,6 +17,8 @@ from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.rollups.bounds import bound_ms
 from monitor.rollups.indexing_store import TimesToIndexed
 from monitor.runs.report import RunReport
+from monitor.waits.rules import WaitResult
+from monitor.waits.store import WaitTotal
 from monitor.web.database_probe import ProbeResult, QueueStats, StoredState, TargetState
 from monitor.web.metric_definitions import METRIC_DEFINITIONS, PREFIX, MetricKind, ValueSource
 from monitor.web.metrics import OPENMETRICS, PLAIN, negotiate_content_type, render
@@ -57,6 +59,11 @@ PROBE = ProbeResult(
             buckets={bound_ms(timedelta(seconds=s)): 2 for s in (5, 7, 3600)}, sum_s=7224.0, not_observed=4
         )},
         slos={"gloo": (assess(PROMISE, [LATE], now=NOW),), "gone": (assess(PROMISE, [LATE], now=NOW),)},
+        waits=[
+            WaitTotal(target="gloo", result=WaitResult.COMPLETED, le_s=5, waits=3, seconds=9.0),
+            WaitTotal(target="gloo", result=WaitResult.TIMED_OUT, le_s=600, waits=1, seconds=600.0),
+            WaitTotal(target="gloo", result=WaitResult.TIMED_OUT, le_s=0, waits=1, seconds=9000.0),
+        ],
     )
 )  # fmt: skip
 
@@ -129,6 +136,17 @@ def test_objectives_are_shown_with_their_budget_and_burn_rates(shown):
         ("slo_burn_rate", *labels, "6h"): 1.0,
         ("slo_burn_rate", *labels, "3d"): 1.0,
     }
+
+
+def test_waits_are_counted_by_result_and_duration(shown):
+    counted = {key[1]: value for key, value in shown.items() if key[0] == "waits_total"}
+    assert counted == {**dict.fromkeys(map(str, WaitResult), 0), "completed": 3, "timed_out": 2}
+    buckets = {
+        bound: shown["wait_duration_seconds_bucket", bound, "gloo"] for bound in ("5.0", "300.0", "600.0", "7200.0")
+    }
+    assert buckets == {"5.0": 3, "300.0": 3, "600.0": 4, "7200.0": 4}
+    assert shown["wait_duration_seconds_bucket", "+Inf", "gloo"] == shown["wait_duration_seconds_count", "gloo"] == 5
+    assert shown["wait_duration_seconds_sum", "gloo"] == 9609.0
 
 
 def test_only_incidents_and_messages_of_configured_targets_and_channels_are_reported(shown):
@@ -236,7 +254,8 @@ def test_names_follow_the_rules_of_prometheus():
     assert [name for name in names if not re.fullmatch(r"ingestion_monitor_[a-z_]+[a-z]", name)] == []
     assert [f.name for f in METRIC_DEFINITIONS if (f.kind is MetricKind.COUNTER) != f.name.endswith("_total")] == []
     assert {label for family in METRIC_DEFINITIONS for label in family.labels} == {
-        "target", "state", "status", "status_class", "cause", "severity", "channel", "version", "slo", "window",
+        "target", "state", "status", "status_class", "result", "cause", "severity", "channel", "version",
+        "slo", "window",
     }  # fmt: skip
 
 
