@@ -4,7 +4,8 @@ Runs and their evidence are streamed side by side, so that memory does not grow 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -227,11 +228,9 @@ def _replay(
     conn: Connection, sites: Mapping[str, _Site], *, since: datetime, until: datetime, with_groups: bool
 ) -> dict[str, Any]:
     """Replays the runs of the period; returns the numbers of the result."""
-    first_id = min(filter(None, (_first_run(conn, target, since) for target in sites)), default=None)
+    first_id = min(filter(None, (_first_run(conn, target, since) for target in sites)), default=_NEVER)
     count, first, back = 0, None, set[str]()
-    seen = None
-    if first_id is not None:
-        seen = _EvidenceStream(conn, first_id, with_groups=with_groups)
+    with closing(_EvidenceStream(conn, first_id, with_groups=with_groups)) as seen:
         for row in _stream_tuples(conn, _period(first_id, since, until, list(sites))):
             site = sites.get(row[1])
             if site is None:
@@ -249,12 +248,7 @@ def _replay(
     for site in sites.values():
         while site.between:
             _between(site, site.between.pop())
-    return {
-        "runs": count,
-        "evidence": seen.rows if seen is not None else 0,
-        "first_run_at": first,
-        "clock_set_back": sorted(back),
-    }
+    return {"runs": count, "evidence": seen.rows, "first_run_at": first, "clock_set_back": sorted(back)}
 
 
 def _before(site: _Site, row: ReplayedRun) -> None:
@@ -274,7 +268,8 @@ class _EvidenceStream:
 
     def __init__(self, conn: Connection, first_id: int, *, with_groups: bool) -> None:
         query = _evidence().where(evidence.c.run_id >= first_id).order_by(evidence.c.run_id)
-        self._groups = groupby(_stream(conn, query), key=lambda row: int(row[0]))
+        self._source = _stream(conn, query)
+        self._groups = groupby(self._source, key=lambda row: int(row[0]))
         self._read = partial(_piece, conn, with_groups=with_groups)
         self.rows = 0
         self._advance()
@@ -282,6 +277,10 @@ class _EvidenceStream:
     def _advance(self) -> None:
         run_id, rows = next(self._groups, (_NEVER, iter(())))
         self.next_id, self._rows = run_id, list(rows)
+
+    def close(self) -> None:
+        """Closes the cursor, which evidence after the last run leaves open."""
+        self._source.close()
 
     def of(self, run_id: int) -> Sequence[ReplayedEvidence]:
         while self.next_id < run_id:
@@ -295,7 +294,8 @@ class _EvidenceStream:
         return pieces
 
 
-_NEVER = 2**63
+_NEVER = 2**63 - 1
+"""An id that no run has."""
 _crash_key = case(
     (runs.c.status == RunStatus.CRASHED.value, func.coalesce(runs.c.run_key, cast(runs.c.id, String))), else_=None
 )
@@ -324,9 +324,10 @@ def _first_run(conn: Connection, target: str, since: datetime) -> int | None:
     return found
 
 
-def _stream(conn: Connection, query: Select[Any]) -> Iterator[Any]:
-    for part in conn.execute(query.execution_options(yield_per=_BATCH)).partitions():
-        yield from part
+def _stream(conn: Connection, query: Select[Any]) -> Generator[Any]:
+    with conn.execute(query.execution_options(yield_per=_BATCH)) as result:
+        for part in result.partitions():
+            yield from part
 
 
 def _stream_tuples(conn: Connection, query: Select[Any]) -> Iterator[Any]:

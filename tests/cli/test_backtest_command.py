@@ -138,3 +138,26 @@ def test_candidates_with_problems_are_an_error(here, small_world):
     assert (done.returncode, done.stdout) == (2, "")
     assert "new.toml, line 2: rules[0].cause" in done.stderr
     assert "new.toml, line 3: rules[0].runs" in done.stderr
+
+
+UNKNOWABLE = """
+[[rules]]
+cause = "slo_burn"
+runs = 2
+[[rules]]
+cause = "items_failed"
+by = "group"
+[[rules]]
+cause = "items_unverified"
+runs = 5
+"""
+
+
+def test_what_the_history_cannot_say_is_said_for_each_rule_that_asks_it(here, past):
+    value = json.loads(replayed(here, past, *with_rules(past, UNKNOWABLE), "--json"))
+    said = {sentence.partition(":")[0]: sentence for sentence in value["inexact"]}
+    assert sorted(said) == ["items_failed", "items_unverified", "slo_burn"]
+    assert "`by` changes nothing here" in said["items_failed"]
+    assert "`runs` changes nothing here" in said["items_unverified"]
+    assert "its incidents open and resolve as they did" in said["slo_burn"]
+    assert value["differences"]["same"] == 2

@@ -10,7 +10,15 @@ from support.samples import NOW, incident
 
 from monitor.incidents.decide import Action, EvidencePoint, decide, evolve
 from monitor.incidents.openings import new_incident, with_channels
-from monitor.incidents.past import ComparedIncident, Difference, PastIncident, RecordedEvent, compare, state_at
+from monitor.incidents.past import (
+    ComparedIncident,
+    Difference,
+    PastIncident,
+    RecordedEvent,
+    StateThen,
+    compare,
+    state_at,
+)
 from monitor.incidents.replay import TargetReplay
 from monitor.incidents.replay_state import ReplayedEvidence, ReplayedRun, ReplayPlan
 from monitor.incidents.rulebook import DEFAULT_RULES, counts_as_recovery, run_filter
@@ -262,6 +270,21 @@ def test_failing_channels_are_not_replayed():
     replay.run(run(1), (ReplayedEvidence(*failing, 1, inhibited=False),), [event(failing, "opened", 1, run_id=1)])
     replay.warm_up(run(2), (ReplayedEvidence(*failing, 1, inhibited=False),))
     assert replay.incidents == []
+
+
+def test_a_recorded_change_of_an_objective_without_an_opening_in_the_replay_is_left_out():
+    events = [event(BURN, "updated", 1, run_id=1), event(BURN, "reopened", 2, run_id=2)]
+    assert played(TargetReplay(plan()), "..", events=events) == []
+
+
+def test_an_incident_of_before_reminds_and_resolves_in_the_period():
+    replay = TargetReplay(plan(repeat_interval=10 * MINUTE))
+    before = NOW - 60 * MINUTE
+    open_then = incident(cause=OUTAGE, target="gloo", opened_at=before, last_evidence_at=before, last_message_at=before)
+    replay.begin_with(StateThen(incident=open_then, members=0))
+    (past,) = played(replay, "x..")
+    assert (past.before, past.resolved_at) == (True, NOW + 15 * MINUTE)
+    assert kinds(past) == ["reminder", "resolved"]
 
 
 # --- the state at a moment, and comparisons
