@@ -24,7 +24,7 @@ from monitor.model.http import CallResult, Request
 from monitor.notifications.routing import LOG_CHANNEL, Route, route
 from monitor.notifications.texts import channel_target
 from monitor.providers import Provider, ProviderSettings, has_uuid_ids, is_list_only, request_for
-from monitor.providers.registry import is_described, provider_for
+from monitor.providers.registry import GENERIC, is_described, provider_for
 from monitor.runs.heartbeat import Heartbeat
 
 _HEARTBEAT_ATTEMPTS = 2
@@ -63,7 +63,12 @@ def open_database(config: Config) -> Engine:
 
 def build_provider(target: TargetConfig) -> Provider:
     """The provider of a target, with its settings. Raises ConfigError if the settings are not valid for it."""
-    settings = ProviderSettings(
+    return provider_for(target.provider, provider_settings(target))
+
+
+def provider_settings(target: TargetConfig, *, with_canary: bool = False) -> ProviderSettings:
+    """What a target says about its API; runs need nothing of the canary's requests."""
+    return ProviderSettings(
         target=target.name,
         base_url=target.base_url,
         publisher_id=target.publisher_id,
@@ -72,16 +77,15 @@ def build_provider(target: TargetConfig) -> Provider:
         statuses={str(state): names for state, names in target.statuses.items()},
         item_max_bytes=target.check.item_max_mb << 20,
         list_max_bytes=target.check.list_max_mb << 20,
-        options=_description(target) if is_described(target.provider) else target.options,
+        options=_description(target, with_canary=with_canary) if is_described(target.provider) else target.options,
     )
-    return provider_for(target.provider, settings)
 
 
 def _row_params(target: TargetConfig) -> tuple[str, ...]:
     return tuple(target.sync_log.param_columns) if target.sync_log else ()
 
 
-def _description(target: TargetConfig) -> dict[str, object]:
+def _description(target: TargetConfig, *, with_canary: bool = False) -> dict[str, object]:
     """How the API is asked and read, as JSON values, without what is not set."""
     description: dict[str, object] = {"headers": dict(target.headers), "uuid_ids": target.uuid_ids}
     if target.item is not None:
@@ -91,7 +95,20 @@ def _description(target: TargetConfig) -> dict[str, object]:
         description["list"] = target.list_.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if target.errors:
         description["errors"] = [each.model_dump(mode="json", exclude_none=True) for each in target.errors]
-    return description
+    return {**description, **_canary_steps(target)} if with_canary else description
+
+
+def _canary_steps(target: TargetConfig) -> dict[str, object]:
+    """How a document is uploaded, retrieved, deleted and found, as JSON values."""
+    given = {"upload": target.upload, "retrieve": target.retrieve, "delete": target.delete}
+    steps: dict[str, object] = {
+        kind: [each.model_dump(mode="json", exclude_none=True) for each in rules]
+        for kind, rules in given.items()
+        if rules
+    }
+    if target.find is not None:
+        steps["find"] = target.find.model_dump(mode="json", exclude_none=True)
+    return steps
 
 
 def validate_providers(targets: Iterable[TargetConfig]) -> None:
@@ -100,6 +117,10 @@ def validate_providers(targets: Iterable[TargetConfig]) -> None:
     for target in targets:
         try:
             build_auth(target, build_provider(target))
+            if target.canary is not None or (target.provider == GENERIC and _canary_steps(target)):
+                from monitor.app.canaries import build_canary_requests
+
+                build_canary_requests(target)
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -309,6 +330,7 @@ class App:
                 PollingTimeouts(),
                 SlowIndexing(slow_after=target.check.slow_after),
                 *_objective_sources(objectives_of(config.slos, target.name)),
+                *_canary_sources(target),
             ),
         )
 
@@ -319,6 +341,14 @@ def _objective_sources(objectives: "Sequence[Objective]") -> "Iterator[Observati
         from monitor.incidents.slo_source import SloSource
 
         yield SloSource(objectives=objectives)
+
+
+def _canary_sources(target: TargetConfig) -> "Iterator[ObservationSource]":
+    """What canaries say; nothing is imported for it without them."""
+    if target.canary is not None:
+        from monitor.runs.canary.observations import CanaryObservations
+
+        yield CanaryObservations()
 
 
 def _endpoint(target: TargetConfig, provider: Provider) -> str:

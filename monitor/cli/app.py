@@ -20,6 +20,7 @@ COMMANDS = {
     "check": "Check every tracked item once: snapshot, incidents, delivery.",
     "wait": "Wait until the API is done with items: completed, failed, missing or invalid.",
     "status": "Say what the API knows of items now: one question each, nothing is stored.",
+    "canary": "Upload a tiny document, wait until it is indexed, retrieve a piece of it, and delete it.",
     "daemon": "Run every target on its schedule, until a signal.",
     "notify": "Deliver the messages that are due, once.",
     "report": "Report states, trends, and changes since the last report.",

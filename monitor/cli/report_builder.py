@@ -22,6 +22,7 @@ from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
 from monitor.reports.slos import read_slos
 from monitor.runs import worklist
+from monitor.runs.canary import store as canary_store
 from monitor.runs.store import HistoryRow
 from monitor.waits import store as wait_store
 
@@ -115,6 +116,7 @@ class _ReportBuilder:
             snapshot=row,
             samples=tuple(trends.snapshot_samples(conn, target=name, bounds=self.bounds)),
             slos=tuple(read_slos(conn, target=name, objectives=target.objectives)),
+            canaries=canary_store.summarize(conn, target=name, since=self.bounds[0], until=self.now),
             changes=self._changes(target, row),
             waits=wait_store.summarise(conn, target=name, since=self.bounds[0]),
         )

@@ -11,7 +11,7 @@ from monitor.config.fields import did_you_mean
 from monitor.config.layers import Layer, merge_tables
 from monitor.config.origin import Loc, Origin, SettingSource, iter_settings
 from monitor.config.problems import Problem
-from monitor.config.request_fields import ITEM_NAMES, placeholders
+from monitor.config.request_fields import CANARY_NAMES, ITEM_NAMES, placeholders
 from monitor.providers.preset import Preset, find_preset
 from monitor.providers.registry import GENERIC, is_described
 
@@ -26,6 +26,8 @@ _TEMPLATES: Sequence[Loc] = (
     ("item", "path"), ("item", "body"), ("item", "result", "path"), ("list", "path"), ("list", "body"),
 )  # fmt: skip
 """The settings of a target that have placeholders."""
+_STEPS = ("upload", "retrieve", "delete")
+"""The lists of a canary's requests."""
 
 
 def apply_presets(layer: Layer) -> Layer:
@@ -127,9 +129,30 @@ class _Params:
             for name in placeholders(_value_at(row, loc)):
                 if name not in ITEM_NAMES and name.isidentifier():
                     used.setdefault(name, loc)
+        for loc, name in _step_names(row):
+            used.setdefault(name, loc)
         return cls(
             own=_keys(row.get("params")), by_row=_keys(columns), needed=preset.params if preset else {}, used=used
         )
+
+
+def _step_names(row: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
+    """The parameters of the canary's requests that the target must set, each with its setting.
+
+    The canary's own, what it knows of its document and what its steps keep are none.
+    """
+    steps: list[tuple[Loc, object]] = [(("find",), row.get("find"))]
+    for kind in _STEPS:
+        rules = row.get(kind)
+        steps += [((kind, position), rule) for position, rule in enumerate(rules if isinstance(rules, list) else ())]
+    known = {*CANARY_NAMES, *ITEM_NAMES, *_keys(_value_at(row, ("canary", "params")))}
+    for _, rule in steps:
+        known.update(_keys(_value_at(rule, ("keep",))))
+    for loc, rule in steps:
+        for key in ("path", "body", "form"):
+            for name in placeholders(_value_at(rule, (key,))):
+                if name not in known and name.isidentifier():
+                    yield (*loc, key), name
 
 
 def _param_problems(params: _Params, row: Mapping[str, object]) -> Iterator[Problem]:

@@ -24,6 +24,8 @@ _MAX_BODY_DEPTH = 20
 _MAX_SCALAR_CHARS = 200
 ITEM_NAMES = frozenset({"item_id", "item_id:path", "item_ids"})
 """The placeholders for ids; every other one is a parameter of the target or of a row."""
+CANARY_NAMES = ("name", "marker", "text", "query")
+"""What every step of a canary knows of its document."""
 _RESERVED_HEADERS = {
     "accept-encoding", "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
     "expect", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding",
@@ -152,6 +154,22 @@ def _validate_param_name(name: str) -> str:
     return name
 
 
+def _validate_step_path(path: str) -> str:
+    _validate_path(path)
+    if set("{}") & set(_PLACEHOLDER.sub("", path)):
+        raise invalid_value("contains a brace without its partner: write a placeholder as {name}")
+    return path
+
+
+def _validate_kept_name(name: str) -> str:
+    if not _PARAM.fullmatch(name) or name in CANARY_NAMES:
+        raise invalid_value(
+            "must be a name of its own for a placeholder: letters, digits and underscores, and none of "
+            f"{', '.join(CANARY_NAMES)}"
+        )
+    return name
+
+
 def _validate_scalar(value: object) -> object:
     """Before the type is chosen, so that a wrong value has one sentence and not one for each type."""
     is_text = isinstance(value, str) and value.isprintable() and value.strip() and len(value) <= _MAX_SCALAR_CHARS
@@ -182,6 +200,7 @@ _Path = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": "^/"
 ItemPath = Annotated[
     _Path, AfterValidator(partial(_validate_placeholders, of_item=True)), AfterValidator(_validate_one_item)
 ]
+StepPath = Annotated[_Path, AfterValidator(_validate_step_path)]
 ListPath = Annotated[_Path, AfterValidator(partial(_validate_placeholders, of_item=False))]
 Body = Annotated[object, AfterValidator(_validate_body)]
 
@@ -224,6 +243,15 @@ StatusPlaces = Annotated[_Places, AfterValidator(partial(_validate_places, whole
 StarPlaces = Annotated[_Places, AfterValidator(partial(_validate_places, whole=False))]
 """One place, or several of which the first counts that is there; each may have one `*`."""
 
+WholePlaces = Annotated[
+    tuple[DottedPathOrBody, ...],
+    Field(min_length=1),
+    BeforeValidator(_one_or_more),
+    PlainSerializer(lambda paths: paths[0] if len(paths) == 1 else list(paths), when_used="json"),
+    _one_or_more_schema,
+]
+"""One place, or several of which the first counts that is there."""
+
 JsonScalar = Annotated[
     bool | int | float | str,
     BeforeValidator(_validate_scalar),
@@ -242,6 +270,16 @@ QueryParameter = Annotated[
 ]
 IdPattern = Annotated[str, Field(max_length=1000), AfterValidator(_validate_id_pattern)]
 ParamName = Annotated[str, AfterValidator(_validate_param_name)]
+KeptName = Annotated[str, AfterValidator(_validate_kept_name)]
+FormField = Annotated[
+    str,
+    AfterValidator(
+        require(
+            lambda name: name.strip() and name.isprintable() and len(name) <= 100,
+            'must be the name of a form\'s field, such as "file"',
+        )
+    ),
+]
 HeaderName = Annotated[str, AfterValidator(_validate_key_header)]
 Headers = Annotated[Mapping[str, str], AfterValidator(_validate_headers)]
 SecretHeaders = Annotated[

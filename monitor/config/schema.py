@@ -49,10 +49,21 @@ class RetentionConfig(Section):
         examples=["400d"],
     )
 
+    canaries: Annotated[timedelta, DurationRange("31d", "36500d")] | None = Field(
+        default=None,
+        description="Older canaries are deleted if their document is gone. If your pipeline records their documents, "
+        "too, these count as items from then on. At least 31d, because rules look back 30d.",
+        examples=["400d"],
+    )
+
     def ages(self) -> Ages:
         """The ages, for pruning."""
         return Ages(
-            snapshots=self.snapshots, item_events=self.item_events, notifications=self.notifications, waits=self.waits
+            snapshots=self.snapshots,
+            item_events=self.item_events,
+            notifications=self.notifications,
+            waits=self.waits,
+            canaries=self.canaries,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from monitor.config.canary import CanaryConfig, FindConfig, StepConfig
 from monitor.config.connection import ApiKeyConfig, AuthConfig, ClientCredentialsConfig, ProxyUrl, TlsConfig
 from monitor.config.fields import (
     Name,
@@ -190,6 +191,16 @@ class TargetConfig(Section):
         default=(),
         description="What values in the body of an answer mean, for an API that does not say it by the status.",
     )
+    upload: tuple[StepConfig, ...] = Field(
+        default=(), description="How a canary uploads its document: one request, or several in their order."
+    )
+    retrieve: tuple[StepConfig, ...] = Field(
+        default=(), description="How a canary retrieves a piece of its document, by a search or a question."
+    )
+    delete: tuple[StepConfig, ...] = Field(default=(), description="How a canary deletes its document.")
+    find: FindConfig | None = Field(
+        default=None, description="How a canary finds its document by name, if the answer to an upload never came."
+    )
     options: Mapping[str, object] = Field(
         default_factory=dict,
         description="The settings of an installed provider, as its documentation says. They are not secret.",
@@ -202,6 +213,11 @@ class TargetConfig(Section):
         default=CheckConfig(),
         validate_default=True,
         description="How the target is checked: strategy, limits and timeouts.",
+    )
+    canary: CanaryConfig | None = Field(
+        default=None,
+        description="A canary: a document of the monitor's own that shows whether uploading, indexing and retrieving "
+        "work.",
     )
     schedule: ScheduleConfig | None = Field(
         default=None, description="When the daemon runs this target. It replaces the common schedule as a whole."
@@ -257,7 +273,9 @@ class TargetConfig(Section):
             )
         return auth
 
-    @field_validator("headers", "uuid_ids", "item", "list_", "errors", "options")
+    @field_validator(
+        "headers", "uuid_ids", "item", "list_", "errors", "upload", "retrieve", "delete", "find", "options"
+    )
     @classmethod
     def _validate_applies(cls, value: object, info: ValidationInfo) -> object:
         provider = info.data.get("provider")

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 
 from monitor.app import App
 from monitor.config import Config
+from monitor.daemon.canaries import canary_changes, canary_times_of, no_run_key, run_canary
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.periodic import PeriodicTask, prune
 from monitor.daemon.reload import ConfigReloader, LoadedConfig, due_times_of, target_changes
@@ -146,6 +147,8 @@ class Daemon:
             self._scheduler.add(task.name, task.due.next_due, run_due)
         for name in due_times_of(self.state.config):
             self._add_target(name)
+        for name in canary_times_of(self.state.config):
+            self._add_canary(name)
         self._scheduler.start()
         structlog.get_logger().info("daemon_started", targets=self._target_names())
         self._ready = True
@@ -164,7 +167,19 @@ class Daemon:
             database=self._database,
             clock=self._clock,
         )
-        self._scheduler.add(f"run {name}", schedule.due.next_due, partial(schedule.run_due, self._tasks))
+        self._scheduler.add(schedule.name, schedule.due.next_due, partial(schedule.run_due, self._tasks))
+
+    def _add_canary(self, name: str) -> None:
+        schedule = TargetSchedule(
+            name,
+            canary_times_of(self.state.config)[name],
+            run=lambda run_key: self._run_canary(name, run_key),
+            last_run_key=no_run_key,
+            database=self._database,
+            clock=self._clock,
+            work="canary",
+        )
+        self._scheduler.add(schedule.name, schedule.due.next_due, partial(schedule.run_due, self._tasks))
 
     async def _prune(self) -> None:
         await prune(self._app(), stop=self._interrupt.is_set)
@@ -199,6 +214,11 @@ class Daemon:
         self._scheduler.check_soon(self._delivery.name)
         self._notifier.status(f"{self._status()}; last run: {report.target}, {report.status.value}")
 
+    async def _run_canary(self, name: str, run_key: str) -> None:
+        target = next((each for each in self.state.config.targets if each.name == name), None)
+        if target is not None and target.canary is not None and not self._interrupt.is_set():
+            await run_canary(self._app(), target, run_key=run_key, interrupt=self._interrupt, lease=self._lease)
+
     async def _reload_on_sighup(self) -> None:
         while True:
             await self._sighup.wait()
@@ -213,6 +233,7 @@ class Daemon:
     def _apply_config(self, loaded: LoadedConfig) -> None:
         """Schedules new and changed targets, and removes others; running runs finish."""
         changes = target_changes(self.state.config, loaded.config)
+        canaries = canary_changes(self.state.config, loaded.config)
         self.state.config, self.state.reload_error = loaded.config, None
         if loaded.engine is not None:
             if self.state.engine is not None:
@@ -224,6 +245,10 @@ class Daemon:
                 self._scheduler.remove(f"run {name}")
             for name in (*changes.added, *changes.rescheduled):
                 self._add_target(name)
+            for name in canaries.removed:
+                self._scheduler.remove(f"canary {name}")
+            for name in canaries.added:
+                self._add_canary(name)
         structlog.get_logger().info(
             "configuration_reloaded",
             **asdict(changes),

@@ -31,7 +31,7 @@ _NO_RETRY = 0.0
 
 
 class TargetSchedule:
-    """Runs one target under one schedule.
+    """Runs one target under one schedule: its runs, or what else `work` is called, such as its canaries.
 
     `run` executes a run key with the current settings; `last_run_key` reads that of the target's newest scheduled run.
     """
@@ -45,8 +45,11 @@ class TargetSchedule:
         last_run_key: Callable[[], Awaitable[str | None]],
         database: DatabaseMonitor,
         clock: Clock,
+        work: str = "run",
     ) -> None:
         self._target, self.due, self._run, self._last_run_key = target, due, run, last_run_key
+        self.name = f"{work} {target}"
+        """Its name among the scheduler's checks and the running tasks."""
         self._database, self._clock = database, clock
         self._handled: datetime | None = None
         self._retry: tuple[datetime, datetime, datetime] | None = None
@@ -60,7 +63,7 @@ class TargetSchedule:
             if not (self._initialised or await self._initialise()) or self._latest_due() == self._handled:
                 return None
             if (retry_s := self._retry_delay_s()) == _NO_RETRY:
-                await tasks.run(f"run {self._target}", self._run_latest)
+                await tasks.run(self.name, self._run_latest)
                 retry_s = self._retry_delay_s()
         return retry_s or None
 

@@ -24,6 +24,7 @@ from monitor.database.retention_policy import (
     keep_reason,
 )
 from monitor.database.tables import (
+    canaries,
     evidence,
     incident_events,
     incidents,
@@ -43,12 +44,14 @@ _TABLES = {
     Prunable.ITEM_EVENTS: item_events,
     Prunable.NOTIFICATIONS: notifications,
     Prunable.WAITS: waits,
+    Prunable.CANARIES: canaries,
 }
 _TIMES = {
     Prunable.SNAPSHOTS: runs.c.finished_at,
     Prunable.ITEM_EVENTS: item_events.c.at,
     Prunable.NOTIFICATIONS: notifications.c.created_at,
     Prunable.WAITS: waits.c.started_at,
+    Prunable.CANARIES: canaries.c.finished_at,
 }
 
 
@@ -109,6 +112,8 @@ def _delete_conditions(kind: Prunable, ids: Sequence[int], before: datetime) -> 
             return these, _of_resolved_incidents(before)
         case Prunable.WAITS:
             return these, waits.c.result.is_not(None)
+        case Prunable.CANARIES:
+            return these, canaries.c.clean_up != "pending", _older_canary()
 
 
 def _deletable_runs(conn: Connection, ids: Sequence[int], protected: ProtectedRuns) -> list[int]:
@@ -145,6 +150,14 @@ def _of_resolved_incidents(before: datetime) -> ColumnElement[bool]:
         or_(other.c.status.not_in(("sent", "superseded")), other.c.created_at >= before, other.c.sent_at >= before),
     )
     return and_(over, ~waits)
+
+
+def _older_canary() -> ColumnElement[bool]:
+    """Not the newest of its target and status, which metrics and reports show."""
+    later = canaries.alias("later")
+    return exists().where(
+        later.c.target == canaries.c.target, later.c.status == canaries.c.status, later.c.id > canaries.c.id
+    )
 
 
 def _reason() -> ColumnElement[str]:

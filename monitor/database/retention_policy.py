@@ -25,6 +25,7 @@ class Prunable(StrEnum):
     ITEM_EVENTS = "item_events"
     NOTIFICATIONS = "notifications"
     WAITS = "waits"
+    CANARIES = "canaries"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Ages:
     item_events: timedelta | None = None
     notifications: timedelta | None = None
     waits: timedelta | None = None
+    canaries: timedelta | None = None
 
     @property
     def limits(self) -> dict[Prunable, timedelta]:

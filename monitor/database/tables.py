@@ -219,6 +219,9 @@ same text, by which databases find the partial index."""
 ITEM_IS_UNVERIFIED = "unverified_runs > 0"
 """Items that every run asks about last: the API can't answer for them, but for others. The same text, as above."""
 
+CANARY_IS_PENDING = "clean_up = 'pending'"
+"""Canaries whose document may still be there."""
+
 items = Table(
     "items",
     metadata,
@@ -306,6 +309,45 @@ schedules = Table(
     Column("known_since", UtcDateTime, nullable=False),  # start of the first run under this schedule
 )
 """Since when a daemon or an explicit [schedule] keeps a target: no run was missed before that."""
+
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("target", String(200), nullable=False),
+    Column("environment", String(200), nullable=False),
+    Column("run_key", String(200)),  # of a scheduled one
+    Column("epoch", Integer, nullable=False),
+    Column("name", String(200), nullable=False),  # unique, stored before the upload: the document is found by it
+    Column("marker", String(200), nullable=False),  # the word that must come back
+    Column("item_id", String(512)),  # null: the upload was not answered (yet)
+    Column("kept", Text),  # further values of the upload's answers, as a JSON object
+    Column("status", String(20), nullable=False),  # CanaryStatus
+    Column("slow", Boolean, nullable=False, server_default=text("false")),  # indexing took longer than slow_after
+    Column("slow_after_s", Float, nullable=False),
+    Column("stage", String(200)),  # the document's last status, as the API spells it
+    Column("upload_s", Float),  # durations of the steps that ended well
+    Column("index_s", Float),
+    Column("retrieve_s", Float),
+    Column("clean_up_s", Float),
+    Column("failed_step", String(20)),  # Step
+    Column("http_status", Integer),
+    Column("code", String(200)),  # the API's, or ours
+    Column("reason", String(500)),  # in our own words
+    Column("request_id", String(200)),
+    Column("clean_up", String(20), nullable=False),  # CleanUp
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("cleaned_at", UtcDateTime),  # null: the document may still be there
+    Index(None, "target", "status", "id"),
+    Index(None, "target", "finished_at"),
+    Index(None, "target", "item_id"),  # its documents are no items
+    Index(None, "target", "run_key"),
+    Index("ix_canaries_pending", "target", "id",
+          sqlite_where=text(CANARY_IS_PENDING), postgresql_where=text(CANARY_IS_PENDING)),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+"""Documents of the monitor's own that were uploaded, waited for, retrieved and deleted."""
 
 throttles = Table(
     "throttles",

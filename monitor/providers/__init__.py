@@ -61,6 +61,8 @@ class Provider(Protocol):
         in smaller batches if the request's path is not valid: a URL has a limit.
     `list_only: bool`: the API has no question for one item; its list answers for all, and an item that is not in it is
         not found. `Listing` then keeps the status of every item.
+    `canary_requests() -> CanaryRequests | None`: how a canary uploads a document, retrieves a piece of it and deletes
+        it (`monitor.providers.canary`); None, or no such member: it can't.
     `request_for(item_id: str, params: Mapping[str, str]) -> Request`: `item_request` with parameters of that row, which
         win over the target's. Raises ValueError, with a sentence, if one is missing or can't be sent.
     """

@@ -1,4 +1,4 @@
-"""The form of a provider's description: what a target's `item`, `list` and `errors` may contain. Pure.
+"""The form of a provider's description: what a target's `item`, `list`, `errors` and the canary's steps contain. Pure.
 
 docs/providers says what each key means. Whether the values make sense together is checked in `description_problems`.
 """
@@ -88,12 +88,49 @@ class ListRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     page: PageRule = PageRule()
 
 
+class StepRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request of the canary: a part of the upload, of the retrieval or of the deletion."""
+
+    path: str
+    method: str | None = None
+    """None: see `method_of`."""
+    body: object = None
+    """Any JSON value; its texts may have placeholders."""
+    form: dict[str, str] = {}
+    """Fields of a form; their texts may have placeholders."""
+    file: str | None = None
+    """The form's field that has the document; with it the form is multipart."""
+    keep: dict[str, Paths] = {}
+    """Values of the answer by name, for the requests after it; `item_id` is the item's."""
+    expect: dict[str, tuple[Word, ...]] = {}
+    """What the answer must say, by path; it is asked again until it does, but for an upload."""
+    snippets: Paths | None = None
+    """Where an answer of the retrieval has texts of the document."""
+
+
+class FindRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The question for items by the name of the canary's document, whose id is not known."""
+
+    path: str
+    method: str | None = None
+    """None: `POST` with a body, else `GET`."""
+    body: object = None
+    items: str = ""
+    id: str = "id"
+    name: str | None = None
+    """The place of the name in each item; None: all that are found have it."""
+
+
 class Description(msgspec.Struct, frozen=True, kw_only=True):
     """What a target, or a preset under it, says about an API; its other keys are not about questions and answers."""
 
     item: ItemRule | None = None
     list: ListRule | None = None
     errors: tuple[ErrorRule, ...] = ()
+    upload: tuple[StepRule, ...] = ()
+    retrieve: tuple[StepRule, ...] = ()
+    delete: tuple[StepRule, ...] = ()
+    find: FindRule | None = None
     headers: dict[str, str] = {}
     uuid_ids: bool = False
 

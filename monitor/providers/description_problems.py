@@ -58,6 +58,10 @@ def description_problems(
         )
     if description.list is not None:
         yield from (f"list.{problem}" for problem in _list_problems(description.list, tuple(params)))
+    if description.upload or description.retrieve or description.delete or description.find is not None:
+        from monitor.providers.canary_problems import canary_problems  # few targets have them
+
+        yield from canary_problems(description, known)
     yield from _param_problems(params)
     yield from _error_problems(description)
     for name, value in description.headers.items():

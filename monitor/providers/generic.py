@@ -6,7 +6,7 @@ preset is the same under its own name. docs/providers has the format and example
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import msgspec
 
@@ -28,6 +28,9 @@ from monitor.providers.status_reader import StatusReader
 from monitor.providers.statuses import StatusTable, Word
 from monitor.providers.templates import is_sendable
 
+if TYPE_CHECKING:
+    from monitor.providers.canary import CanaryRequests
+
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 _NO_STATUSES: Mapping[str, Sequence[Word]] = {}
@@ -37,8 +40,8 @@ class Generic:
     """One API as its description says; made by `from_settings`."""
 
     __slots__ = (
-        "_ask", "_item", "_list", "_rows", "batch_size", "list_only", "name", "read_meaning", "text_errors",
-        "token_path", "token_scope", "uuid_ids",
+        "_ask", "_description", "_item", "_list", "_params", "_rows", "batch_size", "list_only", "name",
+        "read_meaning", "text_errors", "token_path", "token_scope", "uuid_ids",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +49,7 @@ class Generic:
     ) -> None:
         """Of a description without problems."""
         rule, meanings = description.item, Meanings.of(description)
+        self._description, self._params = description, params
         self.name = "generic"
         self.token_path: str | None = None
         self.token_scope = ""
@@ -143,6 +147,12 @@ class Generic:
     def canonical(self, item_id: str) -> str:
         """A UUID in lower case if the API's ids are UUIDs; else the id as it is: other spellings are not known."""
         return item_id.lower() if self.uuid_ids and _UUID.fullmatch(item_id) else item_id
+
+    def canary_requests(self) -> "CanaryRequests | None":
+        """How a canary uploads, retrieves and deletes its document; None if the description does not say so."""
+        from monitor.providers.canary import CanaryRequests  # runs need none
+
+        return CanaryRequests.of(self._description, self._params)
 
     def list_request(self) -> PageRequest | None:
         """The first page of the list; None if the description has none."""

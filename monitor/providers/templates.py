@@ -146,6 +146,10 @@ class BodyTemplate:
         """The body as JSON; a placeholder without a value stays as it is."""
         return msgspec.json.encode(_filled(self._value, values, list(ids)))
 
+    def with_values(self, values: Mapping[str, str]) -> object:
+        """The same JSON value with these placeholders filled in."""
+        return _filled(self._value, values, [])
+
     @property
     def names(self) -> list[str]:
         """Names of the placeholders, each as often as it stands there."""
@@ -157,6 +161,11 @@ class BodyTemplate:
         return _names_in(_filled(self._value, {}, [""]))
 
 
+def fill_text(text: str, values: Mapping[str, str]) -> str:
+    """The text with the values of its placeholders; one without a value stays as it is."""
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+
+
 def _names_in(value: object) -> list[str]:
     return [name for text in texts_in(value) for name, _ in _PLACEHOLDER.findall(text)]
 
@@ -165,7 +174,7 @@ def _filled(value: object, values: Mapping[str, str], ids: list[str]) -> object:
     if isinstance(value, str):
         if value == f"{{{ITEM_IDS}}}":
             return ids
-        return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), value)
+        return fill_text(value, values)
     if isinstance(value, Mapping):
         return {name: _filled(each, values, ids) for name, each in value.items()}
     if isinstance(value, list | tuple):

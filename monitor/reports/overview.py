@@ -13,6 +13,7 @@ from monitor.reports.notification_queries import Undelivered
 from monitor.reports.slos import SloRow
 from monitor.reports.trends import GroupHealth, LastRun, ReasonCount, StageCount, StuckItem
 from monitor.rollups.indexing_store import TimesToIndexed
+from monitor.runs.canary.store import CanarySummary
 from monitor.runs.store import HistoryRow
 from monitor.waits.store import WaitSummary
 
@@ -117,6 +118,8 @@ class TargetFacts:
     """None: nothing was uploaded in the period, as far as is known."""
     waits: WaitSummary | None = None
     """Of the period; None: there were none."""
+    canaries: CanarySummary | None = None
+    """None: the target has no canaries."""
     changes: Changes
 
 

@@ -85,6 +85,7 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "failed_by_reason": cut_list("reasons", json_values(facts.reasons), total=facts.reason_count),
         "time_to_indexed": indexing_json(facts.indexing),
         "slos": [slo_json(row) for row in facts.slos],
+        "canaries": json_values(facts.canaries),
         "stuck": json_values(facts.stuck),
         "stuck_total": facts.snapshot.snapshot.stuck if facts.snapshot else 0,
         "waits": summary_json(facts.waits),

@@ -9,6 +9,7 @@ from monitor.incidents.silences import suppression_reasons
 from monitor.model import PROBLEM_STATES, Cause, Incident, ItemState, Reason, RunStatus
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import checks_of, describe_cause, display_group, format_items
+from monitor.reports.canary import canary_lines
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.formatting import (
     ASCII_BLOCKS,
@@ -84,6 +85,7 @@ def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, st
         _indexing_lines(target, style),
         _slos(target),
         _waits(target),
+        canary_lines(facts.canaries),
         _stuck(target, now, style),
     ]
     lines: list[str] = []

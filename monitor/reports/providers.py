@@ -56,6 +56,7 @@ def preset_json(preset: Preset) -> dict[str, Any]:
         "auth": {"kind": preset.auth_kind, **preset.auth},
         "settings": dict(preset.settings),
         "cannot": limits(preset),
+        "canary": has_canary(preset),
         "example": example.toml,
         "variables": [*example.variables],
     }
@@ -99,12 +100,19 @@ def _status_lines(state: str, words: Sequence[object]) -> Iterator[str]:
     yield from wrap_lines(f"{state:<10} {spelled}", indent=2, hang=13)
 
 
+def has_canary(preset: Preset) -> bool:
+    """Whether it says how a canary uploads, retrieves and deletes its document."""
+    return {"upload", "retrieve", "delete"} <= preset.settings.keys()
+
+
 def limits(preset: Preset) -> list[str]:
     """What the description can't say of this API, as sentences."""
     if not preset.is_description:
         return ["It is code: item, list and headers can't be overridden."]
     item, list_ = preset.settings.get("item"), preset.settings.get("list")
     found = [preset.cannot] if preset.cannot else []
+    if not has_canary(preset):
+        found.append("It has no canary: it does not say how a document is uploaded, retrieved and deleted.")
     if not isinstance(item, Mapping):
         found.append("It has no question for one item: every run fetches the whole list.")
     elif not isinstance(list_, Mapping):

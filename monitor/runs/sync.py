@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     and_,
     case,
+    delete,
     exists,
     func,
     insert,
@@ -36,7 +37,7 @@ from monitor.database import leases
 from monitor.database.bulk import begin_merge, create_staging_table
 from monitor.database.engine import insert as insert_or
 from monitor.database.engine import translate_errors
-from monitor.database.tables import UtcDateTime, items
+from monitor.database.tables import UtcDateTime, canaries, items
 from monitor.errors import SyncLogUnavailableError
 from monitor.model import ItemState, Reason, SyncLogEntry, SyncReport
 from monitor.model.durations import exponential_backoff_s
@@ -102,8 +103,8 @@ def sync_worklist(
     """Updates the work list of a target from its sync log.
 
     1. Each batch is validated and loaded into a temporary table; on SQLite this locks nothing in our database.
-    2. One write transaction verifies the lease, updates upload times, groups and parameters, marks ids that left the
-       log as removed, restores ids that came back, and adds new ids as unknown.
+    2. One write transaction verifies the lease, leaves out the documents of canaries, updates upload times, groups and
+       parameters, marks ids that left the log as removed, restores ids that came back, and adds new ids as unknown.
 
     Of several rows with one id the first counts, or with `earliest` the one with the earliest upload time. A log
     without a usable id removes all items, or with `keep_if_empty` none; the report shows this. Upload times after `now`
@@ -157,6 +158,7 @@ def _merge(
     conn: Connection, report: SyncReport, *, target: str, run_id: int, now: datetime, keep_if_empty: bool
 ) -> SyncReport:
     of_target = items.c.target == target
+    _drop_canaries(conn, target)
     if keep_if_empty and conn.scalar(select(_staged.c.item_id).limit(1)) is None:
         kept = select(func.count()).where(of_target, items.c.removed_at.is_(None))
         return replace(report, kept=conn.execute(kept).scalar_one())
@@ -183,6 +185,13 @@ def _merge(
         duplicate=int(rows) - tracked,
         duplicate_ids=tuple(conn.execute(duplicates).scalars()),
     )
+
+
+def _drop_canaries(conn: Connection, target: str) -> None:
+    """Leaves out documents of the monitor's own canaries, which a pipeline may record as any other upload."""
+    if conn.scalar(select(canaries.c.id).where(canaries.c.target == target).limit(1)) is not None:
+        own = exists().where(canaries.c.target == target, canaries.c.item_id == _staged.c.item_id)
+        conn.execute(delete(_staged).where(own))
 
 
 def _update_changed(conn: Connection, target: str) -> None:

@@ -27,6 +27,7 @@ from monitor.notifications import channel_state
 from monitor.notifications.routing import LOG_CHANNEL
 from monitor.rollups.indexing_store import TimesToIndexed, all_times
 from monitor.runs import throttle_store
+from monitor.runs.canary.store import LastCanary, last_canaries
 from monitor.threads import run_in_thread
 from monitor.waits import store as wait_store
 from monitor.waits.store import WaitTotal
@@ -77,6 +78,8 @@ class StoredState:
     """Objectives, by target; none before its first run."""
     waits: Sequence[WaitTotal] = ()
     """All waits that ever ended, of the configured targets."""
+    canaries: Mapping[str, LastCanary] = field(default_factory=dict)
+    """The newest canary by target, of those that have canaries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +98,12 @@ def read(
     throttle_keys: Mapping[str, str],
     timeout_s: float,
     objectives: Objectives = Objectives(),
+    canaries: Sequence[str] = (),
 ) -> StoredState:
     """Reads the state of these targets, and of all incidents and notifications. Raises SQLAlchemyError.
 
-    `throttle_keys` has the key of the learned limits by target. `timeout_s` (> 0) limits each statement on PostgreSQL.
+    `throttle_keys` has the key of the learned limits by target; `canaries` are the targets that have canaries.
+    `timeout_s` (> 0) limits each statement on PostgreSQL.
     """
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql(shorten_timeouts({"statement_timeout": f"{int(timeout_s * 1000)}ms"}))
@@ -117,6 +122,7 @@ def read(
         learned={name: found for name, key in throttle_keys.items() if (found := known[key]) is not None},
         indexed=indexed,
         slos=read_statuses(conn, objectives=objectives.promised, known=objectives.known),
+        canaries=last_canaries(conn, targets=canaries),
     )
 
 
@@ -253,12 +259,15 @@ class DatabaseProbe:
         targets = [target.name for target in self._tracker.config.targets]
         throttle_keys = {name: key for name, key in dict(self._tracker.throttle_keys).items() if name in targets}
         objectives = self._objectives(targets)
+        canaries = [target.name for target in self._tracker.config.targets if target.canary is not None]
         database, probe_id = self._tracker.config.database, object()
 
         def probe() -> ProbeResult:
             self._running.add(probe_id)
             try:
-                return _read(self._connect(database.reveal()), targets, throttle_keys, self._timeout_s, objectives)
+                return _read(
+                    self._connect(database.reveal()), targets, throttle_keys, canaries, self._timeout_s, objectives
+                )
             except (StoreError, ConfigError) as error:
                 return ProbeResult(error=str(error))
             finally:
@@ -300,7 +309,12 @@ def _engine(url: str, timeout_s: float) -> Engine:
 
 
 def _read(
-    engine: Engine, targets: list[str], throttle_keys: dict[str, str], timeout_s: float, objectives: Objectives
+    engine: Engine,
+    targets: list[str],
+    throttle_keys: dict[str, str],
+    canaries: list[str],
+    timeout_s: float,
+    objectives: Objectives,
 ) -> ProbeResult:
     # fails if the file was deleted; the schema check alone would report an empty database
     with reading(engine) as conn:
@@ -309,7 +323,14 @@ def _read(
     if schema is not SchemaState.CURRENT:
         return ProbeResult(schema=schema)
     with reading(engine) as conn:
-        stored = read(conn, targets=targets, throttle_keys=throttle_keys, timeout_s=timeout_s, objectives=objectives)
+        stored = read(
+            conn,
+            targets=targets,
+            throttle_keys=throttle_keys,
+            timeout_s=timeout_s,
+            canaries=canaries,
+            objectives=objectives,
+        )
         return ProbeResult(stored=stored)
 
 

@@ -149,6 +149,20 @@ METRIC_DEFINITIONS = (
         "When the target becomes overdue if no run ends before; /readyz uses the same time",
         "target",
     ),
+    _stored("canary_success", "1 if each step of the last canary worked, else 0; absent before the first", "target"),
+    _stored("canary_last_timestamp_seconds", "When the last canary ended; absent before the first", "target"),
+    _stored(
+        "canary_last_success_timestamp_seconds",
+        "When the last canary ended in which each step worked; absent before the first",
+        "target",
+    ),
+    _stored(
+        "canary_step_duration_seconds",
+        "How long a step of the last canary took (upload, index, retrieve, clean_up); absent if it did not end well",
+        "target",
+        "step",
+    ),
+    _stored("canary_leftovers", "Documents of canaries that are not known to be gone", "target"),
     _stored(
         "incidents_open",
         "Unresolved incidents; absent if there are none; target is channel:NAME for an incident about a channel",

@@ -95,6 +95,7 @@ class _Collector:
             yield from _run_values(target, each)
         if self._probe.usable:
             yield from _target_values(self._daemon, self._probe)
+            yield from _canary_values(self._probe)
             yield from _incident_values(self._daemon, self._probe)
             yield from _slo_values(self._daemon, self._probe)
             yield from _channel_values(self._daemon, self._probe)
@@ -193,6 +194,17 @@ def _api_values(target: str, probe: ProbeResult) -> Iterator[_Value]:
         yield "allowed_requests_per_second", (target,), learned.rate_per_s
     if learned.concurrency is not None:
         yield "allowed_concurrency", (target,), learned.concurrency
+
+
+def _canary_values(probe: ProbeResult) -> Iterator[_Value]:
+    for target, last in probe.stored.canaries.items():
+        yield "canary_success", (target,), last.succeeded
+        yield "canary_leftovers", (target,), last.leftovers
+        for name, at in (("canary_last", last.ended_at), ("canary_last_success", last.last_success_at)):
+            if at is not None:
+                yield f"{name}_timestamp_seconds", (target,), at.timestamp()
+        for step, seconds in last.durations_s.items():
+            yield "canary_step_duration_seconds", (target, step.value), seconds
 
 
 def _incident_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]:

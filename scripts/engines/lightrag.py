@@ -2,7 +2,7 @@
 
 from engines.models import DIMENSIONS, REFUSED
 from engines.places import ask, free_port, until
-from engines.trials import Upload, compare, refused
+from engines.trials import Upload, canary, compare, refused
 
 NAME, VERSION = "LightRAG", "1.5.7"
 REQUIREMENTS = (f"lightrag-hku[api]=={VERSION}",)
@@ -33,7 +33,8 @@ def trials(place):
     }  # fmt: skip
     settings = {"HOST": "127.0.0.1", "PORT": str(port), "EMBEDDING_DIM": str(DIMENSIONS), "LIGHTRAG_API_KEY": KEY}
     with place.serve(place.python, "-c", SERVER, ready=f"{url}/health", **models, **settings):
-        uploads = list(_uploads(_Client(url)))
+        client = _Client(url)
+        uploads = list(_uploads(client))
         target = 'provider = "lightrag"\nbase_url = "{url}"\nauth = { api_key = "%s" }'
         yield from compare(place, url, target % KEY, uploads)
         answer = ask("GET", f"{url}/documents/track_status/{uploads[0].id}", headers={"X-API-Key": "wrong"})
@@ -46,6 +47,7 @@ def trials(place):
             says=f"{answer.status} {answer.body['detail']}",
             means="unauthorized",
         )
+        yield canary(place, url, (target % KEY), left=client.count)
 
 
 class _Client:
@@ -64,6 +66,11 @@ class _Client:
 
     def documents(self, track_id):
         return self.send("GET", f"track_status/{track_id}")["documents"]
+
+    def count(self, name):
+        """How many documents have this name as a file's."""
+        found = self.send("POST", "paginated", {"page": 1, "page_size": 200})["documents"]
+        return sum(each["file_path"] == f"{name}.txt" for each in found)
 
     def settled(self, track_id, count):
         """The documents of an upload, once none of them changes any more."""

@@ -29,6 +29,11 @@ class Product:
         items = self._command("items", "list", "--json", "--limit", "1000")["items"]
         return {each["item_id"]: _words(each) for each in items}
 
+    def canary(self):
+        """How one canary ended, as its JSON."""
+        self._record([])
+        return self._command("canary", "engine", "--json", "--timeout", "4m")
+
     def causes(self):
         """The causes of the open incidents."""
         return [each["cause"] for each in self._command("incidents", "list", "--json")["incidents"]]

@@ -78,6 +78,18 @@ def refused(place, origin, target, ids, *, item, says, means):
     return Trial(item=item, says=says, means=means, found=found)
 
 
+def canary(place, origin, target, *, left):
+    """The trial of a canary: it must work, and leave nothing; `left` says how many of its documents the engine has."""
+    product = Product(folder=place.folder / "monitor-canary", target=target.replace("{url}", origin))
+    said = product.canary()
+    count = left(said["name"])
+    found = said["status"] if said["failed_step"] is None else f"failed at {said['failed_step']}: {said['reason']}"
+    found = found if said["clean_up"] == "done" and not count else f"{found}, {count} documents left"
+    return Trial(
+        item="a canary: upload, wait, retrieve, clean up", says=f"{count} left", means="succeeded", found=found
+    )
+
+
 def _keep(place, recorder, **session):
     """Keeps a session as the tests replay it, without this machine's folders."""
     if place.recordings is None:

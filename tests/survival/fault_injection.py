@@ -25,6 +25,8 @@ from monitor.client.auth import ClientCredentials
 from monitor.notifications.delivery import Sender
 from monitor.runs import run as run_module
 from monitor.runs import sync as sync_module
+from monitor.runs.canary.canary import Canary
+from monitor.runs.canary.requests import StepSender
 from monitor.runs.close import RunCloser
 from monitor.runs.item_questions import ItemQuestions
 from monitor.runs.run import Run
@@ -33,10 +35,15 @@ STEPS = {
     "begin": (Run, "_begin"), "sync": (Run, "_sync"), "plan": (Run, "_plan"), "record": (Run, "_record"),
     "close": (RunCloser, "close"), "renew": (Run, "_renew"), "release": (Run, "_release"),
     "claim": (Sender, "_claim"), "mark": (Sender, "_mark"),
+    "canary_begin": (Canary, "_begin"), "canary_close": (Canary, "_close"), "canary_release": (Canary, "_release"),
 }  # fmt: skip
 """Steps that run in a thread."""
 
-WAITS = {"token": (ClientCredentials, "_request_token"), "ask": (ItemQuestions, "ask"), "send": (Sender, "_send")}
+WAITS = {
+    "token": (ClientCredentials, "_request_token"), "ask": (ItemQuestions, "ask"), "send": (Sender, "_send"),
+    "upload": (Canary, "_upload"), "keep": (Canary, "_keep"), "index": (Canary, "_index"),
+    "retrieve": (Canary, "_retrieve"), "clean_up": (Canary, "_clean_up"), "request": (StepSender, "send"),
+}  # fmt: skip
 """Steps that wait for an answer from the network."""
 
 Hit = Callable[[str], None]

@@ -130,13 +130,16 @@ def group_kills(kills: Sequence[Kill]) -> list[list[Kill]]:
 
 
 @contextlib.contextmanager
-def started(world: World, kill: Kill, *, report_at: str | None = None) -> Iterator[tuple[subprocess.Popen, int]]:
+def started(
+    world: World, kill: Kill, *, report_at: str | None = None, arguments: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen, int]]:
     """Starts the process; yields it and a file descriptor that gets a line at the point `report_at`."""
     ours, theirs = os.pipe()
     asked = ["--at", kill.point, "--nth", str(kill.nth)] if kill.point else []
     asked += ["--report-at", report_at, "--fd", str(theirs)] if report_at else []
     asked += ["--renew-every", str(kill.renew_every_s)] if kill.renew_every_s else []
-    command = [sys.executable, str(KILLED_PROCESS), *asked, "--", kill.command, "--config", str(world.config_path)]
+    words = [kill.command, *arguments, "--config", str(world.config_path)]
+    command = [sys.executable, str(KILLED_PROCESS), *asked, "--", *words]
     process = subprocess.Popen(
         command, cwd=world.folder, env=environment(paths()), pass_fds=(theirs,),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

@@ -16,6 +16,8 @@ from monitor.incidents.slo import Objective, Slot, assess
 from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.rollups.bounds import bound_ms
 from monitor.rollups.indexing_store import TimesToIndexed
+from monitor.runs.canary.model import Step
+from monitor.runs.canary.store import LastCanary
 from monitor.runs.report import RunReport
 from monitor.waits.rules import WaitResult
 from monitor.waits.store import WaitTotal
@@ -64,6 +66,15 @@ PROBE = ProbeResult(
             WaitTotal(target="gloo", result=WaitResult.TIMED_OUT, le_s=600, waits=1, seconds=600.0),
             WaitTotal(target="gloo", result=WaitResult.TIMED_OUT, le_s=0, waits=1, seconds=9000.0),
         ],
+        canaries={
+            "gloo": LastCanary(
+                ended_at=NOW,
+                succeeded=False,
+                last_success_at=NOW - timedelta(hours=1),
+                durations_s={Step.UPLOAD: 0.5, Step.INDEX: 360.0},
+                leftovers=2,
+            )
+        },
     )
 )  # fmt: skip
 
@@ -112,6 +123,13 @@ def test_gauges_show_the_stored_state(shown):
     assert shown["run_overdue_timestamp_seconds", "gloo"] == (NOW + timedelta(minutes=10)).timestamp()
     assert (shown["breaker_open", "gloo"], shown["allowed_requests_per_second", "gloo"]) == (1, 7.5)
     assert shown["allowed_concurrency", "gloo"] == 3
+    assert (shown["canary_success", "gloo"], shown["canary_leftovers", "gloo"]) == (0, 2)
+    assert shown["canary_last_timestamp_seconds", "gloo"] == NOW.timestamp()
+    assert shown["canary_last_success_timestamp_seconds", "gloo"] == (NOW - timedelta(hours=1)).timestamp()
+    assert {key[1]: shown[key] for key in shown if key[0] == "canary_step_duration_seconds"} == {
+        "upload": 0.5,
+        "index": 360.0,
+    }
     assert shown["database_up",] == 1
     assert shown["schedule_interval_seconds", "gloo"] == 300
 
@@ -255,7 +273,7 @@ def test_names_follow_the_rules_of_prometheus():
     assert [f.name for f in METRIC_DEFINITIONS if (f.kind is MetricKind.COUNTER) != f.name.endswith("_total")] == []
     assert {label for family in METRIC_DEFINITIONS for label in family.labels} == {
         "target", "state", "status", "status_class", "result", "cause", "severity", "channel", "version",
-        "slo", "window",
+        "slo", "window", "step",
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from monitor.app.throttles import throttle_key
 from monitor.cli.doctor import api_probe, database, delivery, secret_files, web
 from monitor.cli.doctor.api_findings import api_findings
 from monitor.cli.doctor.api_probe import probe_api
+from monitor.cli.doctor.canary import check_canary
 from monitor.cli.doctor.channels import check_channel, destination_setting, send_test
 from monitor.cli.doctor.database import HostInfo, check_database, sqlite_file
 from monitor.cli.doctor.findings import Finding, Level, with_full_stop
@@ -125,9 +126,8 @@ class Doctor:
             yield finding
         async for finding in _api(target, provider, sample, row, locations):
             yield finding
-        if target.heartbeat is not None:
-            message = "not tried: its receiver would take the request for a run."
-            yield Finding(part="heartbeat", level=Level.NOT_TRIED, message=message)
+        for finding in (*check_canary(target, locations.of("targets", row, "canary")), *_heartbeat(target)):
+            yield finding
 
     def _messages(self) -> list[Finding]:
         """Undelivered messages, failing channels, and open incidents without a target."""
@@ -179,6 +179,12 @@ async def _api(
     for finding in api_findings(answers, target=target, provider=provider, locations=locations, row=row, sample=ids):
         yield finding
     yield api_probe.check_clock(clock_offset)
+
+
+def _heartbeat(target: TargetConfig) -> Iterator[Finding]:
+    if target.heartbeat is not None:
+        message = "not tried: its receiver would take the request for a run."
+        yield Finding(part="heartbeat", level=Level.NOT_TRIED, message=message)
 
 
 def _configuration(config: Config) -> Iterator[Finding]:
