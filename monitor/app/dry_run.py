@@ -8,6 +8,7 @@ from monitor.app.throttles import copy_limits
 from monitor.config import TargetConfig
 from monitor.database.engine import reading, writing
 from monitor.database.tables import (
+    canaries,
     evidence,
     incidents,
     items,
@@ -27,6 +28,8 @@ _MAX_RESOLVED = 1000
 """The newest resolved incidents of a target: evidence soon after its end reopens one."""
 _MAX_WAITS = 300
 """The newest waits of a target: as many as `polling_timeouts` reads at most."""
+_MAX_CANARIES = 300
+"""The newest canaries of a target: more than the rules about them look at."""
 _CHUNK = 5000
 
 
@@ -71,6 +74,8 @@ def _selections(conn: Connection, targets: Sequence[str]) -> Iterator[tuple[Tabl
         yield items, items.c.target == target
         newest_waits = select(waits.c.id).where(waits.c.target == target).order_by(waits.c.id.desc()).limit(_MAX_WAITS)
         yield waits, waits.c.id.in_(newest_waits)
+        ended = select(canaries.c.id).where(canaries.c.target == target).order_by(canaries.c.id.desc())
+        yield canaries, canaries.c.id.in_(ended.limit(_MAX_CANARIES))
 
 
 def _incidents(conn: Connection, target: str) -> tuple[list[int], list[int]]:
