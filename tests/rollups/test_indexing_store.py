@@ -285,7 +285,7 @@ def test_whatever_happens_the_counts_are_those_of_the_single_uploads(engine, ste
                     )
                 if value in oracle.rows:
                     oracle.rows[value]["ignored"] = step == "ignore"
-    period = {"since": NOW - DAY, "until": log.now + DAY}
+    period = {"since": NOW - 7 * DAY, "until": log.now + DAY}  # a week begins before it
     assert log.sums(HOUR, **period) == oracle.counts(HOUR, log.now)
     with reading(engine) as conn:
         counted = conn.scalar(select(func.sum(time_to_indexed.c.uploads)).where(
