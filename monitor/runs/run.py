@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,7 +27,6 @@ from monitor.errors import MonitorError, RunAlreadyExecutedError, StoreError, Sy
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.incidents.evaluate import IncidentEvaluator
-from monitor.logs import warn_rate_limited
 from monitor.model import SyncLogEntry, SyncReport
 from monitor.model.durations import format_duration
 from monitor.model.items import ItemChange
@@ -39,17 +38,17 @@ from monitor.runs.check import TargetCheck
 from monitor.runs.close import RunCloser
 from monitor.runs.heartbeat import Heartbeat
 from monitor.runs.item_check import ItemCheck
+from monitor.runs.lease_keeper import keep_lease
 from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
 from monitor.runs.report import RunContext, RunReport
 from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import Strategy
 from monitor.runs.sync import retry_unavailable_log, sync_worklist
-from monitor.runs.time_limit import DEADLINE_GRACE_S, TimeLimit, settle
-from monitor.threads import StillRunningError, run_in_database_pool, run_in_lease_pool, run_in_sync_log_pool
+from monitor.runs.time_limit import DEADLINE_GRACE_S, TimeLimit
+from monitor.threads import StillRunningError, run_in_database_pool, run_in_sync_log_pool
 
 LEASE_TTL = timedelta(seconds=30)
 """How long a lease lives without renewal, and so how long a dead run blocks its target."""
-RENEWALS_PER_TTL = 3
 
 MAX_LOG_ROWS = 10_000_000
 """Rows of one sync log that are read: a table without end would fill the disk with its copy."""
@@ -140,7 +139,9 @@ class Run:
             **self._job.log_fields,
         ):
             try:
-                return await self._under_lease(context, self._execute(context))
+                return await keep_lease(
+                    self._execute(context), renew=lambda: self._renew(context), ttl=self._job.lease_ttl
+                )
             except MonitorError:
                 raise
             except Exception as error:
@@ -325,28 +326,6 @@ class Run:
                     limit_idle_transaction(conn)
 
         run_with_retry(self._engine, store)
-
-    async def _under_lease(self, context: RunContext, work: Coroutine[None, None, RunReport]) -> RunReport:
-        """Renews the lease during the work; cancels the work if the lease is lost."""
-        working = asyncio.create_task(work)
-        renewing = asyncio.create_task(self._keep_renewing(context))
-        try:
-            await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                await settle(working)
-                renewing.result()
-            return await working
-        finally:
-            await settle(working, renewing)
-
-    async def _keep_renewing(self, context: RunContext) -> None:
-        while True:
-            await asyncio.sleep(self._job.lease_ttl.total_seconds() / RENEWALS_PER_TTL)
-            try:
-                await run_in_lease_pool(lambda: self._renew(context))
-            except StoreError as error:
-                # harmless for a while, since every write checks the epoch
-                warn_rate_limited("lease_not_renewed", reason=str(error))
 
     def _renew(self, context: RunContext) -> None:
         job = self._job

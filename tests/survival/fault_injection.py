@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 from monitor.cli import main
 from monitor.client.auth import ClientCredentials
 from monitor.notifications.delivery import Sender
+from monitor.runs import lease_keeper
 from monitor.runs import run as run_module
 from monitor.runs import sync as sync_module
 from monitor.runs.canary.canary import Canary
@@ -157,7 +158,7 @@ if __name__ == "__main__":
     if asked.report_at:
         injections.append(Injection(asked.report_at, 1, lambda: os.write(asked.fd, b"reached\n")))
     if asked.renew_every:
-        run_module.RENEWALS_PER_TTL = run_module.LEASE_TTL.total_seconds() / asked.renew_every
+        lease_keeper.RENEWALS_PER_TTL = run_module.LEASE_TTL.total_seconds() / asked.renew_every
     inject(injections)
     command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
     sys.exit(main(command))

@@ -13,7 +13,7 @@ No request is sent inside a transaction, and each write checks the epoch of the 
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ from monitor.database import leases
 from monitor.database.engine import reading, writing
 from monitor.database.retry import run_with_retry, with_retry
 from monitor.errors import MonitorError, RunAlreadyExecutedError, RunCrashedError, StoreError
-from monitor.logs import log_crash, warn_rate_limited
+from monitor.logs import log_crash
 from monitor.providers import Provider, is_list_only
 from monitor.providers.canary import CanaryRequests
 from monitor.providers.templates import ITEM_ID
@@ -42,10 +42,10 @@ from monitor.runs.canary.requests import (
     lacking_failure,
 )
 from monitor.runs.canary.steps import retrieve, seconds_since, wait_until_indexed
+from monitor.runs.lease_keeper import keep_lease
 from monitor.runs.progress import ApiClient
-from monitor.runs.run import LEASE_TTL, RENEWALS_PER_TTL
-from monitor.runs.time_limit import settle
-from monitor.threads import run_in_database_pool, run_in_lease_pool
+from monitor.runs.run import LEASE_TTL
+from monitor.threads import run_in_database_pool
 
 UPLOAD_S, RETRIEVE_S, CLEAN_UP_S = 120.0, 60.0, 60.0
 """Seconds that a step may take; indexing has `timeout`."""
@@ -135,7 +135,9 @@ class Canary:
             **self._job.log_fields,
         ):  # fmt: skip
             try:
-                return await self._under_lease(progress, self._execute(progress))
+                return await keep_lease(
+                    self._execute(progress), renew=lambda: self._renew(progress), ttl=self._job.lease_ttl
+                )
             except MonitorError:
                 raise
             except Exception as error:
@@ -316,28 +318,6 @@ class Canary:
 
     def _verify(self, conn: Connection, progress: _Progress) -> None:
         leases.verify(conn, target=store.lease_of(self._job.target), epoch=progress.epoch)
-
-    async def _under_lease(self, progress: _Progress, work: Coroutine[None, None, CanaryReport]) -> CanaryReport:
-        """Renews the lease during the work; cancels the work if the lease is lost."""
-        working = asyncio.create_task(work)
-        renewing = asyncio.create_task(self._keep_renewing(progress))
-        try:
-            await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                await settle(working)
-                renewing.result()
-            return await working
-        finally:
-            await settle(working, renewing)
-
-    async def _keep_renewing(self, progress: _Progress) -> None:
-        while True:
-            await asyncio.sleep(self._job.lease_ttl.total_seconds() / RENEWALS_PER_TTL)
-            try:
-                await run_in_lease_pool(lambda: self._renew(progress))
-            except StoreError as error:
-                # harmless for a while, since every write checks the epoch
-                warn_rate_limited("lease_not_renewed", reason=str(error))
 
     def _renew(self, progress: _Progress) -> None:
         job = self._job
