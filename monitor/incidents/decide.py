@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, counted_noun
 from monitor.model import OBSERVED_CAUSES, Cause, Evidence, Incident, IncidentState
 from monitor.notifications.routing import LOG_CHANNEL
 
@@ -94,6 +94,12 @@ class Decision:
     first_evidence_at: datetime | None = None
     """Start of the evidence that opens it."""
     silence_id: int | None = None
+
+    @property
+    def reason_text(self) -> str:
+        """The reason in the words of what the cause's rule counts: runs, waits or canaries."""
+        one, many = counted_noun(self.cause, 1), counted_noun(self.cause, 2)
+        return self.reason.value.replace("one run", f"one {one}").replace("runs", many)
 
 
 def decide(

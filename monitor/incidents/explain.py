@@ -223,11 +223,11 @@ class _Replay:
             return None, "this run does not count for this cause"
         decision = self._decision(run)
         if decision.action not in EVENT_KINDS:
-            return decision.action, decision.reason.value
+            return decision.action, decision.reason_text
         if self._open and (self._silenced or any(event.kind == "silenced" for event in events)):
             return Action.CONTINUE, DecisionReason.SILENCED.value
         action = Action.CONTINUE if self._open else Action.WAIT
-        return action, f"not recorded; by the rule it would be: {decision.action.value}, {decision.reason.value}"
+        return action, f"not recorded; by the rule it would be: {decision.action.value}, {decision.reason_text}"
 
     def _decision(self, run: ObservedRun) -> Decision:
         rule = self._rule()

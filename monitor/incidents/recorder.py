@@ -192,7 +192,7 @@ def _reason_and_data(
     decision: Decision, incident: Incident, rule: Rule | None, error: str | None, operator_action: OperatorAction | None
 ) -> tuple[str, dict[str, object]]:
     """The text and the data of a decision's event."""
-    reason = f"{decision.reason.value} {operator_action.reason}" if operator_action else decision.reason.value
+    reason = f"{decision.reason_text} {operator_action.reason}" if operator_action else decision.reason_text
     reason += f": {error}" if error else ""
     if decision.action is Action.RESOLVE and incident.silence_id is not None:
         reason = f"{reason} (never notified, because of silence {incident.silence_id})"

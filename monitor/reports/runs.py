@@ -259,7 +259,7 @@ def _incidents(report: RunReport, now: datetime) -> list[str]:
 def changed_line(change: AppliedDecision) -> str:
     """A changed incident: its number, cause, what happened, and why."""
     incident = change.incident
-    return f"  #{incident.id} {_name(incident)} {_VERBS[change.decision.action]}: {change.decision.reason.value}"
+    return f"  #{incident.id} {_name(incident)} {_VERBS[change.decision.action]}: {change.decision.reason_text}"
 
 
 def _name(incident: Incident) -> str:

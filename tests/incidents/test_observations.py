@@ -80,6 +80,11 @@ def test_the_numbers_of_a_rule_count_waits_and_not_runs(site):
     assert site.kinds == ["opened", "resolved"]
 
 
+def test_the_reason_speaks_of_waits(site):
+    (change,) = site.observed_run(site.waits("xxx")).changes
+    assert change.decision.reason_text == "evidence in enough of the last waits"
+
+
 def test_fewer_waits_than_the_rule_needs_open_nothing(site):
     assert actions(site.observed_run(site.waits("xx"))) == []
 
