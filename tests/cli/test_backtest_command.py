@@ -142,8 +142,8 @@ def test_candidates_with_problems_are_an_error(here, small_world):
 
 UNKNOWABLE = """
 [[rules]]
-cause = "slo_burn"
-runs = 2
+cause = "canary_failed"
+runs = 5
 [[rules]]
 cause = "items_failed"
 by = "group"
@@ -156,8 +156,8 @@ runs = 5
 def test_what_the_history_cannot_say_is_said_for_each_rule_that_asks_it(here, past):
     value = json.loads(replayed(here, past, *with_rules(past, UNKNOWABLE), "--json"))
     said = {sentence.partition(":")[0]: sentence for sentence in value["inexact"]}
-    assert sorted(said) == ["items_failed", "items_unverified", "slo_burn"]
+    assert sorted(said) == ["canary_failed", "items_failed", "items_unverified"]
     assert "`by` changes nothing here" in said["items_failed"]
     assert "`runs` changes nothing here" in said["items_unverified"]
-    assert "its incidents open and resolve as they did" in said["slo_burn"]
+    assert "its incidents open and resolve as they did" in said["canary_failed"]
     assert value["differences"]["same"] == 2

@@ -2,6 +2,7 @@
 
 import pytest
 from survival import audit
+from survival.canary import POINTS as CANARY_POINTS
 from survival.environments import sqlite_world
 from survival.fault_injection import STEPS, WAITS
 from survival.kills import DAEMON_POINTS, DELIVERY_POINTS, ENDS, OPENS, REFUSED, RUN_POINTS, Kill, survive
@@ -53,7 +54,8 @@ def test_a_kill_at_any_other_moment_loses_nothing(small_world, expected):
 
 @pytest.mark.smoke
 def test_every_kill_point_wraps_an_existing_step():
-    steps = {kill.point.partition(".")[0] for kill in (*RUN_POINTS, *DELIVERY_POINTS, *DAEMON_POINTS)}
+    points = (*(kill.point for kill in (*RUN_POINTS, *DELIVERY_POINTS, *DAEMON_POINTS)), *CANARY_POINTS)
+    steps = {point.partition(".")[0] for point in points}
     assert steps == STEPS.keys() | WAITS.keys()
 
 
