@@ -82,7 +82,8 @@ def pytest_collection_modifyitems(config, items):
         kind = getattr(item, "callspec", None) and item.callspec.params.get("database_kind")
         folder = item.path.relative_to(config.rootpath / "tests").parts[0]
         whole_run = "world" in item.fixturenames
-        if kind == "postgresql" and (folder in ON_ONE_DATABASE or whole_run or hasattr(item.function, "hypothesis")):
+        repeats = folder in ON_ONE_DATABASE or whole_run or hasattr(item.function, "hypothesis")
+        if kind == "postgresql" and (repeats or item.get_closest_marker("slow_twice")):
             item.add_marker(pytest.mark.process)
             item.own_markers = [mark for mark in item.own_markers if mark.name != "smoke"]
 

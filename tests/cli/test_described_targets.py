@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, unquote
 
 import pytest
+from support.thinned import ends_only
 
 from monitor.cli import main
 
@@ -139,7 +140,7 @@ def test_parameters_and_ids_of_rows_reach_only_their_place_in_the_request(comman
         assert "{" not in route
 
 
-@pytest.mark.parametrize("space", HOSTILE)
+@pytest.mark.parametrize("space", ends_only(HOSTILE))
 def test_a_parameter_of_the_target_reaches_only_its_place_in_the_request(command, engine, space):
     command.configure(GET, [("a", None)], space=space)
     command("check")
@@ -166,7 +167,7 @@ def test_user_password_and_secret_headers_are_sent_with_each_request(command, en
     assert (headers["x-gateway"], headers["x-second"], headers["x-plain"]) == (GATEWAY, GATEWAY_FILE, "plain")
 
 
-@pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 404, 422, 500])
+@pytest.mark.parametrize("status", ends_only([200, 302, 400, 401, 403, 404, 422, 500]))
 def test_an_answer_that_repeats_the_request_reveals_no_secret(command, engine, status):
     command.configure(GET, [(f"i{n}", "s") for n in range(3)])
     engine.status = status

@@ -230,6 +230,7 @@ def alembic(*arguments, **environ):
     )  # fmt: skip
 
 
+@pytest.mark.slow_twice
 def test_alembics_own_command_reaches_the_database_by_environment_or_argument(database_url, disposing):
     done = alembic("upgrade", "head", MONITOR_DATABASE=database_url)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
@@ -247,6 +248,7 @@ def clone(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow_twice
 def test_a_new_column_of_snapshots_is_one_line_in_an_up_and_down_revision(clone, database_url, disposing):
     """`make migration` in four processes: the generated revision works unchanged, and the view has the new column."""
 

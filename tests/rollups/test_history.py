@@ -183,6 +183,7 @@ def test_runs_are_counted_out_of_the_rollups_as_one_by_one(engine, gaps, hours, 
     assert (found and found.last_run_id) == (one_by_one and one_by_one.last_run_id)
 
 
+@pytest.mark.slow_twice
 def test_samples_and_counts_are_the_same_after_the_runs_were_pruned(engine):
     with writing(engine) as conn:
         for n in range(0, 20 * 24 * 60, 37):
