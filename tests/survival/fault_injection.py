@@ -31,17 +31,21 @@ from monitor.runs.canary.requests import StepSender
 from monitor.runs.close import RunCloser
 from monitor.runs.item_questions import ItemQuestions
 from monitor.runs.run import Run
+from monitor.waits import recording
+from monitor.waits.recording import WaitRecorder
 
 STEPS = {
     "begin": (Run, "_begin"), "sync": (Run, "_sync"), "plan": (Run, "_plan"), "record": (Run, "_record"),
     "close": (RunCloser, "close"), "renew": (Run, "_renew"), "release": (Run, "_release"),
     "claim": (Sender, "_claim"), "mark": (Sender, "_mark"),
+    "wait_begin": (WaitRecorder, "_begin"), "wait_renew": (WaitRecorder, "_renew"),
     "canary_begin": (Canary, "_begin"), "canary_close": (Canary, "_close"), "canary_release": (Canary, "_release"),
 }  # fmt: skip
 """Steps that run in a thread."""
 
 WAITS = {
     "token": (ClientCredentials, "_request_token"), "ask": (ItemQuestions, "ask"), "send": (Sender, "_send"),
+    "wait_finish": (WaitRecorder, "_finish"),
     "upload": (Canary, "_upload"), "keep": (Canary, "_keep"), "index": (Canary, "_index"),
     "retrieve": (Canary, "_retrieve"), "clean_up": (Canary, "_clean_up"), "request": (StepSender, "send"),
 }  # fmt: skip
@@ -158,6 +162,7 @@ if __name__ == "__main__":
     if asked.report_at:
         injections.append(Injection(asked.report_at, 1, lambda: os.write(asked.fd, b"reached\n")))
     if asked.renew_every:
+        recording.RENEWAL_S = asked.renew_every
         lease_keeper.RENEWALS_PER_TTL = run_module.LEASE_TTL.total_seconds() / asked.renew_every
     inject(injections)
     command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command

@@ -7,6 +7,7 @@ from survival.environments import sqlite_world
 from survival.fault_injection import STEPS, WAITS
 from survival.kills import DAEMON_POINTS, DELIVERY_POINTS, ENDS, OPENS, REFUSED, RUN_POINTS, Kill, survive
 from survival.scenario import Scenario, ScriptedReceiver, outcome_without_kills
+from survival.waits import POINTS as WAIT_POINTS
 
 from monitor.database.engine import writing
 
@@ -54,7 +55,7 @@ def test_a_kill_at_any_other_moment_loses_nothing(small_world, expected):
 
 @pytest.mark.smoke
 def test_every_kill_point_wraps_an_existing_step():
-    points = (*(kill.point for kill in (*RUN_POINTS, *DELIVERY_POINTS, *DAEMON_POINTS)), *CANARY_POINTS)
+    points = (*(kill.point for kill in (*RUN_POINTS, *DELIVERY_POINTS, *DAEMON_POINTS)), *CANARY_POINTS, *WAIT_POINTS)
     steps = {point.partition(".")[0] for point in points}
     assert steps == STEPS.keys() | WAITS.keys()
 
