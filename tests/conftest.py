@@ -76,6 +76,7 @@ ON_ONE_DATABASE = {"app", "cli", "daemon", "house", "web"}
 """Folders whose tests on PostgreSQL repeat those on SQLite; packages with SQL are tested on both."""
 
 
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config, items):
     """Marks what repeats on PostgreSQL, at a higher layer or with random examples, what runs on SQLite."""
     for item in items:
@@ -86,6 +87,9 @@ def pytest_collection_modifyitems(config, items):
         if kind == "postgresql" and (repeats or item.get_closest_marker("slow_twice")):
             item.add_marker(pytest.mark.process)
             item.own_markers = [mark for mark in item.own_markers if mark.name != "smoke"]
+    yield  # here pytest selects by marker, and puts the tests into a random order
+    # the longest first, so that no worker begins it when the others are done
+    items.sort(key=lambda item: item.path.name != "test_growth.py")
 
 
 def pytest_collection_finish(session):
