@@ -50,7 +50,7 @@ def uploads_since(app: App, target: TargetConfig, since: datetime, *, ends_s: fl
     """The ids that were uploaded since then, each once, as the sync log has them; read until `ends_s` (monotonic).
 
     Raises:
-        ConfigError: the log has no upload times.
+        ConfigError: the log has no upload times: no column for them, or none in any row.
         SyncLogError, StoreError: it can't be read.
     """
     if target.sync_log is not None and target.sync_log.submitted_at_column is None:
@@ -58,14 +58,20 @@ def uploads_since(app: App, target: TargetConfig, since: datetime, *, ends_s: fl
         remedy = "name their column in submitted_at_column, or give the ids"
         raise ConfigError([f"{where}: --since needs the upload times; {remedy}"])
     found: dict[str, SyncLogEntry] = {}
-    without_time = 0
+    with_time = without_time = 0
     now = app.clock()
     for batch in app.read_log(target, ends_s=ends_s):
         for entry in validate_entries(batch, now=now)[0]:
             if entry.submitted_at is None:
                 without_time += 1
-            elif entry.submitted_at >= since and entry.item_id is not None:
+                continue
+            with_time += 1
+            if entry.submitted_at >= since and entry.item_id is not None:
                 found.setdefault(entry.item_id, entry)
+    if without_time and not with_time:
+        column = "`items import --submitted-at-column`" if target.sync_log is None else "submitted_at_column"
+        remedy = f"name their column in {column}, or give the ids"
+        raise ConfigError([f"target {target.name}: --since needs the upload times, and no row has one; {remedy}"])
     return Uploads(entries=tuple(found.values()), without_time=without_time)
 
 

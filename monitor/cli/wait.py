@@ -149,7 +149,7 @@ def status(
 
 
 def _nothing_to_do(target: str, since: str | None, *, as_json: bool) -> None:
-    what = f"the sync log has no upload of the last {since}" if since else "there is no id in it"
+    what = f"the sync log has no upload of the last {since}" if since else "no ids were given"
     if as_json:
         print_json({"target": target, "asked": 0, "total": 0, "shown": 0, "items": [], "exit_code": 0})
     print(f"warning: {target}: {what}; nothing was asked", file=sys.stderr)

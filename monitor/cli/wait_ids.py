@@ -55,9 +55,10 @@ def read_entries(
     if since is not None:
         uploads = uploads_since(app, target, app.clock() - since, ends_s=time.monotonic() + _READ_LOG_S)
         if uploads.without_time:
+            rows, they_are = ("row", "it is") if uploads.without_time == 1 else ("rows", "they are")
             print(
-                f"note: {uploads.without_time} rows of the sync log have no upload time that can be read; "
-                "they are left out",
+                f"note: {target.name}: {uploads.without_time} {rows} of the sync log without a readable upload time; "
+                f"{they_are} left out",
                 file=sys.stderr,
             )
         return uploads.entries

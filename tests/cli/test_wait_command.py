@@ -143,7 +143,14 @@ def test_since_takes_the_uploads_of_the_period_with_their_parameters(here, site)
     site.track(1)
     done = here(site, "wait", "gloo", "--since", "1h")
     assert (done.returncode, stored(site)[0]["asked"]) == (0, 3)
-    assert "1 rows of the sync log have no upload time" in done.stderr
+    assert "note: gloo: 1 row of the sync log without a readable upload time; it is left out" in done.stderr
+
+
+def test_since_is_refused_if_no_row_has_an_upload_time(here, site):
+    site.track(2)
+    done = here(site, "wait", "gloo", "--since", "1h")
+    assert (done.returncode, done.stdout, stored(site)) == (2, "", [])
+    assert "--since needs the upload times, and no row has one; name their column in submitted_at_column" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--since", "1h"], ["--ids-from", "empty.txt"]], ids=["log", "file"])
