@@ -12,16 +12,16 @@ from monitor.runs.canary.store import CanarySummary
 
 STEP_NAMES = {Step.UPLOAD: "upload", Step.INDEX: "index", Step.RETRIEVE: "retrieve", Step.CLEAN_UP: "clean up"}
 _CLEAN_UP = {
-    CleanUp.PENDING: "is not known to be gone: the next canary of this target looks for it and deletes it",
-    CleanUp.DONE: "was deleted, and the API has it no more",
+    CleanUp.PENDING: "may still exist: the next canary of this target looks for it and deletes it",
+    CleanUp.DONE: "was deleted, and the API no longer has it",
     CleanUp.NOTHING_LEFT: "was never uploaded",
-    CleanUp.CANNOT_FIND: "may be there: the upload was not answered, and this API can't be asked for it by name",
+    CleanUp.CANNOT_FIND: "may exist: the upload was not answered, and this API can't be asked for it by name",
 }
 _CHECKS = {
     Step.UPLOAD: "the upload endpoint: can your pipeline upload now? Other incidents of this target",
     Step.INDEX: "async job volume at the provider, and its status page; documents that are stuck",
     Step.RETRIEVE: "the provider's search: documents that are indexed may not be found by your users",
-    Step.CLEAN_UP: "whether these credentials may delete; the document can be deleted by hand",
+    Step.CLEAN_UP: "whether these credentials may delete; if not, delete the document by hand",
 }
 """What to check if the answer itself does not say what is wrong."""
 _TOLD_BY_ANSWER = frozenset(
@@ -66,8 +66,7 @@ def canary_text(report: CanaryReport) -> str:
     if report.leftovers_removed:
         lines.append(_line("removed", f"{plural(report.leftovers_removed, 'document')} of earlier canaries"))
     if report.leftovers:
-        are = "is" if report.leftovers == 1 else "are"
-        left = f"{plural(report.leftovers, 'document')} of earlier canaries {are} not known to be gone"
+        left = f"{plural(report.leftovers, 'document')} of earlier canaries may still exist; the next canary looks again"
         lines.append(_line("left", left))
     lines += [_line("check", text) for text in _checks(report)]
     return "\n".join(lines)
@@ -123,12 +122,12 @@ def canary_lines(summary: CanarySummary | None) -> list[str]:
     parts += [f"{summary.slow} slow"] if summary.slow else []
     if summary.index_p50_s is not None and summary.index_p95_s is not None:
         half, most = seconds_text(summary.index_p50_s), seconds_text(summary.index_p95_s)
-        parts.append(f"half indexed within {half}, 95% within {most}")
+        parts.append(f"indexed: p50 {half}, p95 {most}")
     lines = list(wrap_lines(f"Canaries: {', '.join(parts)}", indent=2))
     if summary.last_failure is not None:
         lines += wrap_lines(f"Last failure: {summary.last_failure}", indent=4)
     if summary.last is not None and summary.last.leftovers:
-        left = f"{plural(summary.last.leftovers, 'document')} of canaries not known to be gone"
+        left = f"{plural(summary.last.leftovers, 'document')} of canaries may still exist"
         lines += wrap_lines(left, indent=4)
     return lines
 

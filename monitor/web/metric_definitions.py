@@ -162,7 +162,7 @@ METRIC_DEFINITIONS = (
         "target",
         "step",
     ),
-    _stored("canary_leftovers", "Documents of canaries that are not known to be gone", "target"),
+    _stored("canary_leftovers", "Documents of canaries that may still exist", "target"),
     _stored(
         "incidents_open",
         "Unresolved incidents; absent if there are none; target is channel:NAME for an incident about a channel",

@@ -189,7 +189,7 @@ def test_a_report_sums_up_the_canaries_of_its_period(site, here):
     site.run()
     text = here(site, "report", "--since", "7d").stdout
     assert "Canaries: 4, 3 worked, 1 failed at retrieve, 1 slow" in " ".join(text.split())
-    assert "half indexed within 20.0 s, 95% within 16m 40s" in " ".join(text.split())
+    assert "indexed: p50 20.0 s, p95 16m 40s" in " ".join(text.split())
     assert "Last failure: retrieve (not_retrieved): its marker did not come back" in " ".join(text.split())
     (target,) = json.loads(here(site, "report", "--since", "7d", "--format", "json").stdout)["targets"]
     shown = target["canaries"]
