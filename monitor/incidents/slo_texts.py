@@ -51,10 +51,10 @@ def budget_text(status: SloStatus) -> str:
 
 
 def burn_text(status: SloStatus, alert: BurnAlert) -> str:
-    """`20× over 1h, 18.3× over 5m; the alert is above 14.4×`."""
+    """`20× over 1h, 18.3× over 5m; threshold 14.4×`."""
     long, short = status.burn_rate(alert.long), status.burn_rate(alert.short)
     threshold = format_rate(alert.threshold(status.objective))
-    return f"{rate_text(long)}, {rate_text(short)}; the alert is above {threshold}×"
+    return f"{rate_text(long)}, {rate_text(short)}; threshold {threshold}×"
 
 
 def rate_text(measured: BurnRate) -> str:
@@ -64,11 +64,11 @@ def rate_text(measured: BurnRate) -> str:
 
 
 def spent_text(status: SloStatus) -> str:
-    """`in 2 d 3 h at the rate of the last 1h: 2026-11-30 12:00 UTC`."""
+    """`in 2 d 3 h, at the rate of the last 1h: 2026-11-30 12:00 UTC`."""
     at, rate = status.spent_at, f"at the rate of the last {format_duration(status.present_rate.window)}"
     if status.is_spent:
         return "already"
-    return f"not {rate}" if at is None else f"in {format_age(at - status.at)} {rate}: {format_minute(at)}"
+    return f"never, {rate}" if at is None else f"in {format_age(at - status.at)}, {rate}: {format_minute(at)}"
 
 
 def format_minute(at: datetime) -> str:

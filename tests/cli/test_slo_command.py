@@ -44,7 +44,7 @@ def test_the_figures_of_each_objective(here, promised):
         "error budget   spent: 20 uploads late, 2 allowed",
         "budget spent   already",
         "burn rate      5m -, 30m 10×, 1h 10×, 6h 10×, 3d 10×",
-        "alert          10× over 6h, 10× over 30m; the alert is above 6×",
+        "alert          10× over 6h, 10× over 30m; threshold 6×",
         "incident       1: ingestion-monitor incidents show 1",
     ):
         assert part in first

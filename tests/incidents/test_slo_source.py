@@ -103,7 +103,7 @@ def test_an_incident_opens_by_burn_rate_says_why_and_ends_with_the_burn(site):
     incident = site.incident
     assert (incident.group, incident.severity, incident.id) == ("in time", Severity.CRITICAL, site.open_id)
     facts = dict(incident.evidence.facts)
-    assert facts["burn rate"] == "20× over 1h, 20× over 5m; the alert is above 14.4×"
+    assert facts["burn rate"] == "20× over 1h, 20× over 5m; threshold 14.4×"
     assert facts["objective"] == "95% of uploads within 15m, over 28d"
     message, _ = site.messages[0]
     assert set(facts.items()) <= set(message.facts)
