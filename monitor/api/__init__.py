@@ -1,4 +1,4 @@
-"""The Python face of the resilient client: `connect` to a configured target, then `get`, `status`, `wait`, `request`.
+"""The Python API of the resilient client: `connect` to a configured target, then `get`, `status`, `wait`, `request`.
 
 docs/python-api.md describes it. It wires and translates; every decision is made in the packages below.
 """

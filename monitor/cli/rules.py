@@ -124,7 +124,7 @@ def backtest(
     ] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Replay the stored runs by other rules: what would have opened, resolved and been sent, beside what was.
+    """Replay the stored runs by other rules: what would have opened, resolved and been sent, beside what happened.
 
     It sends no request and no message, and writes nothing.
 

@@ -1,4 +1,4 @@
-"""`rules backtest`: what other rules would have done, beside what was."""
+"""`rules backtest`: what other rules would have done, beside what happened."""
 
 import json
 from datetime import UTC, datetime, timedelta
