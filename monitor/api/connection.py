@@ -61,7 +61,7 @@ async def connect(config: "str | os.PathLike[str] | Config", target: str) -> "As
     settings = next((each for each in loaded.targets if each.name == target), None)
     if settings is None:
         names = ", ".join(each.name for each in loaded.targets)
-        raise ConfigError([f"there is no target {target!a}; there are {names}"])
+        raise ConfigError([f"there is no target {target!a}; choose from {names}"])
     provider = build_provider(settings)
     database = await run_in_database_pool(lambda: open_database(loaded))
     try:

@@ -77,7 +77,7 @@ def _target(config: "Config", name: str) -> "TargetConfig":
         if target.name == name:
             return target
     known = ", ".join(target.name for target in config.targets)
-    raise ConfigError([f"there is no target {name!a}; there are {known}"])
+    raise ConfigError([f"there is no target {name!a}; choose from {known}"])
 
 
 async def _run(

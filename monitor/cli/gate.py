@@ -113,7 +113,7 @@ def _due_times(config: "Config", name: str) -> "DueTimes":
         if target.name == name:
             return config.schedule_for(target).due_times(name)
     known = ", ".join(target.name for target in config.targets)
-    raise ConfigError([f"there is no target {name!a}; there are {known}"])
+    raise ConfigError([f"there is no target {name!a}; choose from {known}"])
 
 
 class _Signals:

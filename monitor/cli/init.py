@@ -27,7 +27,7 @@ Next:
 
 _SANDBOX = """
 To try it without an account, run `ingestion-monitor sandbox` in another
-terminal: it prints those three lines, and the --base-url for `init`."""
+terminal: it prints those three lines, and the base_url for {config}."""
 
 
 def init(

@@ -142,4 +142,4 @@ def _require_known_channel(app: "App", name: str | None) -> None:
         return
     with reading(app.engine) as conn:
         if not notification_queries.listing(conn, statuses=None, channel=name, limit=1):
-            raise ConfigError([f"--channel: there is no channel {name!a}; there are {', '.join(known)}"])
+            raise ConfigError([f"--channel: there is no channel {name!a}; choose from {', '.join(known)}"])

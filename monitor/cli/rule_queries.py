@@ -173,7 +173,7 @@ def _cause(name: str) -> Cause:
         if name in RENAMED:
             raise ConfigError([f"--cause: {name} is now called {RENAMED[name]}: rename it"]) from None
         known = [cause.value for cause in Cause]
-        hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+        hint = did_you_mean(name, known) or f"; choose from {', '.join(known)}"
         raise ConfigError([f"--cause: there is no cause {name!a}{hint}"]) from None
 
 
@@ -187,7 +187,7 @@ def _subject(config: Config, target: str | None, group: str | None, cause: Cause
     if target is None:
         if len(subjects) == 1:
             return subjects[0]
-        choices = f"there are {', '.join(subjects)}" if subjects else "there is none: define it under [[channels]]"
+        choices = f"choose from {', '.join(subjects)}" if subjects else "there is none: define it under [[channels]]"
         raise ConfigError([f"--target: name the {kind}; {choices}"])
     if target not in subjects:
         _require_known(config, target)
@@ -197,7 +197,7 @@ def _subject(config: Config, target: str | None, group: str | None, cause: Cause
 
 
 def _choices(kind: str, subjects: Sequence[str]) -> str:
-    return f"there are {', '.join(subjects)}" if subjects else f"there is no {kind}"
+    return f"choose from {', '.join(subjects)}" if subjects else f"there is no {kind}"
 
 
 def _require_known(config: Config, name: str) -> None:

@@ -130,7 +130,7 @@ def require_found(found: _T | None, incident_id: int) -> _T:
 def unknown_target(config: "Config", *names: str) -> ConfigError:
     """The error for an option that names targets that are not configured."""
     unknown, known = ", ".join(map(ascii, names)), ", ".join(target.name for target in config.targets)
-    return ConfigError([f"--target: there is no target {unknown}; there are {known}"])
+    return ConfigError([f"--target: there is no target {unknown}; choose from {known}"])
 
 
 def select_targets(config: "Config", names: Sequence[str]) -> "list[TargetConfig]":

@@ -181,7 +181,7 @@ def _remarks(config: "Config", matchers: "Matchers", incidents: "Sequence[Incide
     names = [target.name for target in config.targets] + [channel_target(each.name) for each in config.channels]
     for pattern in matchers.get("target", ()):
         if not any(fnmatchcase(name, pattern) for name in names):
-            yield f"No configured target matches {pattern}; there are {', '.join(names)}."
+            yield f"No configured target matches {pattern}; choose from {', '.join(names)}."
 
 
 @app.command("list")

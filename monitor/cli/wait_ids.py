@@ -27,7 +27,7 @@ def one_target(config: "Config", name: str) -> "TargetConfig":
     for target in config.targets:
         if target.name == name:
             return target
-    raise ConfigError([f"there is no target {name!a}; there are {', '.join(each.name for each in config.targets)}"])
+    raise ConfigError([f"there is no target {name!a}; choose from {', '.join(each.name for each in config.targets)}"])
 
 
 def require_one_source(command: str, item_ids: Sequence[str], ids_from: str | None, since: str | None = None) -> None:

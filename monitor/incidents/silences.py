@@ -60,7 +60,7 @@ def _validate(name: str, pattern: str) -> str:
         return f"cause {pattern} is now called {RENAMED[pattern]}: rename it"
     known_values = _KNOWN_VALUES.get(name, ())
     if known_values and not any(fnmatchcase(value, pattern) for value in known_values):
-        return f"there is no {name} like {pattern}; there are {', '.join(known_values)}"
+        return f"there is no {name} like {pattern}; choose from {', '.join(known_values)}"
     return ""
 
 

@@ -66,7 +66,7 @@ def canary_text(report: CanaryReport) -> str:
     if report.leftovers_removed:
         lines.append(_line("removed", f"{plural(report.leftovers_removed, 'document')} of earlier canaries"))
     if report.leftovers:
-        left = f"{plural(report.leftovers, 'document')} of earlier canaries may still exist; the next canary looks again"
+        left = f"{plural(report.leftovers, 'document')} of earlier canaries may still exist; the next one looks again"
         lines.append(_line("left", left))
     lines += [_line("check", text) for text in _checks(report)]
     return "\n".join(lines)

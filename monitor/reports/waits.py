@@ -52,7 +52,8 @@ def _why_stopped(report: WaitReport) -> str:
     errors = [each.error for each in report.items if each.error is not None]
     hints = [error.retry_after for error in errors if error.retry_after is not None and is_transient(error)]
     if hints and report.cause in {Cause.OUTAGE, Cause.RATE_LIMITED}:
-        return f"the API asks to come back in {format_seconds(max(hints).total_seconds())}, when the time is over"
+        asks = "the API asks" if report.requests else "nothing was sent, as an earlier answer of the API asks"
+        return f"{asks} for a retry in {format_seconds(max(hints).total_seconds())}, after the timeout"
     return describe_cause(report.cause) if report.cause else "no item can be asked about"
 
 

@@ -189,7 +189,7 @@ def test_a_service_that_was_down_is_tried_again_by_the_next_call(site, monkeypat
 
 
 WRONG = {
-    "a target that is not there": (lambda engine: engine, "nowhere", "there is no target 'nowhere'; there are gloo"),
+    "a target that is not there": (lambda engine: engine, "nowhere", "there is no target 'nowhere'; choose from gloo"),
     "an absolute URL": (lambda engine: engine.request("GET", "https://elsewhere.example/"), None, "begin with a slash"),
     "a parameter that is not given": (lambda engine: engine.request("GET", ITEM), None, "needs item_id"),
     "a dot segment": (lambda engine: engine.request("GET", ITEM, params={"item_id": ".."}), None, "can't be sent"),

@@ -67,7 +67,7 @@ def test_the_timeout_is_an_option(site, here):
 
 
 WRONG = {
-    "no such target": (["canary", "glou"], "there is no target 'glou'; there are gloo"),
+    "no such target": (["canary", "glou"], "there is no target 'glou'; choose from gloo"),
     "no duration": (["canary", "gloo", "--timeout", "soon"], "--timeout: 'soon' is no duration from 1s to 2d"),
 }
 

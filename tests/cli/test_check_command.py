@@ -186,7 +186,7 @@ def test_a_target_that_is_not_configured_is_code_2_before_any_request_or_write(s
     done = small_world.cli("check", "--target", name)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: --target: there is no target ")
-    assert done.stderr.endswith("; there are gloo\n")
+    assert done.stderr.endswith("; choose from gloo\n")
     assert not (small_world.folder / "new.db").exists()
 
 

@@ -60,7 +60,7 @@ def test_a_configuration_that_can_t_be_read_ends_with_code_2_and_every_problem(h
     assert '✗ configuration targets.gloo.publisherid is not a known key; did you mean "publisher_id"?' in checked_lines(
         done, small_world
     )
-    assert "- all else       not tried: there is no configuration." in done.stdout
+    assert "- all else       not tried: the configuration is unusable." in done.stdout
     assert small_world.sandbox.requests() == 0
 
 
@@ -92,7 +92,7 @@ def test_a_single_target_can_be_checked(here, small_world):
     assert "target gloo" not in done.stdout
     unknown = here(small_world, "doctor", "--target", "three")
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert unknown.stderr == "error: --target: there is no target 'three'; there are gloo, two\n"
+    assert unknown.stderr == "error: --target: there is no target 'three'; choose from gloo, two\n"
 
 
 def test_a_test_message_is_sent_on_request(here, small_world):

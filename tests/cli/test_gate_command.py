@@ -98,7 +98,7 @@ def test_the_targets_own_schedule_takes_precedence(small_world, here):
 
 def test_an_unknown_target_and_an_invalid_wait_are_usage_errors(small_world, here):
     for arguments, words in (
-        (("glo",), "there is no target 'glo'; there are gloo"),
+        (("glo",), "there is no target 'glo'; choose from gloo"),
         (("gloo", "--wait", "x"), "--wait"),
     ):
         said = here(small_world, "gate", *arguments)

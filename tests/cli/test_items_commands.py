@@ -120,7 +120,7 @@ NOT_IMPORTED = [
     ("", ["--timezone", "Mars"], "--timezone: there is no zone 'Mars'; name one like Europe/Paris"),
     ("", ["--timezone", "../x"], "--timezone: there is no zone '../x'; name one like Europe/Paris"),
     ("", ["--timezone", "Europe"], "--timezone: there is no zone 'Europe'; name one like Europe/Paris"),
-    ("", ["--target", "glo"], "--target: there is no target 'glo'; there are gloo"),
+    ("", ["--target", "glo"], "--target: there is no target 'glo'; choose from gloo"),
 ]
 
 
@@ -319,7 +319,7 @@ NOT_IGNORED = [
     (["known", "--reason", "x" * 501], "--reason: say why in 1 to 500 printable characters"),
     (["known", "--reason", "a\x1bb"], "--reason: say why in 1 to 500 printable characters"),
     (["known", "--undo", "--reason", "r"], "--reason has no meaning with --undo: leave it out"),
-    (["known", "--reason", "r", "--target", "glo"], "--target: there is no target 'glo'; there are gloo"),
+    (["known", "--reason", "r", "--target", "glo"], "--target: there is no target 'glo'; choose from gloo"),
     (["a\udcff", "--reason", "r"], "'a\\udcff' holds a character that no stored text has"),
     ([f"x{n}" for n in range(22)] + ["--undo"], "x19 and 2 more; nothing was changed."),
 ]
@@ -381,7 +381,7 @@ NOT_LISTED = [
     (["--state", "Failed"], f"--state: 'Failed' is none of {STATES}"),
     (["--older-than", "2"], f"--older-than: '2' {NO_DURATION}"),
     (["--older-than", "99999999d"], f"--older-than: '99999999d' {NO_DURATION}"),
-    (["--target", "glo"], "--target: there is no target 'glo'; there are gloo"),
+    (["--target", "glo"], "--target: there is no target 'glo'; choose from gloo"),
     (["--stage", "\udcff"], "'\\udcff' holds a character that no stored text has; copy it from `items list`"),
 ]
 

@@ -86,7 +86,7 @@ def test_an_unknown_channel_is_an_error(suspended, here):
     world, _ = suspended
     ended = here(world, "notifications", "list", "--channel", "oncal")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: --channel: there is no channel 'oncal'; there are oncall, log\n"
+    assert ended.stderr == "error: --channel: there is no channel 'oncal'; choose from oncall, log\n"
 
 
 def test_a_changed_address_resumes_a_suspended_channel(suspended, here):

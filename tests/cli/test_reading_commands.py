@@ -35,7 +35,7 @@ def test_the_history_is_printed_newest_first_as_text_and_as_json(here, troubled)
 
 def test_a_target_without_configuration_and_history_is_refused(here, troubled):
     slip = here(troubled, "history", "--target", "glo")
-    assert (slip.returncode, slip.stderr) == (2, "error: --target: there is no target 'glo'; there are gloo\n")
+    assert (slip.returncode, slip.stderr) == (2, "error: --target: there is no target 'glo'; choose from gloo\n")
     assert here(troubled, "incidents", "list", "--target", "\udcff").returncode == 2
     troubled.config_path.write_text(troubled.config_path.read_text().replace('name = "gloo"', 'name = "renamed"'))
     assert here(troubled, "history", "--target", "gloo").stdout.count("\n") == 4

@@ -260,14 +260,14 @@ MISUSES = [
      "--cause: give either a cause, or the --status and --code of an answer"),
     (["--cause", "items_stuk"], "--cause: there is no cause 'items_stuk'; did you mean \"items_stuck\"?"),
     (["--cause", "coverage"], "--cause: coverage is now called too_many_unknown: rename it"),
-    (["--cause", "zzz"], f"--cause: there is no cause 'zzz'; there are {', '.join(Cause)}"),
-    (["--status", "401"], "--target: name the target; there are gloo-prod, gloo-dev"),
-    (["--status", "401", "-t", "gloo"], "--target: there is no target 'gloo'; there are gloo-prod, gloo-dev"),
+    (["--cause", "zzz"], f"--cause: there is no cause 'zzz'; choose from {', '.join(Cause)}"),
+    (["--status", "401"], "--target: name the target; choose from gloo-prod, gloo-dev"),
+    (["--status", "401", "-t", "gloo"], "--target: there is no target 'gloo'; choose from gloo-prod, gloo-dev"),
     (["--status", "401", "-t", "channel:mail"],
-     "--target: unauthorized is about a target, and channel:mail is none; there are gloo-prod, gloo-dev"),
+     "--target: unauthorized is about a target, and channel:mail is none; choose from gloo-prod, gloo-dev"),
     (["--status", "404", "-t", "channel:mail"],
-     "--target: an answer is about a target, and channel:mail is none; there are gloo-prod, gloo-dev"),
-    (["--cause", "channel_failing"], "--target: name the channel; there are channel:oncall, channel:mail"),
+     "--target: an answer is about a target, and channel:mail is none; choose from gloo-prod, gloo-dev"),
+    (["--cause", "channel_failing"], "--target: name the channel; choose from channel:oncall, channel:mail"),
     (["--cause", "outage", "--group", "x"],
      f"--group: outage is not about items, and only they have groups ({', '.join(ITEM_CAUSES)})"),
 ]  # fmt: skip
@@ -287,4 +287,4 @@ def test_without_channels_none_can_fail(rules):
 
 def test_an_unknown_target_is_a_usage_error(rules):
     said = rules("list", "-t", "gloo-prd", code=2)
-    assert said == "error: --target: there is no target 'gloo-prd'; there are gloo-prod, gloo-dev\n"
+    assert said == "error: --target: there is no target 'gloo-prd'; choose from gloo-prod, gloo-dev\n"

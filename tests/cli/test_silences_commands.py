@@ -54,7 +54,7 @@ def test_a_new_silence_is_printed_with_remarks(here, troubled):
     said = ok(here(troubled, "silences", "add", "-m", "target=glo", "--from", "2020-01-01", "--for", "1h"))
     assert "from       now" in said
     assert "matches    no open incident" in said
-    assert "No configured target matches glo; there are gloo." in said
+    assert "No configured target matches glo; choose from gloo." in said
     ok(here(troubled, "incidents", "resolve", "1"))
     assert "Incident 1 is resolved" in ok(here(troubled, "silences", "add", "-i", "1", "--for", "1h"))
 
@@ -68,7 +68,7 @@ REFUSED = [
     (["-i", "1", "--until", "0001-01-01T00:00+14:00"], "is no time"),
     (["-i", "1", "--until", "2020-01-01"], "--until: 2020-01-01 00:00:00 UTC is not after now; give a later time"),
     (["-i", "1", "--from", "2999-01-02", "--until", "2999-01-01"], "is not after its start, 2999-01-02 00:00:00 UTC"),
-    (["-m", "cause=outtage", "--for", "1h"], "--match: there is no cause like outtage; there are spending_limit,"),
+    (["-m", "cause=outtage", "--for", "1h"], "--match: there is no cause like outtage; choose from spending_limit,"),
     (["-m", "outage", "--for", "1h"], "--match: there is no attribute 'outage'"),
     (["-i", "1", "-m", "cause=outage", "--for", "1h"], "--match: --incident sets cause already"),
     (["-i", "9", "--for", "1h"], "there is no incident 9; `ingestion-monitor incidents list --all` has all"),

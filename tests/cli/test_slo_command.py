@@ -119,4 +119,4 @@ def test_without_objectives_it_says_where_to_write_them(here, small_world, more,
 
 def test_an_unknown_target_is_a_usage_error(here, small_world):
     done = here(small_world, "slo", "--target", "glo")
-    assert (done.returncode, "there is no target 'glo'; there are gloo" in done.stderr) == (2, True)
+    assert (done.returncode, "there is no target 'glo'; choose from gloo" in done.stderr) == (2, True)

@@ -112,7 +112,11 @@ def test_a_hint_beyond_the_end_ends_it_early(here, site):
     site.sandbox.add_fault(path="/engine", status=503, headers={"Retry-After": "900"})
     done = here(site, "wait", "gloo", *ids, "--timeout", "30s")
     assert done.returncode == 4
-    assert "the API asks to come back in 15m, when the time is over" in done.stdout
+    assert "waiting does not help: the API asks for a retry in 15m, after the timeout" in done.stdout
+    site.sandbox.clear_faults()
+    again = here(site, "wait", "gloo", *ids, "--timeout", "30s")
+    assert again.returncode == 4
+    assert "nothing was sent, as an earlier answer of the API asks for a retry in" in again.stdout
 
 
 def test_json_is_one_object_with_every_item(here, site):
@@ -166,7 +170,7 @@ def test_nothing_to_wait_for_is_said_and_no_failure(here, site, arguments, monke
 USAGE = {
     "no items": (["wait", "gloo"], "which items?"),
     "two sources": (["wait", "gloo", "x", "--since", "1h"], "from one place"),
-    "an unknown target": (["wait", "nowhere", "x"], "there is no target 'nowhere'; there are gloo"),
+    "an unknown target": (["wait", "nowhere", "x"], "there is no target 'nowhere'; choose from gloo"),
     "a bad timeout": (["wait", "gloo", "x", "--timeout", "soon"], "--timeout: 'soon' is no duration"),
     "a timeout of nothing": (["wait", "gloo", "x", "--timeout", "0s"], "--timeout: '0s' is no duration"),
     "a bad period": (["wait", "gloo", "--since", "yesterday"], "--since: 'yesterday' is no duration"),

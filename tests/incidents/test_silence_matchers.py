@@ -26,9 +26,9 @@ MISTAKES = [
     ("no pattern", ["target="], "target needs a pattern of 1 to 200 printable characters, as in target=a*"),
     ("a long one", ["target=" + "x" * 201], "target needs a pattern"),
     ("an odd one", ["group=a\x07"], "group needs a pattern"),
-    ("a slip in a cause", ["cause=outtage"], "there is no cause like outtage; there are spending_limit, "),
+    ("a slip in a cause", ["cause=outtage"], "there is no cause like outtage; choose from spending_limit, "),
     ("an old name of a cause", ["cause=coverage"], "cause coverage is now called too_many_unknown: rename it"),
-    ("case counts", ["severity=CRITICAL"], "there is no severity like CRITICAL; there are info, warning, critical"),
+    ("case counts", ["severity=CRITICAL"], "there is no severity like CRITICAL; choose from info, warning, critical"),
     ("a slip in a team", ["team=ops"], "there is no team like ops"),
 ]
 

@@ -48,7 +48,9 @@ def doctor(
             printer.add(
                 Finding(part="configuration", level=Level.PROBLEM, message=with_full_stop(problem), exit_code=USAGE)
             )
-        printer.add(Finding(part="all else", level=Level.NOT_TRIED, message="not tried: there is no configuration."))
+        printer.add(
+            Finding(part="all else", level=Level.NOT_TRIED, message="not tried: the configuration is unusable.")
+        )
         raise typer.Exit(printer.finish(option)) from None
     register_secrets(loaded)
     names = [each.name for each in select_targets(loaded, target or ())]
