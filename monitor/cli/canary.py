@@ -32,7 +32,7 @@ def canary(
             "--timeout",
             metavar="DURATION",
             help="How long the document may take to be indexed, e.g. 10m.",
-            show_default="as configured, else 30m",
+            show_default="as configured, else twice slow_after",
         ),
     ] = None,
     skip_ok: Annotated[bool, typer.Option("--skip-ok", help="Exit 0, not 5, if another canary holds it.")] = False,

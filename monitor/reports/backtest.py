@@ -77,7 +77,8 @@ def backtest_text(view: BacktestView, *, limit: int, width: int | None = None) -
         *wrap_lines(f"Rules: {view.rules}", indent=0),
     ]
     if not view.incidents:
-        lines += ["", "No incident was open in this time, and none would have been."]
+        none = "No incident was open in this time, and none would have been."
+        lines += ["", none if view.runs else "No run is stored of this time: there is nothing to replay."]
     else:
         lines += wrap_lines(_summary(view), indent=0)
         lines += ["", _counts_table(view, width), "", _channels_table(view, width)]

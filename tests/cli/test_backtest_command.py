@@ -104,7 +104,7 @@ def test_routes_can_be_tried(here, past):
 def test_a_time_without_incidents_is_said(here, past):
     said = replayed(here, past, "--until", "2020-01-01")
     assert "0 runs of 1 target, 0 rows of evidence" in said
-    assert "No incident was open in this time, and none would have been." in said
+    assert "No run is stored of this time: there is nothing to replay." in said
 
 
 def test_a_history_that_was_pruned_or_people_acted_in_says_so(here, past):
