@@ -20,6 +20,7 @@ from monitor.errors import ConfigError
 from monitor.model import SyncLogEntry
 from monitor.model.items import NO_PARAMS, TrackedItem
 from monitor.providers import Provider, has_uuid_ids, is_list_only, request_for
+from monitor.runs.canary import store as canary_store
 from monitor.synclog.ids import canonical_uuid
 from monitor.synclog.validation import validate_entries
 from monitor.waits import store
@@ -49,6 +50,8 @@ class Uploads:
 def uploads_since(app: App, target: TargetConfig, since: datetime, *, ends_s: float) -> Uploads:
     """The ids that were uploaded since then, each once, as the sync log has them; read until `ends_s` (monotonic).
 
+    Documents of canaries, which a pipeline may record as any other upload, are left out, as in runs.
+
     Raises:
         ConfigError: the log has no upload times: no column for them, or none in any row.
         SyncLogError, StoreError: it can't be read.
@@ -72,7 +75,10 @@ def uploads_since(app: App, target: TargetConfig, since: datetime, *, ends_s: fl
         column = "`items import --submitted-at-column`" if target.sync_log is None else "submitted_at_column"
         remedy = f"name their column in {column}, or give the ids"
         raise ConfigError([f"target {target.name}: --since needs the upload times, and no row has one; {remedy}"])
-    return Uploads(entries=tuple(found.values()), without_time=without_time)
+    with reading(app.engine) as conn:
+        own = canary_store.own_ids(conn, target=target.name)
+    entries = tuple(entry for item_id, entry in found.items() if item_id not in own)
+    return Uploads(entries=entries, without_time=without_time)
 
 
 def entries_of(

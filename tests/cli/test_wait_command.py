@@ -15,7 +15,10 @@ import pytest
 from support.world import environment
 
 from monitor.cli import wait as wait_command
+from monitor.database.engine import writing
 from monitor.errors import StoreError
+from monitor.runs.canary import store as canary_store
+from monitor.runs.canary.model import Document
 from monitor.waits import store
 from monitor.waits.looks import ItemLooks
 
@@ -155,6 +158,21 @@ def test_since_is_refused_if_no_row_has_an_upload_time(here, site):
     done = here(site, "wait", "gloo", "--since", "1h")
     assert (done.returncode, done.stdout, stored(site)) == (2, "", [])
     assert "--since needs the upload times, and no row has one; name their column in submitted_at_column" in done.stderr
+
+
+def test_since_leaves_out_the_documents_of_canaries(here, site):
+    site.configure(more='[targets.canary]\nevery = "1h"\n')
+    site.track(1, uploaded_at=site.clock() - timedelta(minutes=5))
+    with writing(site.app.engine) as conn:
+        document = Document(name="canary", marker="marker", item_id=UNKNOWN_ID)
+        canary_id = canary_store.start(
+            conn, target="gloo", environment="test", run_key=None, epoch=1, document=document, slow_after_s=1.0,
+            started_at=site.clock(),
+        )  # fmt: skip
+        canary_store.record_upload(conn, canary_id=canary_id, document=document)
+    site.record(UNKNOWN_ID, uploaded_at=site.clock() - timedelta(minutes=20))
+    done = here(site, "wait", "gloo", "--since", "1h")
+    assert (done.returncode, stored(site)[0]["asked"]) == (0, 1)
 
 
 @pytest.mark.parametrize("arguments", [["--since", "1h"], ["--ids-from", "empty.txt"]], ids=["log", "file"])

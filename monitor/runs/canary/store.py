@@ -37,6 +37,12 @@ def already_run(conn: Connection, *, target: str, run_key: str) -> bool:
     return conn.execute(query.limit(1)).first() is not None
 
 
+def own_ids(conn: Connection, *, target: str) -> frozenset[str]:
+    """The ids of the documents of a target's canaries: none of them is an item, even if the sync log has it."""
+    query = select(canaries.c.item_id).where(canaries.c.target == target, canaries.c.item_id.is_not(None))
+    return frozenset(conn.execute(query).scalars())
+
+
 def start(
     conn: Connection,
     *,
