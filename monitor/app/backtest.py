@@ -1,7 +1,7 @@
 """Puts a backtest together: the rules and routes of a configuration, over a stored history."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,6 +17,7 @@ from monitor.incidents.replay_state import ReplayPlan
 from monitor.incidents.rulebook import COUNTED_PER_ITEM, DEFAULT_RULES, Rule
 from monitor.model import ITEM_CAUSES, OBSERVED_CAUSES, Cause
 from monitor.notifications.routing import Attributes, Route, route
+from monitor.rollups.history import count_pruned
 
 _LATE = timedelta(days=1)
 """A history that begins later than this in the period is pruned, or young."""
@@ -55,7 +56,8 @@ def run_backtest(
         ]
         by_group = any("group" in each.match for each in routes) or any("group" in each.matchers for each in silences)
         found = backtest(conn, plans, since=since, until=until, with_groups=by_group)
-    sentences = [*_about_rules(config, candidate, targets), *_about_history(found, since)]
+        pruned = {name: count_pruned(conn, target=name, since=since, until=until) for name in targets}
+    sentences = [*_about_rules(config, candidate, targets), *_about_pruning(pruned), *_about_history(found, since)]
     if by_group and any(each.either.cause in ITEM_CAUSES for each in found.incidents):
         sentences.append("routes and silences that match groups saw the groups that items have now")
     return BacktestResult(found=found, targets=targets, inexact=sentences)
@@ -98,6 +100,16 @@ def _inexact(before: Rule, after: Rule) -> list[str]:
 
 def _opens(rule: Rule) -> tuple[object, ...]:
     return rule.runs, rule.of, rule.window, rule.hold_for
+
+
+def _about_pruning(pruned: Mapping[str, int]) -> list[str]:
+    """The first run of a target is kept, so where the history begins does not show that the rest is gone."""
+    count, names = sum(pruned.values()), [name for name, number in pruned.items() if number]
+    if not count:
+        return []
+    number = f"{count} runs" if count > 1 else "1 run"
+    named = f"{number} of {', '.join(names)} in this time {'were' if count > 1 else 'was'} pruned"
+    return [f"{named}: what opened or resolved then can't be replayed"]
 
 
 def _about_history(found: Backtest, since: datetime) -> list[str]:

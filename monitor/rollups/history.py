@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, RowMapping, TextClause, column, func, select, text, values
 
 from monitor.database.bulk import timestamp_encoder
-from monitor.database.tables import ROLLED_UP_MAXIMA, UtcDateTime, history_daily, history_hourly, snapshots
+from monitor.database.tables import ROLLED_UP_MAXIMA, UtcDateTime, history_daily, history_hourly, runs, snapshots
 from monitor.model import RunStatus, Snapshot
 from monitor.rollups.bounds import slot_start
 
@@ -157,6 +157,14 @@ def count_runs(conn: Connection, *, target: str, since: datetime, until: datetim
         row = conn.execute(select(*sums).where(*of_period)).one()
         counts.update({status: int(count) for status, count in zip(_STATUSES, row, strict=True) if count})
     return dict(counts)
+
+
+def count_pruned(conn: Connection, *, target: str, since: datetime, until: datetime) -> int:
+    """How many of these runs are no longer stored: the rollups count them for good."""
+    within = (runs.c.started_at >= _whole(since, HOUR), runs.c.started_at < slot_start(until, HOUR))
+    closed = (runs.c.target == target, runs.c.status != RunStatus.RUNNING.value, *within)
+    stored = conn.scalar(select(func.count()).select_from(runs).where(*closed)) or 0
+    return max(0, sum(count_runs(conn, target=target, since=since, until=until).values()) - stored)
 
 
 def _whole(at: datetime, width: timedelta) -> datetime:

@@ -118,6 +118,15 @@ def test_a_history_that_was_pruned_or_people_acted_in_says_so(here, past):
     assert "1 of 1 acknowledgements and resolutions by people met no open incident in the replay" in said
 
 
+def test_runs_that_were_pruned_after_the_first_are_counted(here, past):
+    assert "pruned" not in replayed(here, past)
+    with writing(past.app.engine) as conn:
+        conn.execute(delete(evidence).where(evidence.c.run_id.between(2, 6)))
+        conn.execute(delete(runs).where(runs.c.id.between(2, 6)))
+    said = " ".join(replayed(here, past).split())
+    assert "5 runs of gloo in this time were pruned: what opened or resolved then can't be replayed" in said
+
+
 WRONG = {
     "no such target": (["--target", "nope"], "nope"),
     "no duration": (["--since", "soon"], "--since"),
