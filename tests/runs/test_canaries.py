@@ -213,10 +213,10 @@ def leave(site, *, item_id=None, name="ingestion-monitor-canary-left", hours=1):
             store.record_upload(conn, canary_id=1, document=Document(name=name, marker="x", item_id=item_id))
 
 
-def upload(site, name):
+def upload(site, name, text=""):
     engine = site.sandbox._state.engine
     publisher = site.sandbox.settings.publisher_id
-    files = [(f"{name}.txt", name.encode())]
+    files = [(f"{name}.txt", f"{name}{text}".encode())]
     _, answer = engine.upload(publisher, files, producer_id=name, now_s=site.sandbox._state.clock())
     return answer["ingesting"][0]
 
@@ -230,6 +230,24 @@ def test_the_next_canary_removes_what_a_killed_one_left(site, known):
     assert site.left() == 0
     killed, _ = site.rows("status, clean_up")
     assert killed == {"status": "interrupted", "clean_up": "done"}
+
+
+def test_one_that_was_found_by_its_name_is_no_item_either(small_site):
+    """The pipeline recorded an upload whose answer the canary never got."""
+    item_id = upload(small_site, "ingestion-monitor-canary-left")
+    leave(small_site)
+    small_site.canary()
+    mine = small_site.world.track(2)
+    small_site.world.record(item_id)
+    assert small_site.world.run().snapshot.total == len(mine)
+
+
+def test_a_killed_one_that_uploaded_twice_leaves_nothing(small_site):
+    item_id = upload(small_site, "ingestion-monitor-canary-left")
+    upload(small_site, "ingestion-monitor-canary-left", text="again")
+    leave(small_site, item_id=item_id)
+    small_site.canary()
+    assert small_site.left() == 0
 
 
 def test_one_that_never_uploaded_is_looked_for_until_it_can_appear_no_more(small_site):

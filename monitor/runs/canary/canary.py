@@ -172,7 +172,13 @@ class Canary:
         job = self._job
         async with job.open_client() as client:
             sender = StepSender(client=client)
-            remover = Remover(provider=job.provider, requests=job.requests, sender=sender, utcnow=job.utcnow)
+            remover = Remover(
+                provider=job.provider,
+                requests=job.requests,
+                sender=sender,
+                utcnow=job.utcnow,
+                on_found=lambda document: self._store_found(progress, document),
+            )
             try:
                 await self._remove_leftovers(progress, remover)
                 await self._walk(progress, sender)
@@ -186,7 +192,8 @@ class Canary:
         pause = self._pause(Step.CLEAN_UP)
         for leftover in found:
             settled = progress.started_at - leftover.started_at >= SETTLE_TIME
-            removal = await remover.remove(leftover.document, pause, settled=settled)
+            # by its name too: its upload may have been sent more than once
+            removal = await remover.remove(leftover.document, pause, settled=settled, search=True)
             failure = removal.failure
             if removal.clean_up is CleanUp.PENDING and failure is None and settled and leftover.document.item_id:
                 failure = still_there()
@@ -235,6 +242,12 @@ class Canary:
             item_id = self._job.provider.canonical(item_id)
         progress.document = known = replace(document, item_id=item_id, kept=kept)
         await self._store(progress, lambda conn: store.record_upload(conn, canary_id=progress.id, document=known))
+
+    async def _store_found(self, progress: _Progress, document: Document) -> None:
+        """Stores the id of a document that was found by its name: so it is no item, even if the sync log has it."""
+        item_id = self._job.provider.canonical(document.item_id or "")
+        known = replace(document, item_id=item_id)
+        await self._store(progress, lambda conn: store.record_found(conn, target=self._job.target, document=known))
 
     async def _index(self, progress: _Progress, sender: StepSender) -> StepFailure | None:
         job = self._job

@@ -6,7 +6,7 @@
 3. The API is asked for the item until it has none: a deletion may only have begun.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -39,6 +39,8 @@ class Remover:
     requests: CanaryRequests
     sender: StepSender
     utcnow: Callable[[], datetime]
+    on_found: Callable[[Document], Awaitable[None]]
+    """Called with a document whose id was not known, and was found by its name: before it is deleted."""
 
     async def remove(self, document: Document, pause: Pause, *, settled: bool, search: bool = False) -> Removal:
         """Removes a document until the pause's deadline. Raises InterruptedCanaryError on a signal.
@@ -53,6 +55,8 @@ class Remover:
                     return found
             else:
                 ids += [each for each in found if each not in ids]
+        if ids and document.item_id is None:
+            await self.on_found(replace(document, item_id=ids[0]))
         if not ids:
             return Removal(clean_up=CleanUp.NOTHING_LEFT if settled else CleanUp.PENDING)
         removals = [await self._remove_item(replace(document, item_id=each), pause, settled=settled) for each in ids]

@@ -85,6 +85,12 @@ def record_upload(conn: Connection, *, canary_id: int, document: Document) -> No
     conn.execute(update(canaries).where(canaries.c.id == canary_id).values(**values))
 
 
+def record_found(conn: Connection, *, target: str, document: Document) -> None:
+    """Stores the id of a document that was found by its name."""
+    same = (canaries.c.target == target, canaries.c.name == document.name, canaries.c.item_id.is_(None))
+    conn.execute(update(canaries).where(*same).values(item_id=document.item_id))
+
+
 def record_clean_up(conn: Connection, *, canary_id: int, clean_up: CleanUp, at: datetime) -> None:
     """Stores what became of a document."""
     cleaned_at = None if clean_up is CleanUp.PENDING else at
