@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json as json_module
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -41,6 +42,9 @@ CALL_TIMEOUT = timedelta(minutes=2)
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = _READING | {"POST", "PUT", "PATCH", "DELETE"}
 _MAX_RESPONSE_BYTES = 64 << 20
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OWN_HEADERS = frozenset({"authorization", "connection", "content-length", "host", "transfer-encoding"})
+"""The client sets them: another length would cut the body, another framing would break the connection."""
 
 
 @asynccontextmanager
@@ -214,6 +218,10 @@ class Engine:
             raise ConfigError([f"the method {method!a} is none of {', '.join(sorted(_METHODS))}"])
         if not are_valid_headers(headers or {}):
             raise ConfigError(["the value of a header must be one line of printable ASCII"])
+        if wrong := [name for name in headers or {} if not _HEADER_NAME.fullmatch(name)]:
+            raise ConfigError([f"{wrong[0]!a} is no name of a header"])
+        if own := sorted(name for name in headers or {} if name.lower() in _OWN_HEADERS):
+            raise ConfigError([f"the header {own[0]} is set by the client: leave it out"])
         template, built = build_path(path, {**self.params, **(params or {})}, query or {})
         return Request(
             method=verb,

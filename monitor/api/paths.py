@@ -21,11 +21,14 @@ def build_path(path: str, params: Mapping[str, str], query: Query) -> tuple[str,
     missing = sorted({name for name in _NAME.findall(path) if not params.get(name)})
     if missing:
         raise ConfigError([f"the path {template!a} needs {', '.join(missing)}: give them in params"])
-    built = _NAME.sub(lambda match: quote(params[match[1]], safe=""), path)
-    if query:
-        built += ("&" if "?" in built else "?") + urlencode(
-            {name: _text(value) for name, value in query.items()}, doseq=True
-        )
+    try:
+        built = _NAME.sub(lambda match: quote(params[match[1]], safe=""), path)
+        if query:
+            built += ("&" if "?" in built else "?") + urlencode(
+                {name: _text(value) for name, value in query.items()}, doseq=True
+            )
+    except UnicodeEncodeError:
+        raise ConfigError([f"a value for the path {template!a} is no Unicode text"]) from None
     if not is_valid_path(built):
         raise ConfigError(
             [f"the path {template!a} can't be sent: it is too long, or has a dot segment or an unescaped character"]

@@ -16,6 +16,7 @@ from monitor.client.limits import RetryBudget
 from monitor.config import TargetConfig
 from monitor.database import leases
 from monitor.database.engine import reading
+from monitor.database.text import UNPRINTABLE
 from monitor.errors import ConfigError
 from monitor.model import SyncLogEntry
 from monitor.model.items import NO_PARAMS, TrackedItem
@@ -100,7 +101,8 @@ def watched_items(
         ConfigError: a request can't be made, as a parameter of its path is not known.
         StoreError: the database can't be read.
     """
-    ids = [entry.item_id for entry in entries if entry.item_id is not None]
+    given = (entry.item_id for entry in entries if entry.item_id is not None)
+    ids = [each for each in given if UNPRINTABLE.search(each) is None]  # others are in no column, and break the query
     with reading(app.engine) as conn:
         known = store.known_items(conn, target=target.name, item_ids=ids)
     now = app.clock()

@@ -206,6 +206,17 @@ WRONG = {
         None,
         "content type",
     ),
+    "no header's name": (lambda engine: engine.request("GET", "/x", headers={"a b": "c"}), None, "no name of a header"),
+    "a header of the client": (
+        lambda engine: engine.request("POST", "/x", json={}, headers={"Content-Length": "1"}),
+        None,
+        "set by the client",
+    ),
+    "no Unicode in the path": (
+        lambda engine: engine.request("GET", "/x/{id}", params={"id": "\ud800"}),
+        None,
+        "no Unicode text",
+    ),
     "an odd header": (lambda engine: engine.request("GET", "/x", headers={"X": "a\nb"}), None, "one line"),
     "a timeout of nothing": (lambda engine: engine.get("x", timeout=0), None, "above zero"),
     "a timeout that is none": (lambda engine: engine.get("x", timeout="soon"), None, "above zero"),
@@ -217,6 +228,12 @@ def test_what_can_not_be_sent_is_one_sentence(site, work, target, said):
     with pytest.raises(ConfigError, match=r"\w") as caught:
         use(site, work, target=target or "gloo")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("item_id", ["a\ud800", "a\0b"], ids=["no Unicode", "a NUL"])
+def test_an_id_that_no_database_takes_is_invalid(site, item_id):
+    (item,) = use(site, lambda engine: engine.get(item_id))
+    assert item.state is ItemState.INVALID
 
 
 def test_an_id_can_not_change_the_path(site):
