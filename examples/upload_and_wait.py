@@ -38,10 +38,11 @@ async def main() -> None:
             counts = Counter(item.state for item in await engine.get([*ids, str(uuid4())]))
             print("Step 5: Health:", ", ".join(f"{count} {state.label}" for state, count in counts.items()))
         finally:
-            deleted = await engine.request(
-                "DELETE", "/engine/v2/items", operation=Operation.CLOSE, json={"item_ids": ids}
-            )
-            print(f"Step 6: cleaned up {deleted.json()['total_deleted']} items")
+            if ids:
+                deleted = await engine.request(
+                    "DELETE", "/engine/v2/items", operation=Operation.CLOSE, json={"item_ids": ids}
+                )
+                print(f"Step 6: cleaned up {deleted.json()['total_deleted']} items")
 
 
 asyncio.run(main())
