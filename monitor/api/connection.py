@@ -265,10 +265,13 @@ def _body(
     if json is not None:
         try:
             return "application/json", json_module.dumps(json, allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError([f"the body is no JSON value: {error}"]) from None
     if form or files:
-        return encode_form(form or {}, files or {})
+        try:
+            return encode_form(form or {}, files or {})
+        except UnicodeEncodeError:
+            raise ConfigError(["a value of the form is no Unicode text"]) from None
     return None, content
 
 

@@ -82,7 +82,7 @@ def describe_rule(rule: Rule) -> str:
     if rule.cause is Cause.CHANNEL_FAILING:
         return f"opens when messages can't be delivered; resolves when one is; {reminds}"
     if rule.cause is Cause.SLO_BURN:
-        return f"opens while the error budget burns too fast; resolves when it burns no more; {reminds}"
+        return f"opens while the error budget burns too fast; resolves when no burn-rate alert fires; {reminds}"
     nouns = counted_noun(rule.cause, 2)
     ends = f"resolves after {rule.resolve_after} {counted_noun(rule.cause, rule.resolve_after)} without evidence"
     if rule.cause in ITEM_CAUSES:

@@ -63,7 +63,7 @@ def resolves(rule: Rule) -> str:
     if rule.cause is Cause.CHANNEL_FAILING:
         return "after a delivery"
     if rule.cause is Cause.SLO_BURN:
-        return "when it burns no more"
+        return "when no burn-rate alert fires"
     return f"after {rule.resolve_after} clean {counted_noun(rule.cause, rule.resolve_after)}"
 
 

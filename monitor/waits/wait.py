@@ -254,13 +254,18 @@ class Wait:
         stopped = self.stopped_by is not None or (not self._open and counts.left > 0)
         return self.report_of(rules.result_of(counts, stopped=stopped, interrupted=self._interrupt.is_set()))
 
+    def _silence(self, result: WaitResult) -> Cause | None:
+        """An API that hangs through the whole budget gives no error, and says nothing of its job volume."""
+        was_silent = not any(each.looks for each in self._spec.items)
+        return Cause.OUTAGE if was_silent and result is WaitResult.TIMED_OUT and self._looks.requests else None
+
     def report_of(self, result: WaitResult) -> WaitReport:
         """What is known now, with this as the result."""
         spec, counts = self._spec, self.tally()
         return WaitReport(
             target=spec.target,
             result=result,
-            cause=(self.stopped_by or common_cause(spec.items)) if counts.left else None,
+            cause=(self.stopped_by or common_cause(spec.items) or self._silence(result)) if counts.left else None,
             started_at=self._started_at,
             duration_s=round(self._monotonic() - spec.started_s, 3),
             timeout=spec.timeout,

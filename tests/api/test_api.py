@@ -188,6 +188,14 @@ def test_a_service_that_was_down_is_tried_again_by_the_next_call(site, monkeypat
     assert (errors[0], response.status) == (503, 200)
 
 
+def deep():
+    """A list that holds itself hundreds of thousands of times."""
+    value = []
+    for _ in range(200_000):
+        value = [value]
+    return value
+
+
 WRONG = {
     "a target that is not there": (lambda engine: engine, "nowhere", "there is no target 'nowhere'; choose from gloo"),
     "an absolute URL": (lambda engine: engine.request("GET", "https://elsewhere.example/"), None, "begin with a slash"),
@@ -201,6 +209,12 @@ WRONG = {
     ),
     "two bodies": (lambda engine: engine.request("POST", "/x", json={}, content=b"x"), None, "one body"),
     "a body that is no JSON": (lambda engine: engine.request("POST", "/x", json={1, 2}), None, "no JSON value"),
+    "a body without end": (lambda engine: engine.request("POST", "/x", json=deep()), None, "no JSON value"),
+    "a form that is no text": (
+        lambda engine: engine.request("POST", "/x", form={"a": "\ud800"}),
+        None,
+        "no Unicode text",
+    ),
     "an odd content type": (
         lambda engine: engine.request("POST", "/x", files={"f": File(name="a", content=b"", content_type="ä")}),
         None,

@@ -267,6 +267,11 @@ def test_a_request_that_never_ends_does_not_outlast_the_budget():
     assert ended_s == pytest.approx(31.5, abs=0.1)
 
 
+def test_an_api_that_hangs_through_the_whole_budget_is_an_outage():
+    report, _ = wait_for(Api(says={"a": "no answer"}), "a", timeout_s=0.05)
+    assert (report.result, report.cause) == (WaitResult.TIMED_OUT, Cause.OUTAGE)
+
+
 def test_what_the_deadline_prevented_is_no_outcome():
     report, ended_s = wait_for(Api(says={"a": DEADLINE_EXCEEDED}, latency_s=3), "a", timeout_s=4)
     assert (report.result, report.items[0].looks, ended_s) == (WaitResult.TIMED_OUT, 0, pytest.approx(3, abs=0.1))
