@@ -28,6 +28,7 @@ _TEMPLATES: Sequence[Loc] = (
 """The settings of a target that have placeholders."""
 _STEPS = ("upload", "retrieve", "delete")
 """The lists of a canary's requests."""
+_CANARY_PARAMS = ("canary", "params")
 
 
 def apply_presets(layer: Layer) -> Layer:
@@ -137,15 +138,18 @@ class _Params:
 
 
 def _step_names(row: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
-    """The parameters of the canary's requests that the target must set, each with its setting.
+    """The parameters of the canary's requests that the target must set, each with its setting; not the canary's own."""
+    own = _keys(_value_at(row, _CANARY_PARAMS))
+    return ((loc, name) for loc, name in _step_placeholders(row) if name not in own)
 
-    The canary's own, what it knows of its document and what its steps keep are none.
-    """
+
+def _step_placeholders(row: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
+    """The parameters of the canary's requests; not what it knows of its document, nor what its steps keep."""
     steps: list[tuple[Loc, object]] = [(("find",), row.get("find"))]
     for kind in _STEPS:
         rules = row.get(kind)
         steps += [((kind, position), rule) for position, rule in enumerate(rules if isinstance(rules, list) else ())]
-    known = {*CANARY_NAMES, *ITEM_NAMES, *_keys(_value_at(row, ("canary", "params")))}
+    known = {*CANARY_NAMES, *ITEM_NAMES}
     for _, rule in steps:
         known.update(_keys(_value_at(rule, ("keep",))))
     for loc, rule in steps:
@@ -159,7 +163,7 @@ def _param_problems(params: _Params, row: Mapping[str, object]) -> Iterator[Prob
     publisher = ("publisher_id",) if row.get("publisher_id") is not None else ()
     if is_described(str(row["provider"])):
         yield from _missing_params(params, {*params.own, *params.by_row, *publisher})
-        yield from _unused_params(params)
+        yield from _unused_params(params, row)
         yield from _row_param_problems(set(params.by_row), row)
     for name in params.by_row:
         if name in params.own or name in publisher:
@@ -182,12 +186,21 @@ def _missing_params(params: _Params, given: set[str]) -> Iterator[Problem]:
             yield Problem(loc=params.used[name], predicate=predicate)
 
 
-def _unused_params(params: _Params) -> Iterator[Problem]:
+def _unused_params(params: _Params, row: Mapping[str, object]) -> Iterator[Problem]:
     known = dict.fromkeys((*params.needed, *params.used))
-    for place, names in ((("params",), params.own), (("sync_log", "param_columns"), params.by_row)):
+    # names that a canary can't have are refused elsewhere
+    of_canary = dict.fromkeys(
+        (*known, *(name for _, name in _step_placeholders(row)), *sorted(CANARY_NAMES), *sorted(ITEM_NAMES))
+    )
+    places: tuple[tuple[Loc, tuple[str, ...], Mapping[str, None]], ...] = (
+        (("params",), params.own, known),
+        (("sync_log", "param_columns"), params.by_row, known),
+        (_CANARY_PARAMS, _keys(_value_at(row, _CANARY_PARAMS)), of_canary),
+    )
+    for place, names, used in places:
         for name in names:
-            if name not in known and name.isidentifier():
-                hint = did_you_mean(name, known) or ": remove it"
+            if name not in used and name.isidentifier():
+                hint = did_you_mean(name, used) or ": remove it"
                 yield Problem(loc=(*place, name), predicate=f"is in no path and no body of this target{hint}")
 
 
