@@ -492,7 +492,7 @@ LINES = {
             ('[[targets.retrieve]]\npath = "/search"\nsnippets = "data[*].text"', "retrieve[0].snippets",
              "names and positions joined by dots"),
             ('canary = { params = { item_id = "x" } }', "canary.params.item_id", "the name of a placeholder"),
-            ('canary = { params = { store = "x" } }', "canary.params.store", "is in no path and no body of this target"),
+            ('canary = { params = { store = "x" } }', "canary.params.store", "is in no path and no body"),
         file=OPENAI),
     ],
     "Databases and sync logs": [
