@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +96,18 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 def _plain(url) -> str:
     return url.render_as_string(hide_password=False)
+
+
+def summed_row(what, kind, environments, kills, survive, sums):
+    """A row of a table of kills, each survived in a world of its own, with the sums of these fields of what they cost.
+
+    Returns whether all promises held, and the cells.
+    """
+    ends = []
+    for kill in kills:
+        with environments.world(kind) as world:
+            ends.append(survive(world, **kill))
+        for each in ends[-1].wrong:
+            print(f"{kind}, {kill}: {each}", file=sys.stderr)
+    totals = (sum(getattr(end, name) for end in ends) for name in sums)
+    return not any(end.wrong for end in ends), (what, kind, *map(str, totals))
