@@ -36,14 +36,14 @@ def objective_text(objective: Objective) -> str:
 def share_text(status: SloStatus) -> str:
     """`93.2% of 2000 uploads`."""
     if status.share is None:
-        return "no upload was due yet"
+        return "no upload was due in the window"
     return f"{percent(status.share, digits=_digits(status.objective))} of {_uploads(status.total)}"
 
 
 def budget_text(status: SloStatus) -> str:
     """`64% left: 32 more of 2000 uploads may be late`."""
     if status.share is None:
-        return "100% left: no upload was due yet"
+        return "100% left: no upload was due in the window"
     late = f"{_uploads(status.bad)} late, {_count(status.allowed)} allowed"
     if status.budget_left <= 0:
         return f"spent: {late}"

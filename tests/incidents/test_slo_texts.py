@@ -47,7 +47,7 @@ def test_an_alert_that_goes_on_while_nothing_is_decided():
 @pytest.mark.parametrize(
     ("slots", "in_time", "budget", "spent"),
     [
-        pytest.param([], "no upload was due yet", "100% left: no upload was due yet", LASTS, id="none"),
+        pytest.param([], "no upload was due in the window", "100% left: no upload was due in the window", LASTS, id="none"),
         pytest.param(
             [(MINUTE, 1, 0)], "100% of 1 upload", "100% left: 0 uploads late, 0 allowed", LASTS, id="one"
         ),
