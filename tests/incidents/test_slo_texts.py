@@ -17,6 +17,7 @@ from monitor.incidents.slo_texts import (
     spent_text,
 )
 
+NOTHING = "no upload was due in the window"
 LASTS = "never, at the rate of the last 3d"
 
 
@@ -47,7 +48,7 @@ def test_an_alert_that_goes_on_while_nothing_is_decided():
 @pytest.mark.parametrize(
     ("slots", "in_time", "budget", "spent"),
     [
-        pytest.param([], "no upload was due in the window", "100% left: no upload was due in the window", LASTS, id="none"),
+        pytest.param([], NOTHING, f"100% left: {NOTHING}", LASTS, id="none"),
         pytest.param(
             [(MINUTE, 1, 0)], "100% of 1 upload", "100% left: 0 uploads late, 0 allowed", LASTS, id="one"
         ),
