@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all process process-beside thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-history mutants lock migration build clean help
+.PHONY: demo test test-all process thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-history mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -29,8 +29,7 @@ thorough: export MONITOR_TEST_THOROUGH := 1
 thorough: .venv/.installed ## the tests with ten times the examples of each law, and larger fleets: takes a night
 	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
-check: fmt-check lint manifests types imports ## everything that must hold before a change is shared (the default)
-	@$(MAKE) --no-print-directory --jobs=2 cov process-beside
+check: fmt-check lint manifests types imports cov process ## everything that must hold before a change is shared (the default)
 
 fmt: .venv/.installed ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff check --quiet --fix-only .
@@ -60,11 +59,6 @@ cov: .venv/.installed ## the tests of `make test` with branch coverage: 90% of a
 
 process: .venv/.installed ## the tests that `make test` leaves out
 	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "process and not smoke"
-
-# Beside `cov`, because many of these tests wait; their output comes at the end.
-process-beside: .venv/.installed
-	@mkdir -p build
-	@$(MAKE) --no-print-directory process JOBS=2 > build/process.txt 2>&1; code=$$?; cat build/process.txt; exit $$code
 
 drill: .venv/.installed ## a night of faults on a fast clock, with its notifications: one minute
 	@$(SCRIPT) scripts/drill.py
