@@ -83,13 +83,15 @@ def pytest_collection_modifyitems(config, items):
         kind = getattr(item, "callspec", None) and item.callspec.params.get("database_kind")
         folder = item.path.relative_to(config.rootpath / "tests").parts[0]
         whole_run = "world" in item.fixturenames
+        if kind == "postgresql":
+            item.add_marker(pytest.mark.no_cover)  # the lines of both databases are counted on one: tracing is slow
         repeats = folder in ON_ONE_DATABASE or whole_run or hasattr(item.function, "hypothesis")
         if kind == "postgresql" and (repeats or item.get_closest_marker("slow_twice")):
             item.add_marker(pytest.mark.process)
             item.own_markers = [mark for mark in item.own_markers if mark.name != "smoke"]
     yield  # here pytest selects by marker, and puts the tests into a random order
-    # the longest first, so that no worker begins it when the others are done
-    items.sort(key=lambda item: item.path.name != "test_growth.py")
+    # the longest first, so that no worker begins them when the others are done
+    items.sort(key=lambda item: item.path.name not in {"test_growth.py", "test_faults_table.py"})
 
 
 def pytest_collection_finish(session):

@@ -264,7 +264,7 @@ NIGHT = {"rules": st.sampled_from(sorted(RULE_SETS)), "steps": STEPS, "part": st
 
 
 @given(**NIGHT)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_same_rules_give_what_happened(engine, rules, steps, part):
     check_night(engine, rules, steps, part)
 
@@ -302,7 +302,7 @@ SURE = st.fixed_dictionaries(
         max_size=30,
     ),
 )
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_other_rules_give_what_they_would_have_given(engine, then, candidate, steps):
     """The same night, once under each set of rules: the replay of the first by the second is the second."""
     empty(engine)
