@@ -22,10 +22,10 @@ from monitor.model import SyncLogEntry
 from monitor.model.items import NO_PARAMS, TrackedItem
 from monitor.providers import Provider, has_uuid_ids, is_list_only, request_for
 from monitor.runs.canary import store as canary_store
+from monitor.runs.looks import looks_for
 from monitor.synclog.ids import canonical_uuid
 from monitor.synclog.validation import validate_entries
 from monitor.waits import store
-from monitor.waits.looks import looks_for
 from monitor.waits.recording import WaitRecorder
 from monitor.waits.report import WaitReport
 from monitor.waits.rules import WatchedItem

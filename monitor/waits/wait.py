@@ -19,11 +19,11 @@ from datetime import datetime, timedelta
 
 from monitor.model import Cause, ItemState, Outcome
 from monitor.model.http import ApiError
+from monitor.runs.looks import Looks
 from monitor.runs.outcomes import malformed_id_outcome
 from monitor.runs.stop_rules import FIRST_ITEMS, StopRule
 from monitor.runs.time_limit import DEADLINE_GRACE_S, settle
 from monitor.waits import rules
-from monitor.waits.looks import Looks
 from monitor.waits.report import WaitReport, common_cause, item_report
 from monitor.waits.rules import Tally, WaitResult, WatchedItem, tally
 

@@ -14,6 +14,8 @@ from monitor.app import App, build_provider, open_database
 from monitor.app.waiting import Waiting, client_for, entries_of, uploads_since, watched_items
 from monitor.config import load_config
 from monitor.errors import ConfigError
+from monitor.model import ItemState
+from monitor.runs.canary.requests import item_asker
 from monitor.waits.rules import WaitResult
 
 CONFIG = """
@@ -172,3 +174,17 @@ def test_the_sync_log_gives_the_parameters_of_its_rows(site, tmp_path):
         assert "(and 2 more ids)" in str(caught.value)
         given = entries_of(world.provider, ["a", " a ", ""], params={"space": "red"})
         assert columns(world.wait(given)) == {"a": "completed"}
+
+
+@pytest.mark.parametrize("broken", [404, 410, 500])
+def test_a_list_that_is_not_answered_says_nothing_about_the_document_of_a_canary(site, broken):
+    with Engine(a="done") as engine:
+        where = site(engine, LIST)
+        engine.broken = broken
+
+        async def main():
+            async with client_for(where.app, where.target, where.provider) as client:
+                ask = item_asker(where.provider, client, "a", utcnow=lambda: datetime.now(UTC))
+                return await ask(time.monotonic() + 10)
+
+        assert asyncio.run(main()).state is ItemState.UNKNOWN

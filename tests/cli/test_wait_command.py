@@ -19,8 +19,8 @@ from monitor.database.engine import writing
 from monitor.errors import StoreError
 from monitor.runs.canary import store as canary_store
 from monitor.runs.canary.model import Document
+from monitor.runs.looks import ItemLooks
 from monitor.waits import store
-from monitor.waits.looks import ItemLooks
 
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 

@@ -9,14 +9,12 @@ from http import HTTPStatus
 
 from monitor.client.classify import is_absent
 from monitor.model import BadBody, Outcome
-from monitor.model.http import ApiError, Request
+from monitor.model.http import ApiError
 from monitor.model.items import TrackedItem
-from monitor.providers import Provider, is_list_only
+from monitor.providers import Provider
 from monitor.providers.canary import CanaryStep, StepAnswer
 from monitor.runs.canary.model import BAD_ANSWER, Document, Step, StepFailure, failure_of_error
-from monitor.runs.item_questions import ItemQuestions
-from monitor.runs.list_check import fetch_list
-from monitor.runs.outcomes import listed_outcome, outcome_from_error
+from monitor.runs.looks import looks_for
 from monitor.runs.progress import ApiClient
 
 _WAIT_SHARE, MIN_WAIT_S, _MAX_WAIT_S = 0.1, 0.25, 15.0
@@ -117,35 +115,12 @@ Ask = Callable[[float], Awaitable[Outcome | None]]
 
 def item_asker(provider: Provider, client: ApiClient, item_id: str, *, utcnow: Callable[[], datetime]) -> Ask:
     """How one item is asked about: by its own question, or, where there is none, by the list."""
-    if is_list_only(provider):
-        return lambda deadline_s: _ask_list(provider, client, item_id, deadline_s=deadline_s, at=utcnow)
 
     async def ask(deadline_s: float) -> Outcome | None:
-        questions = ItemQuestions(
-            provider=provider,
-            client=client,
-            deadline_s=deadline_s,
-            max_attempts=_ATTEMPTS,
-            utcnow=utcnow,
-            on_result=lambda _result, _is_repeat: None,
-        )
+        looks = looks_for(provider, client, deadline_s=deadline_s, max_attempts=_ATTEMPTS, utcnow=utcnow)
         # its failures are no sample of the service; and it is no news that it is not there yet, or no more
         item = TrackedItem(item_id=item_id, first_seen_at=utcnow(), unverified_runs=1, known_missing=True)
-        outcome = await questions.ask(item)
+        (outcome,) = await looks.ask([item])
         return outcome if isinstance(outcome, Outcome) else None
 
     return ask
-
-
-async def _ask_list(
-    provider: Provider, client: ApiClient, item_id: str, *, deadline_s: float, at: Callable[[], datetime]
-) -> Outcome | None:
-    first: Request | None = provider.list_request()
-    if first is None:
-        return None
-    fetched = await fetch_list(provider, client, first=first, deadline_s=deadline_s, max_attempts=_ATTEMPTS)
-    if fetched.error is not None:
-        return outcome_from_error(item_id, fetched.error, at())
-    if fetched.bad_body is not None:
-        return listed_outcome(item_id, fetched.bad_body, at())
-    return listed_outcome(item_id, fetched.listing.status_of(provider.canonical(item_id)), at())

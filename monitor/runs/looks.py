@@ -1,6 +1,5 @@
-"""Asks the API about items of a wait: by item, by batch, or by the list of an API that has nothing else.
-
-The questions are those of a run. One attempt each: the wait itself is what asks again.
+"""Asks the API about given items, for waits and canaries: by item, by batch, or by the list of an API that has nothing
+else. The questions are those of a run; who asks decides when to ask again.
 """
 
 from collections.abc import Callable, Sequence
