@@ -268,10 +268,7 @@ def _body(
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError([f"the body is no JSON value: {error}"]) from None
     if form or files:
-        try:
-            return encode_form(form or {}, files or {})
-        except UnicodeEncodeError:
-            raise ConfigError(["a value of the form is no Unicode text"]) from None
+        return encode_form(form or {}, files or {})
     return None, content
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from monitor.model import BadBody
 from monitor.model.http import Operation, Request, is_valid_path
 from monitor.providers.description import Description, FindRule, StepRule, paths_of
+from monitor.providers.forms import multipart
 from monitor.providers.meanings import decoded_body, value_conditions
 from monitor.providers.paths import JsonPath, elements, scalar_text, split_each
 from monitor.providers.templates import ITEM_ID, BodyTemplate, PathTemplate, fill_text, is_sendable
@@ -112,9 +113,9 @@ class CanaryStep:
     def _content(self, values: Mapping[str, str]) -> tuple[bytes | None, str]:
         if self._file is not None:
             fields = {name: fill_text(text, values) for name, text in self._form.items()}
-            boundary = f"canary-{values[MARKER]}"
-            body = multipart(fields, file=(self._file, file_name(values[NAME]), values[TEXT]), boundary=boundary)
-            return body, f"multipart/form-data; boundary={boundary}"
+            file = (file_name(values[NAME]), values[TEXT].encode(), "text/plain; charset=utf-8")
+            content_type, body = multipart(fields, {self._file: file}, boundary=f"canary-{values[MARKER]}")
+            return body, content_type
         if self._form:
             return urlencode({name: fill_text(text, values) for name, text in self._form.items()}).encode(), _FORM
         return (None, "") if self._body is None else (self._body.fill(values), _JSON)
@@ -215,23 +216,6 @@ def names_in(rule: StepRule | FindRule) -> tuple[str, ...]:
     form = rule.form if isinstance(rule, StepRule) else {}
     texts = [BodyTemplate([rule.body, *form.values()])]
     return (*sorted(PathTemplate(rule.path).missing), *(name for text in texts for name in text.names))
-
-
-def multipart(fields: Mapping[str, str], *, file: tuple[str, str, str], boundary: str) -> bytes:
-    """A form with one plain-text file (field, file name, text), as RFC 7578 has it."""
-    field_name, filename, text = file
-    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n{value}\r\n'
-             for name, value in fields.items()]  # fmt: skip
-    parts.append(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(field_name)}"; filename="{_quoted(filename)}"'
-        f"\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n--{boundary}--\r\n"
-    )
-    return "".join(parts).encode()
-
-
-def _quoted(name: str) -> str:
-    """A name in a header: what would end it is escaped as browsers do (HTML, multipart/form-data)."""
-    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _operation(kind: str, method: str) -> Operation:
