@@ -1,15 +1,26 @@
-"""The incident that an opening makes, and the channels that it is sent to. Pure: shared by runs and by the backtest."""
+"""The incident that an opening makes, its channels, and what decisions send. Pure: runs and backtests share it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from monitor.incidents.decide import Decision
+from monitor.incidents.decide import Action, Decision
 from monitor.incidents.rulebook import Rule, severity_of
 from monitor.model import Evidence, Incident, IncidentState
+from monitor.notifications.messages import MessageKind
 from monitor.notifications.routing import LOG_CHANNEL, Attributes, attributes_of
 
 Router = Callable[[Attributes], tuple[str, ...]]
+
+MESSAGE_KINDS: Mapping[Action, MessageKind] = {
+    Action.OPEN: MessageKind.OPENED,
+    Action.REOPEN: MessageKind.OPENED,
+    Action.UPDATE: MessageKind.UPDATED,
+    Action.REMIND: MessageKind.REMINDER,
+    Action.ACKNOWLEDGE: MessageKind.ACKNOWLEDGED,
+    Action.RESOLVE: MessageKind.RESOLVED,
+}
+"""The kind of the message that a decision sends; no decision but these sends one."""
 
 
 def new_incident(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self
 
 from monitor.model import Cause, Incident, IncidentKey, IncidentState, Severity
 from monitor.notifications.messages import MessageKind
@@ -72,6 +73,19 @@ class PastIncident:
     acknowledged: int = 0
     messages: list[PastMessage] = field(default_factory=list)
     """Within the period."""
+
+    @classmethod
+    def of(cls, incident: Incident, *, before: bool = False) -> Self:
+        """As the incident is when it opens, or when the period begins (`before`)."""
+        return cls(
+            target=incident.target,
+            cause=incident.cause,
+            group=incident.group,
+            severity=incident.severity,
+            opened_at=incident.opened_at,
+            first_evidence_at=incident.first_evidence_at,
+            before=before,
+        )
 
     @property
     def subject(self) -> tuple[str, IncidentKey]:
@@ -144,16 +158,8 @@ def recorded_incident(
     incident: Incident, events: Sequence[RecordedEvent], since: datetime, until: datetime
 ) -> PastIncident:
     """What an incident did in a period (both ends included), by its events, oldest first."""
-    past = PastIncident(
-        id=incident.id,
-        target=incident.target,
-        cause=incident.cause,
-        group=incident.group,
-        severity=incident.severity,
-        opened_at=incident.opened_at,
-        first_evidence_at=incident.first_evidence_at,
-        before=incident.opened_at < since,
-    )
+    past = PastIncident.of(incident, before=incident.opened_at < since)
+    past.id = incident.id
     for event in events:
         if not since <= event.at <= until:
             continue

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import FOLLOW_UPS, Action, Decision, OperatorAction
-from monitor.incidents.openings import Router, new_incident, with_channels
+from monitor.incidents.openings import MESSAGE_KINDS, Router, new_incident, with_channels
 from monitor.incidents.rulebook import Rule, rule_parameters
 from monitor.incidents.silences import apply_silences, describe_silence
 from monitor.model import Cause, Evidence, Incident, Severity, Silence
@@ -26,15 +26,6 @@ EVENT_KINDS: Mapping[Action, str] = {
     Action.REMIND: "reminded",
     Action.ACKNOWLEDGE: "acknowledged",
     Action.RESOLVE: "resolved",
-}
-
-_KINDS: Mapping[Action, MessageKind] = {
-    Action.OPEN: MessageKind.OPENED,
-    Action.REOPEN: MessageKind.OPENED,
-    Action.UPDATE: MessageKind.UPDATED,
-    Action.REMIND: MessageKind.REMINDER,
-    Action.ACKNOWLEDGE: MessageKind.ACKNOWLEDGED,
-    Action.RESOLVE: MessageKind.RESOLVED,
 }
 
 NOTIFICATION_EVENTS = ("opened", "reopened", "updated", "reminded", "notified", "silenced")
@@ -123,7 +114,7 @@ class IncidentRecorder:
         kind: MessageKind | None = None,
     ) -> None:
         """Records a decision about an incident, given as it is afterwards, and enqueues its messages, if it has any."""
-        kind = kind or _KINDS.get(decision.action)
+        kind = kind or MESSAGE_KINDS.get(decision.action)
         if kind is not None:
             delayed = self._silenced_since(decision, incident)
             reason, data = _reason_and_data(decision, incident, rule, error, operator_action)

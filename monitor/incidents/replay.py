@@ -24,7 +24,7 @@ from monitor.incidents.decide import (
     resolve_manually,
 )
 from monitor.incidents.evidence import CRASHES_IN_A_ROW, INHIBITS
-from monitor.incidents.openings import new_incident, with_channels
+from monitor.incidents.openings import MESSAGE_KINDS, new_incident, with_channels
 from monitor.incidents.past import PastIncident, RecordedEvent, StateThen
 from monitor.incidents.replay_state import MAX_RUNS, ReplayedEvidence, ReplayedRun, ReplayPlan, Subject
 from monitor.incidents.rulebook import COUNTED_PER_ITEM, DEFAULT_RULES, Rule, counts_as_recovery, run_filter
@@ -49,14 +49,6 @@ _TRIM_EVERY = 1_000
 NOT_REPLAYED = frozenset({Cause.CHANNEL_FAILING})
 """Deliveries lead to it, no run of a target."""
 
-_KINDS: Mapping[Action, MessageKind] = {
-    Action.OPEN: MessageKind.OPENED,
-    Action.REOPEN: MessageKind.OPENED,
-    Action.UPDATE: MessageKind.UPDATED,
-    Action.REMIND: MessageKind.REMINDER,
-    Action.ACKNOWLEDGE: MessageKind.ACKNOWLEDGED,
-    Action.RESOLVE: MessageKind.RESOLVED,
-}
 _RECORDED: Mapping[str, Action] = {
     "opened": Action.OPEN,
     "reopened": Action.REOPEN,
@@ -106,7 +98,7 @@ class TargetReplay:
         subject = self._subject(incident.key)
         subject.state, subject.members, subject.actual_members = incident, then.members, then.members
         subject.clean = subject.rule.resolve_after  # not counted: `decide` counts
-        subject.past = _past(incident, before=True)
+        subject.past = PastIncident.of(incident, before=True)
         if subject.is_open:
             subject.actual_open, subject.actual_silenced = True, incident.silence_id is not None
             self.incidents.append(subject.past)
@@ -400,7 +392,7 @@ class TargetReplay:
         """Stores the incident after a decision, and what it sent."""
         subject.state, subject.evidence_at = after, None
         if decision.action is Action.OPEN:
-            subject.past = _past(after)
+            subject.past = PastIncident.of(after)
             self.incidents.append(subject.past)
         past = subject.past
         if past is None:
@@ -413,8 +405,8 @@ class TargetReplay:
         if decision.action is Action.RESOLVE:
             past.resolved_at, subject.members = now, 0
         past.acknowledged += decision.action is Action.ACKNOWLEDGE
-        if decision.action in _KINDS:
-            past.send(now, _KINDS[decision.action], after.channels)
+        if decision.action in MESSAGE_KINDS:
+            past.send(now, MESSAGE_KINDS[decision.action], after.channels)
 
     def _notice_silence_end(self, subject: Subject) -> None:
         """The opening of a silenced incident is sent once no silence matches any more.
@@ -497,15 +489,3 @@ def _follow_actual(subject: Subject, events: Iterable[RecordedEvent]) -> None:
             subject.actual_members = max(0, subject.actual_members - event.count)
         elif event.kind == "resolved":
             subject.actual_members, subject.actual_open = 0, False
-
-
-def _past(incident: Incident, *, before: bool = False) -> PastIncident:
-    return PastIncident(
-        target=incident.target,
-        cause=incident.cause,
-        group=incident.group,
-        severity=incident.severity,
-        opened_at=incident.opened_at,
-        first_evidence_at=incident.first_evidence_at,
-        before=before,
-    )

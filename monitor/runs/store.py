@@ -31,17 +31,9 @@ PROCESS_DIED = "the process ended before the run was closed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRow:
+class HistoryRow(rollups.ClosedRun):
     """One row of the view `history`: a closed run that has a snapshot."""
 
-    run_id: int
-    target: str
-    environment: str
-    run_key: str | None
-    started_at: datetime
-    finished_at: datetime
-    status: RunStatus
-    abort_reason: str | None
     snapshot: Snapshot
 
     def columns(self) -> dict[str, object]:
