@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
 from support.samples import NOW
+from support.scale import THOROUGH
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import items, metadata, notifications
@@ -260,11 +261,12 @@ def check_night(engine, rules, steps, part):
     check_equal(site, moments[part % len(moments)])
 
 
+LAW = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 NIGHT = {"rules": st.sampled_from(sorted(RULE_SETS)), "steps": STEPS, "part": st.integers(0, 50)}
 
 
 @given(**NIGHT)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250 if THOROUGH else 12, **LAW)
 def test_the_same_rules_give_what_happened(engine, rules, steps, part):
     check_night(engine, rules, steps, part)
 
@@ -302,7 +304,7 @@ SURE = st.fixed_dictionaries(
         max_size=30,
     ),
 )
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120 if THOROUGH else 8, **LAW)
 def test_other_rules_give_what_they_would_have_given(engine, then, candidate, steps):
     """The same night, once under each set of rules: the replay of the first by the second is the second."""
     empty(engine)

@@ -8,6 +8,7 @@ from incidents.test_evaluate import Site, actions
 
 from monitor.database.engine import writing
 from monitor.incidents.decide import Action, DecisionReason, EvidencePoint
+from monitor.incidents.evaluate import EvaluationResult
 from monitor.incidents.observations import Observation
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Evidence, RunStatus, Severity
@@ -67,7 +68,7 @@ def burns_no_more(site, name):
 
 
 def test_a_target_without_sources_has_no_such_incident(site):
-    assert site.observed_run() == type(site.observed_run())()
+    assert site.observed_run() == EvaluationResult()
 
 
 def test_the_numbers_of_a_rule_count_waits_and_not_runs(site):
