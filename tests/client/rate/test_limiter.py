@@ -410,3 +410,30 @@ def test_a_throttle_factor_has_no_effect_without_a_known_limit():
 def test_what_bounds_the_rate_is_the_lower_of_the_configured_and_the_learned_one(ceiling_per_s, learned_per_s, source):
     limiter = RateLimiter(ceiling_per_s=ceiling_per_s, share=1.0, learned_per_s=learned_per_s)
     assert (limiter.ceiling_per_s, limiter.source) == (ceiling_per_s, source)
+
+
+def learned(*events, per_s):
+    """What a run hands on that began with that rate and saw those replies, one per 0.1 s."""
+    limiter = RateLimiter(ceiling_per_s=None, share=1.0, learned_per_s=per_s)
+    for number, event in enumerate(events):
+        limiter.wait_s(number / 10, 1)
+        getattr(limiter, event)(number / 10)
+    return limiter.learned_per_s
+
+
+@pytest.mark.parametrize(
+    ("events", "per_s", "expected"),
+    [
+        (["accepted"] * 5, 8.0, 10.0),  # a quarter more
+        (["accepted"] * 25, 1.0, 10.0),  # ten per second were accepted
+        (["accepted"] * 5, 9_000.0, 10_000.0),  # the highest that is kept
+        ([], 8.0, 8.0),
+        (["accepted"] * 5, None, None),
+    ],
+)
+def test_a_run_without_a_refusal_hands_on_a_higher_rate(events, per_s, expected):
+    assert learned(*events, per_s=per_s) == pytest.approx(expected)
+
+
+def test_a_run_with_a_refusal_hands_on_the_rate_that_it_found():
+    assert learned("accepted", "refused", per_s=8.0) <= 8.0
