@@ -241,4 +241,4 @@ def limit_idle_columns(conn: Connection) -> tuple[ColumnElement[Any], ...]:
 
 
 _LIMIT_IDLE = shorten_timeouts({"idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT})
-_IDLE_LIMIT = (literal_column(f"({_LIMIT_IDLE})").label("idle_limit"),)
+_IDLE_LIMIT: tuple[ColumnElement[Any], ...] = (literal_column(f"({_LIMIT_IDLE})").label("idle_limit"),)
