@@ -331,7 +331,7 @@ class Run:
 
     def _renew(self, context: RunContext) -> None:
         job = self._job
-        with writing(job.engine) as conn:
+        with writing(job.engine, urgent=True) as conn:
             try:
                 leases.renew(conn, target=job.target, epoch=context.epoch, now=job.lease_now(conn), ttl=job.lease_ttl)
             except LeaseLostError:
