@@ -148,7 +148,8 @@ class Run:
                 crash = error
                 raise await run_in_database_pool(lambda: self._closer.close_crashed(context, crash)) from error
             finally:
-                await run_in_database_pool(lambda: self._release(context))
+                if not self._closer.has_ended:
+                    await run_in_database_pool(lambda: self._release(context))
 
     def _begin(self) -> RunContext:
         job, now = self._job, self._job.utcnow()
@@ -341,8 +342,6 @@ class Run:
 
     def _release(self, context: RunContext) -> None:
         job = self._job
-        if self._closer.has_ended:
-            return
         try:
             with writing(job.engine) as conn:
                 # first: this waits for a thread that is still closing the run
