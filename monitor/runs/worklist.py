@@ -30,7 +30,17 @@ from sqlalchemy import (
 
 from monitor.database.engine import CHUNK_SIZE, in_chunks
 from monitor.database.retry import read_page
-from monitor.database.tables import ITEM_IS_DUE, ITEM_IS_UNVERIFIED, UtcDateTime, active, item_events, items, stuck
+from monitor.database.tables import (
+    ITEM_IS_DUE,
+    ITEM_IS_UNVERIFIED,
+    UtcDateTime,
+    active,
+    incidents,
+    is_open,
+    item_events,
+    items,
+    stuck,
+)
 from monitor.model import Cause, ItemCompletion, ItemState, Reason
 from monitor.model.items import NO_PARAMS, TrackedItem
 from monitor.rollups import indexing_store
@@ -91,6 +101,8 @@ class WorkCounts:
     """All; the rest is completed."""
     has_members: bool
     """Whether `iter_due_items` has members of open incidents to ask about first."""
+    in_incident: bool
+    """Whether any incident of the target is open."""
 
     @property
     def only_completed(self) -> bool:
@@ -104,7 +116,7 @@ class WorkCounts:
 
 
 def count_work(conn: Connection, *, target: str) -> WorkCounts:
-    """Counts the items of a target, in one statement."""
+    """Counts the items of a target, and looks for what else a plan depends on, in one statement."""
     of_target = select(func.count()).select_from(items).where(items.c.target == target)
     row = conn.execute(
         select(
@@ -112,9 +124,12 @@ def count_work(conn: Connection, *, target: str) -> WorkCounts:
             select(func.count()).select_from(items).where(*_unverified(target)).scalar_subquery(),
             of_target.where(*active()).scalar_subquery(),
             select(items.c.item_id).where(*_members(target)).exists(),
+            select(incidents.c.id).where(incidents.c.target == target, *is_open()).exists(),
         )
     ).one()
-    return WorkCounts(unfinished=row[0], unverified=row[1], tracked=row[2], has_members=bool(row[3]))
+    return WorkCounts(
+        unfinished=row[0], unverified=row[1], tracked=row[2], has_members=bool(row[3]), in_incident=bool(row[4])
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
