@@ -11,6 +11,8 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from support.talker import connections_made
+
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -70,6 +72,7 @@ async def serving(
         yield server
     finally:
         listener.close()
+        await connections_made()
         for connection, writer in connections.items():
             connection.cancel()
             writer.transport.abort()
