@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from types import MappingProxyType
 from typing import assert_never
 
@@ -246,12 +247,16 @@ def transition(item: TrackedItem, outcome: Outcome, *, at: datetime | None = Non
     if _is_confirmed(item, outcome):
         return ItemChange(item_id=item.item_id, at=at, changed=times, event=None, completion=None)
     known = outcome.state is not ItemState.UNKNOWN
-    after = _values(item, outcome, at)
-    changed = tuple((name, value) for name, value in after.items() if value != getattr(item, name))
+    after = _known_values(item, outcome, at) if known else (outcome.state, _completed_before(item))
+    names, before = (_KNOWN, _known_before(item)) if known else (_UNKNOWN, (item.state, item.indexed_at))
+    # identity first: this is called for every item of a first run
+    differing = [
+        (name, new) for name, new, old in zip(names, after, before, strict=True) if new is not old and new != old
+    ]
     return ItemChange(
         item_id=item.item_id,
         at=at,
-        changed=changed + _details(item, outcome) + times,
+        changed=(*differing, *_details(item, outcome), *times),
         event=_event(item, outcome) if known else None,
         completion=_first_completion(item, outcome),
     )
@@ -275,24 +280,29 @@ def _is_confirmed(item: TrackedItem, outcome: Outcome) -> bool:
     )
 
 
-def _values(item: TrackedItem, outcome: Outcome, at: datetime) -> dict[str, object]:
-    """The columns that an outcome decides, but for times of answers and details of errors."""
-    state, indexed_at = outcome.state, _completed_before(item)
-    if state is ItemState.UNKNOWN:
-        return {"state": state, "indexed_at": indexed_at}
-    return {
-        "state": state,
-        "known_state": state,
-        "stage": outcome.stage,
-        "recognised": outcome.recognised,
-        "since": item.since if state is item.known_state else at,
-        "pending_since": _pending_since(item, at) if state is ItemState.PENDING else None,
-        "regressed_at": _regressed_at(item, at) if state is ItemState.PENDING else None,
-        "unverified_runs": 0,
-        "failure_reason": outcome.failure_reason,
-        "failure_message": outcome.failure_message,
-        "indexed_at": indexed_at or (at if state is ItemState.COMPLETED else None),
-    }
+_UNKNOWN = ("state", "indexed_at")
+_KNOWN = ("state", "known_state", "stage", "recognised", "since", "pending_since", "regressed_at", "unverified_runs",
+          "failure_reason", "failure_message", "indexed_at")  # fmt: skip
+"""The columns that an outcome decides, but for times of answers and details of errors."""
+_known_before = attrgetter(*_KNOWN)
+
+
+def _known_values(item: TrackedItem, outcome: Outcome, at: datetime) -> tuple[object, ...]:
+    state = outcome.state
+    pending = state is ItemState.PENDING
+    return (
+        state,
+        state,
+        outcome.stage,
+        outcome.recognised,
+        item.since if state is item.known_state else at,
+        _pending_since(item, at) if pending else None,
+        _regressed_at(item, at) if pending else None,
+        0,
+        outcome.failure_reason,
+        outcome.failure_message,
+        _completed_before(item) or (at if state is ItemState.COMPLETED else None),
+    )
 
 
 def _details(item: TrackedItem, outcome: Outcome) -> Changed:
