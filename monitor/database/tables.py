@@ -72,7 +72,8 @@ def sqlite_timestamp(value: datetime | None) -> str | None:
 
 
 def _from_sqlite_timestamp(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
+    # a sixth of the cost of `replace(tzinfo=UTC)`
+    return None if value is None else datetime.fromisoformat(f"{value}+00:00")
 
 
 metadata = MetaData(

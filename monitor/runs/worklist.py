@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     and_,
     case,
+    cast,
     func,
     insert,
     literal,
@@ -54,6 +55,9 @@ _TRACKED = (
     items.c.params,
     items.c.group_name,
     items.c.indexed_at,
+    items.c.state,
+    # as one value, which is seldom there: these are written with each error, and seldom read
+    func.coalesce(items.c.reason, items.c.request_id, items.c.code, items.c.page, cast(items.c.http_status, String)),
     items.c.asked_run_id,
 )
 
@@ -306,7 +310,9 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
         item_id=item_id,
         first_seen_at=first_seen_at,
         submitted_at=submitted_at,
+        state=_STATES[values[18]],
         known_state=known,
+        has_details=values[19] is not None,
         stage=stage,
         recognised=recognised,
         since=since,
