@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import secrets
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -50,11 +52,6 @@ def throttle_key(target: TargetConfig) -> str:
     return _known_keys[known]
 
 
-def shares_throttle(one: TargetConfig, another: TargetConfig) -> bool:
-    """Whether both have the same throttle key, at a hundredth of the cost of computing it."""
-    return http_origin(one) == http_origin(another) and _credential(one) == _credential(another)
-
-
 def http_origin(target: TargetConfig) -> str:
     """The target's origin (RFC 6454, 4): `scheme://host:port`, the host in lower case, always with the port."""
     parts = urlsplit(target.base_url)
@@ -88,7 +85,9 @@ class ThrottleRegistry:
         self._throttles: dict[str, Throttle] = {}
         self._checks: dict[str, list[CheckConfig]] = {}  # of the targets with each key
         self._in_use: Counter[str] = Counter()  # runs in progress with each key
-        self._target_names: dict[str, set[str]] = {}  # with each key
+        self._factors: dict[str, _Factor] = {}  # of each key
+        self._stored: dict[str, LearnedLimits | None] = {}  # of each key, as last read or written
+        self._sharing = SharingTargets()
         self.key_by_target: dict[str, str] = {}
         """The key of each target that ran here; metrics use it, as computing a key is slow."""
 
@@ -107,14 +106,11 @@ class ThrottleRegistry:
         the runs that use a throttle at a time begins with the stored rate, as a run in a new process does: so a rate
         recovers in the daemon as it does in one-shot runs.
         """
-        key = await run_in_database_pool(lambda: throttle_key(target))
-        learned = await run_in_database_pool(lambda: _read(engine, key))
+        key, learned, sharing = await run_in_database_pool(lambda: self._look_up(target, configured, engine))
         throttle = self._throttles.get(key)
         if throttle is None:
-            sharing = await run_in_database_pool(lambda: _targets_with_key(target, configured))
             checks = self._checks.setdefault(key, [each.check for each in sharing])
             throttle = self._throttles.setdefault(key, _build_throttle(checks, learned, utcnow))
-            self._target_names.setdefault(key, set()).update(each.name for each in sharing)
         elif not self._in_use[key]:
             rate_per_s = learned.rate_per_s if learned else throttle.rate_limiter.learned_per_s
             throttle.rate_limiter = _build_limiter(self._checks[key], rate_per_s)
@@ -125,20 +121,43 @@ class ThrottleRegistry:
         finally:
             self._in_use[key] -= 1
 
+    def _look_up(
+        self, target: TargetConfig, configured: Sequence[TargetConfig], engine: Engine
+    ) -> tuple[str, LearnedLimits | None, Sequence[TargetConfig]]:
+        """The key, what is stored under it, and the targets with it; also reads the throttle factor, if it is due.
+
+        The lowest factor of the targets with a key applies to all of them. While runs use the key it is read again only
+        as often as processes exchange limits: a thousand targets with one key would else ask about all of them a
+        thousand times.
+        """
+        key, sharing, now_s = throttle_key(target), self._sharing.of(target, configured), time.monotonic()
+        factor = self._factors.get(key)
+        is_due = factor is None or not self._in_use[key] or now_s - factor.read_at_s >= SYNC_INTERVAL_S
+        try:
+            with reading(engine) as conn:
+                learned = self._stored[key] = throttle_store.read(conn, key=key)
+                if is_due:
+                    names = sorted(each.name for each in sharing)
+                    lowest = run_store.min_throttle_factor(conn, targets=names)
+                    self._factors[key] = _Factor(value=lowest, read_at_s=now_s)
+        except StoreError as error:
+            # the run reports the database error; it learns the limits again
+            warn_rate_limited("throttle_not_read", reason=str(error))
+            return key, None, sharing
+        return key, learned, sharing
+
     @asynccontextmanager
     async def _in_run(
         self, key: str, target: TargetConfig, throttle: Throttle, learned: LearnedLimits | None, engine: Engine
     ) -> AsyncIterator[None]:
         """Begins a run with a throttle; exchanges what was learned with other processes, and stores it at the end."""
-        self._target_names[key].add(target.name)
         self.key_by_target[target.name] = key
         if learned is not None:
             throttle.restore_backoff(learned)
-        # the lowest factor of the targets with this key applies to all of them
-        factor = await run_in_database_pool(lambda: _read_throttle_factor(engine, sorted(self._target_names[key])))
-        throttle.set_throttle_factor(factor)
+        factor = self._factors.get(key)
+        throttle.set_throttle_factor(UNTHROTTLED if factor is None else factor.value)
         throttle.start_run()
-        sync_task = asyncio.create_task(_sync_periodically(engine, key, target, throttle))
+        sync_task = asyncio.create_task(self._sync_periodically(engine, key, target, throttle))
         try:
             yield
         finally:
@@ -146,12 +165,62 @@ class ThrottleRegistry:
             (result,) = await asyncio.gather(sync_task, return_exceptions=True)
             if isinstance(result, Exception):
                 structlog.get_logger().error("throttle_not_shared", reason=type(result).__name__)
-            await run_in_database_pool(lambda: _write(engine, key, target, throttle.learned()))
+            await self._store(engine, key, target, throttle.learned())
+
+    async def _sync_periodically(self, engine: Engine, key: str, target: TargetConfig, throttle: Throttle) -> None:
+        while True:
+            await asyncio.sleep(SYNC_INTERVAL_S)
+            await self._store(engine, key, target, throttle.learned())
+            learned = await run_in_database_pool(lambda: _read(engine, key))
+            self._stored[key] = learned
+            if learned is not None:
+                throttle.restore_backoff(learned)
+
+    async def _store(self, engine: Engine, key: str, target: TargetConfig, learned: LearnedLimits) -> None:
+        """Stores what was learned, unless it is stored already: most runs learn nothing."""
+        known = self._stored.get(key)
+        if known is None or not _says_nothing_new(learned, known):
+            self._stored[key] = learned
+            await run_in_database_pool(lambda: _write(engine, key, target, learned))
 
 
-def _targets_with_key(target: TargetConfig, configured: Sequence[TargetConfig]) -> Sequence[TargetConfig]:
-    """The target and the others with its key."""
-    return [target, *(each for each in configured if each.name != target.name and shares_throttle(each, target))]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Factor:
+    """The lowest throttle factor of the targets with one key."""
+
+    value: float
+    read_at_s: float
+    """On the monotonic clock."""
+
+
+class SharingTargets:
+    """Which configured targets have which origin and credential: known after one pass, until a key is rotated."""
+
+    def __init__(self) -> None:
+        self._configured: Sequence[TargetConfig] = ()
+        self._by_identity: dict[tuple[str, str], dict[str, TargetConfig]] = {}
+
+    def of(self, target: TargetConfig, configured: Sequence[TargetConfig]) -> Sequence[TargetConfig]:
+        """The target and the others with its key. Called from any thread."""
+        known = self._by_identity.get(_identity(target), {})
+        if self._configured is not configured or target.name not in known:
+            by_identity: dict[tuple[str, str], dict[str, TargetConfig]] = {}
+            for each in (*configured, target):
+                by_identity.setdefault(_identity(each), {})[each.name] = each
+            self._by_identity, self._configured = by_identity, configured
+            known = by_identity.get(_identity(target), {})
+        return tuple(known.values())
+
+
+def _identity(target: TargetConfig) -> tuple[str, str]:
+    return http_origin(target), _credential(target)
+
+
+def _says_nothing_new(learned: LearnedLimits, known: LearnedLimits) -> bool:
+    """Whether the stored limits stay as they are; a hint, or that the API is down, is told again with its time."""
+    if learned.not_before is not None or learned.down or known.down:
+        return False
+    return (learned.rate_per_s, learned.concurrency) == (known.rate_per_s, known.concurrency)
 
 
 def _build_throttle(
@@ -191,15 +260,6 @@ def copy_limits(targets: Sequence[TargetConfig], *, source: Engine, destination:
             _write(destination, key, keys[key], learned)
 
 
-async def _sync_periodically(engine: Engine, key: str, target: TargetConfig, throttle: Throttle) -> None:
-    while True:
-        await asyncio.sleep(SYNC_INTERVAL_S)
-        await run_in_database_pool(lambda: _write(engine, key, target, throttle.learned()))
-        learned = await run_in_database_pool(lambda: _read(engine, key))
-        if learned is not None:
-            throttle.restore_backoff(learned)
-
-
 def _read(engine: Engine, key: str) -> LearnedLimits | None:
     try:
         with reading(engine) as conn:
@@ -208,16 +268,6 @@ def _read(engine: Engine, key: str) -> LearnedLimits | None:
         # the run reports the database error; it learns the limits again
         warn_rate_limited("throttle_not_read", reason=str(error))
         return None
-
-
-def _read_throttle_factor(engine: Engine, targets: Sequence[str]) -> float:
-    """The lowest throttle factor of the targets."""
-    try:
-        with reading(engine) as conn:
-            return run_store.min_throttle_factor(conn, targets=targets)
-    except StoreError as error:
-        warn_rate_limited("throttle_factor_not_read", reason=str(error))
-        return UNTHROTTLED
 
 
 def _write(engine: Engine, key: str, target: TargetConfig, learned: LearnedLimits) -> None:

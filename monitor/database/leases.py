@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
-from monitor.database.engine import insert, limit_idle_transaction
+from monitor.database.engine import insert, limit_idle_columns, limit_idle_transaction
 from monitor.database.tables import leases
 from monitor.errors import LeaseHeldError, LeaseLostError
 
@@ -52,7 +52,6 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
     Raises:
         LeaseHeldError: another process holds it.
     """
-    limit_idle_transaction(conn)
     row = {"holder": holder, "acquired_at": now, "expires_at": now + ttl}
     statement = (
         insert(conn, leases)
@@ -65,12 +64,12 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
             ),
         )
     )
-    taken = conn.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
-    found = conn.execute(select(leases).where(leases.c.target == target)).one()
-    if not taken:
+    taken = conn.execute(statement.returning(leases.c.epoch, *limit_idle_columns(conn))).first()
+    if taken is None:
+        found = conn.execute(select(leases).where(leases.c.target == target)).one()
         left = found.expires_at - now
         raise LeaseHeldError(target=target, holder=found.holder, since=found.acquired_at, expires_in=left)
-    return int(found.epoch)
+    return int(taken.epoch)
 
 
 def renew(conn: Connection, *, target: str, epoch: int, now: datetime, ttl: timedelta) -> None:
@@ -87,16 +86,29 @@ def verify(conn: Connection, *, target: str, epoch: int) -> None:
     Raises:
         LeaseLostError: another process acquired it, or it was released.
     """
-    limit_idle_transaction(conn)
     # a row lock on PostgreSQL; on SQLite the write transaction is enough
-    held = select(leases.c.epoch).where(*_held_by(target, epoch)).with_for_update(read=True)
-    if conn.execute(held).first() is None:
+    held = select(leases.c.epoch, *limit_idle_columns(conn)).where(*_held_by(target, epoch))
+    if conn.execute(held.with_for_update(read=True)).first() is None:
         raise _lost_error(target, epoch)
 
 
-def release(conn: Connection, *, target: str, epoch: int) -> None:
-    """Releases the lease; does nothing if another process holds it."""
-    conn.execute(update(leases).where(*_held_by(target, epoch)).values(holder=None, expires_at=None))
+def release(conn: Connection, *, target: str, epoch: int) -> bool:
+    """Releases the lease, and keeps others from acquiring it until the transaction ends.
+
+    Returns False, and does nothing, if it is no longer held under this epoch.
+    """
+    freed = update(leases).where(*_held_by(target, epoch)).values(holder=None, expires_at=None)
+    return conn.execute(freed.returning(leases.c.epoch, *limit_idle_columns(conn))).first() is not None
+
+
+def end(conn: Connection, *, target: str, epoch: int) -> None:
+    """Releases the lease with the transaction that ends its work: verified and released in one statement.
+
+    Raises:
+        LeaseLostError: another process acquired it, or it was released.
+    """
+    if not release(conn, target=target, epoch=epoch):
+        raise _lost_error(target, epoch)
 
 
 def holder(conn: Connection, target: str) -> Lease | None:

@@ -135,6 +135,16 @@ def decide(
     return opening
 
 
+def may_change(incident: Incident | None, evidence: Evidence | None) -> bool:
+    """Whether `decide` may do anything about a cause at the end of a run that counts for it.
+
+    If nothing is open, and this run has no evidence that nothing inhibits, it does nothing whatever the runs before
+    say: then they need not be read.
+    """
+    is_open = incident is not None and incident.state is not IncidentState.RESOLVED
+    return is_open or (evidence is not None and evidence.inhibited_by is None)
+
+
 def _points_since(points: Sequence[EvidencePoint], moment: datetime, now: datetime) -> int:
     """How many of the newest runs ended after a moment, even if the clock was set back or forth since.
 

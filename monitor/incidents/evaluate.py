@@ -22,6 +22,7 @@ from monitor.incidents.decide import (
     EvidencePoint,
     decide,
     evolve,
+    may_change,
 )
 from monitor.incidents.evidence import (
     detect_crashing,
@@ -235,6 +236,20 @@ def merged(*results: EvaluationResult) -> EvaluationResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A target's incidents at the end of a run, read and locked once for the evaluations of all kinds of causes."""
+
+    incidents: Sequence[Incident]
+    """Open ones, and those resolved since; oldest first."""
+    resolved_since: datetime
+
+    @property
+    def any_open(self) -> bool:
+        """Whether one is open."""
+        return any(each.state is not IncidentState.RESOLVED for each in self.incidents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentEvaluator:
     """Evaluates the runs of one target."""
 
@@ -255,33 +270,56 @@ class IncidentEvaluator:
         """Its items and the incidents they belong to."""
         return Membership(target=self.target, rules=self.rules, age_limits=self.age_limits)
 
+    def read_standing(self, conn: Connection, *, now: datetime) -> Standing:
+        """What the evaluations of a run need to know of incidents, before the first of them."""
+        since = now - self._lookback((*REQUEST_CAUSES, *ITEM_CAUSES, *_RUN_CAUSES))
+        found = incident_store.recent(conn, target=self.target, resolved_since=since)
+        return Standing(incidents=found, resolved_since=since)
+
     def evaluate(
-        self, conn: Connection, *, facts: RunFacts, evidence: Sequence[Evidence], now: datetime, sync_log_empty: bool
+        self,
+        conn: Connection,
+        *,
+        facts: RunFacts,
+        evidence: Sequence[Evidence],
+        now: datetime,
+        sync_log_empty: bool,
+        standing: Standing | None = None,
+        all_completed: bool = False,
     ) -> EvaluationResult:
         """Evaluates request and item causes of a run that asked the API, whose outcomes are already stored.
 
         `evidence` has the highest rank first. An incident whose members were all answered resolves, even if the run was
-        cut short. If the sync log was empty, no item incident resolves.
+        cut short. If the sync log was empty, no item incident resolves. `all_completed`: every tracked item is.
         """
         may_resolve = not sync_log_empty
-        current = self._current(conn, now, (*REQUEST_CAUSES, *ITEM_CAUSES))
+        current = self._current(conn, now, (*REQUEST_CAUSES, *ITEM_CAUSES), standing)
         # First of all: an item that went from one bad state to another must be free to join the other incident.
         self._release_members(conn, facts.run_id, current, now, remove_untracked=may_resolve)
         pieces = (
             *mark_inhibited(evidence, evidence),
-            *mark_inhibited(self.membership.evidence(conn, now=now), evidence),
+            *mark_inhibited(() if all_completed else self.membership.evidence(conn, now=now), evidence),
         )
-        item_keys = _item_keys(pieces, current)
-        run_keys = [(cause, "") for cause in REQUEST_CAUSES]
+        item_keys = _undecided(_item_keys(pieces, current), pieces, current)
+        run_keys = _undecided([(cause, "") for cause in REQUEST_CAUSES], pieces, current)
+        if not (pieces or run_keys or item_keys):
+            return EvaluationResult()
         evaluation = self._evaluation(conn, facts, pieces, current, now, keys=[*run_keys, *item_keys])
         changes = [evaluation.evaluate_runs(key) for key in run_keys]
         changes += [evaluation.evaluate_items(key, may_resolve=may_resolve) for key in item_keys]
         return EvaluationResult(evidence=pieces, changes=tuple(filter(None, changes)))
 
-    def _current(self, conn: Connection, now: datetime, causes: Iterable[Cause]) -> Mapping[IncidentKey, Incident]:
+    def _current(
+        self, conn: Connection, now: datetime, causes: Iterable[Cause], standing: Standing | None
+    ) -> Mapping[IncidentKey, Incident]:
         """Open incidents, and those resolved so lately that they matter for evidence of these causes now."""
-        lookback = max([REOPEN_WITHIN, *(self.rules[cause].window for cause in causes)])
-        return incident_store.current(conn, target=self.target, resolved_since=now - lookback)
+        since = now - self._lookback(causes)
+        if standing is None or since < standing.resolved_since:
+            return incident_store.current(conn, target=self.target, resolved_since=since)
+        return incident_store.newest_of_each(standing.incidents, resolved_since=since)
+
+    def _lookback(self, causes: Iterable[Cause]) -> timedelta:
+        return max([REOPEN_WITHIN, *(self.rules[cause].window for cause in causes)])
 
     def _release_members(
         self,
@@ -313,21 +351,31 @@ class IncidentEvaluator:
         started_at: datetime,
         now: datetime,
         inhibitors: Sequence[Evidence] = (),
+        standing: Standing | None = None,
     ) -> EvaluationResult:
         """Evaluates the monitor causes that the run counts for. Its outcomes are already stored.
 
         `read` is None if the sync log could not be read. `inhibitors` are request causes, highest rank first.
         """
-        current = self._current(conn, now, _RUN_CAUSES)
+        current = self._current(conn, now, _RUN_CAUSES, standing)
         missed = self._missed_runs(conn, facts, started_at, current.get((Cause.RUN_MISSED, "")))
         pieces = mark_inhibited(self._monitor_evidence(conn, facts, read, detect_missed_runs(missed)), inhibitors)
-        keys = [(cause, "") for cause in _RUN_CAUSES if facts.status in run_filter(cause).statuses]
+        counted = [(cause, "") for cause in _RUN_CAUSES if facts.status in run_filter(cause).statuses]
+        keys = _undecided(counted, pieces, current)
+        if not (pieces or keys):
+            return EvaluationResult()
         evaluation = self._evaluation(conn, facts, pieces, current, now, keys=keys)
         changes = tuple(filter(None, (evaluation.evaluate_runs(key) for key in keys)))
         return EvaluationResult(evidence=pieces, changes=changes)
 
     def evaluate_observations(
-        self, conn: Connection, *, facts: RunFacts, now: datetime, inhibitors: Sequence[Evidence] = ()
+        self,
+        conn: Connection,
+        *,
+        facts: RunFacts,
+        now: datetime,
+        inhibitors: Sequence[Evidence] = (),
+        standing: Standing | None = None,
     ) -> EvaluationResult:
         """Evaluates what waits, canaries and objectives say at the end of a run.
 
@@ -339,11 +387,13 @@ class IncidentEvaluator:
             for each in source.observe(conn, target=self.target, rules=self.rules, now=now)
         ]
         # a resolved one matters only where one may open
-        current = self._current(conn, now, {each.cause for each in said if each.points and each.points[0].evidence})
+        causes = {each.cause for each in said if each.points and each.points[0].evidence}
+        current = self._current(conn, now, causes, standing)
         said = [*map(partial(_inhibited, inhibitors=inhibitors), said), *removed_observations(said, current)]
-        if not said:
-            return EvaluationResult()
         pieces = tuple(each.evidence for each in said if each.evidence is not None)
+        said = [each for each in said if may_change(current.get(each.key), each.evidence)]
+        if not (pieces or said):
+            return EvaluationResult()
         points = {each.key: each.points for each in said}
         evaluation = self._evaluation(conn, facts, pieces, current, now, points=points)
         changes = tuple(filter(None, (evaluation.evaluate_observation(each) for each in said)))
@@ -352,7 +402,7 @@ class IncidentEvaluator:
     def evaluate_crash(self, conn: Connection, *, facts: RunFacts, now: datetime) -> EvaluationResult:
         """Evaluates a run that ended by an error that nobody foresaw. It counts for `run_crashing` alone."""
         key = (Cause.RUN_CRASHING, "")
-        current = self._current(conn, now, [Cause.RUN_CRASHING])
+        current = self._current(conn, now, [Cause.RUN_CRASHING], None)
         known = key in current and current[key].state is not IncidentState.RESOLVED
         streak = incident_store.crash_streak(conn, target=self.target, at_most=_MAX_STREAK)
         piece = detect_crashing(streak, known=known)
@@ -367,8 +417,8 @@ class IncidentEvaluator:
         if read is None:
             unread = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
             return (unread, missed_runs) if missed_runs else (unread,)
-        unasked = incident_store.unasked_by_reason(conn, target=self.target)
-        tracked_before = incident_store.has_tracked_items(conn, target=self.target)
+        unasked = incident_store.unasked_by_reason(conn, target=self.target) if facts.unknown else {}
+        tracked_before = not read.tracked and incident_store.has_tracked_items(conn, target=self.target)
         pieces = (
             detect_too_many_unknown(facts.status, total=facts.total, unasked=unasked),
             detect_empty_sync_log(read, tracked_before=tracked_before),
@@ -398,6 +448,8 @@ class IncidentEvaluator:
         self, conn: Connection, keys: Sequence[IncidentKey], now: datetime
     ) -> Mapping[IncidentKey, Sequence[EvidencePoint]]:
         """What the runs say about causes, this run's evidence included."""
+        if not keys:
+            return {}
         rules = [self.rules[cause] for cause, _ in keys]
         window = max(rule.window for rule in rules)
         at_least = max(max(rule.of, rule.resolve_after) for rule in rules)
@@ -440,7 +492,7 @@ class IncidentEvaluator:
             evidence_ids=ids,
             points=points,
             current=current,
-            member_counts=members.counts(conn, target=self.target),
+            member_counts=members.counts(conn, target=self.target) if _has_item_incident(current) else {},
         )
 
 
@@ -453,6 +505,18 @@ def _inhibited(observation: Observation, *, inhibitors: Sequence[Evidence]) -> O
 
 def _resolved_recently(incident: Incident | None, *, now: datetime) -> bool:
     return incident is not None and incident.resolved_at is not None and now - incident.resolved_at <= REOPEN_WITHIN
+
+
+def _undecided(
+    keys: Sequence[IncidentKey], pieces: Sequence[Evidence], current: Mapping[IncidentKey, Incident]
+) -> list[IncidentKey]:
+    """Those of the keys that a decision may change anything about; the run counts for each of them."""
+    seen = {piece.key: piece for piece in pieces}
+    return [key for key in keys if may_change(current.get(key), seen.get(key))]
+
+
+def _has_item_incident(current: Mapping[IncidentKey, Incident]) -> bool:
+    return any(each.cause in ITEM_CAUSES and each.state is not IncidentState.RESOLVED for each in current.values())
 
 
 def _item_keys(pieces: Sequence[Evidence], current: Mapping[IncidentKey, Incident]) -> list[IncidentKey]:

@@ -80,12 +80,21 @@ class Membership:
     def evidence(self, conn: Connection, *, now: datetime) -> tuple[Evidence, ...]:
         """Evidence from the items that belong to no incident: by cause, and by group if the rule says so."""
         found: list[Evidence] = []
-        for cause in ITEM_CAUSES:
+        for cause in self._causes_seen(conn, now):
             if self._by_group(cause):
                 found += self.group_evidence(conn, cause, now=now)
             elif piece := self.target_evidence(conn, cause, now=now):
                 found.append(piece)
         return tuple(found)
+
+    def _causes_seen(self, conn: Connection, now: datetime) -> list[Cause]:
+        """The causes that have items without an incident, in the order of their ranks."""
+        # one pass instead of one per cause, each of which leaves out the items of those before it
+        number = case(*((self._in_bad_state(cause, now), n) for n, cause in enumerate(ITEM_CAUSES)))
+        of_target = (items.c.target == self.target, _active(), items.c.incident_id.is_(None))
+        unhealthy = items.c.state.in_([state.value for state in ItemState if state is not ItemState.COMPLETED])
+        found = conn.execute(select(number).where(*of_target, unhealthy).distinct()).scalars().all()
+        return [ITEM_CAUSES[n] for n in sorted(each for each in found if each is not None)]
 
     def target_evidence(
         self, conn: Connection, cause: Cause, *, now: datetime, samples: int = MAX_SAMPLES

@@ -251,14 +251,22 @@ def current(conn: Connection, *, target: str, resolved_since: datetime) -> dict[
     Those resolved before `resolved_since` are left out. The rows stay locked until the caller's writing transaction
     ends, so an acknowledgement comes before or after it.
     """
+    return newest_of_each(recent(conn, target=target, resolved_since=resolved_since), resolved_since=resolved_since)
+
+
+def recent(conn: Connection, *, target: str, resolved_since: datetime) -> tuple[Incident, ...]:
+    """A target's open incidents and those resolved since, oldest first; otherwise like `current`."""
     ids = select(incidents.c.id).where(incidents.c.target == target)
     wanted = union_all(ids.where(*is_open()), ids.where(incidents.c.resolved_at >= resolved_since))
-    # oldest first: the newest of each key is kept below, which is the open one if there is one
     query = select(incidents).where(incidents.c.id.in_(wanted)).order_by(incidents.c.id).with_for_update()
     rows = conn.execute(query).mappings().all()
     seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
-    found = (incident_from_row(row, seen.get(row["evidence_id"])) for row in rows)
-    return {each.key: each for each in found}
+    return tuple(incident_from_row(row, seen.get(row["evidence_id"])) for row in rows)
+
+
+def newest_of_each(found: Iterable[Incident], *, resolved_since: datetime) -> dict[IncidentKey, Incident]:
+    """By cause and group, the open incident, else the one resolved last, not before a moment; `found` as `recent`."""
+    return {each.key: each for each in found if each.resolved_at is None or each.resolved_at >= resolved_since}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

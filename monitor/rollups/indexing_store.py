@@ -17,8 +17,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from monitor.database.engine import insert
-from monitor.database.lookups import WITH_SNAPSHOT
-from monitor.database.tables import ITEM_IS_DUE, UtcDateTime, items, time_to_indexed
+from monitor.database.tables import ITEM_IS_DUE, items, time_to_indexed
 from monitor.model import PROBLEM_STATES, ItemState
 from monitor.model.items import FirstCompletion
 from monitor.rollups.bounds import KEPT, LOST, NOT_OBSERVED, SLOTS, bound_ms, quantile_s, slot_start
@@ -35,26 +34,9 @@ _MERGES = 48
 _DECIDED = (ItemState.FAILED.value, ItemState.INVALID.value)
 """States in which an upload has failed, whatever its age; others may still become completed."""
 
-# one look-up per status, as in `lookups`; as text, because every `check` would put it together
-_LAST_OF_STATUS = """
-SELECT * FROM (
-    SELECT id, started_at FROM runs WHERE target = :target AND status = '{0}' ORDER BY id DESC LIMIT 2
-) AS {0}_runs"""
-_LAST_OF_EACH = " UNION ALL ".join(_LAST_OF_STATUS.format(status.value) for status in WITH_SNAPSHOT)
-_LAST_STARTS = text(f"SELECT started_at FROM ({_LAST_OF_EACH}) AS newest ORDER BY id DESC LIMIT 2").columns(  # noqa: S608  # our own names
-    started_at=UtcDateTime
-)
-
 _rows = time_to_indexed.c
 _Key = tuple[int, datetime, str, int]
 """Width in seconds, start, group, bound."""
-
-
-def load_watch(conn: Connection, *, target: str) -> Watch:
-    """How a target was watched so far: its last two runs that asked the API. Before its next run is inserted."""
-    starts = list(conn.execute(_LAST_STARTS, {"target": target}).scalars())
-    gap = starts[0] - starts[1] if len(starts) > 1 else None
-    return Watch(previous_started_at=starts[0] if starts else None, usual_gap=gap)
 
 
 def count_completions(conn: Connection, *, target: str, completions: Iterable[FirstCompletion], watch: Watch) -> None:

@@ -240,8 +240,10 @@ class TargetCheck:
             first=due.first_ids,
             members=due.members_first,
             batch=BATCH_SIZE,
+            only_rechecks=due.only_rechecks,
         )
-        yield from self._unverified()
+        if not due.only_rechecks:
+            yield from self._unverified()
 
     def _unverified(self) -> Iterator[list[TrackedItem]]:
         for page in worklist.iter_unverified(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE):

@@ -3,7 +3,7 @@
 It checks the lease's epoch first; a run that lost its lease writes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -18,9 +18,9 @@ from monitor.errors import RunCrashedError, SyncLogError
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import UNTHROTTLED, ThrottleFactor, next_throttle_factor
-from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator, merged
+from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator, Standing, merged
 from monitor.logs import code_lines, log_crash
-from monitor.model import Cause, Evidence, Reason, RunStatus, Snapshot, SyncReport
+from monitor.model import Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
 from monitor.notifications.messages import RunFacts
 from monitor.rollups import indexing_store
 from monitor.runs import store as run_store
@@ -28,6 +28,7 @@ from monitor.runs import worklist
 from monitor.runs.progress import CheckReport, DueItems
 from monitor.runs.report import RunContext, RunReport, log_run
 from monitor.runs.rollup import roll_up
+from monitor.runs.worklist import StateCounts
 
 _T = TypeVar("_T")
 _MAX_INCIDENTS = 10_000
@@ -38,12 +39,19 @@ class RunCloser:
 
     def __init__(self, engine: Engine, evaluator: IncidentEvaluator, *, utcnow: Callable[[], datetime]) -> None:
         self._engine, self._evaluator, self._utcnow = engine, evaluator, utcnow
+        self.has_ended = False
+        """Whether the run is closed, and its lease released with it."""
 
-    def close(self, context: RunContext, sync: SyncReport, due: DueItems, checked: CheckReport) -> RunReport:
-        """Closes a run that asked the API. Raises LeaseLostError or StoreError, and then writes nothing."""
+    def close(
+        self, context: RunContext, sync: SyncReport, due: DueItems, checked: CheckReport, *, any_event: bool = True
+    ) -> RunReport:
+        """Closes a run that asked the API. Raises LeaseLostError or StoreError, and then writes nothing.
+
+        `any_event`: whether the check stored an event of an item, besides what the sync stored.
+        """
         now = self._utcnow()
-        report, throttle_factor = self._write_once(
-            context, lambda conn: self._write(conn, context, sync, due, checked, now=now)
+        report, throttle_factor = self._end(
+            context, lambda conn: self._write(conn, context, sync, due, checked, now=now, any_event=any_event)
         )
         log_run(report, checked, throttle_factor)
         return report
@@ -69,13 +77,17 @@ class RunCloser:
                 finished_at=now,
                 snapshot=None,
             )
+            standing = self._evaluator.read_standing(conn, now=now)
             evaluation = merged(
-                self._evaluator.evaluate_observations(conn, facts=facts, now=now),
-                self._evaluator.evaluate_monitor(conn, facts=facts, read=None, started_at=context.at, now=now),
+                self._evaluator.evaluate_observations(conn, facts=facts, now=now, standing=standing),
+                self._evaluator.evaluate_monitor(
+                    conn, facts=facts, read=None, started_at=context.at, now=now, standing=standing
+                ),
             )
-            return self._build_report(conn, context, RunStatus.FAILED, evaluation, now)
+            report = self._build_report(conn, context, RunStatus.FAILED, evaluation, now, any_open=standing.any_open)
+            return replace(report, unrecognised=worklist.count_unrecognised(conn, target=context.target))
 
-        report = replace(self._write_once(context, write), error=str(error), duration_s=_duration_s(context, now))
+        report = replace(self._end(context, write), error=str(error), duration_s=_duration_s(context, now))
         log_run(report, None, None)
         return report
 
@@ -117,8 +129,16 @@ class RunCloser:
         self._write_once(context, mark)
         self._write_once(context, lambda conn: self._evaluator.evaluate_crash(conn, facts=facts, now=now))
 
-    def _write_once(self, context: RunContext, write: Callable[[Connection], _T]) -> _T:
-        """Writes in one transaction, exactly once.
+    def _end(self, context: RunContext, write: Callable[[Connection], _T]) -> _T:
+        """Closes the run and releases its lease, in one transaction."""
+        result = self._write_once(context, write, hold=leases.end)
+        self.has_ended = True
+        return result
+
+    def _write_once(
+        self, context: RunContext, write: Callable[[Connection], _T], *, hold: Callable[..., None] = leases.verify
+    ) -> _T:
+        """Writes in one transaction under the lease, exactly once.
 
         If the connection breaks during the commit, the commit may have succeeded; a retry checks this first.
         """
@@ -129,7 +149,7 @@ class RunCloser:
                 # before the lease: a run that is already closed may have lost it since
                 if results and run_store.closed_by_owner(conn, run_id=context.run_id):
                     return results[-1]
-                leases.verify(conn, target=context.target, epoch=context.epoch)
+                hold(conn, target=context.target, epoch=context.epoch)
                 results.append(write(conn))
             return results[-1]
 
@@ -144,6 +164,7 @@ class RunCloser:
         checked: CheckReport,
         *,
         now: datetime,
+        any_event: bool,
     ) -> tuple[RunReport, ThrottleFactor]:
         status, reason = _final_status(checked)
         if reason is not None:
@@ -151,12 +172,18 @@ class RunCloser:
                 conn, target=context.target, run_id=context.run_id, reason=reason, recheck_ids=due.recheck_ids
             )
         worklist.count_unverified_run(conn, target=context.target, run_id=context.run_id, causes=checked.lightweight)
-        snapshot = self._snapshot(conn, context, checked, now)
+        counts = self._count(conn, context, now)
+        snapshot = _snapshot(context, checked, counts, now)
         # before the evaluation: the rules count this run among the finished ones
         _finish(conn, context, due, checked, snapshot=snapshot, now=now)
-        evaluation = self._evaluate(conn, context, checked, snapshot=snapshot, now=now, sync=sync)
+        standing = self._evaluator.read_standing(conn, now=now)
+        evaluation = self._evaluate(
+            conn, context, checked, snapshot=snapshot, now=now, sync=sync, standing=standing, counts=counts
+        )
+        any_event = any_event or sync.removed + sync.returned > 0
         report = replace(
-            self._build_report(conn, context, status, evaluation, now),
+            self._build_report(conn, context, status, evaluation, now, any_open=standing.any_open, any_event=any_event),
+            unrecognised=worklist.count_unrecognised(conn, target=context.target) if counts.unrecognised else {},
             abort_reason=reason.value if reason else None,
             snapshot=snapshot,
             single_items=checked.single_items,
@@ -170,23 +197,15 @@ class RunCloser:
             attempts=checked.attempts,
         )
         throttle_factor = _next_throttle(context, checked, report)
-        run_store.set_throttle_factor(conn, run_id=context.run_id, factor=throttle_factor.factor)
-        if context.watch.first_of_hour(now):
+        if throttle_factor.factor != context.past.throttle_factor:  # which the run began with
+            run_store.set_throttle_factor(conn, run_id=context.run_id, factor=throttle_factor.factor)
+        if context.past.watch.first_of_hour(now):
             indexing_store.merge_old_slots(conn, target=context.target, now=now)
         return report, throttle_factor
 
-    def _snapshot(self, conn: Connection, context: RunContext, checked: CheckReport, now: datetime) -> Snapshot:
+    def _count(self, conn: Connection, context: RunContext, now: datetime) -> StateCounts:
         stuck_after = self._evaluator.age_limits.stuck_after
-        state_counts = worklist.count_states(conn, target=context.target, now=now, stuck_after=stuck_after)
-        return roll_up(
-            state_counts.counts.items(),
-            stuck=state_counts.stuck,
-            checked=checked.tally.answered,
-            requests=checked.requests,
-            retries=checked.retries,
-            latencies=checked.latencies,
-            duration_s=_duration_s(context, now),
-        )
+        return worklist.count_states(conn, target=context.target, now=now, stuck_after=stuck_after)
 
     def _evaluate(
         self,
@@ -197,6 +216,8 @@ class RunCloser:
         snapshot: Snapshot,
         now: datetime,
         sync: SyncReport,
+        standing: Standing,
+        counts: StateCounts,
     ) -> EvaluationResult:
         facts = RunFacts(
             run_id=context.run_id,
@@ -204,43 +225,80 @@ class RunCloser:
             total=snapshot.total,
             unknown=snapshot.unknown,
             answered=checked.tally.answered,
-            first=context.previous is None,
+            first=context.past.snapshot is None,
             accepted=checked.tally.accepted,
         )
         seen = checked.evidence
         evaluation = self._evaluator.evaluate(
-            conn, facts=facts, evidence=seen, now=now, sync_log_empty=sync.tracked == 0
+            conn,
+            facts=facts,
+            evidence=seen,
+            now=now,
+            sync_log_empty=sync.tracked == 0,
+            standing=standing,
+            all_completed=counts.all_completed,
         )
         # a throttled target is still rate limited
-        throttled = (Evidence(cause=Cause.RATE_LIMITED, count=0),) if context.throttle_factor < UNTHROTTLED else ()
+        throttled = (Evidence(cause=Cause.RATE_LIMITED, count=0),) if context.past.throttle_factor < UNTHROTTLED else ()
         monitor_result = self._evaluator.evaluate_monitor(
-            conn, facts=facts, read=sync, started_at=context.at, now=now, inhibitors=(*seen, *throttled)
+            conn,
+            facts=facts,
+            read=sync,
+            started_at=context.at,
+            now=now,
+            inhibitors=(*seen, *throttled),
+            standing=standing,
         )
-        observed = self._evaluator.evaluate_observations(conn, facts=facts, now=now, inhibitors=seen)
+        observed = self._evaluator.evaluate_observations(conn, facts=facts, now=now, inhibitors=seen, standing=standing)
         return merged(evaluation, observed, monitor_result)
 
     def _build_report(
-        self, conn: Connection, context: RunContext, status: RunStatus, evaluation: EvaluationResult, now: datetime
+        self,
+        conn: Connection,
+        context: RunContext,
+        status: RunStatus,
+        evaluation: EvaluationResult,
+        now: datetime,
+        *,
+        any_open: bool,
+        any_event: bool = True,
     ) -> RunReport:
+        """The report, without what only a run that asked the API knows; `any_open`: before the evaluation."""
+        in_incident = any_open or bool(evaluation.changes)
+        still_open: Sequence[Incident] = ()
+        if in_incident:
+            still_open = incident_store.list_incidents(
+                conn, target=context.target, open_only=True, limit=_MAX_INCIDENTS
+            )
         return RunReport(
             target=context.target,
             run_id=context.run_id,
             status=status,
-            previous=context.previous,
-            throttle_factor=context.throttle_factor,
-            item_changes=tuple(run_store.item_changes_of_run(conn, context.run_id)),
+            previous=context.past.snapshot,
+            throttle_factor=context.past.throttle_factor,
+            item_changes=tuple(run_store.item_changes_of_run(conn, context.run_id)) if any_event else (),
             evaluation=evaluation,
-            unrecognised=worklist.count_unrecognised(conn, target=context.target),
-            open_incidents=tuple(
-                incident_store.list_incidents(conn, target=context.target, open_only=True, limit=_MAX_INCIDENTS)
-            ),
-            silences=silence_store.active(conn, now=now),
+            open_incidents=tuple(still_open),
+            # they are about the incidents shown
+            silences=silence_store.active(conn, now=now) if in_incident else (),
         )
 
 
 def _duration_s(context: RunContext, now: datetime) -> float:
     """Duration of the run; 0 if the clock was set back."""
     return max(0.0, round((now - context.at).total_seconds(), 3))
+
+
+def _snapshot(context: RunContext, checked: CheckReport, counts: StateCounts, now: datetime) -> Snapshot:
+    return roll_up(
+        counts.counts.items(),
+        stuck=counts.stuck,
+        checked=checked.tally.answered,
+        requests=checked.requests,
+        retries=checked.retries,
+        latencies=checked.latencies,
+        duration_s=_duration_s(context, now),
+    )
 
 
 def _final_status(checked: CheckReport) -> tuple[RunStatus, Cause | Reason | None]:
@@ -281,7 +339,7 @@ def _next_throttle(context: RunContext, checked: CheckReport, report: RunReport)
     seen = [piece for piece in report.evaluation.evidence if piece.cause is Cause.RATE_LIMITED]
     refused = checked.requests > 0 and any(piece.inhibited_by is None for piece in seen)
     return next_throttle_factor(
-        context.throttle_factor,
+        context.past.throttle_factor,
         refused=refused,
         inhibited=bool(seen) and not refused,
         unresolved=any(incident.cause is Cause.RATE_LIMITED for incident in report.open_incidents),

@@ -21,6 +21,8 @@ class DueItems:
     """The items of `recheck_ids` that are asked about first."""
     members_first: int = 0
     """Most members of open incidents that are asked about before other unfinished items."""
+    only_rechecks: bool = False
+    """Whether there are no other items than those of `recheck_ids`: none is unfinished or unverified."""
     probe_for: Cause | None = None
     """The open cause for which the run begins with one probe; None: no probe."""
     probe_ids: tuple[str, ...] = ()

@@ -23,9 +23,8 @@ from monitor.model import (
     SyncReport,
 )
 from monitor.model.http import NetworkFault
-from monitor.rollups.indexing import Watch
 from monitor.runs.progress import CheckReport
-from monitor.runs.store import ItemChangeGroup
+from monitor.runs.store import ItemChangeGroup, PastRuns
 from monitor.runs.strategy import BY_ITEM, Approach
 
 
@@ -37,11 +36,8 @@ class RunContext:
     run_id: int
     epoch: int
     at: datetime
-    previous: Snapshot | None
-    throttle_factor: float = UNTHROTTLED
-    """The share of rate and concurrency that it uses."""
-    watch: Watch = field(default_factory=Watch)
-    """How the target was watched before."""
+    past: PastRuns
+    """The runs before it; it uses the share of rate and concurrency that they left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

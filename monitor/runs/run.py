@@ -23,7 +23,7 @@ from monitor.database import leases
 from monitor.database.engine import limit_idle_transaction, reading, writing
 from monitor.database.retry import run_with_retry, with_retry
 from monitor.database.urls import location_of
-from monitor.errors import MonitorError, RunAlreadyExecutedError, StoreError, SyncLogError
+from monitor.errors import LeaseLostError, MonitorError, RunAlreadyExecutedError, StoreError, SyncLogError
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.incidents.evaluate import IncidentEvaluator
@@ -31,7 +31,6 @@ from monitor.model import SyncLogEntry, SyncReport
 from monitor.model.durations import format_duration
 from monitor.model.items import ItemChange
 from monitor.providers import Provider
-from monitor.rollups import indexing_store
 from monitor.runs import outcomes, worklist
 from monitor.runs import store as run_store
 from monitor.runs.check import TargetCheck
@@ -112,6 +111,7 @@ class Run:
         # a short database outage loses no outcome
         self._engine = with_retry(job.engine, should_stop=self._limit.should_stop)
         self._closer = RunCloser(self._engine, job.evaluator, utcnow=job.utcnow)
+        self._any_event = False
 
     async def __call__(self) -> RunReport:
         """Executes the run, from begin to close.
@@ -161,20 +161,19 @@ class Run:
                 raise RunAlreadyExecutedError(
                     f"target {job.target}: run key {self._run_key} was executed already; nothing to do"
                 )
-            run_store.abandon(conn, target=job.target, before_epoch=epoch, at=now)
-            watch = indexing_store.load_watch(conn, target=job.target)
+            past = run_store.past_runs(conn, target=job.target)
+            if past.left_open:
+                run_store.abandon(conn, target=job.target, before_epoch=epoch, at=now)
             run_id = run_store.start(
-                conn, target=job.target, environment=job.environment, run_key=self._run_key, epoch=epoch, started_at=now
-            )
-            return RunContext(
+                conn,
                 target=job.target,
-                run_id=run_id,
+                environment=job.environment,
+                run_key=self._run_key,
                 epoch=epoch,
-                at=now,
-                previous=run_store.last_snapshot(conn, job.target),
-                throttle_factor=run_store.throttle_factor(conn, target=job.target),
-                watch=watch,
+                started_at=now,
+                throttle_factor=past.throttle_factor,
             )
+            return RunContext(target=job.target, run_id=run_id, epoch=epoch, at=now, past=past)
 
     async def _execute(self, context: RunContext) -> RunReport:
         try:
@@ -186,7 +185,9 @@ class Run:
         self._limit.step = "the API"
         due, checked = await self._check(context, due)
         self._limit.step = "the database"
-        return await run_in_database_pool(lambda: self._closer.close(context, sync, due, checked))
+        return await run_in_database_pool(
+            lambda: self._closer.close(context, sync, due, checked, any_event=self._any_event)
+        )
 
     async def _sync_in_time(self, context: RunContext) -> SyncReport:
         """Copies the sync log, until the deadline. Raises SyncLogError if it can't be read to its end by then."""
@@ -258,24 +259,24 @@ class Run:
     def _plan(self, context: RunContext) -> DueItems:
         target = self._job.target
         with reading(self._job.engine) as conn:
-            tracked = worklist.count_active(conn, target=target)
-            recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE)) if self._job.recheck_completed else 0
+            known = worklist.count_work(conn, target=target)
+            recheck = max(RECHECK_FLOOR, int(known.tracked * RECHECK_SHARE)) if self._job.recheck_completed else 0
             again = worklist.longest_unchecked(conn, target=target, run_id=context.run_id, limit=recheck)
-            first = FIRST_WITH_MEMBERS if worklist.has_members(conn, target=target) else FIRST_ITEMS
+            item_ids = tuple(each.item_id for each in again)
+            first = FIRST_WITH_MEMBERS if known.has_members else FIRST_ITEMS
             due = DueItems(
-                count=worklist.count_due(conn, target=target, recheck=recheck),
-                first_ids=worklist.choose_first_items(conn, target=target, item_ids=again, count=first),
-                recheck_ids=again,
-                members_first=max(MEMBERS_FLOOR, (context.previous.checked if context.previous else 0) // 2),
+                count=known.count_due(recheck=recheck),
+                first_ids=worklist.choose_first_items(again, count=first),
+                recheck_ids=item_ids,
+                members_first=max(MEMBERS_FLOOR, (context.past.snapshot.checked if context.past.snapshot else 0) // 2),
+                only_rechecks=known.only_completed,
             )
-            last, open_incidents = (
-                run_store.last_run(conn, target=target),
-                incident_store.unresolved(conn, target=target),
-            )
-            cause = probe_for({each.cause for each in open_incidents}, last_abort=last.aborted_by if last else None)
+            open_incidents = incident_store.unresolved(conn, target=target)
+            last_abort = context.past.last.aborted_by if context.past.last else None
+            cause = probe_for({each.cause for each in open_incidents}, last_abort=last_abort)
             if cause is None:
                 return due
-            candidates = worklist.probe_candidates(conn, target=target, run_id=context.run_id, item_ids=again)
+            candidates = worklist.probe_candidates(conn, target=target, run_id=context.run_id, item_ids=item_ids)
             return replace(due, probe_for=cause, probe_ids=order_probe_candidates(candidates))
 
     async def _check(self, context: RunContext, due: DueItems) -> tuple[DueItems, CheckReport]:
@@ -313,6 +314,7 @@ class Run:
 
     def _record(self, context: RunContext, changes: Sequence[ItemChange]) -> None:
         target, run_id = context.target, context.run_id
+        self._any_event = self._any_event or any(change.event for change in changes)
         attempts = itertools.count()
 
         def store() -> None:
@@ -321,7 +323,7 @@ class Run:
                 leases.verify(conn, target=target, epoch=context.epoch)
                 # the previous attempt may have committed before its connection broke
                 if not (again and outcomes.is_recorded(conn, target=target, run_id=run_id, change=changes[0])):
-                    outcomes.record(conn, target=target, run_id=run_id, changes=changes, watch=context.watch)
+                    outcomes.record(conn, target=target, run_id=run_id, changes=changes, watch=context.past.watch)
                     # again: after many rows in one call the server does not restart its idle timer
                     limit_idle_transaction(conn)
 
@@ -330,10 +332,17 @@ class Run:
     def _renew(self, context: RunContext) -> None:
         job = self._job
         with writing(job.engine) as conn:
-            leases.renew(conn, target=job.target, epoch=context.epoch, now=job.lease_now(conn), ttl=job.lease_ttl)
+            try:
+                leases.renew(conn, target=job.target, epoch=context.epoch, now=job.lease_now(conn), ttl=job.lease_ttl)
+            except LeaseLostError:
+                # the run itself may have ended while this waited for the lock
+                if not run_store.closed_by_owner(conn, run_id=context.run_id):
+                    raise
 
     def _release(self, context: RunContext) -> None:
         job = self._job
+        if self._closer.has_ended:
+            return
         try:
             with writing(job.engine) as conn:
                 # first: this waits for a thread that is still closing the run

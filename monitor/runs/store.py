@@ -1,7 +1,7 @@
 """Stores runs and their snapshots, and reads them as history. Evidence and incidents have their own store."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 
 from sqlalchemy import (
@@ -14,6 +14,7 @@ from sqlalchemy import (
     insert,
     select,
     table,
+    text,
     union_all,
     update,
     values,
@@ -21,11 +22,12 @@ from sqlalchemy import (
 
 from monitor.database.engine import in_chunks
 from monitor.database.lookups import WITH_SNAPSHOT, count_rows, has_status, newest_id, newest_ids
-from monitor.database.tables import item_events, runs, snapshots
+from monitor.database.tables import UtcDateTime, item_events, runs, snapshots
 from monitor.database.text import to_column_text
 from monitor.errors import LeaseLostError
 from monitor.model import FINISHED, Cause, RunStatus, Snapshot
 from monitor.rollups import history as rollups
+from monitor.rollups.indexing import Watch
 
 PROCESS_DIED = "the process ended before the run was closed"
 
@@ -63,7 +65,14 @@ _SNAPSHOT = [snapshots.c[field.name] for field in fields(Snapshot)]
 
 
 def start(
-    conn: Connection, *, target: str, environment: str, run_key: str | None, epoch: int, started_at: datetime
+    conn: Connection,
+    *,
+    target: str,
+    environment: str,
+    run_key: str | None,
+    epoch: int,
+    started_at: datetime,
+    throttle_factor: float = 1.0,
 ) -> int:
     """Opens a run under the lease's epoch, with the throttle factor of the previous run; returns its new id."""
     opened = insert(runs).values(
@@ -73,7 +82,7 @@ def start(
         epoch=epoch,
         started_at=started_at,
         status=RunStatus.RUNNING.value,
-        throttle_factor=throttle_factor(conn, target=target),
+        throttle_factor=throttle_factor,
     )
     return int(conn.execute(opened.returning(runs.c.id)).scalar_one())
 
@@ -167,15 +176,10 @@ def set_throttle_factor(conn: Connection, *, run_id: int, factor: float) -> None
     conn.execute(update(runs).where(runs.c.id == run_id).values(throttle_factor=factor))
 
 
-def throttle_factor(conn: Connection, *, target: str) -> float:
-    """The share of rate and concurrency that a target uses, from its newest run; 1 before the first."""
-    newest = select(runs.c.throttle_factor).where(runs.c.id == newest_id(target, RunStatus))
-    found: float | None = conn.execute(newest).scalar()
-    return 1.0 if found is None else found
-
-
 def min_throttle_factor(conn: Connection, *, targets: Sequence[str]) -> float:
     """The smallest throttle factor of several targets; 1 if none has run."""
+    if len(targets) == 1:  # as of most credentials; the query below is put together anew for each list
+        return _factor(conn.execute(_LAST_FACTOR, {"target": targets[0]}).mappings().all())
     least = 1.0
     for chunk in in_chunks(targets):
         names = values(column("name", String), name="wanted").data([(target,) for target in chunk]).cte("wanted")
@@ -191,10 +195,12 @@ def last_run(conn: Connection, *, target: str) -> LastRun | None:
     """The last run of a target that asked the API and did not crash; None before the first."""
     columns = (runs.c.finished_at, runs.c.status, runs.c.abort_reason)
     row = conn.execute(select(*columns).where(runs.c.id == newest_id(target, WITH_SNAPSHOT))).first()
-    if row is None:
-        return None
-    aborted = row.status == RunStatus.ABORTED.value and row.abort_reason
-    return LastRun(finished_at=row.finished_at, aborted_by=Cause(row.abort_reason) if aborted else None)
+    return None if row is None else _last_run(row._mapping)  # noqa: SLF001  # the documented name
+
+
+def _last_run(row: RowMapping) -> LastRun:
+    aborted = row["status"] == RunStatus.ABORTED.value and row["abort_reason"]
+    return LastRun(finished_at=row["finished_at"], aborted_by=Cause(row["abort_reason"]) if aborted else None)
 
 
 def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -> int:
@@ -206,6 +212,60 @@ def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -
     for row in dead:
         rollups.add_run(conn, _closed_run(row, None))
     return len(dead)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRuns:
+    """What a run must know of the runs before it."""
+
+    throttle_factor: float = 1.0
+    """The share of rate and concurrency that the newest run left."""
+    left_open: bool = False
+    """Whether a run is open whose process died: see `abandon`."""
+    snapshot: Snapshot | None = None
+    """The newest one."""
+    last: LastRun | None = None
+    watch: Watch = field(default_factory=Watch)
+
+
+# two look-ups per status, as in `lookups`; as text, because every run would put it together
+_NEWEST_OF_STATUS = """
+SELECT * FROM (
+    SELECT id, status, started_at, finished_at, abort_reason, throttle_factor FROM runs
+    WHERE target = :target AND status = '{0}' ORDER BY id DESC LIMIT 2
+) AS {0}_runs"""
+_NEWEST_OF_EACH = " UNION ALL ".join(_NEWEST_OF_STATUS.format(status.value) for status in RunStatus)
+_LAST_FACTOR = text(f"SELECT throttle_factor FROM ({_NEWEST_OF_EACH}) AS newest ORDER BY id DESC LIMIT 1")  # noqa: S608  # our own names
+_PAST_RUNS = text(
+    f"SELECT newest.*, {', '.join(str(each) for each in _SNAPSHOT)} FROM ({_NEWEST_OF_EACH}) AS newest "  # noqa: S608  # our own names
+    "LEFT JOIN snapshots ON snapshots.run_id = newest.id ORDER BY newest.id DESC"
+).columns(started_at=UtcDateTime, finished_at=UtcDateTime)
+
+
+def past_runs(conn: Connection, *, target: str) -> PastRuns:
+    """The runs of a target so far, in one statement, under the lease and before the next one is inserted."""
+    rows = conn.execute(_PAST_RUNS, {"target": target}).mappings().all()
+    asked = [row for row in rows if row["status"] in WITH_SNAPSHOT]
+    if not asked:
+        return PastRuns(throttle_factor=_factor(rows), left_open=_is_left_open(rows))
+    newest = asked[0]
+    gap = newest["started_at"] - asked[1]["started_at"] if len(asked) > 1 else None
+    known = newest["completed"] is not None
+    return PastRuns(
+        throttle_factor=_factor(rows),
+        left_open=_is_left_open(rows),
+        snapshot=Snapshot(**{each.name: newest[each.name] for each in fields(Snapshot)}) if known else None,
+        last=_last_run(newest),
+        watch=Watch(previous_started_at=newest["started_at"], usual_gap=gap),
+    )
+
+
+def _factor(rows: Sequence[RowMapping]) -> float:
+    return float(rows[0]["throttle_factor"]) if rows else 1.0
+
+
+def _is_left_open(rows: Sequence[RowMapping]) -> bool:
+    return any(row["status"] == RunStatus.RUNNING.value for row in rows)
 
 
 def history(conn: Connection, *, target: str | None, limit: int) -> list[HistoryRow]:

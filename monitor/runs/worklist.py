@@ -74,54 +74,84 @@ class StateCounts:
     """By state; states without items included."""
     stuck: int
     """Pending items older than `stuck_after`."""
+    unrecognised: int
+    """Items whose last status is not described."""
+
+    @property
+    def all_completed(self) -> bool:
+        """Whether the last run saw every item completed, or there is none."""
+        return not any(count for state, count in self.counts.items() if state is not ItemState.COMPLETED)
 
 
-def count_due(conn: Connection, *, target: str, recheck: int) -> int:
-    """How many items a run asks about: all that are not completed, at most `recheck` (≥ 0) completed ones, and those
-    that are unverified.
-    """
-    unfinished = select(func.count()).select_from(items).where(items.c.target == target, _is_due(), _is_verified())
-    unverified = select(func.count()).select_from(items).where(*_unverified(target))
-    completed = select(items.c.item_id).where(_completed(target), _is_verified()).limit(recheck).subquery()
-    counts = (unfinished, unverified, select(func.count()).select_from(completed))
-    return sum(conn.execute(count).scalar_one() for count in counts)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkCounts:
+    """What a target tracks, that is neither removed nor ignored; every item is in exactly one of the three parts."""
 
-
-def count_active(conn: Connection, *, target: str) -> int:
-    """How many items of a target are tracked, that is neither removed nor ignored."""
-    return conn.execute(select(func.count()).select_from(items).where(items.c.target == target, *active())).scalar_one()
-
-
-def has_members(conn: Connection, *, target: str) -> bool:
+    unfinished: int
+    """Not completed when last answered, or never answered."""
+    unverified: int
+    """Items that the API fails for, and not for others."""
+    tracked: int
+    """All; the rest is completed."""
+    has_members: bool
     """Whether `iter_due_items` has members of open incidents to ask about first."""
-    return conn.execute(select(items.c.item_id).where(*_members(target)).limit(1)).first() is not None
+
+    @property
+    def only_completed(self) -> bool:
+        """Whether every item is completed and verified."""
+        return not (self.unfinished or self.unverified)
+
+    def count_due(self, *, recheck: int) -> int:
+        """How many items a run asks about: all but the completed ones, and at most `recheck` (≥ 0) of these."""
+        others = self.unfinished + self.unverified
+        return others + min(recheck, self.tracked - others)
 
 
-def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> tuple[str, ...]:
-    """The completed ids that `iter_due_items` yields with `recheck=limit`, until outcomes are stored."""
-    page = conn.execute(_longest_unchecked(target, run_id, None).limit(limit)).mappings()
-    return tuple(row["item_id"] for row in page)
+def count_work(conn: Connection, *, target: str) -> WorkCounts:
+    """Counts the items of a target, in one statement."""
+    of_target = select(func.count()).select_from(items).where(items.c.target == target)
+    row = conn.execute(
+        select(
+            of_target.where(_is_due(), _is_verified()).scalar_subquery(),
+            select(func.count()).select_from(items).where(*_unverified(target)).scalar_subquery(),
+            of_target.where(*active()).scalar_subquery(),
+            select(items.c.item_id).where(*_members(target)).exists(),
+        )
+    ).one()
+    return WorkCounts(unfinished=row[0], unverified=row[1], tracked=row[2], has_members=bool(row[3]))
 
 
-def choose_first_items(conn: Connection, *, target: str, item_ids: Sequence[str], count: int) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletedItem:
+    """A completed item that is checked again."""
+
+    item_id: str
+    seen_completed: bool
+    """Whether the last run that asked about it saw it completed."""
+    asked_run_id: int
+
+
+def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> list[CompletedItem]:
+    """The completed items that `iter_due_items` yields with `recheck=limit`, until outcomes are stored."""
+    columns = (items.c.item_id, items.c.state, items.c.asked_run_id)
+    page = conn.execute(_longest_unchecked(target, run_id, None).with_only_columns(*columns).limit(limit))
+    return [
+        CompletedItem(item_id=row[0], seen_completed=row[1] == ItemState.COMPLETED.value, asked_run_id=row[2])
+        for row in page
+    ]
+
+
+def choose_first_items(given: Sequence[CompletedItem], *, count: int) -> tuple[str, ...]:
     """Chooses `count` (> 0) of the given items, evenly spread, to begin a run with.
 
     Items that the last run saw completed are preferred, so that a few items that always fail do not come first. If
     there are none, those that the last run did not ask about: else one of these few could delay the end of an outage.
     """
-    healthy: set[str] = set()
-    asked: dict[str, int] = {}
-    for chunk in in_chunks(item_ids):
-        query = select(items.c.item_id, items.c.state, items.c.asked_run_id)
-        for row in conn.execute(query.where(items.c.target == target, items.c.item_id.in_(chunk))):
-            asked[row.item_id] = row.asked_run_id
-            if row.state == ItemState.COMPLETED.value:
-                healthy.add(row.item_id)
-    newest = max(asked.values(), default=0)
+    newest = max((each.asked_run_id for each in given), default=0)
     choice = (
-        [item_id for item_id in item_ids if item_id in healthy]
-        or [item_id for item_id in item_ids if asked.get(item_id) != newest]
-        or list(item_ids)
+        [each.item_id for each in given if each.seen_completed]
+        or [each.item_id for each in given if each.asked_run_id != newest]
+        or [each.item_id for each in given]
     )
     return tuple(choice[:: max(1, len(choice) // count)][:count])
 
@@ -149,6 +179,7 @@ def iter_due_items(
     first: Sequence[str] = (),
     members: int = 0,
     batch: int = 1000,
+    only_rechecks: bool = False,
 ) -> Iterator[list[TrackedItem]]:
     """Yields the items that a run asks about, each once, even if outcomes are stored in between.
 
@@ -158,10 +189,17 @@ def iter_due_items(
        reach every item.
     4. Up to `recheck` (≥ 0) completed items, those unchecked for longest first.
 
-    Items that are unverified are left out: `iter_unverified` has them, for the end.
+    Items that are unverified are left out: `iter_unverified` has them, for the end. `only_rechecks`: there are none but
+    completed ones, so nothing else is looked for.
 
     Each batch (> 0 items) has its own read transaction, which ends before the batch is yielded.
     """
+    if only_rechecks and recheck <= batch:
+        page = read_page(engine, _longest_unchecked(target, run_id, None).limit(recheck)) if recheck else ()
+        for begins in (True, False):
+            if part := [_tracked(row) for row in page if (row.item_id in first) is begins]:
+                yield part
+        return
     if first and (page := read_page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
         yield [_tracked(row) for row in page]
     asked: set[str] = set()
@@ -175,6 +213,8 @@ def iter_due_items(
         # the outcomes of the members may not be stored yet
         if rest := [_tracked(row) for row in page if row.item_id not in asked]:
             yield rest
+        if len(page) < batch:
+            break
         last = (page[-1].asked_run_id, page[-1].item_id)
     seen: tuple[datetime, str] | None = None
     while recheck > 0 and (
@@ -232,13 +272,13 @@ def mark_unasked_unknown(
 def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> StateCounts:
     """Counts the items of a target by state, and the stuck ones."""
     overdue = stuck(now - stuck_after)
-    rows = conn.execute(
-        select(items.c.state, func.count().label("items"), func.sum(case((overdue, 1), else_=0)).label("stuck"))
-        .where(items.c.target == target, *active())
-        .group_by(items.c.state)
-    ).all()
-    counts = dict.fromkeys(ItemState, 0) | {ItemState(row.state): row.items for row in rows}
-    return StateCounts(counts=MappingProxyType(counts), stuck=sum(row.stuck for row in rows))
+    sums = (func.sum(case((each, 1), else_=0)) for each in (overdue, items.c.recognised.is_(False)))
+    query = select(items.c.state, func.count(), *sums).where(items.c.target == target, *active())
+    rows = conn.execute(query.group_by(items.c.state)).all()
+    counts = dict.fromkeys(ItemState, 0) | {ItemState(row[0]): row[1] for row in rows}
+    return StateCounts(
+        counts=MappingProxyType(counts), stuck=sum(row[2] for row in rows), unrecognised=sum(row[3] for row in rows)
+    )
 
 
 def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:

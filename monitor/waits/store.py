@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, func, insert, or_, select, text, update
 
 from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
@@ -115,6 +115,13 @@ def finish(conn: Connection, *, wait_id: int, report: WaitReport) -> bool:
         return False
     _count(conn, target=report.target, result=report.result, duration_s=report.duration_s)
     return True
+
+
+def any_known(conn: Connection, *, target: str) -> bool:
+    """Whether a target has waits, or any target one that is not closed: most have none, and need no further look."""
+    of_target = select(waits.c.id).where(waits.c.target == target).exists()
+    still_open = select(waits.c.id).where(text(WAIT_IS_RUNNING)).exists()
+    return bool(conn.execute(select(or_(of_target, still_open))).scalar())
 
 
 def close_killed(conn: Connection, *, now: datetime) -> int:

@@ -32,6 +32,8 @@ class PollingTimeouts:
     ) -> Sequence[Observation]:
         """What the newest waits say. It also closes the rows of killed waits, which then say nothing."""
         rule = rules[Cause.POLLING_TIMEOUTS]
+        if not store.any_known(conn, target=target):
+            return ()
         store.close_killed(conn, now=leases.lease_now(conn, utcnow=lambda: now))
         newest = store.newest(conn, target=target, limit=_SPARE * max(rule.of, rule.resolve_after))
         if not newest:

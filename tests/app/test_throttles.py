@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from monitor.app.throttles import http_origin, shares_throttle, throttle_key
+from monitor.app.throttles import SharingTargets, http_origin, throttle_key
 from monitor.config import TargetConfig
 
 SECRET, KEY = "canary-secret-0451", "canary-key-1984"
@@ -51,7 +51,8 @@ def test_an_origin_is_scheme_host_and_port_in_one_form(written, origin):
 )
 def test_targets_on_one_origin_and_credential_share_a_key(other):
     assert throttle_key(target(**({"auth": CLIENT} | other))) == throttle_key(target(auth=CLIENT))
-    assert shares_throttle(target(**({"auth": CLIENT} | other)), target(auth=CLIENT))
+    mine, others = target("mine", auth=CLIENT), target(**({"auth": CLIENT, "name": "other"} | other))
+    assert SharingTargets().of(mine, [mine, target("elsewhere"), others]) == (mine, others)
 
 
 def test_an_api_key_has_the_same_throttle_key_from_any_source(tmp_path):
@@ -80,7 +81,8 @@ def test_different_origins_and_credentials_have_different_keys():
         target(auth={"api_key": "none"}),
     ]
 
-    assert not any(shares_throttle(one, other) for one in different for other in different if one is not other)
+    sharing = SharingTargets()
+    assert all(sharing.of(each, different) == (each,) for each in different)
     keys = [throttle_key(each) for each in different]
 
     assert len(set(keys)) == len(different)
@@ -94,6 +96,19 @@ def test_a_rotated_api_key_has_its_own_limits(tmp_path):
     file(tmp_path, "key", "rotated")
 
     assert throttle_key(watched) != before
+
+
+def test_a_target_shares_its_limits_with_those_that_have_its_key_now(tmp_path):
+    keys = {name: file(tmp_path, name, KEY) for name in "ab"}
+    a, b = configured = [target(name, auth={"api_key_file": path}) for name, path in keys.items()]
+    sharing = SharingTargets()
+    assert sharing.of(a, configured) == (a, b)
+
+    file(tmp_path, "a", "rotated")
+
+    assert sharing.of(a, configured) == (a,)
+    assert sharing.of(b, configured) == (b,)
+    assert sharing.of(b, ()) == (b,)
 
 
 def test_an_unreadable_api_key_is_identified_by_its_setting(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import NOW, evidence_points
 
-from monitor.incidents.decide import Action, DecisionReason, ThresholdCount, count_evidence, decide, evolve
+from monitor.incidents.decide import Action, DecisionReason, ThresholdCount, count_evidence, decide, evolve, may_change
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule, severity_of
 from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
 
@@ -83,6 +83,29 @@ def test_deciding_twice_on_unchanged_state_changes_nothing(pattern, rule):
         again = decide(rule, state, found, now=now)
         assert again.action in {Action.NOTHING, Action.WAIT, Action.INHIBIT, Action.CONTINUE}
         assert apply(rule, state, again, now, seen) == state
+
+
+@given(
+    st.text("x.m?", max_size=30),
+    st.booleans(),
+    st.sampled_from([TWO_OF_TWO, THREE_OF_FIVE, OUTAGE, AT_ONCE]),
+    st.none() | st.integers(0, 90).map(lambda ago: NOW - ago * MINUTE),
+)
+def test_where_a_run_may_change_nothing_the_runs_before_it_decide_nothing(pattern, inhibited, rule, resolved_at):
+    """So the close of a run need not read them."""
+    before = incident(state=IncidentState.RESOLVED, resolved_at=resolved_at) if resolved_at else None
+    newest = Evidence(cause=rule.cause, count=1, inhibited_by=Cause.OUTAGE) if inhibited else None
+    assert not may_change(before, newest)
+    run = replace(evidence_points(".")[0], evidence=False, inhibited=inhibited)
+    decision = decide(rule, before, [run, *evidence_points(f"{pattern}.")[1:]], now=NOW)
+    assert decision.action in {Action.NOTHING, Action.INHIBIT}
+
+
+def test_what_is_open_or_has_evidence_of_its_own_may_change():
+    seen = Evidence(cause=Cause.UNAUTHORIZED, count=1)
+    assert may_change(None, seen)
+    assert may_change(incident(), None)
+    assert may_change(incident(state=IncidentState.ACKNOWLEDGED), replace(seen, inhibited_by=Cause.OUTAGE))
 
 
 @given(st.text("x.?", min_size=1, max_size=60))

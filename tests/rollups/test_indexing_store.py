@@ -191,18 +191,6 @@ def test_one_run_merges_only_so_much(log):
     assert [width for width, _ in log.widths()].count(300) == 12
 
 
-def test_the_watch_is_that_of_the_last_two_runs_with_results(engine):
-    with writing(engine) as conn:
-        assert store.load_watch(conn, target=TARGET) == Watch()
-        for n, status in enumerate(["complete", "partial", "failed", "aborted", "crashed", "running"]):
-            conn.execute(runs.insert().values(
-                target=TARGET, environment="e", epoch=1, status=status, started_at=NOW + n * MINUTE
-            ))  # fmt: skip
-        assert store.load_watch(conn, target=TARGET) == Watch(
-            previous_started_at=NOW + 3 * MINUTE, usual_gap=2 * MINUTE
-        )
-
-
 IDS = ("a", "b", "c", "d")
 STEPS = st.one_of(
     st.tuples(st.just("sync"), st.sets(st.sampled_from(IDS))),

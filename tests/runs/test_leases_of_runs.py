@@ -4,8 +4,13 @@ import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from monitor.errors import LeaseLostError
 from monitor.runs.progress import NoProgress
+from monitor.runs.report import RunContext
 from monitor.runs.run import Run
+from monitor.runs.store import PastRuns
 from monitor.threads import run_in_database_pool
 
 OPEN = "SELECT status, abort_reason, finished_at FROM runs"
@@ -55,3 +60,23 @@ def test_a_closed_run_is_not_changed(world):
     world.track(2)
     world.run()
     assert [(row["status"], row["abort_reason"]) for row in world.rows(OPEN)] == [("complete", None)]
+
+
+def test_a_run_releases_its_lease_with_the_transaction_that_closes_it(world):
+    world.track(2)
+    world.run()
+    assert world.rows("SELECT holder, expires_at FROM leases") == [{"holder": None, "expires_at": None}]
+
+
+async def test_a_renewal_that_waited_for_the_end_of_its_own_run_has_lost_nothing(small_world):
+    """It finds the lease released by the transaction that it waited for."""
+    world = small_world
+    world.track(1)
+    run = Run(world.job(), interrupt=asyncio.Event(), progress=NoProgress())
+    report = await run()
+    context = RunContext(target="gloo", run_id=report.run_id, epoch=1, at=world.clock(), past=PastRuns())
+    run._renew(context)
+    with world.app.engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE runs SET status = 'running'")
+    with pytest.raises(LeaseLostError):
+        run._renew(context)

@@ -7,6 +7,7 @@ from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events, runs
 from monitor.errors import LeaseLostError
 from monitor.model import Cause, RunStatus, Snapshot
+from monitor.rollups.indexing import Watch
 from monitor.runs import store
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -14,8 +15,8 @@ MINUTE = timedelta(minutes=1)
 SNAPSHOT = Snapshot(completed=5, pending=2, failed=1, unknown=1, stuck=1, checked=7, requests=9, latency_p50_ms=12.5)
 
 
-def start(conn, target="gloo", run_key=None, epoch=1, at=NOW):
-    return store.start(conn, target=target, environment="test", run_key=run_key, epoch=epoch, started_at=at)
+def start(conn, target="gloo", run_key=None, epoch=1, at=NOW, **more):
+    return store.start(conn, target=target, environment="test", run_key=run_key, epoch=epoch, started_at=at, **more)
 
 
 def finish(conn, run_id, status=RunStatus.COMPLETE, snapshot=SNAPSHOT, at=NOW + MINUTE, **more):
@@ -169,3 +170,30 @@ def test_changes_of_other_runs_are_not_included(engine):
     store_events(engine, ("a", "state", None, "completed"), run_id=2)
     assert of_run(engine, 1) == []
     assert len(of_run(engine, 2)) == 1
+
+
+def test_a_run_knows_the_runs_before_it(engine):
+    """Whatever their status; the watch is that of the last two that asked the API."""
+    with writing(engine) as conn:
+        assert store.past_runs(conn, target="gloo") == store.PastRuns()
+        for n, status in enumerate(["complete", "partial", "failed", "aborted", "crashed", "running"]):
+            run_id = start(conn, at=NOW + n * MINUTE, throttle_factor=1 / (n + 1))
+            if RunStatus(status) is RunStatus.ABORTED:
+                finish(conn, run_id, RunStatus.ABORTED, abort_reason="unauthorized", at=NOW + 9 * MINUTE)
+            conn.execute(runs.update().where(runs.c.id == run_id).values(status=status))
+        start(conn, "other", at=NOW + 99 * MINUTE)
+        assert store.past_runs(conn, target="gloo") == store.PastRuns(
+            throttle_factor=1 / 6,
+            left_open=True,
+            snapshot=SNAPSHOT,
+            last=store.LastRun(finished_at=NOW + 9 * MINUTE, aborted_by=Cause.UNAUTHORIZED),
+            watch=Watch(previous_started_at=NOW + 3 * MINUTE, usual_gap=2 * MINUTE),
+        )
+        store.abandon(conn, target="gloo", before_epoch=2, at=NOW)
+        assert not store.past_runs(conn, target="gloo").left_open
+
+
+def test_runs_that_did_not_ask_leave_their_throttle_factor(engine):
+    with writing(engine) as conn:
+        finish(conn, start(conn, throttle_factor=0.5), RunStatus.FAILED, snapshot=None, error="unreadable")
+        assert store.past_runs(conn, target="gloo") == store.PastRuns(throttle_factor=0.5)

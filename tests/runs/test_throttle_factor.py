@@ -151,4 +151,4 @@ def test_a_run_continues_if_the_throttle_factor_cannot_be_read(small_world):
         with world.app.engine.begin() as conn:
             conn.exec_driver_sql("ALTER TABLE runs RENAME COLUMN throttle_factor TO gone")
         assert asyncio.run(opened()) == 32
-    assert [each["event"] for each in logged] == ["throttle_factor_not_read"]
+    assert [each["event"] for each in logged] == ["throttle_not_read"]

@@ -47,14 +47,22 @@ def outcomes(engine, run_id, states, at=NOW, target=TARGET, **more):
         outcome_store.record(conn, target=target, run_id=run_id, changes=changes)
 
 
+def count_due(conn, recheck):
+    return worklist.count_work(conn, target=TARGET).count_due(recheck=recheck)
+
+
+def longest_unchecked(conn, run_id, limit):
+    return tuple(each.item_id for each in worklist.longest_unchecked(conn, target=TARGET, run_id=run_id, limit=limit))
+
+
 def test_unverified_items_come_last_whatever_was_known_of_them(engine, listed):
     listed("done", "fresh", "poison-done", "poison-new")
     outcomes(engine, 1, {"done": ItemState.COMPLETED, "poison-done": ItemState.COMPLETED})
     with writing(engine) as conn:
         conn.execute(update(items).where(items.c.item_id.like("poison%")).values(unverified_runs=2, state="unknown"))
     with reading(engine) as conn:
-        assert worklist.count_due(conn, target=TARGET, recheck=10) == 4
-        assert worklist.longest_unchecked(conn, target=TARGET, run_id=2, limit=9) == ("done",)
+        assert count_due(conn, 10) == 4
+        assert longest_unchecked(conn, 2, 9) == ("done",)
         candidates = worklist.probe_candidates(conn, target=TARGET, run_id=2, item_ids=("done",))
     assert {item_id for item_id, _ in candidates}.isdisjoint({"poison-done", "poison-new"})
     first = ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=10))
@@ -98,7 +106,7 @@ def test_all_new_items_are_due_by_id_in_batches(engine, listed):
         ["e"],
     ]
     with reading(engine) as conn:
-        assert worklist.count_due(conn, target=TARGET, recheck=10) == 5
+        assert count_due(conn, 10) == 5
 
 
 def test_a_due_item_has_its_last_known_values(engine, listed):
@@ -139,7 +147,7 @@ def test_completed_items_are_rechecked_longest_unchecked_first_up_to_the_limit(e
         ["e", "d"],
     ]
     with reading(engine) as conn:
-        assert [worklist.count_due(conn, target=TARGET, recheck=n) for n in (0, 3, 99)] == [1, 4, 6]
+        assert [count_due(conn, n) for n in (0, 3, 99)] == [1, 4, 6]
 
 
 def test_items_checked_at_the_same_time_are_all_rechecked(engine, listed):
@@ -240,10 +248,10 @@ def test_tracked_and_rechecked_items_are_known_before_the_check(engine, listed):
         outcomes(engine, 1, {item_id: ItemState.COMPLETED}, at=NOW + minute * MINUTE)
     with writing(engine) as conn:
         conn.execute(update(items).where(items.c.item_id == "a").values(ignored_at=NOW))
-        assert worklist.count_active(conn, target=TARGET) == 3
-        assert worklist.longest_unchecked(conn, target=TARGET, run_id=2, limit=9) == ("c", "b")
-        assert worklist.longest_unchecked(conn, target=TARGET, run_id=2, limit=1) == ("c",)
-        assert worklist.longest_unchecked(conn, target=TARGET, run_id=1, limit=9) == ()
+        assert worklist.count_work(conn, target=TARGET).tracked == 3
+        assert longest_unchecked(conn, 2, 9) == ("c", "b")
+        assert longest_unchecked(conn, 2, 1) == ("c",)
+        assert longest_unchecked(conn, 1, 9) == ()
 
 
 def completed(engine, *item_ids):
@@ -260,26 +268,27 @@ def test_the_first_items_are_healthy_and_evenly_spread(engine, listed):
     listed(*all_of_them)
     completed(engine, *all_of_them)
 
-    def openers(*item_ids):
+    def openers():
         with reading(engine) as conn:
-            return worklist.choose_first_items(conn, target=TARGET, item_ids=item_ids, count=5)
+            given = worklist.longest_unchecked(conn, target=TARGET, run_id=2, limit=99)
+        return worklist.choose_first_items(given, count=5)
 
-    assert openers(*all_of_them) == ("i00", "i04", "i08", "i12", "i16")
+    assert openers() == ("i00", "i04", "i08", "i12", "i16")
     leave_unknown(engine, items.c.item_id < "i15")
-    assert openers(*all_of_them) == ("i15", "i16", "i17", "i18", "i19")
+    assert openers() == ("i15", "i16", "i17", "i18", "i19")
     leave_unknown(engine)
-    assert openers(*all_of_them) == ("i00", "i04", "i08", "i12", "i16")
-    assert openers() == ()
+    assert openers() == ("i00", "i04", "i08", "i12", "i16")
+    assert worklist.choose_first_items([], count=5) == ()
 
 
-def test_after_an_outage_an_item_that_the_last_run_asked_about_is_not_first(engine, listed):
+def test_after_an_outage_an_item_that_the_last_run_asked_about_is_not_first():
     """An item that fails for ever could otherwise be the only one that a run under an open breaker asks about."""
-    listed("a", "b", "c")
-    for run_id, asked in ((4, ("a", "b", "c")), (5, ("a",))):
-        outcomes(engine, run_id, dict.fromkeys(asked, ItemState.UNKNOWN))
-    with reading(engine) as conn:
-        assert worklist.choose_first_items(conn, target=TARGET, item_ids=("a", "b", "c"), count=5) == ("b", "c")
-        assert worklist.choose_first_items(conn, target=TARGET, item_ids=("a",), count=5) == ("a",)
+    a, b, c = (
+        worklist.CompletedItem(item_id=item_id, seen_completed=False, asked_run_id=run_id)
+        for item_id, run_id in (("a", 5), ("b", 4), ("c", 4))
+    )
+    assert worklist.choose_first_items([a, b, c], count=5) == ("b", "c")
+    assert worklist.choose_first_items([a], count=5) == ("a",)
 
 
 def test_unverified_members_are_no_members_to_ask_about_first(engine, listed):
@@ -287,9 +296,9 @@ def test_unverified_members_are_no_members_to_ask_about_first(engine, listed):
     outcomes(engine, 1, {"a": ItemState.FAILED})
     with writing(engine) as conn:
         conn.execute(update(items).values(incident_id=1))
-        assert worklist.has_members(conn, target=TARGET)
+        assert worklist.count_work(conn, target=TARGET).has_members
         conn.execute(update(items).values(unverified_runs=1))
-        assert not worklist.has_members(conn, target=TARGET)
+        assert not worklist.count_work(conn, target=TARGET).has_members
 
 
 def test_the_first_items_are_due_only_once(engine, listed):
@@ -300,6 +309,18 @@ def test_the_first_items_are_due_only_once(engine, listed):
         ["new"],
         ["a", "c"],
     ]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_rechecks_alone_are_the_same_items_in_the_same_order(engine, listed, batch):
+    listed(*"abcdef")
+    completed(engine, *"abcdef")
+    for first, recheck in ((("b", "d"), 6), ((), 3), (("b",), 0)):
+        options = {"target": TARGET, "run_id": 2, "recheck": recheck, "first": first, "batch": batch}
+        alone = ids(worklist.iter_due_items(engine, **options, only_rechecks=True))
+        found = [item_id for page in alone for item_id in page]
+        assert found[: len(first)] == list(first)[:recheck]
+        assert sorted(found) == sorted("abcdef"[:recheck])
 
 
 def test_unfinished_items_come_first_if_unasked_for_longest(engine, listed):
@@ -314,7 +335,7 @@ def test_a_completed_item_with_an_unknown_outcome_is_not_unfinished(engine, list
     completed(engine, "a", "b")
     leave_unknown(engine)
     with reading(engine) as conn:
-        assert worklist.count_due(conn, target=TARGET, recheck=1) == 1
+        assert count_due(conn, 1) == 1
     assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=1)) == [["a"]]
 
 

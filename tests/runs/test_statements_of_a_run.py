@@ -1,0 +1,70 @@
+"""How many SQL statements one run over one target costs: counted, so that a slow machine changes nothing."""
+
+import asyncio
+import threading
+from collections import Counter
+from contextlib import contextmanager
+
+from sqlalchemy import Engine, event
+
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
+
+AT_MOST = 21
+"""Statements of a run in its own database besides those of the sync; with these they are to be 25."""
+SYNC_THREAD = "sync-log"
+
+
+@contextmanager
+def counted():
+    """Statements by what they are part of, those that begin a transaction left out."""
+    counts = Counter()
+
+    def executed(_conn, _cursor, sql, *_):
+        if not sql.startswith("BEGIN"):
+            counts["sync" if threading.current_thread().name == SYNC_THREAD else "run"] += 1
+
+    event.listen(Engine, "before_cursor_execute", executed)
+    try:
+        yield counts
+    finally:
+        event.remove(Engine, "before_cursor_execute", executed)
+
+
+def run_all(world):
+    """One run over every configured target, side by side."""
+
+    async def all_at_once():
+        targets = world.app.config.targets
+        jobs = (world.app.job(target) for target in targets)
+        runs = (Run(job, interrupt=asyncio.Event(), progress=NoProgress()) for job in jobs)
+        return await asyncio.gather(*(run() for run in runs))
+
+    return asyncio.run(all_at_once())
+
+
+def test_a_run_in_which_nothing_changed_costs_few_statements(world):
+    world.track(20)
+    world.run()
+    world.run()
+    with counted() as statements:
+        report = world.run()
+    assert (report.status.value, report.snapshot.completed, report.snapshot.checked) == ("complete", 20, 20)
+    assert statements["run"] <= AT_MOST, statements
+
+
+def test_the_statements_of_a_run_do_not_grow_with_the_number_of_targets(small_world):
+    world = small_world
+    world.track(20)
+    per_target = {}
+    for number in (1, 6):
+        more = "".join(world.another_target(f"t{n}") for n in range(1, number))
+        world.configure(more=more)
+        run_all(world)
+        with counted() as statements:
+            reports = run_all(world)
+        assert [report.snapshot.completed for report in reports] == [20] * number
+        per_target[number] = statements["run"] / number
+    # in the first minute of an hour one more look for old slots may be due
+    assert per_target[6] <= per_target[1] + 4
+    assert per_target[6] <= AT_MOST + 4
