@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all process thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-history mutants lock migration build clean help
+.PHONY: demo test test-all process thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-plans mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -84,17 +84,18 @@ sync-logs: .venv/.installed ## real tools write the sync logs of tests/synclog/f
 engines: .venv/.installed ## real engines, installed and run, beside the product: half an hour; ENGINES="lightrag prefect" tries some
 	@PYTHONPATH=scripts $(BIN)/python -m engines $(ENGINES) --document docs/providers/engines.md --record tests/providers/recorded
 
-bench: .venv/.installed ## the quick benchmarks: figures beside their goals
-	@$(BIN)/python benchmarks/list.py
-	@$(BIN)/python benchmarks/report.py
-	@$(BIN)/python benchmarks/startup.py
-	@echo 'make: benchmarks/memory.py takes ten minutes or more, so it is run by itself: $(BIN)/python benchmarks/memory.py'
+bench: .venv/.installed ## a list in one request, and the start-up of commands, beside the build before: six minutes
+	@$(BIN)/python benchmarks/whole_list.py $(BENCH)
+	@$(BIN)/python benchmarks/startup.py $(BENCH)
 
-bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx and requests: six minutes
-	@$(BIN)/python benchmarks/client.py $(BENCH)
+bench-client: .venv/.installed ## the client beside its peers and the build before: half an hour; BENCH="--quick --only tls"
+	@$(BIN)/python benchmarks/clients.py $(BENCH)
 
-bench-history: .venv/.installed ## commands beside a year of runs, and the plan of every statement: ten minutes; BENCH=--postgresql
-	@$(BIN)/python benchmarks/history.py $(BENCH)
+bench-scale: .venv/.installed ## a million items, a thousand targets, a year of runs: hours; BENCH="--quick --only steady"
+	@$(BIN)/python benchmarks/scale.py $(BENCH)
+
+bench-plans: .venv/.installed ## the plan and cost of every statement over a long history: ten minutes; BENCH=--postgresql
+	@$(BIN)/python benchmarks/plans.py $(BENCH)
 
 mutants: .venv/.installed ## mutate the client's rules, and count the mutants that no test notices: five minutes
 	@nice -n 19 $(SCRIPT) scripts/mutation_score.py
