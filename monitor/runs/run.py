@@ -61,7 +61,7 @@ FIRST_WITH_MEMBERS = 2
 
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
-"""Completed items are rechecked, those unchecked for longest first: this many or this share, whichever is more."""
+"""Completed items are rechecked, those unasked for longest first: this many or this share, whichever is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,10 +260,10 @@ class Run:
         with reading(self._job.engine) as conn:
             tracked = worklist.count_active(conn, target=target)
             recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE)) if self._job.recheck_completed else 0
-            again = worklist.longest_unchecked(conn, target=target, run_id=context.run_id, limit=recheck)
+            again = worklist.longest_unasked(conn, target=target, run_id=context.run_id, limit=recheck)
             first = FIRST_WITH_MEMBERS if worklist.has_members(conn, target=target) else FIRST_ITEMS
             due = DueItems(
-                count=worklist.count_due(conn, target=target, recheck=recheck),
+                count=worklist.count_due(conn, target=target) + len(again),
                 first_ids=worklist.choose_first_items(conn, target=target, item_ids=again, count=first),
                 recheck_ids=again,
                 members_first=max(MEMBERS_FLOOR, (context.previous.checked if context.previous else 0) // 2),

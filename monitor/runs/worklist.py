@@ -18,11 +18,11 @@ from sqlalchemy import (
     Select,
     String,
     and_,
-    case,
     cast,
     func,
     insert,
     literal,
+    literal_column,
     select,
     text,
     tuple_,
@@ -31,7 +31,18 @@ from sqlalchemy import (
 
 from monitor.database.engine import CHUNK_SIZE, in_chunks
 from monitor.database.retry import read_page
-from monitor.database.tables import ITEM_IS_DUE, ITEM_IS_UNVERIFIED, UtcDateTime, active, item_events, items, stuck
+from monitor.database.tables import (
+    ITEM_IS_COMPLETED,
+    ITEM_IS_DUE,
+    ITEM_IS_INACTIVE,
+    ITEM_IS_UNVERIFIED,
+    UtcDateTime,
+    active,
+    in_state,
+    item_events,
+    items,
+    stuck,
+)
 from monitor.model import Cause, ItemCompletion, ItemState, Reason
 from monitor.model.items import NO_PARAMS, TrackedItem
 from monitor.rollups import indexing_store
@@ -64,6 +75,8 @@ _TRACKED = (
 
 _STATES: Mapping[str | None, ItemState | None] = {None: None} | {state.value: state for state in ItemState}
 _NO_RUN_ID = 0
+_SPREAD = 4000
+"""Items of one run among which rechecks are spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,20 +89,19 @@ class StateCounts:
     """Pending items older than `stuck_after`."""
 
 
-def count_due(conn: Connection, *, target: str, recheck: int) -> int:
-    """How many items a run asks about: all that are not completed, at most `recheck` (≥ 0) completed ones, and those
-    that are unverified.
-    """
-    unfinished = select(func.count()).select_from(items).where(items.c.target == target, _is_due(), _is_verified())
-    unverified = select(func.count()).select_from(items).where(*_unverified(target))
-    completed = select(items.c.item_id).where(_completed(target), _is_verified()).limit(recheck).subquery()
-    counts = (unfinished, unverified, select(func.count()).select_from(completed))
-    return sum(conn.execute(count).scalar_one() for count in counts)
+def count_due(conn: Connection, *, target: str) -> int:
+    """How many items a run asks about besides rechecks: all that are not completed, and those that are unverified."""
+    due = select(func.count()).select_from(items).where(items.c.target == target, _is_due())
+    unverified = select(func.count()).select_from(items).where(*_unverified(target), _was_completed())
+    return sum(conn.execute(count).scalar_one() for count in (due, unverified))
 
 
 def count_active(conn: Connection, *, target: str) -> int:
     """How many items of a target are tracked, that is neither removed nor ignored."""
-    return conn.execute(select(func.count()).select_from(items).where(items.c.target == target, *active())).scalar_one()
+    # both in indexes, without the rows of a million items
+    of_target = select(func.count()).select_from(items).where(items.c.target == target)
+    inactive: ColumnElement[bool] = text(ITEM_IS_INACTIVE)  # type: ignore[assignment] # used as a condition
+    return int(conn.execute(of_target).scalar_one() - conn.execute(of_target.where(inactive)).scalar_one())
 
 
 def has_members(conn: Connection, *, target: str) -> bool:
@@ -97,10 +109,27 @@ def has_members(conn: Connection, *, target: str) -> bool:
     return conn.execute(select(items.c.item_id).where(*_members(target)).limit(1)).first() is not None
 
 
-def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> tuple[str, ...]:
-    """The completed ids that `iter_due_items` yields with `recheck=limit`, until outcomes are stored."""
-    page = conn.execute(_longest_unchecked(target, run_id, None).limit(limit)).mappings()
-    return tuple(row["item_id"] for row in page)
+def longest_unasked(conn: Connection, *, target: str, run_id: int, limit: int) -> tuple[str, ...]:
+    """The completed ids (at most `limit`) to ask about again: those whose last outcome is unknown, then those that
+    were not asked about for longest.
+
+    Of those that one run asked about, of thousands as after a first run, some are chosen evenly: neighbours often fail
+    together, which must not look like an outage of the whole service.
+    """
+    unasked = select(items.c.asked_run_id, items.c.item_id).where(_completed(target), _is_verified())
+    unasked = unasked.where(items.c.asked_run_id < run_id)
+    lost = unasked.where(in_state(ItemState.UNKNOWN)).order_by(items.c.asked_run_id, items.c.item_id).limit(limit)
+    first = tuple(item_id for _, item_id in conn.execute(lost))
+    known = unasked.where(items.c.state == ItemState.COMPLETED.value).order_by(items.c.asked_run_id)
+    left = limit - len(first)
+    oldest = sorted((run, each) for run, each in conn.execute(known.limit(max(left, _SPREAD)))) if left > 0 else []
+    if left >= len(oldest):
+        return (*first, *(item_id for _, item_id in oldest))
+    newest = oldest[max(0, left - 1)][0]
+    older = [item_id for run, item_id in oldest if run < newest]
+    alike = [item_id for run, item_id in oldest if run == newest]
+    count = left - len(older)
+    return (*first, *older, *(alike[len(alike) * position // count] for position in range(count)))
 
 
 def choose_first_items(conn: Connection, *, target: str, item_ids: Sequence[str], count: int) -> tuple[str, ...]:
@@ -145,7 +174,7 @@ def iter_due_items(
     *,
     target: str,
     run_id: int,
-    recheck: int,
+    recheck: Sequence[str] = (),
     first: Sequence[str] = (),
     members: int = 0,
     batch: int = 1000,
@@ -156,7 +185,7 @@ def iter_due_items(
     2. Up to `members` (≥ 0) members of open incidents, so that even a run that is cut short can resolve one.
     3. All items that are not completed, those not asked about for longest first. So even runs that are always cut short
        reach every item.
-    4. Up to `recheck` (≥ 0) completed items, those unchecked for longest first.
+    4. The completed items named in `recheck`, without those of 1.
 
     Items that are unverified are left out: `iter_unverified` has them, for the end.
 
@@ -176,14 +205,16 @@ def iter_due_items(
         if rest := [_tracked(row) for row in page if row.item_id not in asked]:
             yield rest
         last = (page[-1].asked_run_id, page[-1].item_id)
-    seen: tuple[datetime, str] | None = None
-    while recheck > 0 and (
-        page := read_page(engine, _longest_unchecked(target, run_id, seen).limit(min(batch, recheck)))
-    ):
-        # the outcomes of `first` may not be stored yet
-        yield [_tracked(row) for row in page if row.item_id not in first]
-        recheck -= len(page)
-        seen = (page[-1].checked_at, page[-1].item_id)
+    named = frozenset(first)
+    rest = [item_id for item_id in recheck if item_id not in named]
+    for start in range(0, len(rest), batch):
+        again = [
+            _tracked(row)
+            for chunk in in_chunks(rest[start : start + batch])
+            for row in read_page(engine, _again(target, run_id, chunk))
+        ]
+        if again:
+            yield again
 
 
 def iter_unverified(engine: Engine, *, target: str, run_id: int, batch: int = 1000) -> Iterator[list[TrackedItem]]:
@@ -199,7 +230,7 @@ def count_unverified_run(conn: Connection, *, target: str, run_id: int, causes: 
     """Counts a run for the items that one of these causes left unknown in it, while others were answered."""
     if not causes:
         return
-    of_run = (items.c.target == target, items.c.asked_run_id == run_id, items.c.state == ItemState.UNKNOWN.value)
+    of_run = (items.c.target == target, items.c.asked_run_id == run_id, in_state(ItemState.UNKNOWN), *active())
     named = items.c.reason.in_(sorted(cause.value for cause in causes))
     conn.execute(update(items).where(*of_run, named).values(unverified_runs=items.c.unverified_runs + 1))
 
@@ -223,7 +254,7 @@ def mark_unasked_unknown(
     # the details of an earlier response do not belong to this reason
     mark_unknown = update(items).values(http_status=None, code=None, request_id=None, page=None, **values)
     count = conn.execute(mark_unknown.where(unanswered, _is_due())).rowcount
-    count += conn.execute(mark_unknown.where(unanswered, _completed(target), _is_unverified())).rowcount
+    count += conn.execute(mark_unknown.where(unanswered, *_unverified(target), _was_completed())).rowcount
     for chunk in in_chunks(recheck_ids):
         count += conn.execute(mark_unknown.where(unanswered, _completed(target), items.c.item_id.in_(chunk))).rowcount
     return count
@@ -231,20 +262,20 @@ def mark_unasked_unknown(
 
 def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> StateCounts:
     """Counts the items of a target by state, and the stuck ones."""
-    overdue = stuck(now - stuck_after)
-    rows = conn.execute(
-        select(items.c.state, func.count().label("items"), func.sum(case((overdue, 1), else_=0)).label("stuck"))
-        .where(items.c.target == target, *active())
-        .group_by(items.c.state)
-    ).all()
-    counts = dict.fromkeys(ItemState, 0) | {ItemState(row.state): row.items for row in rows}
-    return StateCounts(counts=MappingProxyType(counts), stuck=sum(row.stuck for row in rows))
+    tracked = count_active(conn, target=target)
+    how_many = func.count()
+    others = select(items.c.state, how_many).where(items.c.target == target, _is_not_completed(), *active())
+    counts = dict.fromkeys(ItemState, 0)
+    counts |= {ItemState(state): count for state, count in conn.execute(others.group_by(items.c.state))}
+    counts[ItemState.COMPLETED] = tracked - sum(counts.values())
+    overdue = select(how_many).where(items.c.target == target, stuck(now - stuck_after), *active())
+    return StateCounts(counts=MappingProxyType(counts), stuck=conn.execute(overdue).scalar_one())
 
 
 def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:
     """The unknown items of a target by their last known state, most frequent first; None: never answered."""
     item_count = func.count()
-    unknown = items.c.target == target, items.c.state == ItemState.UNKNOWN.value, *active()
+    unknown = items.c.target == target, in_state(ItemState.UNKNOWN), *active()
     query = select(items.c.known_state, item_count).where(*unknown).group_by(items.c.known_state)
     return {row[0]: row[1] for row in conn.execute(query.order_by(item_count.desc(), items.c.known_state))}
 
@@ -252,13 +283,18 @@ def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:
 def count_unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
     """The statuses that are not described, most frequent first, with their number of tracked items; at most 1000."""
     item_count = func.count()
-    query = select(items.c.stage, item_count).where(items.c.target == target, items.c.recognised.is_(False), *active())
+    odd = items.c.target == target, _is_not_completed(), items.c.recognised.is_(False), *active()
+    query = select(items.c.stage, item_count).where(*odd)
     rows = conn.execute(query.group_by(items.c.stage).order_by(item_count.desc(), items.c.stage).limit(1000))
     return {stage: count for stage, count in rows if stage is not None}
 
 
 def _is_due() -> ColumnElement[bool]:
     return text(ITEM_IS_DUE)  # type: ignore[return-value] # used as a condition
+
+
+def _is_not_completed() -> ColumnElement[bool]:
+    return items.c.state != literal_column("'completed'")
 
 
 def _is_verified() -> ColumnElement[bool]:
@@ -276,7 +312,13 @@ def _unverified(target: str) -> tuple[ColumnElement[bool], ...]:
 
 def _completed(target: str) -> ColumnElement[bool]:
     """Tracked items whose last known state is completed."""
-    return and_(items.c.target == target, items.c.known_state == ItemState.COMPLETED.value, *active())
+    is_completed: ColumnElement[bool] = text(ITEM_IS_COMPLETED)  # type: ignore[assignment] # used as a condition
+    return and_(items.c.target == target, is_completed)
+
+
+def _was_completed() -> ColumnElement[bool]:
+    """For the few that another condition finds; as in `_completed`, SQLite would rather read the index of all."""
+    return func.coalesce(items.c.known_state, "") == ItemState.COMPLETED.value
 
 
 def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[tuple[Any, ...]]:
@@ -291,14 +333,9 @@ def _members(target: str) -> tuple[ColumnElement[bool], ...]:
     return items.c.target == target, items.c.incident_id.is_not(None), _is_due(), _is_verified()
 
 
-def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | None) -> Select[tuple[Any, ...]]:
-    order = tuple_(items.c.checked_at, items.c.item_id)
-    query = select(*_TRACKED).where(_completed(target), _is_verified())
-    query = query.where(items.c.checked_at.is_not(None))
-    query = query.where(items.c.asked_run_id.is_distinct_from(run_id))
-    if after is not None:
-        query = query.where(order > tuple_(*after))
-    return query.order_by(items.c.checked_at, items.c.item_id)
+def _again(target: str, run_id: int, item_ids: Sequence[str]) -> Select[tuple[Any, ...]]:
+    named = select(*_TRACKED).where(_completed(target), _is_verified(), items.c.item_id.in_(item_ids))
+    return named.where(items.c.asked_run_id < run_id).order_by(items.c.item_id)
 
 
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
