@@ -160,7 +160,7 @@ def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Se
 
     Only items last known as completed or pending are returned, or all if there are none.
     """
-    named = select(*_TRACKED).where(_completed(target), items.c.item_id.in_(item_ids[:CHUNK_SIZE]))
+    named = select(*_TRACKED).where(_completed_among(target, item_ids[:CHUNK_SIZE]))
     rows = [
         *conn.execute(named).all(),
         *conn.execute(_unfinished(target, run_id, after=(-1, "")).limit(CHUNK_SIZE)).all(),
@@ -191,7 +191,7 @@ def iter_due_items(
 
     Each batch (> 0 items) has its own read transaction, which ends before the batch is yielded.
     """
-    if first and (page := read_page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
+    if first and (page := read_page(engine, select(*_TRACKED).where(_completed_among(target, first)))):
         yield [_tracked(row) for row in page]
     asked: set[str] = set()
     in_incidents = select(*_TRACKED).where(*_members(target), items.c.asked_run_id < run_id)
@@ -205,12 +205,12 @@ def iter_due_items(
         if rest := [_tracked(row) for row in page if row.item_id not in asked]:
             yield rest
         last = (page[-1].asked_run_id, page[-1].item_id)
-    named = frozenset(first)
-    rest = [item_id for item_id in recheck if item_id not in named]
-    for start in range(0, len(rest), batch):
+    before = frozenset(first)
+    others = [item_id for item_id in recheck if item_id not in before]
+    for start in range(0, len(others), batch):
         again = [
             _tracked(row)
-            for chunk in in_chunks(rest[start : start + batch])
+            for chunk in in_chunks(others[start : start + batch])
             for row in read_page(engine, _again(target, run_id, chunk))
         ]
         if again:
@@ -256,7 +256,7 @@ def mark_unasked_unknown(
     count = conn.execute(mark_unknown.where(unanswered, _is_due())).rowcount
     count += conn.execute(mark_unknown.where(unanswered, *_unverified(target), _was_completed())).rowcount
     for chunk in in_chunks(recheck_ids):
-        count += conn.execute(mark_unknown.where(unanswered, _completed(target), items.c.item_id.in_(chunk))).rowcount
+        count += conn.execute(mark_unknown.where(unanswered, _completed_among(target, chunk))).rowcount
     return count
 
 
@@ -316,6 +316,11 @@ def _completed(target: str) -> ColumnElement[bool]:
     return and_(items.c.target == target, is_completed)
 
 
+def _completed_among(target: str, item_ids: Sequence[str]) -> ColumnElement[bool]:
+    """The same of these ids."""
+    return and_(items.c.target == target, items.c.item_id.in_(item_ids), _was_completed(), *active())
+
+
 def _was_completed() -> ColumnElement[bool]:
     """For the few that another condition finds; as in `_completed`, SQLite would rather read the index of all."""
     return func.coalesce(items.c.known_state, "") == ItemState.COMPLETED.value
@@ -334,7 +339,7 @@ def _members(target: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _again(target: str, run_id: int, item_ids: Sequence[str]) -> Select[tuple[Any, ...]]:
-    named = select(*_TRACKED).where(_completed(target), _is_verified(), items.c.item_id.in_(item_ids))
+    named = select(*_TRACKED).where(_completed_among(target, item_ids), _is_verified())
     return named.where(items.c.asked_run_id < run_id).order_by(items.c.item_id)
 
 

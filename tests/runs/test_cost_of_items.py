@@ -75,11 +75,10 @@ def reads_all_rows(conn, statement):
     """Whether more is read than looked up: on SQLite by the plan, on PostgreSQL by the rows that were read."""
     if conn.dialect.name == "sqlite":
         of_items = [line for line in sqlite_plan(conn, statement) if "items" in line and "COVERING" not in line]
-        few = ("ix_items_state", "ix_items_due", "ix_items_unverified", "ix_items_incident_id")
-        searched = [line for line in of_items if line.startswith("SEARCH")]
-        # `asked_run_id<?` is a search in the order that is asked for, of as many rows as are asked for
-        bounded = [line for line in searched if any(each in line for each in few) or "=? AND" in line]
-        return bounded != of_items
+        few = ("ix_items_state", "ix_items_due", "ix_items_unverified", "ix_items_incident_id", "=? AND item_id=?")
+        # in the order that is asked for, as many rows as are asked for
+        few += ("ix_items_completed",) if "ORDER BY items.asked_run_id" in statement.sql else ()
+        return any(not line.startswith("SEARCH") or not any(each in line for each in few) for line in of_items)
     plan = postgres_plan(conn, statement)
     if statement.sql.rstrip().endswith("WHERE items.target = %(target_1)s::VARCHAR"):
         return "count(*)" not in statement.sql  # how many there are; PostgreSQL may read the table for it
