@@ -273,7 +273,9 @@ def _is_first_plain_answer(item: TrackedItem, outcome: Outcome) -> bool:
         and not item.unverified_runs
         and outcome.state is not _PENDING
         and outcome.state is not _UNKNOWN
-        and outcome.error is outcome.failure_reason is outcome.failure_message is None
+        and outcome.error is None
+        and outcome.failure_reason is None
+        and outcome.failure_message is None
     )
 
 
