@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import attrgetter
 from types import MappingProxyType
 from typing import assert_never
@@ -250,20 +251,48 @@ def transition(item: TrackedItem, outcome: Outcome, *, at: datetime | None = Non
         times += (("checked_at", at),)
     if _is_confirmed(item, outcome):
         return ItemChange(item_id=item.item_id, at=at, changed=times, event=None, completion=None)
-    known = outcome.state is not _UNKNOWN
-    after = _known_values(item, outcome, at) if known else (outcome.state, _completed_before(item))
-    names, before = (_IF_KNOWN, _known_before(item)) if known else (_IF_UNKNOWN, (item.state, item.indexed_at))
-    # identity first: this is called for every item of a first run
-    differing = [
-        (name, new) for name, new, old in zip(names, after, before, strict=True) if new is not old and new != old
-    ]
+    changed = (
+        _first_change(outcome.state, outcome.stage, outcome.recognised, item.has_details, at)
+        if _is_first_plain_answer(item, outcome)
+        else _change(item, outcome, at)
+    )
     return ItemChange(
         item_id=item.item_id,
         at=at,
-        changed=(*differing, *_details(item, outcome), *times),
-        event=_event(item, outcome) if known else None,
+        changed=changed + times,
+        event=_event(item, outcome) if outcome.state is not _UNKNOWN else None,
         completion=_first_completion(item, outcome),
     )
+
+
+def _is_first_plain_answer(item: TrackedItem, outcome: Outcome) -> bool:
+    """Whether nothing was known of an item before, and its change depends on few parts of the outcome."""
+    return (
+        item.known_state is None
+        and item.state is _UNKNOWN
+        and not item.unverified_runs
+        and outcome.state is not _PENDING
+        and outcome.state is not _UNKNOWN
+        and outcome.error is None
+        and outcome.failure_reason is None
+        and outcome.failure_message is None
+    )
+
+
+@lru_cache(maxsize=16)
+def _first_change(state: ItemState, stage: str | None, recognised: bool, has_details: bool, at: datetime) -> Changed:  # noqa: FBT001  # a part of the key
+    """The change of a first plain answer, which the items of a first run share by the thousand."""
+    item = TrackedItem(item_id="", first_seen_at=at, state=_UNKNOWN, has_details=has_details)
+    return _change(item, Outcome(item_id="", state=state, stage=stage, recognised=recognised, answered=True, at=at), at)
+
+
+def _change(item: TrackedItem, outcome: Outcome, at: datetime) -> Changed:
+    known = outcome.state is not _UNKNOWN
+    after = _known_values(item, outcome, at) if known else (outcome.state, _completed_before(item))
+    names, before = (_IF_KNOWN, _known_before(item)) if known else (_IF_UNKNOWN, (item.state, item.indexed_at))
+    compared = zip(names, after, before, strict=True)
+    differing = [(name, new) for name, new, old in compared if new is not old and new != old]
+    return (*differing, *_details(item, outcome))
 
 
 def _is_confirmed(item: TrackedItem, outcome: Outcome) -> bool:

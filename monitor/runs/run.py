@@ -60,7 +60,7 @@ FIRST_WITH_MEMBERS = 2
 
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
-"""Completed items are rechecked, those unchecked for longest first: this many or this share, whichever is more."""
+"""Completed items are rechecked, those unasked for longest first: this many or this share, whichever is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,15 +261,15 @@ class Run:
         with reading(self._job.engine) as conn:
             known = worklist.count_work(conn, target=target)
             recheck = max(RECHECK_FLOOR, int(known.tracked * RECHECK_SHARE)) if self._job.recheck_completed else 0
-            again = worklist.longest_unchecked(conn, target=target, run_id=context.run_id, limit=recheck)
+            again = worklist.longest_unasked(conn, target=target, run_id=context.run_id, limit=recheck)
             item_ids = tuple(each.item_id for each in again)
             first = FIRST_WITH_MEMBERS if known.has_members else FIRST_ITEMS
             due = DueItems(
-                count=known.count_due(recheck=recheck),
+                count=known.due + len(again),
                 first_ids=worklist.choose_first_items(again, count=first),
                 recheck_ids=item_ids,
                 members_first=max(MEMBERS_FLOOR, (context.past.snapshot.checked if context.past.snapshot else 0) // 2),
-                only_rechecks=known.only_completed,
+                only_rechecks=known.due == 0,
             )
             open_incidents = incident_store.unresolved(conn, target=target)
             last_abort = context.past.last.aborted_by if context.past.last else None

@@ -133,7 +133,13 @@ OUTCOMES = st.builds(
 ).map(lambda each: each if each.state is ItemState.UNKNOWN else replace(each, reason=None))
 
 
-@given(st.sampled_from([NEW, PENDING, DONE, BACK]), st.lists(OUTCOMES | st.just(outcome(ItemState.COMPLETED, "X"))))
+SYNCED = replace(NEW, state=ItemState.UNKNOWN, has_details=True)
+
+
+@given(
+    st.sampled_from([NEW, SYNCED, PENDING, DONE, BACK]),
+    st.lists(OUTCOMES | st.sampled_from([outcome(state, "X") for state in ItemState]), max_size=6),
+)
 def test_only_columns_that_differ_are_written_and_all_of_them(item, outcomes):
     """Over a row's life, against the rule for each column."""
     stored = row_of(item)
