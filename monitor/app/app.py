@@ -194,7 +194,7 @@ class App:
             target=target.name,
             environment=self.config.environment,
             engine=self.engine,
-            read_log=lambda ends_s: self.read_log(target, ends_s=ends_s),
+            read_log=lambda ends_s: self.read_log(target, ends_s=ends_s, provider=provider),
             provider=provider,
             open_client=lambda: open_client(
                 target, provider, self.throttles.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
@@ -225,7 +225,9 @@ class App:
 
         return LogFacts() if target.sync_log is None else describe(_spec(target.sync_log))
 
-    def read_log(self, target: TargetConfig, *, ends_s: float | None = None) -> Iterator[Sequence[SyncLogEntry]]:
+    def read_log(
+        self, target: TargetConfig, *, ends_s: float | None = None, provider: Provider | None = None
+    ) -> Iterator[Sequence[SyncLogEntry]]:
         """A target's sync log in batches; a statement that still runs at `ends_s` (monotonic) is interrupted.
 
         Raises SyncLogError, or StoreError (built-in log), if it can't be read.
@@ -233,7 +235,7 @@ class App:
         if target.sync_log is not None:
             from monitor.synclog import read
 
-            uuid_ids = has_uuid_ids(build_provider(target))
+            uuid_ids = has_uuid_ids(provider or build_provider(target))
             yield from read(_spec(target.sync_log, uuid_ids=uuid_ids), ends_s=ends_s)
             return
         from monitor.database.engine import connect_read_only

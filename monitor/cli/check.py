@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from monitor.cli.completion import fail_on_words
-from monitor.cli.exit_codes import COULD_NOT_RUN, UNREACHABLE, FailOn, combine_exit_codes, exit_code_of
+from monitor.cli.exit_codes import COULD_NOT_RUN, CUT_SHORT, UNREACHABLE, FailOn, combine_exit_codes, exit_code_of
 from monitor.cli.options import AsJson, ConfigPath, LogLevel, TargetNames
 from monitor.cli.session import (
     load,
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from monitor.runs.progress import Progress
     from monitor.runs.report import RunReport
     from monitor.runs.run import Job
+    from monitor.runs.slots import RunSlots
 
 MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=1)
 """Of a deadline, as in the configuration."""
 MAX_RUN_KEY_LENGTH = 200
+MAX_PARALLEL = 1_000
 
 
 def check(
@@ -74,6 +76,17 @@ def check(
         ),
     ] = None,
     skip_ok: Annotated[bool, typer.Option("--skip-ok", help="Exit 0, not 5, if another run holds the target.")] = False,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            "--parallel",
+            metavar="N",
+            min=1,
+            max=MAX_PARALLEL,
+            help="How many targets run at a time.",
+            show_default="by processors and database",
+        ),
+    ] = None,
     log_level: LogLevel = None,
 ) -> None:
     """Check every tracked item once: snapshot, incidents, delivery.
@@ -103,6 +116,7 @@ def check(
             run_key=key,
             dry_run=dry_run,
             skip_ok=skip_ok,
+            parallel=parallel,
             progress_bars=bars,
         )
         news = _channel_news(app, targets) if quiet and not dry_run else None
@@ -211,19 +225,23 @@ class Session:
     run_key: str | None = None
     dry_run: bool = False
     skip_ok: bool = False
+    parallel: int | None = None
+    """Targets that run at a time; None: by processors and database."""
     progress_bars: bool = False
     signals: SignalHandler = field(default_factory=SignalHandler)
 
     async def run(self, targets: "Sequence[TargetConfig]") -> "tuple[list[TargetResult], DeliveryReport]":
-        """Runs over the targets side by side, then delivers what is due."""
+        """Runs over the targets, several at a time, then delivers what is due."""
         import asyncio
 
         from monitor.notifications.delivery import DeliveryReport
+        from monitor.runs.slots import RunSlots
 
+        slots = RunSlots(self.parallel, on_sqlite=self.app.engine.dialect.name == "sqlite")
         self.signals.install()
         interrupt = self.signals.event
         with _progress(bars=self.progress_bars) as bar:
-            runs = [self._check_target(target, interrupt, bar(target.name)) for target in targets]
+            runs = [self._check_in_turn(slots, target, interrupt, bar(target.name)) for target in targets]
             results = await asyncio.gather(*runs)
         # the outbox is in the same database: if that failed, delivery would fail too
         if self.dry_run or interrupt.is_set() or any(result.store_failed for result in results):
@@ -233,6 +251,15 @@ class Session:
         except MonitorError as error:
             failed = TargetResult(target="messages", exit_code=error.exit_code, error=str(error))
             return [*results, failed], DeliveryReport()
+
+    async def _check_in_turn(
+        self, slots: "RunSlots", target: "TargetConfig", interrupt: "asyncio.Event", progress: "Progress"
+    ) -> TargetResult:
+        async with slots.slot():
+            if not interrupt.is_set():
+                return await self._check_target(target, interrupt, progress)
+        unbegun = f"target {target.name}: it was not begun, because the check was interrupted; the next one checks it"
+        return TargetResult(target=target.name, exit_code=CUT_SHORT, error=unbegun)
 
     async def _check_target(
         self, target: "TargetConfig", interrupt: "asyncio.Event", progress: "Progress"

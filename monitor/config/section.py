@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -40,6 +41,7 @@ def find_field(model: type[BaseModel], key: str | int) -> FieldInfo | None:
     return next((field for name, field in model.model_fields.items() if key == (field.alias or name)), None)
 
 
+@cache  # asked for every table of a file, of which there may be thousands
 def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
     """The names of a model's secret fields, in order. A table of secrets has names of its own."""
     return tuple(

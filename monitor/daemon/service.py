@@ -31,6 +31,7 @@ from monitor.database.engine import reading
 from monitor.runs import store as run_store
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import LEASE_TTL, Run
+from monitor.runs.slots import RunSlots
 from monitor.web.endpoints import Endpoints
 from monitor.web.readiness import LogLoss
 from monitor.web.state import DaemonState, StateTracker
@@ -84,6 +85,7 @@ class Daemon:
         self._endpoints = Endpoints(self._tracker)
         self._signal: signal.Signals | None = None
         self._current_app: App | None = None
+        self._slots: RunSlots | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._retire_numbers = itertools.count(1)
         self._ready = False
@@ -206,9 +208,13 @@ class Daemon:
         target = next((each for each in app.config.targets if each.name == name), None)
         if target is None or self._interrupt.is_set():
             return
-        job = replace(app.job(target, scheduled=True), lease_ttl=self._lease)
-        with self._tracker.count_failure(name):
-            report = await Run(job, interrupt=self._interrupt, progress=NoProgress(), run_key=run_key)()
+        self._slots = self._slots or RunSlots(on_sqlite=app.engine.dialect.name == "sqlite")
+        async with self._slots.slot():
+            if self._interrupt.is_set():
+                return
+            job = replace(app.job(target, scheduled=True), lease_ttl=self._lease)
+            with self._tracker.count_failure(name):
+                report = await Run(job, interrupt=self._interrupt, progress=NoProgress(), run_key=run_key)()
         self._tracker.observe(report, throttle_keys=app.throttles.key_by_target)
         self._delivery.request()
         self._scheduler.check_soon(self._delivery.name)

@@ -26,6 +26,7 @@ from monitor.database.postgres import STATEMENT_TIMEOUT_S, postgres_engine, shor
 from monitor.database.postgres_faults import DatabaseFault, connection_text
 from monitor.database.sqlite_files import open_file, open_read_only
 from monitor.database.urls import classify_fault, is_sqlite, location_of, parse
+from monitor.database.write_turns import WriteTurns
 from monitor.errors import StoreError, StoreUnavailableError
 
 BUSY_TIMEOUT_S = 10.0
@@ -33,7 +34,8 @@ CHUNK_SIZE = 500
 """Values in one IN list, far below the parameter limits of the databases."""
 _UNLIMITED = -1
 """Overflow of the pool: the number of threads is bounded, and each uses one connection."""
-_BEGIN_OPTION = "sqlite_begin"
+_BEGIN_OPTION, _URGENT_OPTION = "sqlite_begin", "sqlite_urgent"
+_TURN = "write_turn"
 _T = TypeVar("_T")
 
 
@@ -82,14 +84,17 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine, *, urgent: bool = False) -> Iterator[Connection]:
     """One short write transaction: committed at the end, rolled back by an exception.
 
     On SQLite it takes the write lock at once: a transaction that reads first and writes later would fail without
-    waiting. Raises StoreError if the database can't be used.
+    waiting. There `urgent` ones come before others of this process. Raises StoreError if the database can't be used.
     """
-    with translate_errors(engine), engine.connect() as connection, begin_immediate(connection).begin():
-        yield connection
+    with translate_errors(engine), engine.connect() as connection:
+        if urgent:
+            connection.execution_options(**{_URGENT_OPTION: True})
+        with begin_immediate(connection).begin():
+            yield connection
 
 
 def begin_immediate(connection: Connection) -> Connection:
@@ -139,7 +144,12 @@ def _sqlite_engine(url: URL, busy_timeout_s: float, *, create: bool) -> Engine:
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "checkout", lambda _connection, record, _proxy: _reject_replaced_file(path, record))
-    event.listen(engine, "begin", _begin_sqlite)
+    turns = WriteTurns()
+    event.listen(engine, "begin", lambda connection: _begin_sqlite(connection, turns, busy_timeout_s))
+    # whatever ended its transaction, the connection is given back or dropped
+    event.listen(engine, "checkin", lambda _connection, record: _end_turn(record))
+    event.listen(engine, "invalidate", lambda _connection, record, _error: _end_turn(record))
+    event.listen(engine, "close", lambda _connection, record: _end_turn(record))
     return engine
 
 
@@ -177,8 +187,17 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get(_BEGIN_OPTION, 'DEFERRED')}")
+def _begin_sqlite(connection: Connection, turns: WriteTurns, busy_timeout_s: float) -> None:
+    options = connection.get_execution_options()
+    how, info = options.get(_BEGIN_OPTION, "DEFERRED"), connection.connection.info
+    if how != "DEFERRED" and info.get(_TURN) is None:
+        info[_TURN] = turns.take(urgent=bool(options.get(_URGENT_OPTION)), timeout_s=busy_timeout_s)
+    connection.exec_driver_sql(f"BEGIN {how}")
+
+
+def _end_turn(record: ConnectionPoolEntry) -> None:
+    if (turn := record.info.pop(_TURN, None)) is not None:
+        turn.release()
 
 
 _FAULT_TEXTS: Mapping[DatabaseFault, str] = {

@@ -48,6 +48,7 @@ class Preset:
         return "item" in self.settings or "list" in self.settings
 
 
+@cache
 def preset_names() -> tuple[str, ...]:
     """The names of all presets, sorted."""
     names = (file.name.removesuffix(_SUFFIX) for file in _folder().iterdir() if file.name.endswith(_SUFFIX))

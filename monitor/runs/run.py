@@ -148,7 +148,8 @@ class Run:
                 crash = error
                 raise await run_in_database_pool(lambda: self._closer.close_crashed(context, crash)) from error
             finally:
-                await run_in_database_pool(lambda: self._release(context))
+                if not self._closer.has_ended:
+                    await run_in_database_pool(lambda: self._release(context))
 
     def _begin(self) -> RunContext:
         job, now = self._job, self._job.utcnow()
@@ -271,7 +272,7 @@ class Run:
                 members_first=max(MEMBERS_FLOOR, (context.past.snapshot.checked if context.past.snapshot else 0) // 2),
                 only_rechecks=known.due == 0,
             )
-            open_incidents = incident_store.unresolved(conn, target=target)
+            open_incidents = incident_store.unresolved(conn, target=target) if known.in_incident else ()
             last_abort = context.past.last.aborted_by if context.past.last else None
             cause = probe_for({each.cause for each in open_incidents}, last_abort=last_abort)
             if cause is None:
@@ -331,7 +332,7 @@ class Run:
 
     def _renew(self, context: RunContext) -> None:
         job = self._job
-        with writing(job.engine) as conn:
+        with writing(job.engine, urgent=True) as conn:
             try:
                 leases.renew(conn, target=job.target, epoch=context.epoch, now=job.lease_now(conn), ttl=job.lease_ttl)
             except LeaseLostError:
@@ -341,8 +342,6 @@ class Run:
 
     def _release(self, context: RunContext) -> None:
         job = self._job
-        if self._closer.has_ended:
-            return
         try:
             with writing(job.engine) as conn:
                 # first: this waits for a thread that is still closing the run

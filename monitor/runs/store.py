@@ -1,5 +1,6 @@
 """Stores runs and their snapshots, and reads them as history. Evidence and incidents have their own store."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -8,7 +9,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     RowMapping,
-    String,
     column,
     func,
     insert,
@@ -17,10 +17,8 @@ from sqlalchemy import (
     text,
     union_all,
     update,
-    values,
 )
 
-from monitor.database.engine import in_chunks
 from monitor.database.lookups import WITH_SNAPSHOT, count_rows, has_status, newest_id, newest_ids
 from monitor.database.tables import UtcDateTime, item_events, runs, snapshots
 from monitor.database.text import to_column_text
@@ -176,19 +174,26 @@ def set_throttle_factor(conn: Connection, *, run_id: int, factor: float) -> None
     conn.execute(update(runs).where(runs.c.id == run_id).values(throttle_factor=factor))
 
 
+_NEWEST_OF_WANTED = " UNION ALL ".join(
+    f"SELECT max(id) AS id FROM runs WHERE target = wanted.name AND status = '{status.value}'"  # noqa: S608  # our own names
+    for status in RunStatus
+)
+_LOWEST_FACTOR = (
+    "WITH wanted(name) AS ({}) SELECT min(throttle_factor) FROM runs "  # noqa: S608  # our own names
+    f"WHERE id IN (SELECT (SELECT max(id) FROM ({_NEWEST_OF_WANTED}) AS newest) FROM wanted)"
+)
+_LOWEST_FACTORS = {
+    "sqlite": text(_LOWEST_FACTOR.format("SELECT value FROM json_each(:names)")),
+    "postgresql": text(_LOWEST_FACTOR.format("SELECT unnest(CAST(:names AS text[]))")),
+}
+"""As text, and with all names as one parameter: else it would be put together anew for each list of targets."""
+
+
 def min_throttle_factor(conn: Connection, *, targets: Sequence[str]) -> float:
     """The smallest throttle factor of several targets; 1 if none has run."""
-    if len(targets) == 1:  # as of most credentials; the query below is put together anew for each list
-        return _factor(conn.execute(_LAST_FACTOR, {"target": targets[0]}).mappings().all())
-    least = 1.0
-    for chunk in in_chunks(targets):
-        names = values(column("name", String), name="wanted").data([(target,) for target in chunk]).cte("wanted")
-        newest = select(newest_id(names.c.name, RunStatus, correlate=names)).select_from(names)
-        found: float | None = conn.execute(
-            select(func.min(runs.c.throttle_factor)).where(runs.c.id.in_(newest))
-        ).scalar()
-        least = min(least, 1.0 if found is None else found)
-    return least
+    names = json.dumps(targets) if conn.dialect.name == "sqlite" else list(targets)
+    found: float | None = conn.execute(_LOWEST_FACTORS[conn.dialect.name], {"names": names}).scalar()
+    return 1.0 if found is None else float(found)
 
 
 def last_run(conn: Connection, *, target: str) -> LastRun | None:
@@ -235,7 +240,6 @@ SELECT * FROM (
     WHERE target = :target AND status = '{0}' ORDER BY id DESC LIMIT 2
 ) AS {0}_runs"""
 _NEWEST_OF_EACH = " UNION ALL ".join(_NEWEST_OF_STATUS.format(status.value) for status in RunStatus)
-_LAST_FACTOR = text(f"SELECT throttle_factor FROM ({_NEWEST_OF_EACH}) AS newest ORDER BY id DESC LIMIT 1")  # noqa: S608  # our own names
 _PAST_RUNS = text(
     f"SELECT newest.*, {', '.join(str(each) for each in _SNAPSHOT)} FROM ({_NEWEST_OF_EACH}) AS newest "  # noqa: S608  # our own names
     "LEFT JOIN snapshots ON snapshots.run_id = newest.id ORDER BY newest.id DESC"

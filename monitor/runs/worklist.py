@@ -41,6 +41,8 @@ from monitor.database.tables import (
     UtcDateTime,
     active,
     in_state,
+    incidents,
+    is_open,
     item_events,
     items,
     stuck,
@@ -108,10 +110,12 @@ class WorkCounts:
     """All; the rest is completed."""
     has_members: bool
     """Whether `iter_due_items` has members of open incidents to ask about first."""
+    in_incident: bool
+    """Whether any incident of the target is open."""
 
 
 def count_work(conn: Connection, *, target: str) -> WorkCounts:
-    """Counts the items of a target, in one statement."""
+    """Counts the items of a target, and looks for what else a plan depends on, in one statement."""
     of_target = select(func.count()).select_from(items).where(items.c.target == target)
     row = conn.execute(
         select(
@@ -119,9 +123,10 @@ def count_work(conn: Connection, *, target: str) -> WorkCounts:
             select(func.count()).select_from(items).where(*_unverified(target), _was_completed()).scalar_subquery(),
             *_active_counts(target),
             select(items.c.item_id).where(*_members(target)).exists(),
+            select(incidents.c.id).where(incidents.c.target == target, *is_open()).exists(),
         )
     ).one()
-    return WorkCounts(due=row[0] + row[1], tracked=row[2] - row[3], has_members=bool(row[4]))
+    return WorkCounts(due=row[0] + row[1], tracked=row[2] - row[3], has_members=bool(row[4]), in_incident=bool(row[5]))
 
 
 def count_active(conn: Connection, *, target: str) -> int:

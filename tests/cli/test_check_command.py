@@ -1,6 +1,7 @@
 """`check` in its own process, as people and cron call it."""
 
 import contextlib
+import itertools
 import json
 import os
 import pty
@@ -289,6 +290,39 @@ def test_no_reachable_channel_is_code_4_and_the_message_stays_due(here, small_wo
     assert small_world.rows("SELECT status, attempts, claimed_by FROM notifications") == [
         {"status": "due", "attempts": 1, "claimed_by": None}
     ]
+
+
+def test_parallel_is_how_many_targets_run_at_a_time(small_world, here):
+    world = small_world
+    world.track(1)
+    world.configure(check="concurrency = 1", more="".join(another(world, f"t{n}") for n in range(5)))
+    world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
+    done = here(world, "check", "--parallel", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert world.sandbox.stats()["max_in_flight"] == 1
+    assert [each["target"] for each in json.loads(done.stdout)["targets"]] == ["gloo", "t0", "t1", "t2", "t3", "t4"]
+    runs = world.rows("SELECT started_at, finished_at FROM runs ORDER BY started_at")
+    assert all(one["finished_at"] <= next_one["started_at"] for one, next_one in itertools.pairwise(runs))
+
+
+@pytest.mark.parametrize("number", ["0", "1001", "many", "1.5"])
+def test_parallel_is_a_number_from_1_to_1000(small_world, here, number):
+    done = here(small_world, "check", "--parallel", number)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--parallel" in done.stderr
+
+
+def test_a_target_that_was_not_begun_when_a_signal_came_is_named(small_world):
+    small_world.track(1)
+    small_world.configure(more=another(small_world, "later"))
+    small_world.sandbox.add_fault(**{**SLOW, "delay_s": 5})
+    running = small_world.start("check", "--parallel", "1")
+    until_asked(small_world, 1)
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=120)
+    assert running.returncode == 143
+    assert "target later: it was not begun" in err
+    assert small_world.rows("SELECT DISTINCT target FROM runs") == [{"target": "gloo"}]
 
 
 def interrupted(world, sign):

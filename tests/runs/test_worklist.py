@@ -153,7 +153,7 @@ def test_rechecks_are_spread_over_the_items_that_one_run_asked_about(engine, lis
     turns = []
     for run_id in range(4, 9):
         with reading(engine) as conn:
-            again = worklist.longest_unasked(conn, target=TARGET, run_id=run_id, limit=5)
+            again = longest_unasked(conn, run_id, 5)
         outcomes(engine, run_id, dict.fromkeys(again, ItemState.COMPLETED))
         turns += again
     assert turns[:5] == ["older", "00", "05", "10", "15"]
