@@ -88,8 +88,6 @@ class DirectTransport:
         origin, raw = self._encoded(request)
         if timeout_s <= 0:
             return TIMED_OUT
-        if origin.is_secure < self._is_secure:
-            return fault_of_kind(NetworkFault.PROTOCOL)  # its secrets would leave in the open
         started_s = time.monotonic()
         attempt = Attempt(
             raw=raw,
@@ -98,16 +96,27 @@ class DirectTransport:
             sink=sink,
             read_timeout_s=math.inf if read_timeout_s is None else read_timeout_s,
         )
-        connection = self._idle_connection(origin)
-        if connection is None:
-            received = await self._send_on_new(origin, attempt)
-        else:
-            received = await self._exchange(connection, attempt)
-            if self._reuse.may_repeat(request, received, started_s=started_s):
-                received = await self._send_on_new(origin, attempt)
-        if isinstance(received, Reply):
-            self._reuse.record_answer(request)
-        return received
+        connection: Connection | TransportFault | None = self._idle_connection(origin)
+        may_have_ended = connection is not None
+        while True:
+            if connection is None:
+                connection = await self._new_connection(origin, attempt)
+            if isinstance(connection, TransportFault):
+                return connection
+            future = connection.ask(attempt)
+            try:
+                received = await future
+            except asyncio.CancelledError:
+                connection.give_up(future)
+                raise
+            if received is None:
+                received = await self._read_large(connection, attempt.deadline_s)
+            if isinstance(received, Reply):
+                self._reuse.record_answer(request)
+            elif may_have_ended and self._reuse.may_repeat(request, received, started_s=started_s):
+                connection, may_have_ended = None, False
+                continue
+            return received
 
     async def close(self) -> None:
         """Closes every connection. Safe to call twice."""
@@ -126,8 +135,10 @@ class DirectTransport:
             for connection in list(self._open):
                 connection.drop()
 
-    async def _send_on_new(self, origin: _Origin, attempt: Attempt) -> Reply | TransportFault:
-        """Sends it on a connection of its own."""
+    async def _new_connection(self, origin: _Origin, attempt: Attempt) -> Connection | TransportFault:
+        """A connection after its TLS handshake, or why there is none."""
+        if origin.is_secure < self._is_secure:
+            return fault_of_kind(NetworkFault.PROTOCOL)  # its secrets would leave in the open
         left_s = attempt.deadline_s - time.monotonic()
         limit_s = min(left_s, self._options.connect_timeout_s)
         if left_s <= 0:
@@ -145,16 +156,7 @@ class DirectTransport:
         if self._is_closed:
             connection.drop()
             return fault_of_kind(NetworkFault.RESET)
-        return await self._exchange(connection, attempt)
-
-    async def _exchange(self, connection: Connection, attempt: Attempt) -> Reply | TransportFault:
-        future = connection.ask(attempt)
-        try:
-            received = await future
-        except asyncio.CancelledError:
-            connection.give_up(future)
-            raise
-        return received if received is not None else await self._read_large(connection, attempt.deadline_s)
+        return connection
 
     async def _read_large(self, connection: Connection, deadline_s: float) -> Reply | TransportFault:
         """Reads a large body once it is its turn: this bounds memory."""

@@ -59,23 +59,20 @@ def encode_head(headers: Mapping[str, str], *, defaults: Mapping[str, str]) -> b
 class AnswerReader:
     """Reads one answer; interim ones (1xx) are skipped. `method` is the request's."""
 
-    __slots__ = (
-        "_buffer", "_framing", "_has_body", "_left", "_overhead", "_phase", "_searched",
-        "complete", "headers", "is_reusable", "status",
-    )  # fmt: skip
+    # on the class, because most answers change few of them, and one reader is made per answer
+    status = 0
+    """0 until the head is complete."""
+    complete = False
+    is_reusable = False
+    """Whether the connection may serve another request after this answer."""
+    headers: dict[str, str]
+    """Names in lower case; repeated headers joined with a comma. Set with the status."""
+    _buffer: bytes | bytearray = b""
+    _searched = _left = _overhead = 0
+    _framing, _phase = _ENDING_THE_CONNECTION, _SIZE
 
     def __init__(self, method: str) -> None:
-        self.status = 0
-        """0 until the head is complete."""
-        self.headers: dict[str, str] = {}
-        """Names in lower case; repeated headers joined with a comma."""
-        self.complete = False
-        self.is_reusable = False
-        """Whether the connection may serve another request after this answer."""
         self._has_body = method != "HEAD"
-        self._buffer = bytearray()
-        self._searched = self._left = self._overhead = 0
-        self._framing, self._phase = _ENDING_THE_CONNECTION, _SIZE
 
     def feed(self, data: bytes) -> bytes:
         """Takes what was received; returns what of it belongs to the body, undecoded.
@@ -114,10 +111,10 @@ class AnswerReader:
         """Reads the head; returns the bytes after it, None if it is not complete."""
         if self._buffer:
             self._buffer += data
-            data = bytes(self._buffer) if _HEAD_END.search(self._buffer, self._searched) else b""
-            if not data:
+            if _HEAD_END.search(self._buffer, self._searched) is None:
                 self._wait_for_head()
                 return None
+            data, self._buffer = bytes(self._buffer), b""
         while True:
             if data[:1] in {b"\r", b"\n"}:
                 data = data.lstrip(b"\r\n")  # empty lines before a status line (RFC 9112, 2.2)
@@ -131,9 +128,8 @@ class AnswerReader:
             self._parse_head(data[: end.start()])
             data = data[end.end() :]
             if self.status >= 200 or self.status == 101:
-                self._buffer.clear()
                 return data
-            self.status, self.headers = 0, {}
+            self.status = 0
 
     def _wait_for_head(self) -> None:
         """Refuses at once what can't become a head."""
@@ -184,8 +180,7 @@ class AnswerReader:
 
     def _read_chunks(self, data: bytes) -> bytes:
         if self._buffer:
-            data = bytes(self._buffer) + data
-            self._buffer.clear()
+            data, self._buffer = bytes(self._buffer) + data, b""
         pieces: list[bytes] = []
         at, size = 0, len(data)
         while not self.complete:
@@ -200,7 +195,7 @@ class AnswerReader:
             end = data.find(b"\n", at) + 1
             if not end:
                 self._count_overhead(size - at, keep=False)
-                self._buffer += data[at:]
+                self._buffer = data[at:]
                 break
             self._read_line(data[at:end])
             at = end
