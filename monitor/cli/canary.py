@@ -45,7 +45,7 @@ def canary(
 
     Example: ingestion-monitor canary gloo-prod --timeout 10m
     """
-    from monitor import event_loop
+    from monitor.cli import event_loop
 
     budget = _parse_timeout(timeout)
     quiet = sys.stdout.isatty() and sys.stderr.isatty()

@@ -95,7 +95,7 @@ def check(
 
     Example: ingestion-monitor check --config monitor.toml --fail-on failed,incident
     """
-    from monitor import event_loop
+    from monitor.cli import event_loop
 
     if slot is not None:
         raise ConfigError(["--slot is now called --run-key"])

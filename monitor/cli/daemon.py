@@ -18,7 +18,7 @@ def daemon(config: ConfigPath = None, log_level: LogLevel = None) -> None:
 
     Example: ingestion-monitor daemon --config /etc/monitor.toml
     """
-    from monitor import event_loop
+    from monitor.cli import event_loop
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon handles it, it must not end the process
     first = load(config, log_level=log_level or "info")

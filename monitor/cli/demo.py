@@ -20,7 +20,7 @@ def demo(
     """
     from contextlib import nullcontext
 
-    from monitor import event_loop
+    from monitor.cli import event_loop
     from monitor.cli.demo_story import Demo
 
     configure_logging("error")

@@ -74,7 +74,7 @@ def retry(
     Example: ingestion-monitor notifications retry --channel oncall --dead
     """
     loaded = load(config, log_level=log_level)
-    from monitor import event_loop
+    from monitor.cli import event_loop
 
     with open_app(loaded) as app:
         _require_known_channel(app, channel)

@@ -20,7 +20,7 @@ def notify(config: ConfigPath = None, as_json: AsJson = False, log_level: LogLev
 
     Example: ingestion-monitor notify
     """
-    from monitor import event_loop
+    from monitor.cli import event_loop
 
     loaded = load(config, log_level=log_level)
     signals = SignalHandler()

@@ -192,7 +192,7 @@ class _Asking:
 
 def _ask(asking: _Asking) -> "tuple[WaitReport, int]":
     """The report, and the exit code. Raises MonitorError."""
-    from monitor import event_loop
+    from monitor.cli import event_loop
 
     try:
         report = event_loop.run(asking.run())

@@ -322,7 +322,7 @@ class ItemCheck:
             outcome = known_outcome(item)
             if outcome is None and not self._provider.valid_id(item.item_id):
                 outcome = malformed_id_outcome(item.item_id, self._utcnow())
-            elif outcome is None and await self._admission.admit():
+            elif outcome is None and (self._admission.is_open or await self._admission.admit()):
                 outcome = self._observe(await self._questions.ask(item))
             if outcome is not None and self._take(item, outcome):
                 await self._buffer.flush()

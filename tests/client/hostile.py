@@ -133,6 +133,8 @@ def drip(raw: bytes, *, every_s: float = 0.02, pieces: bytes | Iterable[bytes] =
     async def behave(reader, writer):
         writer.write(raw)
         for piece in itertools.repeat(pieces) if isinstance(pieces, bytes) else pieces:
+            if writer.is_closing():
+                raise ConnectionAbortedError  # uvloop raises a RuntimeError instead
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(every_s)

@@ -32,7 +32,7 @@ def doctor(
     import os
     import shlex
 
-    from monitor import event_loop
+    from monitor.cli import event_loop
     from monitor.cli.doctor.database import inspect_host
     from monitor.cli.doctor.examine import Doctor
     from monitor.cli.doctor.findings import Finding, Level, with_full_stop

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from monitor import event_loop
+from monitor.cli import event_loop
 
 
 async def running_loop():
