@@ -17,7 +17,7 @@ from sqlalchemy import inspect, text
 from monitor.database import history_view, schema
 from monitor.database.engine import connect, reading, writing
 from monitor.database.migrate import migration_transaction
-from monitor.database.tables import metadata
+from monitor.database.sync_tables import metadata
 from monitor.errors import SchemaError, StoreError
 
 ROOT = Path(__file__).parents[2]

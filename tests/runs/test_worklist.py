@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
+from support.syncing import sync_worklist
 
 from monitor.database import leases
 from monitor.database.engine import reading, writing
@@ -11,7 +12,6 @@ from monitor.model.http import ApiError
 from monitor.model.items import transition
 from monitor.runs import outcomes as outcome_store
 from monitor.runs import worklist
-from monitor.runs.sync import sync_worklist
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
