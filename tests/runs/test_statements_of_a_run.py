@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
 
-AT_MOST = 20
+AT_MOST = 21
 """Statements of a run in its own database besides those of the sync; with these they are to be 25."""
 SYNC_THREAD = "sync-log"
 
