@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all process thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-history mutants lock migration build clean help
+.PHONY: demo test test-all process thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-plans mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -14,7 +14,7 @@ BIN := .venv/bin
 SCRIPT := PYTHONPATH=tests $(BIN)/python
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Decisions and vocabulary: 100% branch coverage. Coverage needs commas between them.
-CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/slo.py,monitor/incidents/slo_texts.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/notifications/batching.py,monitor/notifications/channels/mail_headers.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/pages.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/web/readiness.py,monitor/database/retention_policy.py,monitor/waits/rules.py,monitor/waits/report.py
+CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/slo.py,monitor/incidents/slo_texts.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/notifications/batching.py,monitor/notifications/channels/mail_headers.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/pages.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/transports/http1.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/web/readiness.py,monitor/database/retention_policy.py,monitor/waits/rules.py,monitor/waits/report.py
 
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
@@ -84,17 +84,18 @@ sync-logs: .venv/.installed ## real tools write the sync logs of tests/synclog/f
 engines: .venv/.installed ## real engines, installed and run, beside the product: half an hour; ENGINES="lightrag prefect" tries some
 	@PYTHONPATH=scripts $(BIN)/python -m engines $(ENGINES) --document docs/providers/engines.md --record tests/providers/recorded
 
-bench: .venv/.installed ## the quick benchmarks: figures beside their goals
-	@$(BIN)/python benchmarks/list.py
-	@$(BIN)/python benchmarks/report.py
-	@$(BIN)/python benchmarks/startup.py
-	@echo 'make: benchmarks/memory.py takes ten minutes or more, so it is run by itself: $(BIN)/python benchmarks/memory.py'
+bench: .venv/.installed ## a list in one request, and the start-up of commands, beside the build before: six minutes
+	@$(BIN)/python benchmarks/whole_list.py $(BENCH)
+	@$(BIN)/python benchmarks/startup.py $(BENCH)
 
-bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx and requests: six minutes
-	@$(BIN)/python benchmarks/client.py $(BENCH)
+bench-client: .venv/.installed ## the client beside its peers and the build before: half an hour; BENCH="--quick --only tls"
+	@$(BIN)/python benchmarks/clients.py $(BENCH)
 
-bench-history: .venv/.installed ## commands beside a year of runs, and the plan of every statement: ten minutes; BENCH=--postgresql
-	@$(BIN)/python benchmarks/history.py $(BENCH)
+bench-scale: .venv/.installed ## a million items, a thousand targets, a year of runs: hours; BENCH="--quick --only steady"
+	@$(BIN)/python benchmarks/scale.py $(BENCH)
+
+bench-plans: .venv/.installed ## the plan and cost of every statement over a long history: ten minutes; BENCH=--postgresql
+	@$(BIN)/python benchmarks/plans.py $(BENCH)
 
 mutants: .venv/.installed ## mutate the client's rules, and count the mutants that no test notices: five minutes
 	@nice -n 19 $(SCRIPT) scripts/mutation_score.py

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Protocol
 
+from id_logs import item_id
+
 __all__ = ["BEHAVIOURS", "Behaviour", "response"]
 
 _REASONS = {200: "OK", 429: "Too Many Requests", 503: "Service Unavailable"}
@@ -60,6 +62,45 @@ class _Plain(_Counting):
     def answer(self, item_id: bytes, transport: asyncio.Transport) -> None:
         self._requests += 1
         transport.write(_COMPLETED % item_id)
+
+
+class _Engine(_Counting):
+    """Answers about items and with the list of all `items`. Those from `pending_from` to `pending_to` are pending.
+
+    The list is sent in pieces, as the client takes them.
+    """
+
+    _PIECE = 1 << 18
+
+    def __init__(self, *, items: int, pending_from: int = 0, pending_to: int = 0) -> None:
+        super().__init__()
+        pending = {item_id(number).encode() for number in range(pending_from, pending_to)}
+        self._pending = pending
+        rows = (self._row(item_id(number).encode()) for number in range(items))
+        self._list = response(200, b"[" + b",".join(rows) + b"]")
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def _row(self, number: bytes) -> bytes:
+        row = _ITEM % number
+        return row.replace(b"COMPLETED", b"EMBEDDING") if number in self._pending else row
+
+    def answer(self, item_id: bytes, transport: asyncio.Transport) -> None:
+        self._requests += 1
+        if item_id != b"items":
+            transport.write(response(200, self._row(item_id)))
+            return
+        task = asyncio.get_running_loop().create_task(self._send(transport))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, transport: asyncio.Transport) -> None:
+        body = memoryview(self._list)
+        for start in range(0, len(body), self._PIECE):
+            while transport.get_write_buffer_size() > self._PIECE:  # noqa: ASYNC110  # the connection gets its signals
+                await asyncio.sleep(0.001)
+            if transport.is_closing():
+                return
+            transport.write(body[start : start + self._PIECE])
 
 
 class _Late(_Counting):
@@ -222,6 +263,7 @@ class _Bomb(_Counting):
 
 BEHAVIOURS: Mapping[str, Callable[..., Behaviour]] = {
     "plain": _Plain,
+    "engine": _Engine,
     "late": _Late,
     "failing": _Failing,
     "refusing": _Refusing,

@@ -1,4 +1,4 @@
-"""The other clients in the client benchmark, in their own process: `python benchmarks/peers.py JSON`, figures as JSON.
+"""The other clients in the client benchmark, in their own process: `python benchmarks/peers.py JSON`.
 
 Each is a bare loop: it requests an item and parses the JSON, without retries, evaluation or storage.
 """
@@ -6,19 +6,15 @@ Each is a bare loop: it requests an item and parses the JSON, without retries, e
 import asyncio
 import json
 import resource
+import ssl
 import sys
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import aiohttp
-import httpx
-import msgspec
-import requests
-from processes import CLIENT_CORE, hold_to, stats
-from pyreqwest.client import ClientBuilder
+from id_logs import item_id
 
 _PATH = "/engine/v2/items/"
 _HEADERS = {"Authorization": "Bearer bench"}
@@ -30,99 +26,133 @@ class _Options:
     peer: str
     url: str
     items: int = 1
-    concurrency: int = 1
-    memory_mb: int = 0
-    """The most memory that the process may map; 0 for no ceiling."""
+    in_flight: int = 1
+    ca_file: str | None = None
+
+    @property
+    def base(self) -> str:
+        return self.url + _PATH
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.ca_file)
+
+    @property
+    def authority(self) -> bytes:
+        return Path(self.ca_file).read_bytes() if self.ca_file else b""
+
+    @property
+    def ids(self) -> list[str]:
+        return [item_id(number) for number in range(self.items)]
 
 
-async def _all(ids: Iterable[str], concurrency: int, ask: _Ask) -> None:
-    shared = iter(ids)
+async def _all(options: _Options, ask: _Ask) -> None:
+    shared = iter(options.ids)
 
     async def work() -> None:
-        for item_id in shared:
-            await ask(item_id)
+        for each in shared:
+            await ask(options.base + each)
 
-    await asyncio.gather(*(work() for _ in range(concurrency)))
-
-
-async def _httpx(base: str, ids: Iterable[str], concurrency: int) -> None:
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    async with httpx.AsyncClient(limits=limits, headers=_HEADERS, timeout=None, trust_env=False) as client:  # noqa: S113  # speed
-
-        async def ask(item_id: str) -> None:
-            (await client.get(base + item_id)).raise_for_status().json()
-
-        await _all(ids, concurrency, ask)
+    await asyncio.gather(*(work() for _ in range(options.in_flight)))
 
 
-async def _aiohttp(base: str, ids: Iterable[str], concurrency: int) -> None:
-    connector = aiohttp.TCPConnector(limit=concurrency)
+async def _httpx(options: _Options) -> None:
+    import httpx
+
+    limits = httpx.Limits(max_connections=options.in_flight, max_keepalive_connections=options.in_flight)
+    verify = options.context if options.ca_file else True
+    async with httpx.AsyncClient(
+        limits=limits, headers=_HEADERS, timeout=600, trust_env=False, verify=verify
+    ) as client:
+
+        async def ask(url: str) -> None:
+            (await client.get(url)).raise_for_status().json()
+
+        await _all(options, ask)
+
+
+async def _aiohttp(options: _Options) -> None:
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(limit=options.in_flight, ssl=options.context if options.ca_file else True)
     async with aiohttp.ClientSession(connector=connector, headers=_HEADERS) as session:
 
-        async def ask(item_id: str) -> None:
-            async with session.get(base + item_id) as answer:
+        async def ask(url: str) -> None:
+            async with session.get(url) as answer:
                 answer.raise_for_status()
                 await answer.json()
 
-        await _all(ids, concurrency, ask)
+        await _all(options, ask)
 
 
-async def _pyreqwest(base: str, ids: Iterable[str], concurrency: int) -> None:
-    async with ClientBuilder().no_proxy().error_for_status().default_headers(_HEADERS).build() as client:
+async def _pyreqwest(options: _Options, authority: bytes) -> None:
+    import msgspec
+    from pyreqwest.client import ClientBuilder
 
-        async def ask(item_id: str) -> None:
-            answer = await client.get(base + item_id).build().send()
+    builder = ClientBuilder().no_proxy().error_for_status().default_headers(_HEADERS)
+    if authority:
+        builder = builder.add_root_certificate_pem(authority)
+    async with builder.build() as client:
+
+        async def ask(url: str) -> None:
+            answer = await client.get(url).build().send()
             msgspec.json.decode(await answer.bytes())
 
-        await _all(ids, concurrency, ask)
+        await _all(options, ask)
 
 
-def _tutorial(base: str, ids: Iterable[str], _: int) -> None:
+def _requests(options: _Options) -> None:
     """Like Gloo's tutorial: one request after another, each over a new connection."""
-    for item_id in ids:
-        answer = requests.get(base + item_id, headers=_HEADERS, timeout=30)
+    import requests
+
+    for each in options.ids:
+        answer = requests.get(options.base + each, headers=_HEADERS, timeout=30, verify=options.ca_file or True)
         answer.raise_for_status()
         answer.json()
 
 
-_LOOPS: Mapping[str, Callable[[str, Iterable[str], int], Any]] = {
-    "tutorial": _tutorial,
-    "httpx": lambda *given: asyncio.run(_httpx(*given)),
-    "aiohttp": lambda *given: asyncio.run(_aiohttp(*given)),
-    "pyreqwest": lambda *given: asyncio.run(_pyreqwest(*given)),
+async def _json_list(options: _Options) -> None:
+    """The whole list with httpx and `json.loads`."""
+    import httpx
+
+    path = "/engine/v2/publisher/11111111-1111-4111-8111-111111111111/items"
+    async with httpx.AsyncClient(timeout=600, trust_env=False) as client:
+        rows = json.loads((await client.get(options.url + path)).content)
+    print(len({row["item_id"]: row["status"] for row in rows}))
+
+
+_LOOPS: Mapping[str, Callable[[_Options], Any]] = {
+    "requests": _requests,
+    "httpx": lambda options: asyncio.run(_httpx(options)),
+    "aiohttp": lambda options: asyncio.run(_aiohttp(options)),
+    "pyreqwest": lambda options: asyncio.run(_pyreqwest(options, options.authority)),
+    "list": lambda options: asyncio.run(_json_list(options)),
 }
 
 
-def _run_candidates(options: _Options) -> dict[str, float]:
-    ids = [str(uuid.uuid4()) for _ in range(options.items)]
-    before, cpu_s, started_s = stats(options.url), time.process_time(), time.monotonic()
-    _LOOPS[options.peer](options.url + _PATH, ids, options.concurrency)
-    took_s, cpu_s = time.monotonic() - started_s, time.process_time() - cpu_s
-    after = stats(options.url)
-    return {
-        "took_s": took_s,
-        "cpu_share": cpu_s / took_s,
-        "server_share": (after["cpu_s"] - before["cpu_s"]) / (after["at_s"] - before["at_s"]),
-    }
+def _requests_once(url: str) -> object:
+    import requests
+
+    return requests.get(url, timeout=1).content
 
 
-_ONCE: Mapping[str, Callable[[str], object]] = {
-    "requests, once": lambda url: requests.get(url, timeout=1).content,
-    "httpx, once": lambda url: httpx.get(url, timeout=1, trust_env=False).content,
-}
+def _httpx_once(url: str) -> object:
+    import httpx
+
+    return httpx.get(url, timeout=1, trust_env=False).content
+
+
+_ONCE: Mapping[str, Callable[[str], object]] = {"requests, once": _requests_once, "httpx, once": _httpx_once}
 """One item with a timeout of 1 s."""
 
 
 def _asked_once(options: _Options) -> dict[str, float | str]:
-    if options.memory_mb:
-        ceiling = options.memory_mb << 20
-        resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
-    before_mb, started_s, ended = _peak_mb(), time.monotonic(), "an answer"
+    before_mb, began_s, ended = _peak_mb(), time.monotonic(), "an answer"
     try:
-        _ONCE[options.peer](options.url + _PATH + str(uuid.uuid4()))
-    except (requests.RequestException, httpx.HTTPError, MemoryError) as error:
+        _ONCE[options.peer](options.base + item_id(0))
+    except Exception as error:  # noqa: BLE001  # the name of any is the result
         ended = type(error).__name__
-    return {"took_s": time.monotonic() - started_s, "grown_mb": _peak_mb() - before_mb, "ended": ended}
+    return {"took_s": time.monotonic() - began_s, "grown_mb": _peak_mb() - before_mb, "ended": ended}
 
 
 def _peak_mb() -> float:
@@ -130,6 +160,9 @@ def _peak_mb() -> float:
 
 
 if __name__ == "__main__":
-    hold_to(CLIENT_CORE)
     wanted = _Options(**json.loads(sys.argv[1]))
-    print(json.dumps(_asked_once(wanted) if wanted.peer in _ONCE else _run_candidates(wanted)))
+    if wanted.peer in _ONCE:
+        print(json.dumps(_asked_once(wanted)))
+    else:
+        _LOOPS[wanted.peer](wanted)
+        print("done", flush=True)

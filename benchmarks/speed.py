@@ -1,212 +1,201 @@
-"""Checks per second, item by item: ours, stored, beside bare loops that store nothing. Without latency, and with 50 ms.
+"""Checks per second of CPU, item by item: the build now, stored, beside the build before and bare clients that store
+nothing; without and with TLS. And how much of what a latency of 50 ms allows is reached.
 
-Every measurement is a fresh process on one core, with the server on another. They alternate, and the best
-round counts. Ours counts from the first request until everything is stored; the row of whole runs adds the copying of
-the sync log and the snapshot.
+Each figure is a slope: what a process takes from its first request to its end over many items, less the same over few,
+per item. So start-up, imports and the end of a process count for nobody, whoever needs them.
 """
 
+import json
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, get_args
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from processes import measured, serving
+import blackbox
+from builds import BEFORE, NOW, Build
+from id_logs import item_id
+from processes import CLIENT_CORE, Server, Spent, measure, serving
+from rounds import in_turns, middle, ratio, spread
 from table import Row
+from targets import Folder
 
-from monitor.config.targets import CheckConfig
+__all__ = ["latency", "plain", "tls"]
 
-__all__ = ["no_latency", "transports", "with_latency"]
-
-GOAL_OF_AIOHTTP, MOONSHOT_OF_PYREQWEST, GOAL_OF_TUTORIAL, GOAL_OF_LATENCY = 1.0, 0.5, 10, 0.9
+FEW = 64
+"""Items of the small measurement, one per request in flight."""
+IN_FLIGHT = 64
+LATENCY_S, LATENCY_IN_FLIGHT = 0.05, 256
+ABORTED = -6
+"""Exit code of pyreqwest's bare process when its thread is still at work at the interpreter's end."""
 SATURATED = 0.85
-"""CPU share of the server above which it may be the bottleneck."""
-LATENCY_S, IN_FLIGHT = 0.05, 256
-_PEERS: Mapping[str, tuple[int, Sequence[int]]] = {
-    "tutorial": (800, (1,)),
-    "httpx": (1000, (16, 64, 256)),  # its own pool is quadratic: few items
-    "aiohttp": (8000, (16, 64, 256)),
-    "pyreqwest": (15_000, (16, 64, 256)),
+"""CPU share of the server above which it may be the bottleneck of seconds by the clock."""
+GOALS: Mapping[str, Mapping[str, float]] = {
+    "no TLS": {BEFORE: 2.0, "aiohttp": 2.0, "pyreqwest": 0.9},
+    "TLS": {BEFORE: 1.6, "aiohttp": 1.8},
 }
-"""Number of items, and requests in flight."""
-_OURS_IN_FLIGHT = (32, 64, 256)
-_NAMES = {
-    "tutorial": "the tutorial's loop of requests, one by one",
-    "httpx": "httpx with its own pool",
-    "aiohttp": "aiohttp, bare",
-    "pyreqwest": "pyreqwest, bare",
-}
+GOAL_LATENCY = 0.97
+HTTPX_IN_FLIGHT = 16
+"""Its pool's cost is quadratic in this."""
+_SHARES = {"requests": 0.05, "httpx": 0.05, "blackbox_exporter": 0.05}
+"""Of the items, for what is slow: its slope needs fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    """One client, with a number of requests in flight."""
+class Slope:
+    """Per item: microseconds of CPU, and by the clock on one core; and the server's share of one core."""
 
-    name: str
-    in_flight: int
-    items: int
-    measure: Callable[[str], Mapping[str, Any]]
-    """Its figures against the server at this origin."""
+    cpu_us: float
+    wall_us: float
+    server_share: float
 
 
-Results = Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]
+_Asking = Callable[[int], Spent]
+"""Asks about so many items."""
 
 
-def transports() -> tuple[str, ...]:
-    """The values of `http` in a target's check, the default first."""
-    field = CheckConfig.model_fields["http"]
-    return tuple(sorted(get_args(field.annotation), key=lambda name: name != field.default))
+def ours(build: Build, server: Server, items: int, *, in_flight: int = IN_FLIGHT) -> Spent:
+    """One whole `check` of a new sync log, item by item."""
+    with tempfile.TemporaryDirectory(prefix="monitor-bench-") as folder:
+        settings = {"strategy": "items", "concurrency": in_flight, "deadline": "1h"}
+        target = Folder(build=build, path=Path(folder), server=server, check_settings=settings)
+        target.make(range(items))
+        return target.check(completed=items, watched=True, core=CLIENT_CORE)
 
 
-def no_latency(*, quick: bool) -> list[Row]:
-    """A server that answers at once: checks per second on one core."""
-    scale = 4 if quick else 1
-    candidates = [
-        _peer(name, in_flight, items // scale)
-        for name, (items, widths) in _PEERS.items()
-        for in_flight in (widths[-1:] if quick else widths)
-    ]
-    for number, transport in enumerate(transports()):
-        items = (3000 if number else 30_000) // scale
-        candidates += [_ours(transport, width, items) for width in (_OURS_IN_FLIGHT[1:2] if quick else _OURS_IN_FLIGHT)]
-    with serving("plain") as url:
-        return _compared(_run_candidates(candidates, url, rounds=1 if quick else 3, budget_s=180))
+def peer(name: str, server: Server, items: int, *, in_flight: int = IN_FLIGHT) -> Spent:
+    """One bare loop."""
+    options = {
+        "peer": name, "url": server.url, "items": items, "in_flight": in_flight,
+        "ca_file": str(server.ca_file) if server.ca_file else None,
+    }  # fmt: skip
+    line = [sys.executable, Path(__file__).with_name("peers.py"), json.dumps(options)]
+    found = measure(line, server=server, core=CLIENT_CORE, codes=(0, ABORTED))
+    if not found.output.endswith("done\n"):
+        raise SystemExit(f"{name} ended early:\n{found.errors[-2000:]}")
+    return found
 
 
-def with_latency(*, quick: bool) -> list[Row]:
-    """A server that answers after 50 ms, 256 requests in flight."""
-    items, possible = (5000 if quick else 20_000), IN_FLIGHT / LATENCY_S
-    candidates = [_ours(transport, IN_FLIGHT, items) for transport in transports()]
-    candidates += [_peer(name, IN_FLIGHT, items) for name in ("aiohttp", "pyreqwest")]
-    with serving("late", seconds=LATENCY_S) as url:
-        results = _run_candidates(candidates, url, rounds=1 if quick else 2, budget_s=60)
-    rows = []
-    for candidate in candidates:
-        share = max(_rates(results, candidate.name)) / possible
-        counts = candidate.name == _our_name(transports()[0])
-        rows.append(
-            Row(
-                figure=f"50 ms, 256 in flight: {_title(candidate.name)} ÷ (256 ÷ 0.05 s)",
-                measured=f"{share:.2f} ({share * possible:,.0f}/s)",
-                goal=f"≥ {GOAL_OF_LATENCY}" if counts else "",
-                met=share >= GOAL_OF_LATENCY if counts else None,
-            )
-        )
-    return rows
+def curl(server: Server, items: int) -> Spent:
+    """`curl --parallel` over the same items."""
+    with tempfile.NamedTemporaryFile("w", suffix=".curl") as config:
+        for number in range(items):
+            config.write(f'url = "{server.url}/engine/v2/items/{item_id(number)}"\noutput = "/dev/null"\n')
+        config.flush()
+        line = ["curl", "--parallel", "--parallel-max", str(IN_FLIGHT), "--no-progress-meter", "--fail",
+                "--header", "Authorization: Bearer bench", "--config", config.name]  # fmt: skip
+        if server.ca_file:
+            line += ["--cacert", str(server.ca_file)]
+        return measure(line, server=server, core=CLIENT_CORE)
 
 
-def _peer(name: str, in_flight: int, items: int) -> _Candidate:
-    def measure(url: str) -> Mapping[str, Any]:
-        return measured("peers.py", peer=name, url=url, items=items, concurrency=in_flight)
-
-    return _Candidate(name=name, in_flight=in_flight, items=items, measure=measure)
-
-
-def _ours(transport: str, in_flight: int, items: int) -> _Candidate:
-    def measure(url: str) -> Mapping[str, Any]:
-        found = measured("ours.py", url=url, items=items, concurrency=in_flight, check={"http": transport})
-        if found["completed"] != items:
-            raise SystemExit(f"ours stored {found['completed']} of {items} items: {found}")
-        return found
-
-    return _Candidate(name=_our_name(transport), in_flight=in_flight, items=items, measure=measure)
-
-
-def _our_name(transport: str) -> str:
-    return f"ours over http = {transport}"
-
-
-def _title(name: str) -> str:
-    return _NAMES.get(name, name)
-
-
-def _run_candidates(candidates: Sequence[_Candidate], url: str, *, rounds: int, budget_s: float) -> Results:
-    """The given number of rounds, or as many as fit into the time, but at least one."""
-    results: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    started_s = time.monotonic()
-    for number in range(rounds):
-        if number and (time.monotonic() - started_s) * (number + 1) / number > budget_s:
-            print(f"only {number} of {rounds} rounds: the machine is too busy for more", file=sys.stderr)
-            break
-        for candidate in candidates:
-            print(f"round {number + 1}: {_title(candidate.name)}, {candidate.in_flight} in flight", file=sys.stderr)
-            found = candidate.measure(url)
-            rate = candidate.items / found["took_s"]
-            rates = {
-                "rate": rate,
-                "per_cpu_s": rate / found["cpu_share"],
-                "run_rate": candidate.items / found.get("run_s", found["took_s"]),
-            }
-            results.setdefault((candidate.name, candidate.in_flight), []).append({**found, **rates})
-    return results
-
-
-def _rates(results: Results, name: str) -> list[float]:
-    """The best of the rounds for each number in flight."""
-    return [max(each["rate"] for each in found) for (candidate, _), found in results.items() if candidate == name]
-
-
-def _widths(results: Results, name: str) -> str:
-    return ", ".join(str(in_flight) for candidate, in_flight in results if candidate == name)
-
-
-def _compared(results: Results) -> list[Row]:
-    names = list(dict.fromkeys(name for name, _ in results))
-    rows = [
-        Row(
-            figure=f"checks/s: {_title(name)}"
-            + ("" if name == "tutorial" else f", {_widths(results, name)} in flight"),
-            measured=", ".join(f"{rate:,.0f}" for rate in _rates(results, name)),
-        )
-        for name in names
-    ]
-    for transport in transports():
-        rows += _ratios(results, _our_name(transport), counts=transport == transports()[0])
-    return [*rows, *_servers_share(results)]
-
-
-def _ratios(results: Results, name: str, *, counts: bool) -> list[Row]:
-    """Ours against three others; only the default transport has goals.
-
-    A busy machine slows down one and not another, so the ratio per second of CPU must meet the goal too.
-    """
-    goals = (
-        ("aiohttp", GOAL_OF_AIOHTTP, f"≥ {GOAL_OF_AIOHTTP}"),
-        ("pyreqwest", MOONSHOT_OF_PYREQWEST, f"≥ {MOONSHOT_OF_PYREQWEST} (moonshot)"),
-        ("tutorial", GOAL_OF_TUTORIAL, f"≥ {GOAL_OF_TUTORIAL}"),
+def _slope(ask: _Asking, server: Server, items: int) -> Slope:
+    few, before = ask(FEW), server.stats()
+    many, after = ask(items), server.stats()
+    count = items - FEW
+    return Slope(
+        cpu_us=(many.asking_cpu_s - few.asking_cpu_s) / count * 1e6,
+        wall_us=(many.asking_wall_s - few.asking_wall_s) / count * 1e6,
+        server_share=(after["cpu_s"] - before["cpu_s"]) / many.asking_wall_s,
     )
+
+
+def plain(builds: Sequence[Build], *, items: int, rounds: int, only: Sequence[str]) -> list[Row]:
+    """Without TLS."""
+    return _compared("no TLS", builds, items, rounds, only)
+
+
+def tls(builds: Sequence[Build], *, items: int, rounds: int, only: Sequence[str]) -> list[Row]:
+    """With TLS, over connections that are kept alive."""
+    import trustme
+
+    with tempfile.TemporaryDirectory(prefix="monitor-tls-") as name:
+        folder, authority = Path(name), trustme.CA()
+        authority.cert_pem.write_to_path(folder / "ca.pem")
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+        return _compared("TLS", builds, items, rounds, only, folder=folder)
+
+
+def _compared(
+    kind: str, builds: Sequence[Build], items: int, rounds: int, only: Sequence[str], folder: Path | None = None
+) -> list[Row]:
+    with ExitStack() as open_parts:
+        server = open_parts.enter_context(serving("plain", tls=folder))
+        asking: dict[str, _Asking] = {build.name: partial(ours, build, server) for build in builds}
+        asking |= {name: partial(peer, name, server) for name in ("aiohttp", "pyreqwest", "requests")}
+        asking["httpx"] = partial(peer, "httpx", server, in_flight=HTTPX_IN_FLIGHT)
+        asking["curl --parallel"] = partial(curl, server)
+        program = blackbox.found() if not only or "blackbox_exporter" in only else None
+        if program:
+            asking["blackbox_exporter"] = open_parts.enter_context(blackbox.running(program, server)).probe
+        works = {
+            name: partial(_slope, ask, server, max(2 * FEW, int(items * _SHARES.get(name, 1))))
+            for name, ask in asking.items()
+            if not only or name in only or name in {NOW, BEFORE}
+        }
+        slopes = in_turns(works, rounds, title=kind)
+    rows = [_row(kind, name, found) for name, found in slopes.items()]
+    if program is None and not only:
+        rows.append(Row(figure=f"{kind}: blackbox_exporter", measured=blackbox.MISSING))
+    return [*rows, *_ratios(kind, slopes)]
+
+
+def _row(kind: str, name: str, slopes: Sequence[Slope]) -> Row:
+    cpu_us, wall_us = middle([each.cpu_us for each in slopes]), middle([each.wall_us for each in slopes])
+    share = max(each.server_share for each in slopes)
+    stores = ", stored" if name in {NOW, BEFORE} else ", stores nothing"
+    measured = f"{cpu_us:,.1f} µs of CPU, {wall_us:,.1f} by the clock, {1e6 / cpu_us:,.0f} per CPU second"
+    saturated = f" (the server was busy for {share:.0%})" if share > SATURATED else ""
+    return Row(figure=f"{kind}: one item, {name}{stores}", measured=measured + saturated)
+
+
+def _ratios(kind: str, slopes: Mapping[str, Sequence[Slope]]) -> list[Row]:
+    """Ours against the others, per second of CPU."""
     rows = []
-    for peer, goal, said in goals:
-        ratio = _best(results, name, "rate") / _best(results, peer, "rate")
-        cpu = _best(results, name, "per_cpu_s") / _best(results, peer, "per_cpu_s")
+    now = [each.cpu_us for each in slopes[NOW]]
+    for name, found in slopes.items():
+        if name == NOW:
+            continue
+        theirs = [each.cpu_us for each in found]
+        reached, goal = ratio(theirs, now), GOALS[kind].get(name)
+        wall = ratio([each.wall_us for each in found], [each.wall_us for each in slopes[NOW]])
         rows.append(
             Row(
-                figure=f"{name}, stored ÷ {_title(peer)}" + ("" if peer == "tutorial" else " (per second of CPU)"),
-                measured=f"{ratio:.2f}" + ("" if peer == "tutorial" else f" ({cpu:.2f})"),
-                goal=said if counts else "",
-                met=ratio >= goal and (cpu >= goal or peer == "tutorial") if counts else None,
-            )
-        )
-    whole = _best(results, name, "run_rate")
-    return [*rows, Row(figure=f"{name}: items/s of the whole run, sync log to snapshot", measured=f"{whole:,.0f}")]
-
-
-def _best(results: Results, name: str, figure: str) -> float:
-    return float(max(each[figure] for (candidate, _), found in results.items() if candidate == name for each in found))
-
-
-def _servers_share(results: Results) -> list[Row]:
-    """The CPU of the server's process: it must not be the bottleneck."""
-    rows = []
-    for name in ("pyreqwest", *(_our_name(transport) for transport in transports())):
-        found = [each for (candidate, _), many in results.items() if candidate == name for each in many]
-        server, client = max(e["server_share"] for e in found), max(e["cpu_share"] for e in found)
-        rows.append(
-            Row(
-                figure=f"CPU during {_title(name)}: server, client (at most)",
-                measured=f"{server:.0%}, {client:.0%}" + (" (the server is saturated)" if server > SATURATED else ""),
-                goal=f"server < {SATURATED:.0%}",
-                met=server < SATURATED,
+                figure=f"{kind}: stored per CPU second ÷ {name}",
+                measured=f"{reached:.2f} ({spread(theirs, now)}; by the clock {wall:.2f})",
+                goal=f"≥ {goal}" if goal else "",
+                met=reached >= goal if goal else None,
             )
         )
     return rows
+
+
+def latency(builds: Sequence[Build], *, items: int, rounds: int, only: Sequence[str]) -> list[Row]:
+    """A server that answers after 50 ms, 256 requests in flight: checks per second ÷ 256 ÷ 0.05 s."""
+    with serving("late", seconds=LATENCY_S) as server:
+        asking: dict[str, Any] = {
+            build.name: partial(ours, build, server, in_flight=LATENCY_IN_FLIGHT) for build in builds
+        }
+        for name in ("aiohttp", "pyreqwest"):
+            if not only or name in only:
+                asking[name] = partial(peer, name, server, in_flight=LATENCY_IN_FLIGHT)
+        works = {name: partial(_pace, ask, items) for name, ask in asking.items()}
+        paces = in_turns(works, rounds, title="latency")
+    return [
+        Row(
+            figure=f"50 ms, {LATENCY_IN_FLIGHT} in flight ÷ ideal: {name}",
+            measured=f"{(reached := middle(found)):.3f} ({min(found):.3f} to {max(found):.3f})",
+            goal=f"≥ {GOAL_LATENCY}" if name == NOW else "",
+            met=reached >= GOAL_LATENCY if name == NOW else None,
+        )
+        for name, found in paces.items()
+    ]
+
+
+def _pace(ask: _Asking, items: int) -> float:
+    """The share of the ideal rate, without the first salvo and the end of the process."""
+    few, many = ask(LATENCY_IN_FLIGHT), ask(items)
+    return (items - LATENCY_IN_FLIGHT) / (many.asking_wall_s - few.asking_wall_s) * LATENCY_S / LATENCY_IN_FLIGHT

@@ -1,9 +1,11 @@
 """A table of figures: measured, goal, and whether the goal was met."""
 
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Row", "print_table"]
+__all__ = ["Row", "print_footer", "print_table"]
 
 _HEADS = ("figure", "measured", "goal", "")
 
@@ -32,3 +34,9 @@ def print_table(rows: Sequence[Row]) -> None:
     cells.insert(1, tuple("-" * width for width in widths))
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_footer(before: str, began_s: float) -> None:
+    """Prints what the figures were measured with. `began_s` is monotonic."""
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
+    print(f"before: {before}; medians, ratios within a round; {time.monotonic() - began_s:.0f} s, {load}")

@@ -24,7 +24,8 @@ from sqlalchemy import Connection
 
 from monitor.database import history_view
 from monitor.database.migrate import migration_transaction
-from monitor.database.tables import UtcDateTime, metadata
+from monitor.database.sync_tables import metadata
+from monitor.database.tables import UtcDateTime
 from monitor.database.version_table import VERSION_TABLE, take_over
 from monitor.errors import StoreError
 

@@ -1,4 +1,5 @@
-"""Thread pools for blocking calls: one to read sync logs, one to renew leases, one for our own database.
+"""Thread pools for blocking calls: one to read sync logs, one to renew leases, one for our own database, one to
+look up names.
 
 They are separate, so that a lease is renewed even while many sync logs hang or many runs wait for a database. A call
 that is cancelled while it runs is abandoned: its thread can't be stopped, but another one takes its place, and neither
@@ -21,6 +22,9 @@ _MAX_LEASE_RENEWALS = 8
 """A renewal is one short write; hundreds fit into the lifetime of a lease."""
 _MAX_DATABASE_CALLS = min(32, (os.cpu_count() or 1) + 4)
 """As many as asyncio's own pool has."""
+
+_MAX_LOOKUPS = 32
+"""Names looked up at a time: a look-up may hang for a minute, and is abandoned before."""
 
 _T = TypeVar("_T")
 _Task = tuple[Future[Any], Callable[[], Any]]
@@ -95,6 +99,7 @@ def _settle(future: "Future[Any]", work: Callable[[], Any]) -> None:
         future.set_result(result)
 
 
+_lookup_pool = DaemonPool(_MAX_LOOKUPS, "lookup")
 _sync_log_pool = DaemonPool(MAX_SYNC_LOG_READS, "sync-log")
 _lease_pool = DaemonPool(_MAX_LEASE_RENEWALS, "lease")
 _database_pool = DaemonPool(_MAX_DATABASE_CALLS, "database")
@@ -124,6 +129,11 @@ async def run_in_database_pool(work: Callable[[], _T]) -> _T:
     work raises.
     """
     return await _run_in_pool(_database_pool, work)
+
+
+async def run_in_lookup_pool(work: Callable[[], _T]) -> _T:
+    """Looks up a name in a thread, with the caller's context. Raises what the work raises."""
+    return await _run_in_pool(_lookup_pool, work)
 
 
 async def _run_in_pool(pool: DaemonPool, work: Callable[[], _T], *, at_end: Callable[[], object] = int) -> _T:

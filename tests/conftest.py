@@ -33,7 +33,7 @@ from sqlalchemy import make_url
 from support.compiled import shared_compiled_statements
 from support.memory import folder_in_memory
 from support.postgres import private_server
-from support.scale import THOROUGH
+from support.scale import examples
 from support.world import World
 
 from monitor import logs as log
@@ -48,7 +48,7 @@ KINDS = ["sqlite", "postgresql"]
 if folder := folder_in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))  # where `tmp_path` is
 
-settings.register_profile("monitor", deadline=None, max_examples=600 if THOROUGH else 60, database=None)
+settings.register_profile("monitor", deadline=None, max_examples=examples(40), database=None)
 settings.load_profile("monitor")
 
 POSTGRES = pytest.StashKey[str]()
@@ -83,8 +83,8 @@ def pytest_collection_modifyitems(config, items):
         kind = getattr(item, "callspec", None) and item.callspec.params.get("database_kind")
         folder = item.path.relative_to(config.rootpath / "tests").parts[0]
         whole_run = "world" in item.fixturenames
-        if kind == "postgresql":
-            item.add_marker(pytest.mark.no_cover)  # the lines of both databases are counted on one: tracing is slow
+        if kind == "postgresql" or hasattr(item.function, "hypothesis"):
+            item.add_marker(pytest.mark.no_cover)  # tracing is slow, and one database and the examples reach each line
         repeats = folder in ON_ONE_DATABASE or whole_run or hasattr(item.function, "hypothesis")
         if kind == "postgresql" and (repeats or item.get_closest_marker("slow_twice")):
             item.add_marker(pytest.mark.process)

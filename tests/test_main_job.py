@@ -488,6 +488,7 @@ def test_an_interrupted_run_stores_finished_outcomes(world):
     assert report.snapshot.completed + report.snapshot.unknown == 60
 
 
+@pytest.mark.process
 def test_an_expired_token_is_refreshed_during_the_run(world):
     world.configure(check="concurrency = 8")
     world.track(200)

@@ -158,7 +158,7 @@ if TYPE_CHECKING:  # imported where one is built, so that commands that only rea
     from monitor.incidents.slo import Objective
     from monitor.notifications.delivery import ConfiguredChannel, Sender
     from monitor.runs.run import Job
-    from monitor.synclog import LogFacts, SyncLogSpec
+    from monitor.synclog import Known, LogFacts, LogPage, SyncLogSpec
 
 
 _MIN_RESOLVE_TIMEOUT = timedelta(minutes=15)
@@ -194,7 +194,7 @@ class App:
             target=target.name,
             environment=self.config.environment,
             engine=self.engine,
-            read_log=lambda ends_s: self.read_log(target, ends_s=ends_s, provider=provider),
+            read_pages=lambda ends_s, known: self.read_pages(target, known, ends_s=ends_s, provider=provider),
             provider=provider,
             open_client=lambda: open_client(
                 target, provider, self.throttles.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
@@ -225,9 +225,7 @@ class App:
 
         return LogFacts() if target.sync_log is None else describe(_spec(target.sync_log))
 
-    def read_log(
-        self, target: TargetConfig, *, ends_s: float | None = None, provider: Provider | None = None
-    ) -> Iterator[Sequence[SyncLogEntry]]:
+    def read_log(self, target: TargetConfig, *, ends_s: float | None = None) -> Iterator[Sequence[SyncLogEntry]]:
         """A target's sync log in batches; a statement that still runs at `ends_s` (monotonic) is interrupted.
 
         Raises SyncLogError, or StoreError (built-in log), if it can't be read.
@@ -235,7 +233,7 @@ class App:
         if target.sync_log is not None:
             from monitor.synclog import read
 
-            uuid_ids = has_uuid_ids(provider or build_provider(target))
+            uuid_ids = has_uuid_ids(build_provider(target))
             yield from read(_spec(target.sync_log, uuid_ids=uuid_ids), ends_s=ends_s)
             return
         from monitor.database.engine import connect_read_only
@@ -247,6 +245,18 @@ class App:
             yield from tracked.read(engine, target=target.name)
         finally:
             engine.dispose()
+
+    def read_pages(
+        self, target: TargetConfig, known: "Known", *, provider: Provider, ends_s: float | None = None
+    ) -> "Iterator[LogPage]":
+        """A target's sync log in pages, those that are `known` without entries. Otherwise as `read_log`."""
+        from monitor.synclog import read_pages, whole_log
+
+        log = target.sync_log
+        if log is None:
+            return whole_log(self.read_log(target, ends_s=ends_s))
+        spec = _spec(log, uuid_ids=has_uuid_ids(provider))
+        return read_pages(spec, known=known, merged_as=(log.duplicates,), ends_s=ends_s)
 
     def sender(self) -> "Sender":
         """The sender of due messages to the configured channels."""

@@ -17,12 +17,12 @@ from monitor.providers import Provider
 
 if TYPE_CHECKING:
     from monitor.client.client import Client
-    from monitor.client.transports.pool import ConnectionOptions
+    from monitor.client.transports.options import ConnectionOptions
 
 
 def build_connection(target: TargetConfig) -> "ConnectionOptions":
     """How the host of a target is reached; files and secrets are read now. ConfigError: a file can't be read."""
-    from monitor.client.transports.pool import ConnectionOptions
+    from monitor.client.transports.options import ConnectionOptions
 
     tls, proxy = target.tls or TlsConfig(), target.proxy
     if isinstance(proxy, Secret):
@@ -46,9 +46,9 @@ def open_transport(target: TargetConfig) -> Transport:
             from monitor.client.transports.httpx_transport import HttpxTransport
 
             return HttpxTransport(base_url=target.base_url, connection=connection)
-        from monitor.client.transports.pyreqwest_transport import PyreqwestTransport
+        from monitor.client.transports import fast_transport
 
-        return PyreqwestTransport(base_url=target.base_url, connection=connection)
+        return fast_transport(base_url=target.base_url, connection=connection)
     except ValueError as error:
         raise ConfigError([f"targets.{target.name} can't be connected to: {error}"]) from None
 

@@ -45,7 +45,7 @@ def canary(
 
     Example: ingestion-monitor canary gloo-prod --timeout 10m
     """
-    import asyncio
+    from monitor.cli import event_loop
 
     budget = _parse_timeout(timeout)
     quiet = sys.stdout.isatty() and sys.stderr.isatty()
@@ -54,7 +54,7 @@ def canary(
     with open_app(loaded) as app:
         handler = SignalHandler()
         try:
-            report = asyncio.run(_run(app, chosen, budget, handler, show_steps=not as_json and sys.stderr.isatty()))
+            report = event_loop.run(_run(app, chosen, budget, handler, show_steps=not as_json and sys.stderr.isatty()))
         except LeaseHeldError as error:
             _print_skipped(target, error, as_json=as_json)
             raise typer.Exit(0 if skip_ok else SKIPPED) from None

@@ -95,7 +95,7 @@ def check(
 
     Example: ingestion-monitor check --config monitor.toml --fail-on failed,incident
     """
-    import asyncio
+    from monitor.cli import event_loop
 
     if slot is not None:
         raise ConfigError(["--slot is now called --run-key"])
@@ -120,7 +120,7 @@ def check(
             progress_bars=bars,
         )
         news = _channel_news(app, targets) if quiet and not dry_run else None
-        results, delivery = asyncio.run(session.run(targets))
+        results, delivery = event_loop.run(session.run(targets))
         readable = not any(result.store_failed for result in results)
         channel_lines = news.lines(now=app.clock(), unreachable=delivery.unreachable) if news and readable else []
     code = session.exit_code(results, delivery)

@@ -18,7 +18,7 @@ def daemon(config: ConfigPath = None, log_level: LogLevel = None) -> None:
 
     Example: ingestion-monitor daemon --config /etc/monitor.toml
     """
-    import asyncio
+    from monitor.cli import event_loop
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon handles it, it must not end the process
     first = load(config, log_level=log_level or "info")
@@ -45,4 +45,4 @@ def daemon(config: ConfigPath = None, log_level: LogLevel = None) -> None:
         daemon = Daemon(first, on_stop=force_exit_after, read_config=read_config, read_log_loss=read_log_loss)
         return await daemon.serve()
 
-    raise typer.Exit(asyncio.run(serve()))
+    raise typer.Exit(event_loop.run(serve()))

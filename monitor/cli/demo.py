@@ -18,14 +18,14 @@ def demo(
 
     Example: ingestion-monitor demo
     """
-    import asyncio
     from contextlib import nullcontext
 
+    from monitor.cli import event_loop
     from monitor.cli.demo_story import Demo
 
     configure_logging("error")
     with nullcontext(_create_folder(keep)) if keep else temporary_folder() as folder:
-        asyncio.run(Demo(folder, lambda text: print_lines(f"{text}\n")).run())
+        event_loop.run(Demo(folder, lambda text: print_lines(f"{text}\n")).run())
     print_lines(
         "That was the main job. For real: `ingestion-monitor init` writes a monitor.toml, you fill in three lines, "
         "and\n`ingestion-monitor doctor` says what is missing (`ingestion-monitor docs quickstart`)."

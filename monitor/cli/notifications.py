@@ -74,12 +74,12 @@ def retry(
     Example: ingestion-monitor notifications retry --channel oncall --dead
     """
     loaded = load(config, log_level=log_level)
-    import asyncio
+    from monitor.cli import event_loop
 
     with open_app(loaded) as app:
         _require_known_channel(app, channel)
         _make_due(app, ids or (), channel, with_dead=with_dead)
-        report = asyncio.run(app.sender().deliver())
+        report = event_loop.run(app.sender().deliver())
     if as_json:
         print_json(delivery_json(report))
     else:

@@ -20,7 +20,7 @@ def notify(config: ConfigPath = None, as_json: AsJson = False, log_level: LogLev
 
     Example: ingestion-monitor notify
     """
-    import asyncio
+    from monitor.cli import event_loop
 
     loaded = load(config, log_level=log_level)
     signals = SignalHandler()
@@ -30,7 +30,7 @@ def notify(config: ConfigPath = None, as_json: AsJson = False, log_level: LogLev
             signals.install()
             return await deliver(app.sender(), signals.event)
 
-        report = asyncio.run(send())
+        report = event_loop.run(send())
     if as_json:
         print_json(delivery_json(report))
     elif line := delivery_line(report) or ("" if signals.signal else "Nothing is due."):

@@ -192,10 +192,10 @@ class _Asking:
 
 def _ask(asking: _Asking) -> "tuple[WaitReport, int]":
     """The report, and the exit code. Raises MonitorError."""
-    import asyncio
+    from monitor.cli import event_loop
 
     try:
-        report = asyncio.run(asking.run())
+        report = event_loop.run(asking.run())
     except MonitorError:
         raise
     except Exception as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+import msgspec
 import structlog
 
 from monitor.client.api_errors import parse_api_error, transport_api_error
@@ -48,8 +49,7 @@ _log = structlog.get_logger(__name__)
 _MAX_ID_CHARS = 200
 
 
-@dataclass(slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, kw_only=True):
     """The state of one call."""
 
     request: Request
@@ -63,10 +63,14 @@ class Call:
     latency_ms: float = 0.0
     timed_out: bool = False
     is_sample: bool = True
-    secret_headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    secret_headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Those of the last attempt."""
     redact: Callable[[str], str] = str
     """Removes the credential of the last attempt, and every other secret, from a text."""
+
+    def __repr__(self) -> str:
+        """Omits the secret headers."""
+        return f"Call(request={self.request!r}, attempts={self.attempts!r})"
 
 
 def _request_id(call: Call, result: Reply | ApiError) -> str | None:
@@ -204,7 +208,21 @@ class Client:
             is_repeat=is_repeat,
             is_sample=is_sample and not is_repeat,
         )
-        result = await self._send_authorized(call)
+        now_s = self.monotonic()
+        credential = self.auth.current(now_s) if self.auth is not None else None
+        if (
+            self.secret_headers is None
+            and not is_repeat
+            and (credential is not None or self.auth is None)
+            and now_s < deadline_s
+            and self.throttle.try_acquire(now_s)
+        ):  # the rule: nothing to wait for before the first attempt, and nothing after it
+            self.budget.record_first()
+            result = await self._attempt(call, request, credential)
+            if not isinstance(result, Reply):
+                result = await self._attempt_with_replay(call, credential, first=result)
+        else:
+            result = await self._send_authorized(call)
         if self.log_calls:
             log_call(call, result)
         return CallResult(
@@ -226,7 +244,13 @@ class Client:
             )
         if isinstance(credential, ApiError):
             return credential
-        result = await self._attempt_with_retries(call, credential)
+        return await self._attempt_with_replay(call, credential)
+
+    async def _attempt_with_replay(
+        self, call: Call, credential: Credential | None, *, first: ApiError | None = None
+    ) -> Reply | ApiError:
+        """Attempts, and once more with renewed credentials after a 401. `first`: how the first attempt ended."""
+        result = await self._attempt_with_retries(call, credential, first=first)
         if not (isinstance(result, ApiError) and rejects_credentials(result)):
             return result
         return await self._replay(call, result, credential)
@@ -265,8 +289,10 @@ class Client:
         except TimeoutError:
             return deadline_exceeded()
 
-    async def _attempt_with_retries(self, call: Call, credential: Credential | None) -> Reply | ApiError:
-        """Attempts until a reply, or until `decide_retry` gives up."""
+    async def _attempt_with_retries(
+        self, call: Call, credential: Credential | None, *, first: ApiError | None = None
+    ) -> Reply | ApiError:
+        """Attempts until a reply, or until `decide_retry` gives up. `first`: how the first attempt ended."""
         request = call.request
         if self.secret_headers is not None:
             secret_headers = self.secret_headers.current(self.monotonic())
@@ -276,14 +302,18 @@ class Client:
             request = request.with_headers(secret_headers)
         failure: ApiError | None = None
         while True:
-            local_error = self._local_error(call)
-            if local_error is None and not self.throttle.try_acquire(self.monotonic()):
-                local_error = await self.throttle.acquire(call.deadline_s)
-            if local_error:
-                return failure or local_error
-            if not (call.attempts or call.is_repeat):
-                self.budget.record_first()
-            result = await self._attempt(call, request, credential)
+            result: Reply | ApiError
+            if first is not None:
+                result, first = first, None
+            else:
+                local_error = self._local_error(call)
+                if local_error is None and not self.throttle.try_acquire(self.monotonic()):
+                    local_error = await self.throttle.acquire(call.deadline_s)
+                if local_error:
+                    return failure or local_error
+                if not (call.attempts or call.is_repeat):
+                    self.budget.record_first()
+                result = await self._attempt(call, request, credential)
             error = result if isinstance(result, ApiError) else None
             wait_s = self._retry_delay_s(call, error)
             if failure and error and error.is_local(DEADLINE_EXCEEDED):
@@ -295,10 +325,21 @@ class Client:
 
     async def _attempt(self, call: Call, request: Request, credential: Credential | None) -> Reply | ApiError:
         """Makes one attempt, and reports the result to the throttle."""
-        started_s, recorded = self.monotonic(), False
+        recorded = False
         try:
-            # a signature has the time of its attempt
-            received = await self._send_attempt(call, credential.authorize(request) if credential else request)
+            if credential is not None:  # a signature has the time of its attempt
+                request = credential.authorize(request)
+            started_s = self.monotonic()
+            remaining_s = call.deadline_s - started_s
+            call.timeout_s = min(self.attempt_timeout_s, remaining_s)
+            if call.sink_factory is None:
+                received = await self.transport.send(request, timeout_s=call.timeout_s)
+            else:
+                received = await self.transport.send(
+                    request, timeout_s=remaining_s, sink=call.sink_factory(), read_timeout_s=self.attempt_timeout_s
+                )
+            call.attempts += 1
+            call.latency_ms = (self.monotonic() - started_s) * 1000
             result = self._parse(call, received, credential.secret if credential else "")
             error = result if isinstance(result, ApiError) else None
             if error is not None and error.is_local(DEADLINE_EXCEEDED):
@@ -334,20 +375,6 @@ class Client:
         if request.operation is not Operation.TOKEN or self.auth is None:
             return True
         return error is not None and self.auth.current(self.monotonic()) is None
-
-    async def _send_attempt(self, call: Call, request: Request) -> Reply | TransportFault:
-        started_s = self.monotonic()
-        remaining_s = call.deadline_s - started_s
-        call.timeout_s = min(self.attempt_timeout_s, remaining_s)
-        if call.sink_factory is None:
-            received = await self.transport.send(request, timeout_s=call.timeout_s)
-        else:
-            received = await self.transport.send(
-                request, timeout_s=remaining_s, sink=call.sink_factory(), read_timeout_s=self.attempt_timeout_s
-            )
-        call.attempts += 1
-        call.latency_ms = (self.monotonic() - started_s) * 1000
-        return received
 
     def _parse(self, call: Call, received: Reply | TransportFault, secret: str) -> Reply | ApiError:
         """The reply or error without the caller's secrets and this call's credential."""

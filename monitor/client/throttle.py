@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from monitor.client.limits import Breaker, ConcurrencyLimit, ServerBackoff, is_overload, is_rate_limit
-from monitor.client.rate.headers import RateLimitHeaderReader
+from monitor.client.rate.headers import RateLimitHeaderReader, states_rate_limit
 from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit, Verdict
 from monitor.client.retry_after import MAX_RETRY_AFTER
@@ -154,9 +154,10 @@ class Throttle:
         else:
             self.concurrency.on_overload(started_s=started_s, now_s=now_s)
             self._slow_down(failure, verdict, started_s=started_s, now_s=now_s)
-        rate_limit = self._header_reader.read(headers, self.utcnow())
-        if rate_limit is not None:
-            self.rate_limiter.observe(rate_limit, sent_s=started_s, in_flight=self.in_flight)
+        if states_rate_limit(headers):
+            rate_limit = self._header_reader.read(headers, self.utcnow())
+            if rate_limit is not None:
+                self.rate_limiter.observe(rate_limit, sent_s=started_s, in_flight=self.in_flight)
         self._wake()
 
     def _slow_down(self, failure: ApiError, verdict: Verdict, *, started_s: float, now_s: float) -> None:
@@ -169,7 +170,7 @@ class Throttle:
 
     def _record_in_breaker(self, failure: ApiError | None, verdict: Verdict, *, is_sample: bool) -> None:
         """A refusal is no outage; once it turns out to be one, the breaker hears of all of them."""
-        if verdict in {Verdict.REFUSAL, Verdict.FEW_REFUSALS}:
+        if verdict is Verdict.REFUSAL or verdict is Verdict.FEW_REFUSALS:  # a set costs more, per request
             self._refusals += is_sample
             return
         if verdict is Verdict.OUTAGE:

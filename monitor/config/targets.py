@@ -84,8 +84,8 @@ class CheckConfig(Section):
     )
     http: Literal["fast", "httpx"] = Field(
         default="fast",
-        description="The HTTP client: `fast` (pyreqwest) or `httpx`. They behave the same; `fast` uses far less CPU "
-        "time.",
+        description="The HTTP client: `fast` (our own; pyreqwest through a proxy) or `httpx`. They behave the same; "
+        "`fast` uses far less CPU time.",
     )
     stuck_after: Annotated[timedelta, DurationRange("1s", "30d")] = Field(
         default=timedelta(minutes=30), description="How long an item may be pending before it counts as stuck."

@@ -3,12 +3,16 @@
 Statements are compiled once per dialect and bound without SQLAlchemy, whose cost per row is higher than SQLite's.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Table, Update, text
+from sqlalchemy import ARRAY, Connection, Insert, Select, String, Table, Text, Update, bindparam, column, select, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from monitor.database.engine import begin_immediate
 from monitor.database.tables import sqlite_timestamp, to_utc
@@ -34,6 +38,36 @@ def timestamp_encoder(conn: Connection) -> TimestampEncoder:
         return text
 
     return encode
+
+
+def id_set(conn: Connection, ids: Iterable[str]) -> object:
+    """Ids as the one parameter of `ids_of`, sorted, so that rows are written in the order of the key."""
+    wanted = sorted(ids)
+    return json.dumps(wanted) if conn.dialect.name == "sqlite" else wanted
+
+
+class _IdsOf(FunctionElement[str]):
+    """The ids of one parameter as rows: `json_each` on SQLite, `unnest` on PostgreSQL."""
+
+    name = "ids_of"
+    inherit_cache = True
+
+
+@compiles(_IdsOf, "sqlite")
+def _from_json(element: _IdsOf, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
+    return f"json_each({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_IdsOf, "postgresql")
+def _from_array(element: _IdsOf, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
+    return f"unnest({compiler.process(element.clauses, **options)})"
+
+
+def ids_of(name: str) -> Select[tuple[str]]:
+    """A query for the ids that the parameter `name` holds (`id_set`), with any number of them one and the same text."""
+    # PostgreSQL names the column of a function's rows like the function, here by its alias
+    found = _IdsOf(bindparam(name, type_=ARRAY(Text))).table_valued(column("value", String), name="value")
+    return select(found.c.value)
 
 
 class Bulk:

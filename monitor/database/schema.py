@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, Table, delete, false, inspect, s
 
 from monitor.database.engine import connect, connect_read_only, insert, reading, writing
 from monitor.database.migrate import LOCK_TIMEOUT_S, migration_transaction, retry_while_locked
-from monitor.database.tables import metadata
+from monitor.database.sync_tables import metadata
 from monitor.database.urls import is_sqlite, location_of, parse
 from monitor.database.version_table import StoredVersion, read_version
 from monitor.errors import SchemaError, StoreError

@@ -23,6 +23,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     and_,
+    literal_column,
     text,
 )
 from sqlalchemy.engine import Dialect
@@ -72,7 +73,8 @@ def sqlite_timestamp(value: datetime | None) -> str | None:
 
 
 def _from_sqlite_timestamp(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
+    # a sixth of the cost of `replace(tzinfo=UTC)`
+    return None if value is None else datetime.fromisoformat(f"{value}+00:00")
 
 
 metadata = MetaData(
@@ -84,6 +86,11 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    """An index on the rows that meet a condition, for queries that hold the same text."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 notifications = Table(
@@ -112,12 +119,7 @@ notifications = Table(
     Index(None, "status", "next_attempt_at"),
     Index(None, "incident_id", "channel"),
     Index(None, "channel", "id"),
-    Index(
-        "ix_notifications_thread",
-        "thread",
-        sqlite_where=text("thread IS NOT NULL"),
-        postgresql_where=text("thread IS NOT NULL"),
-    ),
+    _partial("ix_notifications_thread", "thread", where="thread IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 
@@ -216,6 +218,14 @@ ITEM_IS_DUE = "(known_state IS NULL OR known_state <> 'completed') AND removed_a
 """Items that every run checks, by their last known state: an outage makes no finished items due. Queries must use the
 same text, by which databases find the partial index."""
 
+ITEM_IS_COMPLETED = "known_state = 'completed' AND removed_at IS NULL AND ignored_at IS NULL"
+"""Tracked items last known as completed, some of which each run asks about. The same text, as above."""
+
+ITEM_IS_INACTIVE = "(removed_at IS NOT NULL OR ignored_at IS NOT NULL)"
+"""Items that are neither counted nor checked. The same text, as above."""
+
+_IS_NOT_COMPLETED_NOW = "state <> 'completed' AND removed_at IS NULL AND ignored_at IS NULL"
+
 ITEM_IS_UNVERIFIED = "unverified_runs > 0"
 """Items that every run asks about last: the API can't answer for them, but for others. The same text, as above."""
 
@@ -254,15 +264,17 @@ items = Table(
     Column("failure_message", String(500)),  # the provider's text about it: only for `items show`, `incidents show`
     Column("params", Text),  # path parameters of its row in the sync log, as a JSON object; null: none
     Column("indexed_at", UtcDateTime),  # when it was first seen completed; null also before revision 0013
-    Index(None, "target", "state"),
-    Index(None, "target", "checked_at"),
-    Index("ix_items_due", "target", "asked_run_id", "item_id",
-          sqlite_where=text(ITEM_IS_DUE), postgresql_where=text(ITEM_IS_DUE)),
-    Index("ix_items_unverified", "target", "item_id",
-          sqlite_where=text(ITEM_IS_UNVERIFIED), postgresql_where=text(ITEM_IS_UNVERIFIED)),
-    Index("ix_items_incident_id", "incident_id", sqlite_where=text("incident_id IS NOT NULL"),
-          postgresql_where=text("incident_id IS NOT NULL")),
-)  # fmt: skip
+    # outcomes are written for every item: one that says completed is in the second of these alone. SQLite reads a row
+    # for what a condition names and the index lacks, so some have columns that are always null
+    _partial(
+        "ix_items_state", "target", "state", "known_state", "removed_at", "ignored_at", where=_IS_NOT_COMPLETED_NOW
+    ),
+    _partial("ix_items_completed", "target", "asked_run_id", where=ITEM_IS_COMPLETED),
+    _partial("ix_items_inactive", "target", "removed_at", "ignored_at", where=ITEM_IS_INACTIVE),
+    _partial("ix_items_due", "target", "asked_run_id", "item_id", where=ITEM_IS_DUE),
+    _partial("ix_items_unverified", "target", "item_id", where=ITEM_IS_UNVERIFIED),
+    _partial("ix_items_incident_id", "incident_id", where="incident_id IS NOT NULL"),
+)
 
 item_events = Table(
     "item_events",
@@ -275,7 +287,7 @@ item_events = Table(
     Column("kind", String(20), nullable=False),  # state, stage, removed, returned, ignored, unignored
     Column("old", String(200)),
     Column("new", String(200)),
-    Index(None, "target", "item_id", "at"),
+    Index(None, "target", "item_id"),
     Index(None, "run_id"),  # changes of a run, and of all runs since another
 )
 
@@ -573,6 +585,13 @@ def is_open() -> tuple[ColumnElement[bool], ...]:
     return incidents.c.resolved_at.is_(None), incidents.c.state != IncidentState.RESOLVED.value
 
 
+def in_state(*states: ItemState) -> ColumnElement[bool]:
+    """The condition of an item in one of these states, none of which is completed, looked up in the index of these."""
+    # as it stands in the index, and not as a parameter: else databases read all items
+    not_completed = items.c.state != literal_column("'completed'")
+    return and_(not_completed, items.c.state.in_([state.value for state in states]))
+
+
 def stuck(since: datetime) -> ColumnElement[bool]:
     """The condition of an item that has been pending since before a time."""
-    return and_(items.c.state == ItemState.PENDING.value, items.c.pending_since < since)
+    return and_(in_state(ItemState.PENDING), items.c.pending_since < since)

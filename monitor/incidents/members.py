@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from monitor.database.tables import ITEM_IS_UNVERIFIED, active, incidents, is_open, items, stuck
+from monitor.database.tables import ITEM_IS_UNVERIFIED, active, in_state, incidents, is_open, items, stuck
 from monitor.incidents.evidence import MAX_SAMPLES
 from monitor.incidents.rulebook import GroupBy, Rule
 from monitor.model import ITEM_CAUSES, WEIGHED_CAUSES, Cause, Evidence, Incident, IncidentKey, IncidentState, ItemState
@@ -206,23 +206,23 @@ class Membership:
         """Items that this cause is about, as far as the newest run could see them; true or false, never null."""
         match cause:
             case Cause.ITEMS_FAILED:
-                return items.c.state == ItemState.FAILED.value
+                return in_state(ItemState.FAILED)
             case Cause.ITEMS_MISSING:
                 uploaded = func.coalesce(items.c.submitted_at, items.c.first_seen_at)
                 expected = or_(items.c.seen_at.is_not(None), uploaded < now - self.age_limits.missing_after)
-                return and_(items.c.state == ItemState.NOT_FOUND.value, expected)
+                return and_(in_state(ItemState.NOT_FOUND), expected)
             case Cause.ITEMS_STUCK:
                 return and_(items.c.pending_since.is_not(None), stuck(now - self.age_limits.stuck_after))
             case Cause.ITEMS_INVALID:
-                return items.c.state == ItemState.INVALID.value
+                return in_state(ItemState.INVALID)
             case Cause.ITEMS_UNVERIFIED:
                 long_enough = and_(text(ITEM_IS_UNVERIFIED), items.c.unverified_runs >= self.rules[cause].runs)
                 own = and_(items.c.reason.is_not(None), items.c.reason.in_(sorted(WEIGHED_CAUSES)))
-                return and_(items.c.state == ItemState.UNKNOWN.value, long_enough, own)
+                return and_(in_state(ItemState.UNKNOWN), long_enough, own)
             case Cause.ITEMS_REGRESSED:
-                return and_(items.c.state == ItemState.PENDING.value, items.c.regressed_at.is_not(None))
+                return and_(in_state(ItemState.PENDING), items.c.regressed_at.is_not(None))
             case Cause.UNRECOGNISED_STATUS:
-                return and_(items.c.state == ItemState.PENDING.value, items.c.recognised.is_(False))
+                return and_(in_state(ItemState.PENDING), items.c.recognised.is_(False))
             case _:
                 raise ValueError(f"{cause} is not a cause of items")
 

@@ -33,6 +33,7 @@ from monitor.database.tables import (
     INCIDENT_IS_OPEN,
     active,
     evidence,
+    in_state,
     incident_events,
     incidents,
     is_open,
@@ -542,7 +543,7 @@ def schedule_known_since(conn: Connection, *, target: str, name: str, started_at
 
 def unasked_by_reason(conn: Connection, *, target: str) -> dict[Reason, int]:
     """A target's tracked items that are unknown although no request for them failed, by reason."""
-    unasked = (items.c.target == target, items.c.state == ItemState.UNKNOWN.value, items.c.reason.in_(list(Reason)))
+    unasked = (items.c.target == target, in_state(ItemState.UNKNOWN), items.c.reason.in_(list(Reason)))
     query = select(items.c.reason, func.count()).where(*unasked, *active()).group_by(items.c.reason)
     return {Reason(reason): count for reason, count in conn.execute(query)}
 

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select,
 
 from monitor.database.engine import insert
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT, every_target, has_status, newest_id
-from monitor.database.tables import active, incident_events, incidents, item_events, items, reports, runs
+from monitor.database.tables import active, in_state, incident_events, incidents, item_events, items, reports, runs
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 from monitor.rollups import history as rollups
 from monitor.rollups.bounds import slot_start
@@ -162,7 +162,7 @@ def count_new_items(conn: Connection, *, target: str, start: datetime, end: date
 def count_newly_stuck(conn: Connection, *, target: str, after: datetime, upto: datetime, stuck_after: timedelta) -> int:
     """Number of pending items that became stuck between two times."""
     ran_out = items.c.pending_since >= after - stuck_after, items.c.pending_since < upto - stuck_after
-    pending = items.c.target == target, items.c.state == ItemState.PENDING.value, *active()
+    pending = items.c.target == target, in_state(ItemState.PENDING), *active()
     return conn.execute(select(func.count()).select_from(items).where(*pending, *ran_out)).scalar_one()
 
 

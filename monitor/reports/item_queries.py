@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, false, func, or_, select, true
 
 from monitor.database.lookups import every_target
-from monitor.database.tables import active, item_events, items, stuck
+from monitor.database.tables import active, in_state, item_events, items, stuck
 from monitor.model import PROBLEM_STATES, ItemState
 
 REMOVED, IGNORED = "removed", "ignored"
@@ -200,8 +200,9 @@ def _where(filters: ItemFilter, is_stuck: ColumnElement[bool]) -> list[ColumnEle
 def _in_states(states: frozenset[str], *, is_member: bool) -> ColumnElement[bool]:
     if not states:  # a member that left the sync log since the last run still is one
         return true() if is_member else and_(*active())
-    named = [state for state in states if state not in {REMOVED, IGNORED}]
-    ways = [and_(*active(), items.c.state.in_(named))]
+    named = [ItemState(state) for state in states if state not in {REMOVED, IGNORED}]
+    of_state = items.c.state.in_(named) if ItemState.COMPLETED in named else in_state(*named)
+    ways = [and_(*active(), of_state)]
     if REMOVED in states:
         ways.append(items.c.removed_at.is_not(None))
     if IGNORED in states:

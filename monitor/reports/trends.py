@@ -9,7 +9,7 @@ from types import MappingProxyType
 from sqlalchemy import ColumnElement, Connection, Integer, case, column, func, or_, select, values
 
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT, has_status, newest_id
-from monitor.database.tables import UtcDateTime, active, items, runs, snapshots, stuck
+from monitor.database.tables import UtcDateTime, active, in_state, items, runs, snapshots, stuck
 from monitor.model import EXISTING_STATES, PROBLEM_STATES, ItemState, RunStatus
 from monitor.rollups.history import last_runs
 from monitor.runs.store import HISTORY, HistoryRow, history, history_row
@@ -108,7 +108,7 @@ def _last_known_by_group(
     """Of these groups, the unknown items by their last known state."""
     kinds, how_many = (items.c.group_name, items.c.known_state), func.count()
     named = or_(items.c.group_name.in_([name for name in names if name is not None]), items.c.group_name.is_(None))
-    unknown = items.c.target == target, items.c.state == ItemState.UNKNOWN.value, named, *active()
+    unknown = items.c.target == target, in_state(ItemState.UNKNOWN), named, *active()
     query = select(*kinds, how_many).where(*unknown).group_by(*kinds).order_by(how_many.desc(), items.c.known_state)
     found: dict[str | None, dict[str | None, int]] = {}
     for name, state, count in conn.execute(query):

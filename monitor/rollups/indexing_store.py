@@ -41,23 +41,31 @@ _Key = tuple[int, datetime, str, int]
 
 def count_completions(conn: Connection, *, target: str, completions: Iterable[FirstCompletion], watch: Watch) -> None:
     """Counts first completions, in the transaction that stores them with their items."""
-    uploads, seconds = Counter[_Key](), defaultdict[_Key, float](float)
+    found_in = Counter[tuple[int, str, int]]()
+    seconds_in = defaultdict[tuple[int, str, int], float](float)
     times: list[IndexedUpload] = []
+    width_s = _WIDTHS_S[0]
     for found in completions:
         took = known_time(found, watch)
-        bound = NOT_OBSERVED if took is None else bound_ms(took)
-        slot = (_WIDTHS_S[0], slot_start(found.uploaded_at, SLOTS[0]), found.group or "", bound)
-        for key in (slot, (ALL_TIME_S, _EPOCH, "", bound)):
-            uploads[key] += 1
-            seconds[key] += took.total_seconds() if took else 0.0
+        # slots by their number: a first run counts a million uploads in a few slots
+        key = (int(found.uploaded_at.timestamp() // width_s), found.group or "", _bound(took))
+        found_in[key] += 1
         if took is not None:
-            times.append(
-                IndexedUpload(
-                    item_id=found.item_id, group=found.group, took_s=took.total_seconds(), indexed_at=found.at
-                )
-            )
+            took_s = took.total_seconds()
+            seconds_in[key] += took_s
+            times.append(IndexedUpload(item_id=found.item_id, group=found.group, took_s=took_s, indexed_at=found.at))
+    uploads, seconds = Counter[_Key](), defaultdict[_Key, float](float)
+    for (number, group, bound), count in found_in.items():
+        start = datetime.fromtimestamp(number * width_s, UTC)
+        for into in ((width_s, start, group, bound), (ALL_TIME_S, _EPOCH, "", bound)):
+            uploads[into] += count
+            seconds[into] += seconds_in.get((number, group, bound), 0.0)
     _add(conn, target, uploads, seconds)
     name_slowest(conn, target=target, uploads=times)
+
+
+def _bound(took: timedelta | None) -> int:
+    return NOT_OBSERVED if took is None else bound_ms(took)
 
 
 def count_lost(conn: Connection, *which: ColumnElement[bool], target: str, sign: int) -> None:

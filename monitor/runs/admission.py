@@ -45,6 +45,11 @@ class Admission:
         """The same as `must_stop` while `watch` runs, which notes the deadline: for every item."""
         return self._stopping.is_set()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `admit` would return True without a wait: the rule, and this is asked for every item."""
+        return self._all_admitted.is_set() and not self._stopping.is_set()
+
     async def admit(self) -> bool:
         """Waits while only the first five items may be asked about. False if the run must stop."""
         if not (self._all_admitted.is_set() or self._conditions.take_first_place()):

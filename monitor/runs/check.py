@@ -236,7 +236,7 @@ class TargetCheck:
             self.engine,
             target=self.target,
             run_id=self.run_id,
-            recheck=len(due.recheck_ids),
+            recheck=due.recheck_ids,
             first=due.first_ids,
             members=due.members_first,
             batch=BATCH_SIZE,
@@ -252,12 +252,7 @@ class TargetCheck:
     def _items_to_ask(self, result: Reconciliation, listing: Listing) -> Iterator[list[TrackedItem]]:
         """Items that are not completed, completed ones that the list does not confirm, and unverified ones."""
         yield from worklist.iter_due_items(
-            self.engine,
-            target=self.target,
-            run_id=self.run_id,
-            recheck=0,
-            members=self.due.members_first,
-            batch=BATCH_SIZE,
+            self.engine, target=self.target, run_id=self.run_id, members=self.due.members_first, batch=BATCH_SIZE
         )
         for chunk in self._unconfirmed_ids(result, listing):
             yield [item for item in self._load_items(chunk) if not item.unverified_runs]

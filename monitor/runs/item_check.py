@@ -38,6 +38,8 @@ MAX_DEFERRED = 2000
 MAX_FAILED_RETRIES = 5
 """Consecutive failures in the second pass that end it: the fault persists, and requests would only add load."""
 
+_ONE_TIME = timedelta(seconds=1)
+
 _GROWTH = 1.05
 _FLOOR_MS = 0.01
 
@@ -92,6 +94,7 @@ class OutcomeBuffer:
         self.tally = tally
         self.outcome_count = 0
         self._changes: list[ItemChange] = []
+        self._at: datetime | None = None
         self._flush_lock, self._flushed_at = asyncio.Lock(), time.monotonic()
         self._pending_write: asyncio.Future[None] | None = None
 
@@ -99,8 +102,14 @@ class OutcomeBuffer:
         """Adds an outcome; True if it is time to `flush`."""
         self.tally.add(item, outcome)
         self.outcome_count += 1
-        self._changes.append(transition(item, outcome))
+        self._changes.append(transition(item, outcome, at=self._time(outcome.at)))
         return len(self._changes) >= BATCH_SIZE or time.monotonic() - self._flushed_at >= FLUSH_INTERVAL_S
+
+    def _time(self, at: datetime) -> datetime:
+        """The time to store for an outcome, up to a second early: outcomes with one time are one statement."""
+        if self._at is None or not timedelta(0) <= at - self._at < _ONE_TIME:
+            self._at = at
+        return self._at
 
     async def flush(self) -> None:
         """Stores the collected outcomes, after the previous batch. Raises StoreError or LeaseLostError."""
@@ -313,7 +322,7 @@ class ItemCheck:
             outcome = known_outcome(item)
             if outcome is None and not self._provider.valid_id(item.item_id):
                 outcome = malformed_id_outcome(item.item_id, self._utcnow())
-            elif outcome is None and await self._admission.admit():
+            elif outcome is None and (self._admission.is_open or await self._admission.admit()):
                 outcome = self._observe(await self._questions.ask(item))
             if outcome is not None and self._take(item, outcome):
                 await self._buffer.flush()

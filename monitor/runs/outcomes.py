@@ -1,53 +1,33 @@
 """Turns answers into outcomes, and stores them: the items' rows, and an event for each change."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from enum import Enum
+from functools import lru_cache
 from http import HTTPStatus
+from operator import itemgetter
+from typing import cast
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from monitor.client.api_errors import parse_api_error, parse_unusable
 from monitor.client.classify import cause_of, is_absent, is_invalid_id
-from monitor.database.bulk import Bulk, TimestampEncoder, timestamp_encoder
+from monitor.database.bulk import Bulk, TimestampEncoder, id_set, ids_of, timestamp_encoder
 from monitor.database.tables import item_events, items
 from monitor.database.text import to_column_text
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
 from monitor.model.http import ApiError, Meaning, Reply, is_cached, plain_text
-from monitor.model.items import MAX_REASON_CHARS, ItemChange, is_code
+from monitor.model.items import MAX_REASON_CHARS, Changed, ItemChange, is_code
 from monitor.rollups import indexing_store
 from monitor.rollups.indexing import Watch
 
-_ITEM_COLUMNS = (
-    "state",
-    "reason",
-    "known_state",
-    "stage",
-    "recognised",
-    "since",
-    "pending_since",
-    "seen_at",
-    "checked_at",
-    "regressed_at",
-    "http_status",
-    "code",
-    "request_id",
-    "page",
-    "unverified_runs",
-    "failure_reason",
-    "failure_message",
-    "indexed_at",
-    "asked_run_id",
-)
-
-_UPDATE_ITEM = Bulk(
-    update(items)
-    .where(items.c.target == bindparam("of_target"), items.c.item_id == bindparam("of_item"))
-    .values({name: bindparam(name) for name in _ITEM_COLUMNS}),
-    (*_ITEM_COLUMNS, "of_target", "of_item"),
-)
-_EVENT_COLUMNS = ("target", "item_id", "run_id", "at", "kind", "old", "new")
-_INSERT_EVENT = Bulk(insert(item_events).values({name: bindparam(name) for name in _EVENT_COLUMNS}), _EVENT_COLUMNS)
+_WIDTHS = {"stage": 200, "code": 200, "request_id": 200, "page": 200, "failure_message": 500}
+"""Columns for texts of the API, which have any length and any character."""
+_EVENT_TEXT = 200
+_FEW = 4
+"""Items with the same change that are not worth a statement of their own."""
 
 
 def record(
@@ -58,14 +38,20 @@ def record(
     changes: Sequence[ItemChange],
     watch: Watch = Watch(),  # noqa: B008  # immutable
 ) -> None:
-    """Stores item changes, with an event for each known state or stage that changed, and counts first completions."""
+    """Stores item changes, with an event for each known state or stage that changed, and counts first completions.
+
+    Items with the same change are one statement; only columns that change are written, and that the run asked.
+    """
     if not changes:
         return
-    encode = timestamp_encoder(conn)
-    _UPDATE_ITEM.execute(conn, (_values(target, run_id, change, encode) for change in changes))
-    events = [_event(target, run_id, change, encode) for change in changes if change.event]
-    if events:
-        _INSERT_EVENT.execute(conn, events)
+    by_change = defaultdict[Changed, list[str]](list)
+    by_event = defaultdict[tuple[datetime, _Event], list[str]](list)
+    for change in changes:
+        by_change[change.changed].append(change.item_id)
+        if change.event is not None:
+            by_event[change.at, change.event].append(change.item_id)
+    _update_items(conn, target, run_id, by_change)
+    _insert_events(conn, target, run_id, by_event)
     if completions := [change.completion for change in changes if change.completion is not None]:
         indexing_store.count_completions(conn, target=target, completions=completions, watch=watch)
 
@@ -77,36 +63,60 @@ def is_recorded(conn: Connection, *, target: str, run_id: int, change: ItemChang
     return bool(found == run_id)
 
 
-def _values(target: str, run_id: int, change: ItemChange, encode: TimestampEncoder) -> tuple[object, ...]:
-    return (
-        change.state.value,
-        change.reason and change.reason.value,
-        change.known_state and change.known_state.value,
-        # texts of the API have any length and any character
-        to_column_text(change.stage, 200),
-        change.recognised,
-        encode(change.since),
-        encode(change.pending_since),
-        encode(change.seen_at),
-        encode(change.checked_at),
-        encode(change.regressed_at),
-        change.http_status,
-        to_column_text(change.code, 200),
-        to_column_text(change.request_id, 200),
-        to_column_text(change.page, 200),
-        change.unverified_runs,
-        change.failure_reason,
-        to_column_text(change.failure_message, 500),
-        encode(change.indexed_at),
-        run_id,
-        target,
-        change.item_id,
-    )
+def _update_items(conn: Connection, target: str, run_id: int, by_change: Mapping[Changed, list[str]]) -> None:
+    encode = timestamp_encoder(conn)
+    rare = defaultdict[tuple[str, ...], list[tuple[object, ...]]](list)
+    for changed, ids in by_change.items():
+        names = tuple(name for name, _ in changed)
+        values = (*(_encoded(name, value, encode) for name, value in changed), run_id, target)
+        if len(ids) > _FEW:
+            _update(names, one=False).execute(conn, [(*values, id_set(conn, ids))])
+        else:
+            rare[names] += [(*values, item_id) for item_id in ids]
+    for names, rows in rare.items():
+        _update(names, one=True).execute(conn, sorted(rows, key=itemgetter(-1)))
 
 
-def _event(target: str, run_id: int, change: ItemChange, encode: TimestampEncoder) -> tuple[object, ...]:
-    kind, old, new = change.event or ("", None, None)
-    return target, change.item_id, run_id, encode(change.at), kind, to_column_text(old, 200), to_column_text(new, 200)
+def _encoded(name: str, value: object, encode: TimestampEncoder) -> object:
+    if isinstance(value, datetime):
+        return encode(value)
+    if isinstance(value, Enum):
+        return value.value
+    return to_column_text(cast("str | None", value), _WIDTHS[name]) if name in _WIDTHS else value
+
+
+@lru_cache(maxsize=256)
+def _update(names: tuple[str, ...], *, one: bool) -> Bulk:
+    """The statement that sets these columns of one item, or of a set of items, and that the run asked about it."""
+    of_item = items.c.item_id == bindparam("of_item") if one else items.c.item_id.in_(ids_of("of_item"))
+    written = (*names, "asked_run_id")
+    statement = update(items).where(items.c.target == bindparam("of_target"), of_item)
+    return Bulk(statement.values({name: bindparam(name) for name in written}), (*written, "of_target", "of_item"))
+
+
+_Event = tuple[str, str | None, str | None]
+"""Kind, old, new."""
+_EVENT_VALUES = ("target", "run_id", "at", "kind", "old", "new")
+_ids = ids_of("ids").subquery("ids")
+_INSERT_EVENTS = Bulk(
+    insert(item_events).from_select(
+        ["item_id", *_EVENT_VALUES],
+        select(*_ids.c, *(bindparam(name, type_=item_events.c[name].type) for name in _EVENT_VALUES)),
+    ),
+    (*_EVENT_VALUES, "ids"),
+)
+
+
+def _insert_events(
+    conn: Connection, target: str, run_id: int, by_event: Mapping[tuple[datetime, _Event], list[str]]
+) -> None:
+    encode = timestamp_encoder(conn)
+    rows = [
+        (target, run_id, encode(at), kind, to_column_text(old, _EVENT_TEXT), to_column_text(new, _EVENT_TEXT), ids)
+        for (at, (kind, old, new)), ids in by_event.items()
+    ]
+    for *values, ids in rows:
+        _INSERT_EVENTS.execute(conn, [(*values, id_set(conn, ids))])
 
 
 def outcome_from_status(

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from monitor.errors import LeaseLostError, MonitorError, RunAlreadyExecutedError
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.incidents.evaluate import IncidentEvaluator
-from monitor.model import SyncLogEntry, SyncReport
+from monitor.model import SyncReport
 from monitor.model.durations import format_duration
 from monitor.model.items import ItemChange
 from monitor.providers import Provider
@@ -42,8 +42,9 @@ from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
 from monitor.runs.report import RunContext, RunReport
 from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import Strategy
-from monitor.runs.sync import retry_unavailable_log, sync_worklist
+from monitor.runs.sync import Sync, retry_unavailable_log
 from monitor.runs.time_limit import DEADLINE_GRACE_S, TimeLimit
+from monitor.synclog import Known, LogPage
 from monitor.threads import StillRunningError, run_in_database_pool, run_in_sync_log_pool
 
 LEASE_TTL = timedelta(seconds=30)
@@ -60,7 +61,7 @@ FIRST_WITH_MEMBERS = 2
 
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
-"""Completed items are rechecked, those unchecked for longest first: this many or this share, whichever is more."""
+"""Completed items are rechecked, those unasked for longest first: this many or this share, whichever is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +71,11 @@ class Job:
     target: str
     environment: str
     engine: Engine
-    read_log: Callable[[float], Iterator[Sequence[SyncLogEntry]]]
-    """Opens the sync log, yields it in batches, and closes it at the end. The argument is an instant on the monotonic
-    clock: from then on a statement that still runs is interrupted.
+    read_pages: Callable[[float, Known], Iterator[LogPage]]
+    """Opens the sync log, yields it in pages, and closes it at the end.
+
+    From the instant on, on the monotonic clock, a statement that still runs is interrupted. The known pages need no
+    entries.
     """
     provider: Provider
     open_client: Callable[[], AbstractAsyncContextManager[ApiClient]]
@@ -217,11 +220,11 @@ class Run:
             "longer deadline"
         )
 
-    def _read_log(self) -> Iterator[Sequence[SyncLogEntry]]:
+    def _read_pages(self, known: Known) -> Generator[LogPage, None, None]:
         """The sync log, but neither without end nor after the deadline."""
         rows = 0
-        for batch in self._job.read_log(self._limit.deadline_s):
-            rows += len(batch)
+        for page in self._job.read_pages(self._limit.deadline_s, known):
+            rows += page.rows
             if rows > MAX_LOG_ROWS:
                 raise SyncLogError(
                     f"the sync log has more than {MAX_LOG_ROWS:,} rows; name a table or a view with fewer, such as "
@@ -229,7 +232,7 @@ class Run:
                 )
             if time.monotonic() >= self._limit.deadline_s:
                 raise self._overdue_log()
-            yield batch
+            yield page
 
     def _sync(self, context: RunContext) -> SyncReport:
         report = retry_unavailable_log(
@@ -242,35 +245,33 @@ class Run:
 
     def _sync_once(self, context: RunContext) -> SyncReport:
         job = self._job
-        return run_with_retry(
-            self._engine,
-            # safe to repeat: rows that match the log are not changed again
-            lambda: sync_worklist(
-                self._engine,
-                target=job.target,
-                epoch=context.epoch,
-                run_id=context.run_id,
-                batches=self._read_log(),
-                now=job.utcnow(),
-                keep_if_empty=job.keep_if_empty,
-                earliest=job.earliest,
-            ),
+        sync = Sync(
+            engine=self._engine,
+            target=job.target,
+            epoch=context.epoch,
+            run_id=context.run_id,
+            read_pages=self._read_pages,
+            now=job.utcnow(),
+            keep_if_empty=job.keep_if_empty,
+            earliest=job.earliest,
         )
+        # safe to repeat: rows that match the log are not changed again
+        return run_with_retry(self._engine, sync)
 
     def _plan(self, context: RunContext) -> DueItems:
         target = self._job.target
         with reading(self._job.engine) as conn:
             known = worklist.count_work(conn, target=target)
             recheck = max(RECHECK_FLOOR, int(known.tracked * RECHECK_SHARE)) if self._job.recheck_completed else 0
-            again = worklist.longest_unchecked(conn, target=target, run_id=context.run_id, limit=recheck)
+            again = worklist.longest_unasked(conn, target=target, run_id=context.run_id, limit=recheck)
             item_ids = tuple(each.item_id for each in again)
             first = FIRST_WITH_MEMBERS if known.has_members else FIRST_ITEMS
             due = DueItems(
-                count=known.count_due(recheck=recheck),
+                count=known.due + len(again),
                 first_ids=worklist.choose_first_items(again, count=first),
                 recheck_ids=item_ids,
                 members_first=max(MEMBERS_FLOOR, (context.past.snapshot.checked if context.past.snapshot else 0) // 2),
-                only_rechecks=known.only_completed,
+                only_rechecks=known.due == 0,
             )
             open_incidents = incident_store.unresolved(conn, target=target) if known.in_incident else ()
             last_abort = context.past.last.aborted_by if context.past.last else None

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -15,13 +15,16 @@ from sqlalchemy import (
     Connection,
     Engine,
     Row,
+    ScalarSelect,
     Select,
     String,
     and_,
     case,
+    cast,
     func,
     insert,
     literal,
+    literal_column,
     select,
     text,
     tuple_,
@@ -31,10 +34,13 @@ from sqlalchemy import (
 from monitor.database.engine import CHUNK_SIZE, in_chunks
 from monitor.database.retry import read_page
 from monitor.database.tables import (
+    ITEM_IS_COMPLETED,
     ITEM_IS_DUE,
+    ITEM_IS_INACTIVE,
     ITEM_IS_UNVERIFIED,
     UtcDateTime,
     active,
+    in_state,
     incidents,
     is_open,
     item_events,
@@ -64,12 +70,17 @@ _TRACKED = (
     items.c.params,
     items.c.group_name,
     items.c.indexed_at,
+    items.c.state,
+    # as one value, which is seldom there: these are written with each error, and seldom read
+    func.coalesce(items.c.reason, items.c.request_id, items.c.code, items.c.page, cast(items.c.http_status, String)),
     items.c.asked_run_id,
 )
 
 
 _STATES: Mapping[str | None, ItemState | None] = {None: None} | {state.value: state for state in ItemState}
 _NO_RUN_ID = 0
+_SPREAD = 4000
+"""Items of one run among which rechecks are spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +102,10 @@ class StateCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkCounts:
-    """What a target tracks, that is neither removed nor ignored; every item is in exactly one of the three parts."""
+    """What a target tracks, that is neither removed nor ignored."""
 
-    unfinished: int
-    """Not completed when last answered, or never answered."""
-    unverified: int
-    """Items that the API fails for, and not for others."""
+    due: int
+    """Items that every run asks about: not completed when last answered, never answered, or unverified."""
     tracked: int
     """All; the rest is completed."""
     has_members: bool
@@ -104,32 +113,33 @@ class WorkCounts:
     in_incident: bool
     """Whether any incident of the target is open."""
 
-    @property
-    def only_completed(self) -> bool:
-        """Whether every item is completed and verified."""
-        return not (self.unfinished or self.unverified)
-
-    def count_due(self, *, recheck: int) -> int:
-        """How many items a run asks about: all but the completed ones, and at most `recheck` (≥ 0) of these."""
-        others = self.unfinished + self.unverified
-        return others + min(recheck, self.tracked - others)
-
 
 def count_work(conn: Connection, *, target: str) -> WorkCounts:
     """Counts the items of a target, and looks for what else a plan depends on, in one statement."""
     of_target = select(func.count()).select_from(items).where(items.c.target == target)
     row = conn.execute(
         select(
-            of_target.where(_is_due(), _is_verified()).scalar_subquery(),
-            select(func.count()).select_from(items).where(*_unverified(target)).scalar_subquery(),
-            of_target.where(*active()).scalar_subquery(),
+            of_target.where(_is_due()).scalar_subquery(),
+            select(func.count()).select_from(items).where(*_unverified(target), _was_completed()).scalar_subquery(),
+            *_active_counts(target),
             select(items.c.item_id).where(*_members(target)).exists(),
             select(incidents.c.id).where(incidents.c.target == target, *is_open()).exists(),
         )
     ).one()
-    return WorkCounts(
-        unfinished=row[0], unverified=row[1], tracked=row[2], has_members=bool(row[3]), in_incident=bool(row[4])
-    )
+    return WorkCounts(due=row[0] + row[1], tracked=row[2] - row[3], has_members=bool(row[4]), in_incident=bool(row[5]))
+
+
+def count_active(conn: Connection, *, target: str) -> int:
+    """How many items of a target are tracked, that is neither removed nor ignored."""
+    row = conn.execute(select(*_active_counts(target))).one()
+    return int(row[0] - row[1])
+
+
+def _active_counts(target: str) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
+    """All items, and those that are removed or ignored: both in indexes, without the rows of a million items."""
+    of_target = select(func.count()).select_from(items).where(items.c.target == target)
+    inactive: ColumnElement[bool] = text(ITEM_IS_INACTIVE)  # type: ignore[assignment] # used as a condition
+    return of_target.scalar_subquery(), of_target.where(inactive).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +152,32 @@ class CompletedItem:
     asked_run_id: int
 
 
-def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> list[CompletedItem]:
-    """The completed items that `iter_due_items` yields with `recheck=limit`, until outcomes are stored."""
-    columns = (items.c.item_id, items.c.state, items.c.asked_run_id)
-    page = conn.execute(_longest_unchecked(target, run_id, None).with_only_columns(*columns).limit(limit))
+def longest_unasked(conn: Connection, *, target: str, run_id: int, limit: int) -> list[CompletedItem]:
+    """The completed items (at most `limit`) to ask about again: those whose last outcome is unknown, then those that
+    were not asked about for longest.
+
+    Of those that one run asked about, of thousands as after a first run, some are chosen evenly: neighbours often fail
+    together, which must not look like an outage of the whole service.
+    """
+    unasked = select(items.c.asked_run_id, items.c.item_id).where(_completed(target), _is_verified())
+    unasked = unasked.where(items.c.asked_run_id < run_id)
+    lost = unasked.where(in_state(ItemState.UNKNOWN)).order_by(items.c.asked_run_id, items.c.item_id).limit(limit)
+    first = _completed_items(conn.execute(lost), seen_completed=False)
+    known = unasked.where(items.c.state == ItemState.COMPLETED.value).order_by(items.c.asked_run_id)
+    left = limit - len(first)
+    oldest = sorted((run, each) for run, each in conn.execute(known.limit(max(left, _SPREAD)))) if left > 0 else []
+    if left < len(oldest):
+        newest = oldest[max(0, left - 1)][0]
+        older = [row for row in oldest if row[0] < newest]
+        alike = [row for row in oldest if row[0] == newest]
+        count = left - len(older)
+        oldest = [*older, *(alike[len(alike) * position // count] for position in range(count))]
+    return [*first, *_completed_items(oldest, seen_completed=True)]
+
+
+def _completed_items(rows: Iterable[tuple[int, str] | Row[int, str]], *, seen_completed: bool) -> list[CompletedItem]:
     return [
-        CompletedItem(item_id=row[0], seen_completed=row[1] == ItemState.COMPLETED.value, asked_run_id=row[2])
-        for row in page
+        CompletedItem(item_id=item_id, seen_completed=seen_completed, asked_run_id=run_id) for run_id, item_id in rows
     ]
 
 
@@ -172,7 +201,7 @@ def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Se
 
     Only items last known as completed or pending are returned, or all if there are none.
     """
-    named = select(*_TRACKED).where(_completed(target), items.c.item_id.in_(item_ids[:CHUNK_SIZE]))
+    named = select(*_TRACKED).where(_completed_among(target, item_ids[:CHUNK_SIZE]))
     rows = [
         *conn.execute(named).all(),
         *conn.execute(_unfinished(target, run_id, after=(-1, "")).limit(CHUNK_SIZE)).all(),
@@ -186,7 +215,7 @@ def iter_due_items(
     *,
     target: str,
     run_id: int,
-    recheck: int,
+    recheck: Sequence[str] = (),
     first: Sequence[str] = (),
     members: int = 0,
     batch: int = 1000,
@@ -198,20 +227,21 @@ def iter_due_items(
     2. Up to `members` (≥ 0) members of open incidents, so that even a run that is cut short can resolve one.
     3. All items that are not completed, those not asked about for longest first. So even runs that are always cut short
        reach every item.
-    4. Up to `recheck` (≥ 0) completed items, those unchecked for longest first.
+    4. The completed items named in `recheck`, without those of 1.
 
     Items that are unverified are left out: `iter_unverified` has them, for the end. `only_rechecks`: there are none but
     completed ones, so nothing else is looked for.
 
     Each batch (> 0 items) has its own read transaction, which ends before the batch is yielded.
     """
-    if only_rechecks and recheck <= batch:
-        page = read_page(engine, _longest_unchecked(target, run_id, None).limit(recheck)) if recheck else ()
-        for begins in (True, False):
-            if part := [_tracked(row) for row in page if (row.item_id in first) is begins]:
-                yield part
+    before = frozenset(first)
+    others = [item_id for item_id in recheck if item_id not in before]
+    if only_rechecks and len(first) + len(others) <= batch:
+        again = _load_again(engine, target, run_id, [*first, *others])
+        begin, rest = ([item for item in again if (item.item_id in before) is begins] for begins in (True, False))
+        yield from filter(None, (begin, rest))
         return
-    if first and (page := read_page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
+    if first and (page := read_page(engine, select(*_TRACKED).where(_completed_among(target, first)))):
         yield [_tracked(row) for row in page]
     asked: set[str] = set()
     in_incidents = select(*_TRACKED).where(*_members(target), items.c.asked_run_id < run_id)
@@ -227,14 +257,13 @@ def iter_due_items(
         if len(page) < batch:
             break
         last = (page[-1].asked_run_id, page[-1].item_id)
-    seen: tuple[datetime, str] | None = None
-    while recheck > 0 and (
-        page := read_page(engine, _longest_unchecked(target, run_id, seen).limit(min(batch, recheck)))
-    ):
-        # the outcomes of `first` may not be stored yet
-        yield [_tracked(row) for row in page if row.item_id not in first]
-        recheck -= len(page)
-        seen = (page[-1].checked_at, page[-1].item_id)
+    for start in range(0, len(others), batch):
+        if again := _load_again(engine, target, run_id, others[start : start + batch]):
+            yield again
+
+
+def _load_again(engine: Engine, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
+    return [_tracked(row) for chunk in in_chunks(item_ids) for row in read_page(engine, _again(target, run_id, chunk))]
 
 
 def iter_unverified(engine: Engine, *, target: str, run_id: int, batch: int = 1000) -> Iterator[list[TrackedItem]]:
@@ -250,7 +279,7 @@ def count_unverified_run(conn: Connection, *, target: str, run_id: int, causes: 
     """Counts a run for the items that one of these causes left unknown in it, while others were answered."""
     if not causes:
         return
-    of_run = (items.c.target == target, items.c.asked_run_id == run_id, items.c.state == ItemState.UNKNOWN.value)
+    of_run = (items.c.target == target, items.c.asked_run_id == run_id, in_state(ItemState.UNKNOWN), *active())
     named = items.c.reason.in_(sorted(cause.value for cause in causes))
     conn.execute(update(items).where(*of_run, named).values(unverified_runs=items.c.unverified_runs + 1))
 
@@ -274,19 +303,20 @@ def mark_unasked_unknown(
     # the details of an earlier response do not belong to this reason
     mark_unknown = update(items).values(http_status=None, code=None, request_id=None, page=None, **values)
     count = conn.execute(mark_unknown.where(unanswered, _is_due())).rowcount
-    count += conn.execute(mark_unknown.where(unanswered, _completed(target), _is_unverified())).rowcount
+    count += conn.execute(mark_unknown.where(unanswered, *_unverified(target), _was_completed())).rowcount
     for chunk in in_chunks(recheck_ids):
-        count += conn.execute(mark_unknown.where(unanswered, _completed(target), items.c.item_id.in_(chunk))).rowcount
+        count += conn.execute(mark_unknown.where(unanswered, _completed_among(target, chunk))).rowcount
     return count
 
 
 def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> StateCounts:
     """Counts the items of a target by state, and the stuck ones."""
-    overdue = stuck(now - stuck_after)
-    sums = (func.sum(case((each, 1), else_=0)) for each in (overdue, items.c.recognised.is_(False)))
-    query = select(items.c.state, func.count(), *sums).where(items.c.target == target, *active())
-    rows = conn.execute(query.group_by(items.c.state)).all()
+    tracked = count_active(conn, target=target)
+    sums = (func.sum(case((each, 1), else_=0)) for each in (stuck(now - stuck_after), items.c.recognised.is_(False)))
+    others = select(items.c.state, func.count(), *sums).where(items.c.target == target, _is_not_completed(), *active())
+    rows = conn.execute(others.group_by(items.c.state)).all()
     counts = dict.fromkeys(ItemState, 0) | {ItemState(row[0]): row[1] for row in rows}
+    counts[ItemState.COMPLETED] = tracked - sum(counts.values())
     return StateCounts(
         counts=MappingProxyType(counts), stuck=sum(row[2] for row in rows), unrecognised=sum(row[3] for row in rows)
     )
@@ -295,7 +325,7 @@ def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: t
 def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:
     """The unknown items of a target by their last known state, most frequent first; None: never answered."""
     item_count = func.count()
-    unknown = items.c.target == target, items.c.state == ItemState.UNKNOWN.value, *active()
+    unknown = items.c.target == target, in_state(ItemState.UNKNOWN), *active()
     query = select(items.c.known_state, item_count).where(*unknown).group_by(items.c.known_state)
     return {row[0]: row[1] for row in conn.execute(query.order_by(item_count.desc(), items.c.known_state))}
 
@@ -303,13 +333,18 @@ def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:
 def count_unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
     """The statuses that are not described, most frequent first, with their number of tracked items; at most 1000."""
     item_count = func.count()
-    query = select(items.c.stage, item_count).where(items.c.target == target, items.c.recognised.is_(False), *active())
+    odd = items.c.target == target, _is_not_completed(), items.c.recognised.is_(False), *active()
+    query = select(items.c.stage, item_count).where(*odd)
     rows = conn.execute(query.group_by(items.c.stage).order_by(item_count.desc(), items.c.stage).limit(1000))
     return {stage: count for stage, count in rows if stage is not None}
 
 
 def _is_due() -> ColumnElement[bool]:
     return text(ITEM_IS_DUE)  # type: ignore[return-value] # used as a condition
+
+
+def _is_not_completed() -> ColumnElement[bool]:
+    return items.c.state != literal_column("'completed'")
 
 
 def _is_verified() -> ColumnElement[bool]:
@@ -327,7 +362,18 @@ def _unverified(target: str) -> tuple[ColumnElement[bool], ...]:
 
 def _completed(target: str) -> ColumnElement[bool]:
     """Tracked items whose last known state is completed."""
-    return and_(items.c.target == target, items.c.known_state == ItemState.COMPLETED.value, *active())
+    is_completed: ColumnElement[bool] = text(ITEM_IS_COMPLETED)  # type: ignore[assignment] # used as a condition
+    return and_(items.c.target == target, is_completed)
+
+
+def _completed_among(target: str, item_ids: Sequence[str]) -> ColumnElement[bool]:
+    """The same of these ids."""
+    return and_(items.c.target == target, items.c.item_id.in_(item_ids), _was_completed(), *active())
+
+
+def _was_completed() -> ColumnElement[bool]:
+    """For the few that another condition finds; as in `_completed`, SQLite would rather read the index of all."""
+    return func.coalesce(items.c.known_state, "") == ItemState.COMPLETED.value
 
 
 def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[tuple[Any, ...]]:
@@ -342,14 +388,9 @@ def _members(target: str) -> tuple[ColumnElement[bool], ...]:
     return items.c.target == target, items.c.incident_id.is_not(None), _is_due(), _is_verified()
 
 
-def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | None) -> Select[tuple[Any, ...]]:
-    order = tuple_(items.c.checked_at, items.c.item_id)
-    query = select(*_TRACKED).where(_completed(target), _is_verified())
-    query = query.where(items.c.checked_at.is_not(None))
-    query = query.where(items.c.asked_run_id.is_distinct_from(run_id))
-    if after is not None:
-        query = query.where(order > tuple_(*after))
-    return query.order_by(items.c.checked_at, items.c.item_id)
+def _again(target: str, run_id: int, item_ids: Sequence[str]) -> Select[tuple[Any, ...]]:
+    named = select(*_TRACKED).where(_completed_among(target, item_ids), _is_verified())
+    return named.where(items.c.asked_run_id < run_id).order_by(items.c.item_id)
 
 
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
@@ -361,7 +402,9 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
         item_id=item_id,
         first_seen_at=first_seen_at,
         submitted_at=submitted_at,
+        state=_STATES[values[18]],
         known_state=known,
+        has_details=values[19] is not None,
         stage=stage,
         recognised=recognised,
         since=since,

@@ -45,6 +45,7 @@ class SandboxServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 build_app(state),
+                loop="asyncio",  # faults reach for its sockets
                 http=_tracking_protocol(state),
                 ws="none",
                 lifespan="off",

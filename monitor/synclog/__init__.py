@@ -5,7 +5,8 @@
 """
 
 from monitor.synclog.connection import SyncLogSpec
-from monitor.synclog.reader import read, verify
+from monitor.synclog.pages import Known, LogPage, whole_log
+from monitor.synclog.reader import read, read_pages, verify
 from monitor.synclog.server import LogFacts, describe
 
-__all__ = ["LogFacts", "SyncLogSpec", "describe", "read", "verify"]
+__all__ = ["Known", "LogFacts", "LogPage", "SyncLogSpec", "describe", "read", "read_pages", "verify", "whole_log"]

@@ -5,10 +5,24 @@ PostgreSQL: one statement with a server-side cursor; its readers block no writer
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, cast, column, func, null, select, table, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    Text,
+    TextClause,
+    cast,
+    column,
+    func,
+    null,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.sql.elements import quoted_name
 
 from monitor.database.urls import location_of
@@ -18,9 +32,10 @@ from monitor.model.json_path import JsonPath, parse_json_path
 from monitor.synclog.catalog import ResolvedTable, resolve_table
 from monitor.synclog.connection import SERVER_ZONE, SyncLogSpec, connect_read_only
 from monitor.synclog.ids import IdFormat, IdReader, NotAnId, id_reader, read_text
+from monitor.synclog.pages import PAGE_ROWS, Known, LogPage, Pager, seed, whole_log
 from monitor.synclog.row_filter import check_filter, row_filter
 from monitor.synclog.server import server_zone
-from monitor.synclog.sqlite_rows import FileChangedError, read_sqlite
+from monitor.synclog.sqlite_rows import FileChangedError, read_sqlite, read_sqlite_pages
 from monitor.synclog.time_limit import interrupted_from
 from monitor.synclog.timestamps import TimeReader, time_reader, unreadable_sample
 
@@ -28,6 +43,7 @@ _ATTEMPTS = 5
 """Reads of a file that its writer keeps opening, changing and closing."""
 
 _Rows = Iterator[Sequence[Sequence[Any]]]
+_T = TypeVar("_T")
 
 
 def read(spec: SyncLogSpec, *, batch: int = 1000, ends_s: float | None = None) -> Iterator[list[SyncLogEntry]]:
@@ -37,19 +53,55 @@ def read(spec: SyncLogSpec, *, batch: int = 1000, ends_s: float | None = None) -
     statement that still runs at `ends_s` (monotonic) is interrupted. Raises SyncLogError, which says what to do;
     SyncLogUnavailableError if a retry may succeed.
     """
+
+    def batches() -> Iterator[list[SyncLogEntry]]:
+        with connect_read_only(spec) as conn, interrupted_from(conn, ends_s):
+            resolved = resolve_table(conn, spec)
+            entry = _entry_reader(spec, resolved, _zone(conn, spec))
+            for rows in _read(conn, resolved, batch):
+                yield [entry(row) for row in rows]
+
+    return _of_a_quiet_file(batches)
+
+
+def read_pages(
+    spec: SyncLogSpec, *, known: Known, merged_as: Sequence[object] = (), ends_s: float | None = None
+) -> Iterator[LogPage]:
+    """Yields the log in pages, all of one moment, and closes it at the end; pages that are `known` without entries.
+
+    `merged_as` is what else decides what becomes of the rows: if it changes, no page is known. Otherwise as `read`.
+    """
+
+    def pages() -> Iterator[LogPage]:
+        with connect_read_only(spec) as conn, interrupted_from(conn, ends_s):
+            resolved = resolve_table(conn, spec)
+            zone = _zone(conn, spec)
+            facts = seed(_columns(resolved), resolved.where, _reading(spec), str(zone), *merged_as)
+            pager = Pager(known=known, seed=facts, entry=_entry_reader(spec, resolved, zone))
+            if conn.dialect.name == "sqlite":
+                yield from read_sqlite_pages(conn, resolved, _select(resolved), pager)
+                return
+            batches = ([pager.entry(row) for row in rows] for rows in _read_postgres(conn, resolved, PAGE_ROWS))
+            yield from whole_log(batches)
+
+    return _of_a_quiet_file(pages)
+
+
+def _of_a_quiet_file(read_all: Callable[[], Iterator[_T]]) -> Iterator[_T]:
+    """What `read_all` yields. It begins again if the file was changed before anything was yielded."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with connect_read_only(spec) as conn, interrupted_from(conn, ends_s):
-                resolved = resolve_table(conn, spec)
-                entry = _entry_reader(spec, resolved, _zone(conn, spec))
-                for rows in _read(conn, resolved, batch):
-                    yield [entry(row) for row in rows]
+            yield from read_all()
         except FileChangedError:
-            # nothing was yielded yet
             if attempt == _ATTEMPTS:
                 raise
         else:
             return
+
+
+def _reading(spec: SyncLogSpec) -> tuple[object, ...]:
+    """The settings that decide what is made of a row."""
+    return spec.id_path, spec.id_format, spec.uuid_ids, spec.time_format, tuple(spec.param_columns)
 
 
 def verify(spec: SyncLogSpec) -> None:
@@ -109,10 +161,14 @@ def _columns(resolved: ResolvedTable) -> tuple[tuple[str | None, str], ...]:
 
 
 def _select(resolved: ResolvedTable, *, as_bytes: bool = False, filtered: bool = True) -> Select[Any]:
-    source = table(
+    source: FromClause | TextClause = table(
         quoted_name(resolved.table, quote=True),
         schema=quoted_name(resolved.schema, quote=True) if resolved.schema else None,
     )
+    if resolved.rowid is not None:
+        # its rows are read in the order of their rowids: an index of a column of `where` must not win
+        name = resolved.table.replace('"', '""').replace(":", "\\:")
+        source = text(f'"{name}" NOT INDEXED')
     columns = [_column(name, kind, as_bytes=as_bytes) for name, kind in _columns(resolved)]
     query = select(*columns).select_from(source)
     return query.where(*row_filter(resolved)) if filtered else query

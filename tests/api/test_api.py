@@ -280,7 +280,6 @@ def test_a_timeout_may_be_a_timedelta(site):
 
 
 @pytest.mark.process
-@pytest.mark.smoke
 def test_the_example_plays_the_tutorial(tmp_path):
     """Over 2 s: a process, real retries, and documents that take a second."""
     text = (ROOT / "examples/monitor.toml").read_text()

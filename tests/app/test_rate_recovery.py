@@ -75,6 +75,7 @@ def rates(engine, runs, *, one_process):
     return asyncio.run(play())
 
 
+@pytest.mark.process
 @given(runs=OUTCOMES)
 def test_daemon_runs_and_one_shot_runs_over_the_same_outcomes_learn_the_same_rates(module_engine, runs):
     assert rates(module_engine, runs, one_process=True) == rates(module_engine, runs, one_process=False)

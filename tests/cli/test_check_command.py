@@ -350,6 +350,7 @@ def test_sigterm_during_a_run_ends_it_soon_and_stores_finished_outcomes(world):
     assert world.rows("SELECT holder FROM leases") == [{"holder": None}]
 
 
+@pytest.mark.process
 def test_ctrl_c_during_a_run_is_code_130_and_frees_the_lease(small_world):
     code, out, err, took_s = interrupted(small_world, signal.SIGINT)
     assert (code, took_s < 10) == (130, True), err
@@ -359,6 +360,7 @@ def test_ctrl_c_during_a_run_is_code_130_and_frees_the_lease(small_world):
     assert health(small_world.cli("check")).startswith("Health: 200 completed")
 
 
+@pytest.mark.process
 def test_a_signal_during_delivery_does_not_wait_for_a_silent_receiver(small_world, receiver):
     receiver.hang = True
     (item_id,) = small_world.track(1)
@@ -376,6 +378,7 @@ def test_a_signal_during_delivery_does_not_wait_for_a_silent_receiver(small_worl
     assert row == {"status": "due", "claimed_by": None}
 
 
+@pytest.mark.process
 def test_after_a_signal_notify_releases_the_messages_that_it_did_not_send(small_world, receiver):
     receiver.hang = True
     (item_id,) = small_world.track(1)

@@ -274,7 +274,6 @@ def test_a_missing_outbox_table_fails_the_delivery_and_not_the_run(here, small_w
     assert half_written(small_world) == []
 
 
-@pytest.mark.smoke
 def test_the_run_after_a_killed_run_is_complete(world):
     world.configure(check="concurrency = 2")
     world.track(60)

@@ -134,6 +134,7 @@ def test_a_wait_that_times_out_prints_the_reason(small_world, here):
     assert time.monotonic() - began_s >= 1
 
 
+@pytest.mark.process
 def test_a_wait_continues_when_the_database_is_back(small_world):
     world = small_world
     ran(world)

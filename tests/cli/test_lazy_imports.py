@@ -65,8 +65,8 @@ def loaded(world, *arguments):
         pytest.param(
             ["notify"], [*SERVERS, *RARELY, "pyreqwest", "monitor.runs.run"], id="notify", marks=pytest.mark.process
         ),
-        pytest.param(["gate", "gloo"], [*SERVERS, *RARELY, *RUNS], id="gate"),
-        pytest.param(["wait", "--help"], OF_COMMANDS, id="help of wait"),
+        pytest.param(["gate", "gloo"], [*SERVERS, *RARELY, *RUNS], id="gate", marks=pytest.mark.process),
+        pytest.param(["wait", "--help"], OF_COMMANDS, id="help of wait", marks=pytest.mark.process),
         pytest.param(["wait", "gloo", "--ids-from", "ids.txt"], [*SERVERS, *RARELY, "monitor.runs.run"], id="wait"),
         pytest.param(["history"], [*SERVERS, *RARELY, *RUNS], id="history", marks=pytest.mark.process),
         pytest.param(["report"], [*SERVERS, *RARELY, *RUNS], id="report", marks=pytest.mark.process),

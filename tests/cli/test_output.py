@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 from support.receiver import Receiver
+from support.thinned import first_only
 from support.world import environment
 from web.served import free_port
 
@@ -69,19 +70,20 @@ def test_a_check_is_stored_and_delivered_whatever_its_output_goes_to(failing_wor
     assert "Exception ignored" not in ended.stderr
 
 
-@pytest.mark.smoke
-@pytest.mark.parametrize("options", [("--json",), ()], ids=["json", "text"])
+@pytest.mark.parametrize("options", first_only([(("--json",),), ((),)]), ids=["json", "text"])
 def test_lost_output_ends_a_successful_command_with_74_and_one_sentence(small_world, options):
     ended = shell(small_world, "items", "list", *options, redirect=">/dev/full")
     assert (ended.returncode, ended.stderr.count("\n")) == (74, 1)
     assert "No space left on device" in ended.stderr
 
 
+@pytest.mark.process
 def test_lost_output_does_not_hide_another_exit_code(failing_world):
     assert shell(failing_world, "check", "--fail-on", "failed", redirect=">/dev/full").returncode == 1
     assert shell(failing_world, "items", "list", "--state", "nonsense", redirect=">/dev/full 2>&1").returncode == 2
 
 
+@pytest.mark.process
 def test_a_check_says_on_stdout_how_much_of_its_log_was_lost(failing_world):
     said = shell(failing_world, "check", redirect="2>/dev/full").stdout
     assert "Log: " in said

@@ -89,6 +89,7 @@ def test_a_long_key_is_shown_stored_and_sent_nowhere(world, here, receiver):
     assert "**********" in everything
 
 
+@pytest.mark.process
 def test_a_short_key_changes_nothing_that_the_api_says(world, here, receiver):
     everything, listed = played(world, here, SHORT, receiver)
     assert "indexed" in {each["stage"] for each in listed}

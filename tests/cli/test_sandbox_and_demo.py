@@ -141,6 +141,7 @@ def test_the_demo_refuses_a_folder_with_files(tmp_path, capsys, make):
     assert err.count("\n") == 1
 
 
+@pytest.mark.process
 def test_the_demo_reports_a_missing_temporary_folder(tmp_path):
     script = (
         "import sys, tempfile\n"

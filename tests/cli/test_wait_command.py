@@ -12,6 +12,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.thinned import smoke_first
 from support.world import environment
 
 from monitor.cli import wait as wait_command
@@ -293,8 +294,7 @@ def started(site, *arguments):
 
 
 @pytest.mark.process
-@pytest.mark.smoke
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("signum", "code"), smoke_first([(signal.SIGTERM, 143), (signal.SIGINT, 130)]))
 def test_a_signal_stores_what_is_known(site, signum, code):
     ids = site.sandbox.create_items(1, status="EMBEDDING")
     process = started(site, *ids)

@@ -1,13 +1,14 @@
-"""Both transports, for tests of their common contract, and a certificate authority."""
+"""Each transport, for tests of their common contract, and a certificate authority."""
 
 import asyncio
 
 import pytest
 import trustme
+import uvloop
 from client import hostile
 from client.asking import get
 
-from monitor.client.transports import HttpxTransport, PyreqwestTransport
+from monitor.client.transports import HttpxTransport, PyreqwestTransport, fast_transport
 
 
 @pytest.fixture(scope="module")
@@ -15,9 +16,28 @@ def authority():
     return trustme.CA()
 
 
-@pytest.fixture(params=[HttpxTransport, PyreqwestTransport], ids=["httpx", "reqwest"])
+@pytest.fixture(params=[HttpxTransport, PyreqwestTransport, fast_transport], ids=["httpx", "pyreqwest", "fast"])
 def transport_type(request):
     return request.param
+
+
+def pytest_asyncio_loop_factories(item):
+    """Tests of transports run on both loops: `fast` uses their sockets itself."""
+    loops = {"asyncio": asyncio.new_event_loop}
+    return {**loops, "uvloop": uvloop.new_event_loop} if "transport_type" in item.fixturenames else loops
+
+
+def pytest_collection_modifyitems(items):
+    """pyreqwest has threads of its own, so the other two need one loop only. For `fast`, asyncio's is the fallback."""
+    for item in items[:]:
+        case = getattr(item, "callspec", None)
+        if case is None or "transport_type" not in case.params:
+            continue
+        on_uvloop, is_fast = "uvloop" in case.id, case.params["transport_type"] is fast_transport
+        if on_uvloop and not is_fast:
+            items.remove(item)
+        elif is_fast and "asyncio" in case.id:
+            item.add_marker(pytest.mark.process)
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from support.talker import connections_made
+
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -70,6 +72,7 @@ async def serving(
         yield server
     finally:
         listener.close()
+        await connections_made()
         for connection, writer in connections.items():
             connection.cancel()
             writer.transport.abort()
@@ -130,6 +133,8 @@ def drip(raw: bytes, *, every_s: float = 0.02, pieces: bytes | Iterable[bytes] =
     async def behave(reader, writer):
         writer.write(raw)
         for piece in itertools.repeat(pieces) if isinstance(pieces, bytes) else pieces:
+            if writer.is_closing():
+                raise ConnectionAbortedError  # uvloop raises a RuntimeError instead
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(every_s)

@@ -25,7 +25,7 @@ from monitor.client.retry import (
     failure_kind,
 )
 from monitor.client.retry_after import MAX_RETRY_AFTER, RETRY_AFTER_SOURCES, parse_retry_after
-from monitor.client.transports import pool
+from monitor.client.transports import faults, pool
 from monitor.client.transports.body import decode_body
 from monitor.config.targets import CheckConfig, TargetConfig
 from monitor.model import LearnedLimits
@@ -292,8 +292,8 @@ def of_bodies():
 
 
 def words(fault):
-    others = [(pool.TIMED_OUT.fault, pool.TIMED_OUT.text)]
-    return [pool._FAULT_MESSAGES[fault], *(text for kind, text in [*others, *of_bodies()] if kind is fault)]
+    others = [(faults.TIMED_OUT.fault, faults.TIMED_OUT.text)]
+    return [faults.FAULT_MESSAGES[fault], *(text for kind, text in [*others, *of_bodies()] if kind is fault)]
 
 
 def words_of_proxy(fault):

@@ -1,7 +1,8 @@
-"""What both transports make of odd header fields, and of connections that a server closes under a request."""
+"""What all transports make of odd header fields, and of connections that a server closes under a request."""
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 
@@ -102,7 +103,8 @@ async def test_a_request_is_not_repeated_when_its_time_is_over(transport_type):
     class ClosingUnseen(Closing):
         async def __call__(self, reader, writer):
             if writer in self.by_connection:
-                writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+                with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as same:
+                    same.shutdown(socket.SHUT_RDWR)
                 time.sleep(0.4)  # noqa: ASYNC251  # nobody can look meanwhile
             await super().__call__(reader, writer)
 

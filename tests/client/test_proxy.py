@@ -11,7 +11,7 @@ from client.proxy import tunnelling
 
 from monitor.client.client import Client
 from monitor.client.transports import ConnectionOptions
-from monitor.client.transports.pool import DIRECT
+from monitor.client.transports.options import DIRECT
 from monitor.model.http import NetworkFault, Reply, TransportFault
 
 PASSWORD = "pr0xy-canary"

@@ -8,6 +8,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.scale import examples
 
 from monitor.cli.doctor.channels import check_channel
 from monitor.cli.doctor.locations import SettingLocation
@@ -152,7 +153,7 @@ def test_a_configuration_shows_no_secret_in_any_form(config):
 BREAKAGES = st.sampled_from(["cut", "drop", "double", "insert", "swap"])
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     breakages=st.lists(
         st.tuples(

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 
 from monitor.app.clients import build_connection, open_transport
 from monitor.cli.doctor.secret_files import literal_secrets, secret_files
-from monitor.client.transports import ConnectionOptions, HttpxTransport, PyreqwestTransport
+from monitor.client.transports import ConnectionOptions, DirectTransport, HttpxTransport
 from monitor.config import load_config
 from monitor.config.effective import effective_settings, format_toml
 from monitor.errors import ConfigError
@@ -79,7 +79,7 @@ async def test_certificates_reach_the_transport(config_dir, pem, files, names, h
 
     assert connection.ca_pem == pem["ca.pem"]
     assert connection.identity_pem == b"\n".join(pem[name] for name in names)
-    assert type(transport) is {"fast": PyreqwestTransport, "httpx": HttpxTransport}[http]
+    assert type(transport) is {"fast": DirectTransport, "httpx": HttpxTransport}[http]
 
 
 MAY_NOT = {

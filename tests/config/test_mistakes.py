@@ -43,6 +43,7 @@ def test_the_files_without_the_mistake_are_valid(config_dir, file):
     assert errors_of(Mistake(wrote=file, key="", fix=""), config_dir.folder) == (0, [])
 
 
+@pytest.mark.process
 def test_the_page_shows_the_error_of_every_mistake():
     assert (ROOT / "docs/mistakes.md").read_text(encoding="utf-8") == mistakes.page(), "make docs"
 

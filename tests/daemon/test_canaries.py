@@ -42,6 +42,7 @@ async def test_they_run_at_the_start_and_at_each_interval_beside_the_runs(site):
     assert site.sandbox.stats()["items"] == 1
 
 
+@pytest.mark.process
 async def test_a_restart_repeats_none(site):
     fast = FastClock(T0)
     for minutes in (5, 10, 61):

@@ -48,7 +48,6 @@ def runs_of(daemon):
     return [event["integration"] for event in daemon.logged("run_finished")]
 
 
-@pytest.mark.smoke
 def test_targets_are_added_and_removed_and_the_others_keep_their_schedule(small_world, start):
     small_world.configure(more=HOURLY)
     small_world.track(1)

@@ -27,7 +27,6 @@ def run_keys(world):
     return [row["run_key"] for row in world.rows("SELECT run_key FROM history ORDER BY run_id")]
 
 
-@pytest.mark.smoke
 def test_two_daemons_execute_each_run_key_once_and_share_the_work(world, start):
     world.configure(more='[schedule]\nevery = "1s"\n' + another(world, "second", every="2s"))
     world.track(2)

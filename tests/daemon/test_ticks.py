@@ -148,6 +148,7 @@ async def test_a_run_key_that_another_daemon_executed_is_skipped(world):
     assert [run_key[-9:] for run_key, _ in ran(world)] == ["03:00:00Z", "03:10:00Z"]
 
 
+@pytest.mark.process
 async def test_two_daemons_share_the_run_keys(world):
     world.configure(more=FIVE)
     world.track(1)

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 from support.samples import NOW, incident, message
+from support.scale import examples
 
 from monitor.database import pruning
 from monitor.database.engine import connect, reading, writing
@@ -359,7 +360,7 @@ def write_history(engine, history, reported_at):
 @given(
     history=st.lists(STEPS, min_size=1, max_size=30), reported_at=st.integers(0, 30), later=st.sampled_from([0, 5, 900])
 )
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pruning_does_not_change_decisions(scratch, history, reported_at, later):
     """For any history and any clock errors, rules, throttle factor, gate and reports see the same as before."""
     now = write_history(scratch, history, reported_at) + later * DAY

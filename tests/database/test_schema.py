@@ -17,7 +17,7 @@ from sqlalchemy import inspect, text
 from monitor.database import history_view, schema
 from monitor.database.engine import connect, reading, writing
 from monitor.database.migrate import migration_transaction
-from monitor.database.tables import metadata
+from monitor.database.sync_tables import metadata
 from monitor.errors import SchemaError, StoreError
 
 ROOT = Path(__file__).parents[2]
@@ -248,6 +248,7 @@ def clone(tmp_path):
     return tmp_path
 
 
+@pytest.mark.process
 @pytest.mark.slow_twice
 def test_a_new_column_of_snapshots_is_one_line_in_an_up_and_down_revision(clone, database_url, disposing):
     """`make migration` in four processes: the generated revision works unchanged, and the view has the new column."""
@@ -282,6 +283,7 @@ def test_a_new_column_of_snapshots_is_one_line_in_an_up_and_down_revision(clone,
     assert columns() == before
 
 
+@pytest.mark.process
 def test_alembics_own_command_reports_what_is_missing_without_a_secret(postgres_url):
     nothing = alembic("current", MONITOR_DATABASE="")
     assert (nothing.returncode, "set MONITOR_DATABASE" in nothing.stdout + nothing.stderr) == (255, True)

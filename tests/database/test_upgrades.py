@@ -30,6 +30,8 @@ from monitor.database.engine import connect, reading, writing
 from monitor.database.migrate import migration_transaction
 from monitor.errors import SchemaError, StoreError
 
+pytestmark = pytest.mark.slow_twice
+
 HERE = Path(__file__).parent
 OLDER = revisions()[:-1]
 HEAD = revisions()[-1]

@@ -12,6 +12,8 @@ from monitor.database import schema
 from monitor.database.engine import connect_read_only, reading, writing
 from monitor.errors import SchemaError, StoreError
 
+pytestmark = pytest.mark.slow_twice
+
 HEAD = revisions()[-1]
 
 

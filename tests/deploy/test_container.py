@@ -150,7 +150,6 @@ def test_the_test_user_is_the_images_user_without_write_access(image):
     assert owner == (USER if os.geteuid() == 0 else os.geteuid())
 
 
-@pytest.mark.smoke
 def test_a_job_migrates_and_executes_its_run_key_once(cluster):
     migrated(cluster)
     (check,) = cluster.pods.cronjob["containers"]

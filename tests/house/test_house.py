@@ -1,6 +1,7 @@
 """The rules of CONTRIBUTING.md that no linter checks: about the tree, its build and its documents."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -60,8 +61,18 @@ def lines_that_match(pattern, files):
     ]
 
 
+@functools.cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def all_nodes(path):
+    return list(ast.walk(tree(path)))
+
+
 def nodes(path, *kinds):
-    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+    return [node for node in all_nodes(path) if isinstance(node, kinds)]
 
 
 def functions(path):
@@ -128,9 +139,7 @@ def test_every_exception_to_a_rule_gives_its_reason():
 
 def test_every_module_has_a_docstring():
     silent = [
-        p
-        for p in modules("monitor", "migrations")
-        if p.read_text(encoding="utf-8") and not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))
+        p for p in modules("monitor", "migrations") if p.read_text(encoding="utf-8") and not ast.get_docstring(tree(p))
     ]
     assert [name_of(path) for path in silent] == []
 
@@ -155,7 +164,7 @@ def test_only_package_init_files_have_all():
         name_of(path)
         for path in modules("monitor")
         if path.name != "__init__.py"
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in tree(path).body
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
     ]
     assert listed == []

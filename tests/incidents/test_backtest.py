@@ -266,7 +266,7 @@ NIGHT = {"rules": st.sampled_from(sorted(RULE_SETS)), "steps": STEPS, "part": st
 
 
 @given(**NIGHT)
-@settings(max_examples=250 if THOROUGH else 12, **LAW)
+@settings(max_examples=250 if THOROUGH else 6, **LAW)
 def test_the_same_rules_give_what_happened(engine, rules, steps, part):
     check_night(engine, rules, steps, part)
 
@@ -304,7 +304,7 @@ SURE = st.fixed_dictionaries(
         max_size=30,
     ),
 )
-@settings(max_examples=120 if THOROUGH else 8, **LAW)
+@settings(max_examples=120 if THOROUGH else 5, **LAW)
 def test_other_rules_give_what_they_would_have_given(engine, then, candidate, steps):
     """The same night, once under each set of rules: the replay of the first by the second is the second."""
     empty(engine)

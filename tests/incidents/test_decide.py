@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import NOW, evidence_points
 
-from monitor.incidents.decide import Action, DecisionReason, decide, evolve, may_change
+from monitor.incidents.decide import Action, DecisionReason, ThresholdCount, count_evidence, decide, evolve, may_change
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule, severity_of
 from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
 
@@ -190,3 +190,10 @@ def test_evidence_of_a_run_that_is_not_loaded_is_older_than_the_loaded_runs():
 def test_for_counts_as_elapsed_if_the_clock_was_set_back():
     found = [*evidence_points("x", now=NOW), *evidence_points("x", now=NOW + timedelta(days=1))]
     assert decide(OUTAGE, None, found, now=NOW).action is Action.OPEN
+
+
+@pytest.mark.parametrize(("pattern", "seen"), [("x", 1), ("xxx.", 0), (".x", 1), ("", 0)])
+def test_evidence_of_single_items_is_that_of_the_newest_run(pattern, seen):
+    rule = DEFAULT_RULES[Cause.ITEMS_UNVERIFIED]
+    found = count_evidence(rule, evidence_points(pattern), NOW)
+    assert found == ThresholdCount(seen=seen, of=1, needed=1)

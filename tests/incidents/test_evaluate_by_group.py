@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from incidents.test_evaluate import FAILED, MINUTE, MISSING, SCOPE, STUCK, Site, actions
 from sqlalchemy import delete, select, text
 from support.samples import NOW
+from support.scale import examples
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import evidence, incident_events, items, notifications, runs
@@ -229,7 +230,7 @@ def bad_items(engine):
 
 
 @given(st.lists(TURN, min_size=1, max_size=6))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_bad_item_belongs_to_exactly_one_open_incident_after_any_change_of_rules(engine, turns):
     wiped(engine)
     rooms = Rooms(engine)
@@ -255,7 +256,7 @@ def every_item(engine):
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("uvwxyz"), st.tuples(BAD, GROUPS)), min_size=1, max_size=4))
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_all_groups_together_have_the_members_that_the_target_would_have(engine, turns):
     members = {}
     for by in GroupBy:

@@ -117,6 +117,7 @@ def test_one_query_serves_causes_with_different_run_filters(engine, ran):
     assert [len(found[key]) for key in asked] == [3, 2, 4, 3]
 
 
+@pytest.mark.slow_twice
 def test_more_runs_than_one_query_can_name_are_read(engine, ran, points):
     first = ran(50, Evidence(cause=OUTAGE, count=1))
     for _ in range(CHUNK_SIZE):

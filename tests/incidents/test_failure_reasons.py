@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from incidents.test_members import BY_GROUP, GLOO
 from sqlalchemy import insert, update
+from support.outcomes import row_after
 from support.samples import NOW, incident
 
 from monitor.database.engine import reading, writing
@@ -68,9 +69,9 @@ def test_the_reason_stays_while_the_item_is_unknown_and_goes_when_it_recovers():
         failure_reason="server_error",
         failure_message="It broke.",
     )
-    unknown = transition(item, Outcome(item_id="a", state=ItemState.UNKNOWN, answered=False, at=NOW))
+    unknown = row_after(item, transition(item, Outcome(item_id="a", state=ItemState.UNKNOWN, answered=False, at=NOW)))
     assert (unknown.failure_reason, unknown.failure_message) == ("server_error", "It broke.")
-    well = transition(item, Outcome(item_id="a", state=ItemState.COMPLETED, answered=True, at=NOW))
+    well = row_after(item, transition(item, Outcome(item_id="a", state=ItemState.COMPLETED, answered=True, at=NOW)))
     assert (well.failure_reason, well.failure_message) == (None, None)
 
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 from support.samples import NOW, incident
+from support.scale import examples
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import items
@@ -234,7 +235,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @given(st.lists(FIELDS, max_size=12))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_item_is_evidence_of_two_causes(engine, found):
     with writing(engine) as conn:
         conn.execute(delete(items))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from incidents.test_evaluate import AGE_LIMITS, Site
 from sqlalchemy import select
 from support.samples import NOW
+from support.scale import examples
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import notifications
@@ -402,7 +403,7 @@ class Life:
             return list(sent), incidents.events(conn, incident_id)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(STEPS), max_size=30))
 def test_silences_delay_notifications_and_change_nothing_else(engine, steps):
     life, loud = Life(engine, silenced=True), Life(engine, silenced=False)

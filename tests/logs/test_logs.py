@@ -17,7 +17,7 @@ from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import ConnectError
 from pyreqwest.logging import flush_logs
 
-from monitor.client.transports import HttpxTransport, PyreqwestTransport
+from monitor.client.transports import DirectTransport, HttpxTransport, PyreqwestTransport
 from monitor.errors import ConfigError
 from monitor.logs import MASK, Redactor, configure, register_secret
 from monitor.model.http import Request
@@ -331,6 +331,7 @@ async def over_reqwest(url):
 WAYS = {
     "HttpxTransport": (partial(over_our_transport, HttpxTransport), "httpx"),
     "PyreqwestTransport": (partial(over_our_transport, PyreqwestTransport), None),
+    "DirectTransport": (partial(over_our_transport, DirectTransport), None),
     "httpx on httpcore": (over_httpx, "httpx"),
     "pyreqwest at its loudest": (over_reqwest, "reqwest::connect::verbose"),
 }

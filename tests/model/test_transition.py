@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from support.outcomes import item_after, row_after, row_of, whole_row
 
-from monitor.model import Cause, ItemState, Outcome
+from monitor.model import Cause, ItemState, Outcome, Reason
 from monitor.model.http import ApiError
-from monitor.model.items import TrackedItem, transition
+from monitor.model.items import ItemChange, TrackedItem, transition
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UPLOADED = NOW - timedelta(hours=2)
@@ -29,43 +30,45 @@ def outcome(state, stage=None, **fields):
     return Outcome(item_id="a", state=state, stage=stage, answered=state is not ItemState.UNKNOWN, at=NOW, **fields)
 
 
+def after(item, outcome):
+    return row_after(item, transition(item, outcome))
+
+
 def test_a_first_pending_counts_from_the_upload():
-    change = transition(NEW, outcome(ItemState.PENDING, "QUEUED"))
+    change = after(NEW, outcome(ItemState.PENDING, "QUEUED"))
     assert change.pending_since == UPLOADED
     assert change.event == ("state", None, "pending")
 
 
 def test_without_an_upload_time_it_counts_from_the_first_sync():
-    assert transition(replace(NEW, submitted_at=None), outcome(ItemState.PENDING)).pending_since == FIRST
+    assert after(replace(NEW, submitted_at=None), outcome(ItemState.PENDING)).pending_since == FIRST
 
 
 def test_a_return_to_pending_counts_from_the_return():
-    change = transition(DONE, outcome(ItemState.PENDING, "QUEUED"))
+    change = after(DONE, outcome(ItemState.PENDING, "QUEUED"))
     assert change.pending_since == NOW
     assert change.since == NOW
     assert change.event == ("state", "completed", "pending")
 
 
 def test_a_change_of_stage_keeps_pending_since_and_is_an_event():
-    change = transition(PENDING, outcome(ItemState.PENDING, "EMBEDDING"))
+    change = after(PENDING, outcome(ItemState.PENDING, "EMBEDDING"))
     assert (change.pending_since, change.since) == (UPLOADED, FIRST)
     assert change.event == ("stage", "QUEUED", "EMBEDDING")
 
 
 def test_a_pending_item_without_pending_since_gets_it():
-    assert transition(replace(PENDING, pending_since=None), outcome(ItemState.PENDING)).pending_since == NOW
+    assert after(replace(PENDING, pending_since=None), outcome(ItemState.PENDING)).pending_since == NOW
 
 
 def test_an_unchanged_outcome_is_no_event():
-    change = transition(PENDING, outcome(ItemState.PENDING, "QUEUED"))
+    change = after(PENDING, outcome(ItemState.PENDING, "QUEUED"))
     assert change.event is None
     assert change.checked_at == NOW
 
 
 def test_unknown_keeps_known_values_and_is_no_event():
-    change = transition(
-        DONE, outcome(ItemState.UNKNOWN, reason=Cause.OUTAGE, error=ApiError(status=503, request_id="r"))
-    )
+    change = after(DONE, outcome(ItemState.UNKNOWN, reason=Cause.OUTAGE, error=ApiError(status=503, request_id="r")))
     assert change.state is ItemState.UNKNOWN
     assert change.known_state is ItemState.COMPLETED
     assert (change.stage, change.since, change.seen_at, change.checked_at) == ("COMPLETED", FIRST, FIRST, FIRST)
@@ -74,7 +77,7 @@ def test_unknown_keeps_known_values_and_is_no_event():
 
 @pytest.mark.parametrize("state", [ItemState.NOT_FOUND, ItemState.INVALID])
 def test_seen_at_changes_only_if_the_item_exists(state):
-    change = transition(DONE, outcome(state))
+    change = after(DONE, outcome(state))
     assert change.seen_at == FIRST
     assert change.pending_since is None
 
@@ -96,13 +99,12 @@ REGRESSIONS = [
 
 @pytest.mark.parametrize(("item", "state", "at"), [r[1:] for r in REGRESSIONS], ids=[r[0] for r in REGRESSIONS])
 def test_when_an_item_went_back_from_completed_to_pending(item, state, at):
-    assert transition(item, outcome(state)).regressed_at == at
+    assert after(item, outcome(state)).regressed_at == at
 
 
 def test_an_unknown_outcome_does_not_hide_a_regression():
     between = transition(DONE, outcome(ItemState.UNKNOWN, reason=Cause.OUTAGE))
-    asked_again = replace(DONE, known_state=between.known_state, regressed_at=between.regressed_at)
-    assert transition(asked_again, outcome(ItemState.PENDING)).regressed_at == NOW
+    assert after(item_after(DONE, between), outcome(ItemState.PENDING)).regressed_at == NOW
 
 
 @given(
@@ -110,15 +112,51 @@ def test_an_unknown_outcome_does_not_hide_a_regression():
 )
 def test_applying_the_same_outcome_twice_changes_nothing_more(item, state):
     first = transition(item, outcome(state, "X"))
-    then = replace(
-        item, known_state=first.known_state, stage=first.stage, since=first.since, pending_since=first.pending_since,
-        seen_at=first.seen_at, checked_at=first.checked_at, regressed_at=first.regressed_at,
-        indexed_at=first.indexed_at,
-    )  # fmt: skip
-    second = transition(then, outcome(state, "X"))
-    assert second.event is None
-    assert second.completion is None
-    assert replace(second, event=first.event, completion=first.completion) == first
+    second = transition(item_after(item, first), outcome(state, "X"))
+    assert {name for name, _ in second.changed} <= {"seen_at", "checked_at"}
+    assert (second.event, second.completion) == (None, None)
+
+
+TEXTS = st.sampled_from([None, "X", "Y"])
+OUTCOMES = st.builds(
+    Outcome,
+    item_id=st.just("a"),
+    state=st.sampled_from([*ItemState, ItemState.COMPLETED]),
+    at=st.integers(0, 9).map(lambda minutes: NOW + timedelta(minutes=minutes)),
+    answered=st.booleans(),
+    stage=TEXTS,
+    recognised=st.booleans(),
+    failure_reason=TEXTS,
+    failure_message=TEXTS,
+    reason=st.sampled_from([None, Cause.OUTAGE, Reason.DEADLINE]),
+    error=st.none() | st.builds(ApiError, status=st.sampled_from([None, 404]), code=TEXTS, request_id=TEXTS),
+).map(lambda each: each if each.state is ItemState.UNKNOWN else replace(each, reason=None))
+
+
+SYNCED = replace(NEW, state=ItemState.UNKNOWN, has_details=True)
+
+
+@given(
+    st.sampled_from([NEW, SYNCED, PENDING, DONE, BACK]),
+    st.lists(OUTCOMES | st.sampled_from([outcome(state, "X") for state in ItemState]), max_size=6),
+)
+def test_only_columns_that_differ_are_written_and_all_of_them(item, outcomes):
+    """Over a row's life, against the rule for each column."""
+    stored = row_of(item)
+    for each in outcomes:
+        change = transition(item, each)
+        stored |= dict(change.changed)
+        assert stored == whole_row(item, each)
+        item = item_after(item, change)
+
+
+def test_an_answer_that_says_what_is_known_changes_its_time_alone():
+    done = item_after(DONE, transition(DONE, outcome(ItemState.COMPLETED, "COMPLETED")))
+    later = NOW + timedelta(seconds=3)
+    change = transition(done, replace(outcome(ItemState.COMPLETED, "COMPLETED"), at=later), at=NOW)
+    assert change == ItemChange(
+        item_id="a", at=NOW, changed=(("seen_at", NOW), ("checked_at", NOW)), event=None, completion=None
+    )
 
 
 def completions(item, *outcomes):
@@ -127,8 +165,7 @@ def completions(item, *outcomes):
     for each in outcomes:
         change = transition(item, each)
         found.append(change.completion)
-        kept = ("known_state", "since", "seen_at", "checked_at", "regressed_at", "indexed_at")
-        item = replace(item, **{name: getattr(change, name) for name in kept})
+        item = item_after(item, change)
     return [each for each in found if each is not None], item.indexed_at
 
 

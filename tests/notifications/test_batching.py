@@ -89,3 +89,14 @@ def test_a_batch_has_at_most_500_notifications():
 def test_a_single_notification_keeps_its_key():
     assert batch_key(["k1"]) == "k1"
     assert batch_key(["k1", "k2"]) == batch_key(["k2", "k1"]) != batch_key(["k1", "k3"])
+
+
+def test_a_batch_whose_members_changed_is_made_anew():
+    sent = batch_key(["k1", "k2"])
+    left, new = (
+        Pending(id=at, key=f"k{at}", channel="plain", message=message(at, target=f"t{at}"), batch=batch)
+        for at, batch in ((1, sent), (3, None))
+    )
+    (batch,) = batches_of([[left], [new]])
+    assert [entry.id for entry in batch.entries] == [1, 3]
+    assert batch.key == batch_key(["k1", "k3"])

@@ -99,6 +99,7 @@ async def test_a_pass_without_due_notifications_does_nothing(sender):
     assert not report.unreachable
 
 
+@pytest.mark.slow_twice
 async def test_a_hundred_due_messages_go_out_in_batches_in_order_and_once(engine, put, sender, clock):
     expected = [put() for _ in range(100)]
     claimed_at_once = []
@@ -225,6 +226,7 @@ async def test_a_slow_channel_does_not_delay_another(put, sender):
     assert report == DeliveryReport(sent=2)
 
 
+@pytest.mark.slow_twice
 async def test_a_receiver_that_is_down_for_a_day_leaves_dead_letters_on_its_channel_only(engine, put, sender, clock):
     put(channels=("down", "audit"))
     down, audit = FakeChannel(RETRY), FakeChannel()

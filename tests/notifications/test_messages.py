@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from monitor.model import Cause, Evidence, Incident, IncidentState, RunStatus, Severity, Team
-from monitor.notifications.messages import Message, MessageKind, RunFacts, format_age, render, to_text
+from monitor.notifications.messages import Message, MessageKind, RunFacts, breakdown_label, format_age, render, to_text
 from monitor.notifications.texts import (
     CAUSE_TEXTS,
     SAFE_MESSAGES,
@@ -153,6 +153,19 @@ def test_items_are_counted_by_status():
     message = render(MessageKind.OPENED, unrecognised, None, now=NOW)
     assert ("statuses", "2 × MARINATING, 1 × RESTING") in message.facts
     assert any("`statuses`" in check for check in message.what_to_check)
+
+
+@pytest.mark.parametrize(
+    ("cause", "label"),
+    [
+        (Cause.ITEMS_UNVERIFIED, "answers"),
+        (Cause.ITEMS_FAILED, "reasons"),
+        (Cause.ITEMS_STUCK, "statuses"),
+        (Cause.OUTAGE, "evidence"),
+    ],
+)
+def test_a_breakdown_says_what_it_counts(cause, label):
+    assert breakdown_label(cause) == label
 
 
 def test_items_are_counted_in_words():

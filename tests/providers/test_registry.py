@@ -170,6 +170,7 @@ def check(folder, *, site):
     )
 
 
+@pytest.mark.process
 def test_check_watches_the_api_of_an_installed_provider(tmp_path, site):
     install(site)
     with sqlite3.connect(tmp_path / "pipeline.db") as log:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, select
+from support.syncing import sync_worklist
 
 from monitor.database import leases
 from monitor.database.engine import reading, writing
@@ -19,7 +20,6 @@ from monitor.rollups.bounds import bound_ms, slot_start
 from monitor.rollups.indexing import Watch
 from monitor.runs import outcomes as outcome_store
 from monitor.runs import worklist
-from monitor.runs.sync import sync_worklist
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -27,7 +27,7 @@ def broken(*_):
 
 def crash(world, **more):
     with pytest.raises(RunCrashedError) as caught:
-        world.run(read_log=broken, **more)
+        world.run(read_pages=broken, **more)
     return str(caught.value)
 
 
@@ -128,8 +128,8 @@ def two_targets(world):
 class FirstIsBroken(App):
     """Where a target's run, or already its set-up, meets an error that nobody foresaw."""
 
-    def read_log(self, target, **limits):
-        return broken() if target.name == "gloo" else super().read_log(target, **limits)
+    def read_pages(self, target, known, **limits):
+        return broken() if target.name == "gloo" else super().read_pages(target, known, **limits)
 
 
 class FirstCannotBeBuilt(App):

@@ -108,6 +108,7 @@ def test_a_run_whose_probe_fails_has_the_outage_as_evidence(world, next_run, str
     assert [row["cause"] for row in counts] == ["outage"] * 3
 
 
+@pytest.mark.process
 def test_a_run_waits_for_a_hint_within_the_deadline_and_then_sends_one_probe(world):
     world.configure(check="concurrency = 8")
     world.track(10)  # after a 429 each further request waits
@@ -224,6 +225,7 @@ def test_learned_limits_are_shared_with_other_processes_during_a_run(small_world
     assert datetime.fromisoformat(found[0]["not_before"]).replace(tzinfo=UTC) > began
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("first_run", first_only([True, False]), ids=["nothing known yet", "all known"])
 def test_a_failing_shard_affects_only_its_own_items(small_world, first_run):
     world = small_world

@@ -144,7 +144,8 @@ async def test_the_outcome_of_each_answer_is_stored():
         )
     )
     report = await one.over(items("fine", "gone", "failed", "odd", "down", "silent", "bad id"))
-    found = {item_id: (change.state, change.reason) for item_id, change in one.store.stored.items()}
+    rows = {item_id: dict(change.changed) for item_id, change in one.store.stored.items()}
+    found = {item_id: (row["state"], row.get("reason")) for item_id, row in rows.items()}
     assert found == {
         "fine": (ItemState.COMPLETED, None),
         "gone": (ItemState.NOT_FOUND, None),
@@ -184,7 +185,9 @@ async def test_malformed_ids_cause_no_request_and_are_not_among_the_first_five()
     report = await one.over(items(*ids))
     assert one.asker.asked == ["i0", "i1", "i2", "i3", "i4"]
     assert report.stopped_by is Cause.FORBIDDEN
-    quarantined = {item_id for item_id, change in one.store.stored.items() if change.state is ItemState.INVALID}
+    quarantined = {
+        item_id for item_id, change in one.store.stored.items() if ("state", ItemState.INVALID) in change.changed
+    }
     assert quarantined == {f"bad{n}" for n in range(9)}
 
 

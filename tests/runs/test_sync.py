@@ -8,13 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
+from support.syncing import sync_worklist
 
 from monitor.database import leases
 from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events, items
 from monitor.errors import LeaseLostError, SyncLogError, SyncLogUnavailableError
 from monitor.model import SyncLogEntry
-from monitor.runs.sync import retry_unavailable_log, sync_worklist
+from monitor.runs.sync import retry_unavailable_log
 from monitor.synclog.validation import add_counts, validate_entries
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.scale import examples
 
 from monitor.database.engine import connect, reading, writing
 from monitor.database.tables import throttles as table
@@ -130,7 +131,7 @@ WRITERS = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(15))
 @given(writers=WRITERS, data=st.data())
 def test_the_order_of_writes_does_not_matter(engine, writers, data):
     one, other = uuid4().hex, uuid4().hex

@@ -21,6 +21,7 @@ from monitor.model import RunStatus, SyncLogEntry
 from monitor.runs import run as run_module
 from monitor.runs import time_limit
 from monitor.runs.time_limit import GRACE_S, TimeLimit, settle
+from monitor.synclog import whole_log
 
 ENDLESS_VIEW = """
     CREATE VIEW endless AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
@@ -99,14 +100,14 @@ def test_a_view_without_end_is_given_up_at_the_deadline(world):
 def test_a_file_that_never_answers_is_given_up_and_read_by_one_thread_only(small_world):
     gone = threading.Event()
 
-    def hang(_ends_s):
+    def hang(*_):
         """Like the first read of a file on a server that is gone."""
         gone.wait()
         yield []
 
     with in_time(1):
-        first = small_world.run(deadline=timedelta(seconds=1), read_log=hang)
-    second = small_world.run(deadline=timedelta(seconds=60), read_log=hang)
+        first = small_world.run(deadline=timedelta(seconds=1), read_pages=hang)
+    second = small_world.run(deadline=timedelta(seconds=60), read_pages=hang)
     assert first.status is second.status is RunStatus.FAILED
     assert first.error.startswith("the sync log was not read to its end within the deadline")  # callers name the target
     assert "an earlier run still waits for its sync log" in second.error
@@ -120,11 +121,11 @@ import sys, threading
 from monitor.app import App
 from monitor.cli import command
 
-def hang(self, target, **limits):
+def hang(self, target, known, **limits):
     threading.Event().wait()
     yield []
 
-App.read_log = hang
+App.read_pages = hang
 sys.argv = ["ingestion-monitor", "check", "--deadline", "1s", "--config", sys.argv[1]]
 command()
 """
@@ -159,14 +160,14 @@ def test_a_run_whose_own_database_is_locked_ends_in_time_and_says_so(small_world
 def test_a_log_that_only_grows_is_given_up(small_world, monkeypatch):
     monkeypatch.setattr(run_module, "MAX_LOG_ROWS", 10)
     growing = ([SyncLogEntry(item_id=f"id {n}", submitted_at=None, group=None)] for n in itertools.count())
-    report = small_world.run(read_log=lambda _ends_s: growing)
+    report = small_world.run(read_pages=lambda *_: whole_log(growing))
     assert report.status is RunStatus.FAILED
     assert "more than 10 rows" in report.error
 
 
 def test_the_log_is_closed_at_its_deadline_between_two_batches(small_world):
     slow = (time.sleep(0.2) or [SyncLogEntry(item_id=f"id {n}", submitted_at=None, group=None)] for n in range(1000))
-    report = small_world.run(deadline=timedelta(seconds=1), read_log=lambda _ends_s: slow)
+    report = small_world.run(deadline=timedelta(seconds=1), read_pages=lambda *_: whole_log(slow))
     assert report.status is RunStatus.FAILED
     assert "within the deadline" in report.error
 

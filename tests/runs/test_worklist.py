@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
+from support.syncing import sync_worklist
 
 from monitor.database import leases
 from monitor.database.engine import reading, writing
@@ -11,7 +12,6 @@ from monitor.model.http import ApiError
 from monitor.model.items import transition
 from monitor.runs import outcomes as outcome_store
 from monitor.runs import worklist
-from monitor.runs.sync import sync_worklist
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -35,6 +35,13 @@ def ids(batches):
     return [[item.item_id for item in batch] for batch in batches]
 
 
+def due(engine, run_id=2, *, recheck=0, target=TARGET, **more):
+    """The ids that a run asks about, in their batches."""
+    with reading(engine) as conn:
+        again = longest_unasked(conn, run_id, recheck, target=target)
+    return ids(worklist.iter_due_items(engine, target=target, run_id=run_id, recheck=again, **more))
+
+
 def outcomes(engine, run_id, states, at=NOW, target=TARGET, **more):
     with reading(engine) as conn:
         rows = conn.execute(select(*worklist._TRACKED).where(items.c.target == target)).all()
@@ -47,12 +54,9 @@ def outcomes(engine, run_id, states, at=NOW, target=TARGET, **more):
         outcome_store.record(conn, target=target, run_id=run_id, changes=changes)
 
 
-def count_due(conn, recheck):
-    return worklist.count_work(conn, target=TARGET).count_due(recheck=recheck)
-
-
-def longest_unchecked(conn, run_id, limit):
-    return tuple(each.item_id for each in worklist.longest_unchecked(conn, target=TARGET, run_id=run_id, limit=limit))
+def longest_unasked(conn, run_id, limit, target=TARGET):
+    again = worklist.longest_unasked(conn, target=target, run_id=run_id, limit=limit)
+    return tuple(each.item_id for each in again)
 
 
 def test_unverified_items_come_last_whatever_was_known_of_them(engine, listed):
@@ -61,11 +65,11 @@ def test_unverified_items_come_last_whatever_was_known_of_them(engine, listed):
     with writing(engine) as conn:
         conn.execute(update(items).where(items.c.item_id.like("poison%")).values(unverified_runs=2, state="unknown"))
     with reading(engine) as conn:
-        assert count_due(conn, 10) == 4
-        assert longest_unchecked(conn, 2, 9) == ("done",)
+        assert worklist.count_work(conn, target=TARGET).due == 3
+        assert longest_unasked(conn, 2, 9) == ("done",)
         candidates = worklist.probe_candidates(conn, target=TARGET, run_id=2, item_ids=("done",))
     assert {item_id for item_id, _ in candidates}.isdisjoint({"poison-done", "poison-new"})
-    first = ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=10))
+    first = due(engine, recheck=10)
     assert [item_id for batch in first for item_id in batch] == ["fresh", "done"]
     last = [each for batch in worklist.iter_unverified(engine, target=TARGET, run_id=2, batch=1) for each in batch]
     assert [(each.item_id, each.unverified_runs) for each in last] == [("poison-done", 2), ("poison-new", 2)]
@@ -100,13 +104,9 @@ def events(engine):
 
 def test_all_new_items_are_due_by_id_in_batches(engine, listed):
     listed("d", "a", "c", "b", "e")
-    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=0, batch=2)) == [
-        ["a", "b"],
-        ["c", "d"],
-        ["e"],
-    ]
+    assert due(engine, recheck=0, batch=2) == [["a", "b"], ["c", "d"], ["e"]]
     with reading(engine) as conn:
-        assert count_due(conn, 10) == 5
+        assert worklist.count_work(conn, target=TARGET).due == 5
 
 
 def test_a_due_item_has_its_last_known_values(engine, listed):
@@ -114,7 +114,7 @@ def test_a_due_item_has_its_last_known_values(engine, listed):
     outcomes(engine, 1, {"a": ItemState.NOT_FOUND}, at=NOW, error=ApiError(status=404, code="gone", request_id="r1"))
     with writing(engine) as conn:
         conn.execute(update(items).values(incident_id=7))
-    [[item]] = worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=0)
+    [[item]] = worklist.iter_due_items(engine, target=TARGET, run_id=2)
     assert (item.known_state, item.known_missing, item.since, item.checked_at) == (ItemState.NOT_FOUND, True, NOW, NOW)
     assert (item.submitted_at, item.first_seen_at, item.seen_at) == (NOW - 60 * MINUTE, NOW, None)
     stored = row(engine, "a")
@@ -127,44 +127,54 @@ def test_removed_ignored_and_foreign_items_are_not_due(engine, listed):
         conn.execute(update(items).where(items.c.item_id == "gone").values(removed_at=NOW))
         conn.execute(update(items).where(items.c.item_id == "ignored").values(ignored_at=NOW))
         tallies = worklist.count_states(conn, target=TARGET, now=NOW, stuck_after=MINUTE)
-    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=9)) == [["kept"]]
-    assert ids(worklist.iter_due_items(engine, target="other", run_id=2, recheck=9)) == []
+    assert due(engine, recheck=9) == [["kept"]]
+    assert due(engine, recheck=9, target="other") == []
     assert sum(tallies.counts.values()) == 1
 
 
-def test_completed_items_are_rechecked_longest_unchecked_first_up_to_the_limit(engine, listed):
+def test_completed_items_that_were_not_asked_about_for_longest_are_rechecked_up_to_the_limit(engine, listed):
     listed(*"abcdef")
-    for minute, item_id in enumerate("cbaed"):
-        outcomes(engine, 1, {item_id: ItemState.COMPLETED}, at=NOW + minute * MINUTE)
-    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=3, batch=2)) == [
-        ["f"],
-        ["c", "b"],
-        ["a"],
-    ]
-    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=99, batch=3)) == [
-        ["f"],
-        ["c", "b", "a"],
-        ["e", "d"],
-    ]
+    for run_id, item_id in enumerate("cbaed", start=1):
+        outcomes(engine, run_id, {item_id: ItemState.COMPLETED})
+    assert due(engine, 9, recheck=3, batch=2) == [["f"], ["b", "c"], ["a"]]
+    assert due(engine, 9, recheck=99, batch=3) == [["f"], ["a", "b", "c"], ["d", "e"]]
+    assert due(engine, 3, recheck=99) == [["f"], ["b", "c"]]
     with reading(engine) as conn:
-        assert [count_due(conn, n) for n in (0, 3, 99)] == [1, 4, 6]
+        assert worklist.count_work(conn, target=TARGET).due == 1
 
 
-def test_items_checked_at_the_same_time_are_all_rechecked(engine, listed):
-    listed(*"abcde")
-    outcomes(engine, 1, dict.fromkeys("abcde", ItemState.COMPLETED))
-    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=5, batch=2)) == [
-        ["a", "b"],
-        ["c", "d"],
-        ["e"],
-    ]
+def test_rechecks_are_spread_over_the_items_that_one_run_asked_about(engine, listed):
+    """And each has its turn before any has a second one."""
+    many = [f"{n:02}" for n in range(20)]
+    listed(*many, "older", "newer")
+    outcomes(engine, 1, {"older": ItemState.COMPLETED})
+    outcomes(engine, 2, dict.fromkeys(many, ItemState.COMPLETED))
+    outcomes(engine, 3, {"newer": ItemState.COMPLETED})
+    turns = []
+    for run_id in range(4, 9):
+        with reading(engine) as conn:
+            again = longest_unasked(conn, run_id, 5)
+        outcomes(engine, run_id, dict.fromkeys(again, ItemState.COMPLETED))
+        turns += again
+    assert turns[:5] == ["older", "00", "05", "10", "15"]
+    assert (sorted(turns[1:21]), turns[21]) == (many, "newer")
+
+
+def test_a_completed_item_whose_last_outcome_is_unknown_is_rechecked_first(engine, listed):
+    listed("a", "b", "c", "d")
+    outcomes(engine, 1, {"a": ItemState.COMPLETED, "b": ItemState.COMPLETED, "c": ItemState.COMPLETED})
+    outcomes(engine, 2, {"c": ItemState.UNKNOWN, "d": ItemState.UNKNOWN}, reason=Cause.OUTAGE)
+    with reading(engine) as conn:
+        assert longest_unasked(conn, 3, 1) == ("c",)
+        assert longest_unasked(conn, 3, 2) == ("c", "a")
+        assert longest_unasked(conn, 3, 0) == ()
 
 
 def test_storing_outcomes_while_due_items_are_read_repeats_no_item(engine, listed):
     listed(*"abcdef")
     outcomes(engine, 1, {"e": ItemState.COMPLETED, "f": ItemState.COMPLETED})
     asked = []
-    for batch in worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=10, batch=2):
+    for batch in worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=("e", "f"), batch=2):
         asked += [item.item_id for item in batch]
         states = {item.item_id: ItemState.COMPLETED for item in batch}
         outcomes(engine, 2, states, at=NOW + MINUTE)
@@ -244,14 +254,14 @@ def test_counts_have_every_state_and_stuck_items(engine, listed):
 
 def test_tracked_and_rechecked_items_are_known_before_the_check(engine, listed):
     listed(*"abcd")
-    for minute, item_id in enumerate("cba"):
-        outcomes(engine, 1, {item_id: ItemState.COMPLETED}, at=NOW + minute * MINUTE)
+    for run_id, item_id in enumerate("cba", start=1):
+        outcomes(engine, run_id, {item_id: ItemState.COMPLETED})
     with writing(engine) as conn:
         conn.execute(update(items).where(items.c.item_id == "a").values(ignored_at=NOW))
         assert worklist.count_work(conn, target=TARGET).tracked == 3
-        assert longest_unchecked(conn, 2, 9) == ("c", "b")
-        assert longest_unchecked(conn, 2, 1) == ("c",)
-        assert longest_unchecked(conn, 1, 9) == ()
+        assert longest_unasked(conn, 9, 9) == ("c", "b")
+        assert longest_unasked(conn, 9, 1) == ("c",)
+        assert longest_unasked(conn, 1, 9) == ()
 
 
 def completed(engine, *item_ids):
@@ -270,7 +280,7 @@ def test_the_first_items_are_healthy_and_evenly_spread(engine, listed):
 
     def openers():
         with reading(engine) as conn:
-            given = worklist.longest_unchecked(conn, target=TARGET, run_id=2, limit=99)
+            given = worklist.longest_unasked(conn, target=TARGET, run_id=2, limit=99)
         return worklist.choose_first_items(given, count=5)
 
     assert openers() == ("i00", "i04", "i08", "i12", "i16")
@@ -304,32 +314,26 @@ def test_unverified_members_are_no_members_to_ask_about_first(engine, listed):
 def test_the_first_items_are_due_only_once(engine, listed):
     listed("a", "b", "c", "new")
     completed(engine, "a", "b", "c")
-    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=3, first=("b",))) == [
-        ["b"],
-        ["new"],
-        ["a", "c"],
-    ]
+    assert due(engine, recheck=3, first=("b",)) == [["b"], ["new"], ["a", "c"]]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 9])
 def test_rechecks_alone_are_the_same_items_in_the_same_order(engine, listed, batch):
     listed(*"abcdef")
     completed(engine, *"abcdef")
-    for first, recheck in ((("b", "d"), 6), ((), 3), (("a",), 3), ((), 0)):
+    for first, recheck in ((("b", "d"), "abcdef"), ((), "abc"), (("b",), "")):
         options = {"target": TARGET, "run_id": 2, "recheck": recheck, "first": first, "batch": batch}
-        usual, alone = (
-            [each for page in ids(worklist.iter_due_items(engine, **options, only_rechecks=only)) for each in page]
-            for only in (False, True)
-        )
-        assert alone == usual
-        assert alone[: len(first)] == list(first)
+        alone = ids(worklist.iter_due_items(engine, **options, only_rechecks=True))
+        found = [item_id for page in alone for item_id in page]
+        assert found[: len(first)] == list(first)
+        assert sorted(found) == sorted({*first, *recheck})
 
 
 def test_unfinished_items_come_first_if_unasked_for_longest(engine, listed):
     listed("a", "b", "c")
     outcomes(engine, 5, {"a": ItemState.PENDING})
     outcomes(engine, 4, {"b": ItemState.PENDING})
-    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=6, recheck=0, batch=1)) == [["c"], ["b"], ["a"]]
+    assert due(engine, 6, recheck=0, batch=1) == [["c"], ["b"], ["a"]]
 
 
 def test_a_completed_item_with_an_unknown_outcome_is_not_unfinished(engine, listed):
@@ -337,8 +341,8 @@ def test_a_completed_item_with_an_unknown_outcome_is_not_unfinished(engine, list
     completed(engine, "a", "b")
     leave_unknown(engine)
     with reading(engine) as conn:
-        assert count_due(conn, 1) == 1
-    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=1)) == [["a"]]
+        assert worklist.count_work(conn, target=TARGET).due == 0
+    assert due(engine, recheck=1) == [["a"]]
 
 
 def test_members_of_open_incidents_come_first_up_to_a_bound_and_each_only_once(engine, listed):
@@ -347,12 +351,9 @@ def test_members_of_open_incidents_come_first_up_to_a_bound_and_each_only_once(e
     with writing(engine) as conn:
         conn.execute(update(items).where(items.c.item_id.in_(["c", "e"])).values(incident_id=7))
 
-    def due(members):
-        return ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=0, members=members))
-
-    assert due(9) == [["c", "e"], ["a", "b", "d"]]
-    assert due(1) == [["c"], ["a", "b", "d", "e"]]
-    assert due(0) == [["a", "b", "d", "c", "e"]]
+    assert due(engine, members=9) == [["c", "e"], ["a", "b", "d"]]
+    assert due(engine, members=1) == [["c"], ["a", "b", "d", "e"]]
+    assert due(engine, members=0) == [["a", "b", "d", "c", "e"]]
 
 
 def test_unknown_items_are_counted_by_what_was_last_known_of_them(engine, listed):
@@ -372,7 +373,7 @@ def test_due_items_have_the_path_parameters_of_their_row(engine):
     rows = [SyncLogEntry(item_id="a", params={"store": "s/1", "space": "é"}), SyncLogEntry(item_id="b")]
     sync_worklist(engine, target=TARGET, epoch=epoch, run_id=1, batches=[rows], now=NOW)
 
-    due = worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=0)
+    due = worklist.iter_due_items(engine, target=TARGET, run_id=2)
 
     assert [(item.item_id, dict(item.params)) for batch in due for item in batch] == [
         ("a", {"store": "s/1", "space": "é"}), ("b", {}),

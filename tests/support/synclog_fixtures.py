@@ -21,7 +21,7 @@ from monitor.database.engine import reading, writing
 from monitor.database.schema import ensure
 from monitor.database.tables import items
 from monitor.model import SyncReport
-from monitor.runs.sync import sync_worklist
+from monitor.runs.sync import Sync
 
 FOLDER = Path(__file__).resolve().parents[1] / "synclog/fixtures"
 
@@ -102,15 +102,15 @@ def read_fixture(fixture, url, folder):
     try:
         with writing(app.engine) as conn:
             epoch = leases.acquire(conn, target=target.name, holder="h:1", now=now, ttl=timedelta(hours=1))
-        report = sync_worklist(
-            app.engine,
+        report = Sync(
+            engine=app.engine,
             target=target.name,
             epoch=epoch,
             run_id=1,
-            batches=app.read_log(target),
+            read_pages=lambda known: app.read_pages(target, known),
             now=now,
             earliest=target.sync_log.duplicates == "earliest",
-        )
+        )()
         with reading(app.engine) as conn:
             rows = conn.execute(select(items.c.item_id, items.c.submitted_at, items.c.group_name)).all()
     finally:

@@ -3,18 +3,29 @@
 import pytest
 
 
-def first_only(values):
+def first_only(values, ids=None):
     """All values as parameters; those after the first run only in `make test-all` and `make check`."""
-    first, *others = values
-    return [first, *(_process(value) for value in others)]
+    first, *others = _parameters(values, ids)
+    return [first, *map(_process, others)]
 
 
-def ends_only(values):
+def ends_only(values, ids=None):
     """The same, but the last value runs always, too."""
-    first, *others, last = values
-    return [first, *(_process(value) for value in others), last]
+    first, *others, last = _parameters(values, ids)
+    return [first, *map(_process, others), last]
 
 
-def _process(value):
-    values = value if isinstance(value, tuple) else (value,)
-    return pytest.param(*values, marks=pytest.mark.process)
+def smoke_first(values, ids=None):
+    """All values as parameters of a test marked `process`; `make test` runs the first."""
+    first, *others = _parameters(values, ids)
+    return [pytest.param(*first.values, id=first.id, marks=pytest.mark.smoke), *others]
+
+
+def _parameters(values, ids):
+    """A tuple has one value per argument."""
+    values = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*value, id=name) for value, name in zip(values, ids or [None] * len(values), strict=True)]
+
+
+def _process(parameter):
+    return pytest.param(*parameter.values, id=parameter.id, marks=pytest.mark.process)

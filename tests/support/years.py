@@ -36,11 +36,13 @@ class Years:
     """The JSON of all notifications."""
     runs_per_incident: int = 10
     """Every so many runs an incident opened, was notified twice, and resolved."""
+    rollups: bool = True
+    """A row per run in each table of rollups, as if no two runs shared a period; else none."""
 
     def fill(self, conn: Connection) -> None:
         """Inserts it. In a writing transaction."""
         self._targets(conn)
-        for statement in _STATEMENTS:
+        for statement in (*_STATEMENTS, *(_ROLLUPS if self.rollups else ())):
             conn.execute(text(self._in_dialect(conn, statement)), self._values(statement))
         conn.execute(text("DROP TABLE year_targets"))
         if conn.dialect.name == "postgresql":
@@ -95,7 +97,9 @@ _STATEMENTS = (
     f"""INSERT INTO runs (id, target, environment, epoch, status, due, answered, started_at, finished_at)
     SELECT :first + n.i, t.name, 'test', 0, :status, 20, 20, [ago {_AGE}], [ago {_AGE} - 5]
     FROM [of_runs] n JOIN year_targets t ON t.number = n.i % :targets""",
-    """INSERT INTO snapshots SELECT id, 20, 20, 20, 0, 0, 0, 0, 0, 0, 20, 0, 1, 1, 1 FROM runs
+    """INSERT INTO snapshots (run_id, total, checked, completed, pending, failed, not_found, invalid, unknown, stuck,
+    requests, retries, latency_p50_ms, latency_p95_ms, duration_s)
+    SELECT id, 20, 20, 20, 0, 0, 0, 0, 0, 0, 20, 0, 1, 1, 1 FROM runs
     WHERE id >= :first AND id < :first + :total AND status IN ('complete', 'partial', 'aborted')""",
     """INSERT INTO evidence (id, run_id, target, cause, at, count, breakdown, sample_ids, request_ids)
     SELECT :first + n.i, r.id, r.target, 'outage', r.finished_at, 1, [empty], [empty], [empty]
@@ -124,6 +128,8 @@ _STATEMENTS = (
     """INSERT INTO item_events (target, item_id, run_id, at, kind, old, new)
     SELECT r.target, 'item-' || (n.i * 7 % :items), r.id, r.finished_at, 'state', 'pending', 'completed'
     FROM [of_events] n JOIN runs r ON r.id = :first + n.i / :per_run""",
+)  # fmt: skip
+_ROLLUPS = (
     *(
         f"""INSERT INTO {table} (target, starts_at, runs_complete, runs_partial, runs_aborted, runs_failed,
         runs_crashed, total_sum, unknown_sum, requests_sum, retries_sum, duration_sum_s)

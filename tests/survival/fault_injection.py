@@ -23,9 +23,8 @@ from sqlalchemy.engine import Connection, Engine
 from monitor.cli import main
 from monitor.client.auth import ClientCredentials
 from monitor.notifications.delivery import Sender
-from monitor.runs import lease_keeper
+from monitor.runs import lease_keeper, sync_stage
 from monitor.runs import run as run_module
-from monitor.runs import sync as sync_module
 from monitor.runs.canary.canary import Canary
 from monitor.runs.canary.requests import StepSender
 from monitor.runs.close import RunCloser
@@ -92,7 +91,7 @@ def inject(injections: Sequence[Injection]):
         setattr(owner, name, _step(step, getattr(owner, name), hit, here))
     for step, (owner, name) in WAITS.items():
         setattr(owner, name, _wait(step, getattr(owner, name), hit))
-    sync_module.add_counts = _after(sync_module.add_counts, lambda: hit("sync.batch"))
+    sync_stage.validate_entries = _after(sync_stage.validate_entries, lambda: hit("sync.batch"))
     Connection._commit_impl = _around(Connection._commit_impl, in_step)
     event.listen(Engine, "before_cursor_execute", lambda *_: in_step("statement"))
 

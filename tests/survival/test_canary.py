@@ -6,7 +6,6 @@ from survival.canary import IN_FLIGHT, survive
 pytestmark = pytest.mark.process
 
 
-@pytest.mark.smoke
 def test_a_canary_killed_while_its_upload_is_answered_is_cleaned_up_by_the_next(small_world):
     assert survive(small_world, point=IN_FLIGHT).wrong == []
 

@@ -6,6 +6,7 @@ import socket
 import psycopg
 import pytest
 from sqlalchemy import make_url, text
+from support.thinned import smoke_first
 from support.world import World
 from survival.proxy import Proxy
 
@@ -28,10 +29,9 @@ def proxied(tmp_path, sandbox, new_postgres):
         made.close()
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("after", "what"),
-    [(b"INTO item_events", "outcomes"), (b"INTO snapshots", "closing"), (b"staged_ids", "sync")],
+    smoke_first([(b"INTO item_events", "outcomes"), (b"INTO snapshots", "closing"), (b"staged_ids", "sync")]),
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_commit_whose_answer_was_lost_is_not_written_twice(proxied, after, what):

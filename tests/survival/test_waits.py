@@ -6,7 +6,6 @@ from survival.waits import survive
 pytestmark = pytest.mark.process
 
 
-@pytest.mark.smoke
 def test_a_wait_killed_while_it_asks_is_closed_by_the_next_run(small_world):
     assert survive(small_world, point="ask.enter").wrong == []
 

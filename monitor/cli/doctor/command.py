@@ -29,10 +29,10 @@ def doctor(
 
     Example: ingestion-monitor doctor --send-test
     """
-    import asyncio
     import os
     import shlex
 
+    from monitor.cli import event_loop
     from monitor.cli.doctor.database import inspect_host
     from monitor.cli.doctor.examine import Doctor
     from monitor.cli.doctor.findings import Finding, Level, with_full_stop
@@ -60,7 +60,7 @@ def doctor(
         async for finding in examination.examine(names, test_channels=send_test):
             printer.add(finding)
 
-    asyncio.run(examine())
+    event_loop.run(examine())
     raise typer.Exit(printer.finish(option))
 
 

@@ -64,17 +64,6 @@ class RateLimitHeaderReader:
 
         `now` is our clock, aware; it is used for a reset if the reply has no `Date`.
         """
-        # written out for speed: every reply of an API without limits ends here
-        if not (
-            "x-ratelimit-remaining" in headers
-            or "x-ratelimit-limit" in headers
-            or "ratelimit" in headers
-            or "ratelimit-remaining" in headers
-            or "ratelimit-limit" in headers
-            or "x-ratelimit-remaining-requests" in headers
-            or "x-ratelimit-limit-requests" in headers
-        ):
-            return None
         for limit_text, remaining_text, reset, policy in _families(headers):
             remaining = _count(remaining_text)
             limit, reset_in_s, window_s = self._read_cached((limit_text, reset, policy, headers.get("date", "")), now)
@@ -91,6 +80,20 @@ class RateLimitHeaderReader:
             window_s = _window_s(policy, limit) or _window_s(limit_text, limit)
             self._texts, self._parsed = texts, (limit, hint.total_seconds() if hint else None, window_s)
         return self._parsed
+
+
+def states_rate_limit(headers: Mapping[str, str]) -> bool:
+    """Whether any of the headers is there that `read` looks at; most APIs have none."""
+    # written out for speed: this runs for every reply
+    return (
+        "x-ratelimit-remaining" in headers
+        or "x-ratelimit-limit" in headers
+        or "ratelimit" in headers
+        or "ratelimit-remaining" in headers
+        or "ratelimit-limit" in headers
+        or "x-ratelimit-remaining-requests" in headers
+        or "x-ratelimit-limit-requests" in headers
+    )
 
 
 def _families(headers: Mapping[str, str]) -> Iterator[_Texts]:

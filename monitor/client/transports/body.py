@@ -64,6 +64,16 @@ class BodyReader:
         """The bytes read, except those that a sink took."""
         return bytes(self._buffer)
 
+    @property
+    def wants_more(self) -> bool:
+        """False once the sink wants no more."""
+        return self._wants_more
+
+    @property
+    def received(self) -> int:
+        """Bytes received so far."""
+        return self._received
+
     async def read(
         self,
         chunks: AsyncIterable[bytes],

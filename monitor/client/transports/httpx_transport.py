@@ -18,18 +18,10 @@ from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 
 from monitor.client.transports.body import MAX_CONCURRENT_LARGE_BODIES, MAX_ERROR_BODY_BYTES, BodyReader, ReadTimeout
-from monitor.client.transports.pool import (
-    TIMED_OUT,
-    UNREADABLE_URL,
-    USER_AGENT,
-    ConnectionOptions,
-    FaultTypes,
-    ReuseTracker,
-    create_pool,
-    fault_from_error,
-    request_url,
-    text_headers,
-)
+from monitor.client.transports.faults import TIMED_OUT
+from monitor.client.transports.options import UNREADABLE_URL, USER_AGENT, ConnectionOptions, request_url
+from monitor.client.transports.pool import FaultTypes, create_pool, fault_from_error, text_headers
+from monitor.client.transports.reuse import ReuseTracker
 from monitor.model.http import BodySink, NetworkFault, Reply, Request, TransportFault
 
 _FAULT_TYPES: FaultTypes = (

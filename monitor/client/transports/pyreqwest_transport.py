@@ -22,16 +22,10 @@ from monitor.client.transports.body import (
     ReadTimeout,
     decode_body,
 )
-from monitor.client.transports.pool import (
-    TIMED_OUT,
-    UNREADABLE_URL,
-    ConnectionOptions,
-    ReuseTracker,
-    create_pool,
-    fault_from_error,
-    request_url,
-    text_headers,
-)
+from monitor.client.transports.faults import TIMED_OUT
+from monitor.client.transports.options import UNREADABLE_URL, ConnectionOptions, request_url
+from monitor.client.transports.pool import create_pool, fault_from_error, text_headers
+from monitor.client.transports.reuse import ReuseTracker
 from monitor.model.http import BodySink, Reply, Request, TransportFault
 
 

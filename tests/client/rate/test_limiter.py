@@ -437,3 +437,16 @@ def test_a_run_without_a_refusal_hands_on_a_higher_rate(events, per_s, expected)
 
 def test_a_run_with_a_refusal_hands_on_the_rate_that_it_found():
     assert learned("accepted", "refused", per_s=8.0) <= 8.0
+
+
+def test_replies_to_requests_from_before_the_probe_end_no_pause():
+    limiter = RateLimiter(ceiling_per_s=None, share=1.0)
+    for n in range(80):
+        limiter.accepted(n / 20)
+    limiter.refused(4.0)
+    assert limiter.wait_s(5.0, 2) == 0.0, "the probe, while two older requests are under way"
+    for now_s in (5.1, 5.2):
+        limiter.accepted(now_s)
+        assert limiter.wait_s(now_s, 1) == pytest.approx(6.0 - now_s), "one request per second"
+    limiter.accepted(5.3)
+    assert limiter.wait_s(5.3, 0) < 0.7

@@ -375,11 +375,9 @@ async def test_what_smtp_greetings_mean(greeting, outcome, reason):
         await writer.drain()
         writer.write_eof()
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(greet, "127.0.0.1", 0)
-    async with server:
-        ended = await to(None, port=server.sockets[0].getsockname()[1]).send(message(), key=KEY)
+    async with talking(greet) as port:
+        ended = await to(None, port=port).send(message(), key=KEY)
     assert (ended.outcome, ended.reason) == (outcome, reason)
 
 

@@ -84,3 +84,8 @@ def test_many_recipients_are_one_header_of_short_lines():
     assert max(map(len, raw.split(b"\r\n"))) <= 78
     read = email.message_from_bytes(raw + b"\r\n", policy=email.policy.default)["To"]
     assert [each.addr_spec for each in read.addresses] == addresses
+
+
+def test_a_senders_name_with_other_letters_is_encoded():
+    raw = sender_header(Mailbox("Überwachung", "monitor@example.com"))
+    assert raw == b"From: =?utf-8?b?w5xiZXJ3YWNodW5n?=\r\n <monitor@example.com>\r\n"

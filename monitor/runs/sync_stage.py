@@ -1,0 +1,176 @@
+"""Loads the pages of a sync log that changed into temporary tables; on SQLite this locks nothing in our database."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    case,
+    insert,
+    literal_column,
+    or_,
+)
+
+from monitor.database.bulk import Bulk, create_staging_table, timestamp_encoder
+from monitor.database.engine import insert as insert_or
+from monitor.database.tables import UtcDateTime
+from monitor.model import SyncLogEntry, SyncReport
+from monitor.runs.sync_state import PageState, SyncState, join_ids
+from monitor.synclog import LogPage
+from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH, MAX_SAMPLES, validate_entries
+
+_OPTIONS: Mapping[str, Any] = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
+
+staged = Table(
+    "staged_ids",
+    MetaData(),
+    Column("item_id", String(MAX_ID_LENGTH), primary_key=True),
+    Column("submitted_at", UtcDateTime),
+    Column("group_name", String(MAX_GROUP_LENGTH)),
+    Column("params", Text),
+    Column("seen", Integer, nullable=False),  # rows with this id
+    Column("page", Integer, nullable=False),  # of the first of them
+    Column("shared", Integer, nullable=False),  # 1: another page has this id, too
+    sqlite_with_rowid=False,
+    **_OPTIONS,
+)
+staged_pages = Table(
+    "staged_pages",
+    MetaData(),
+    Column("page", String(MAX_ID_LENGTH), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("valid_from", UtcDateTime),
+    Column("valid_until", UtcDateTime),
+    Column("counts", Text),
+    Column("item_ids", Text, nullable=False),
+    **_OPTIONS,
+)
+former_ids = Table(
+    "former_ids",
+    MetaData(),
+    Column("item_id", String(MAX_ID_LENGTH), primary_key=True),
+    sqlite_with_rowid=False,
+    **_OPTIONS,
+)
+"""The ids that were in the pages that changed or are gone."""
+
+_EMPTY = SyncReport()
+
+
+@dataclass(slots=True)
+class Stage:
+    """What was read of a sync log, and loaded."""
+
+    pages: dict[str, PageState] = field(default_factory=dict)
+    """All pages, in their order."""
+    changed: list[str] = field(default_factory=list)
+    """The pages that were loaded."""
+    comparable: bool = True
+    """Whether each of them has a digest."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole log was loaded."""
+        return len(self.changed) == len(self.pages)
+
+    def gone(self, state: SyncState) -> list[str]:
+        """The pages that were there before."""
+        return [key for key in state.pages if key not in self.pages]
+
+
+class Stager:
+    """Fills the temporary tables, which are created when the first page changed."""
+
+    def __init__(self, conn: Connection, *, now: datetime, earliest: bool) -> None:
+        self._conn, self._now, self._earliest = conn, now, earliest
+        self._upsert: Bulk | None = None
+        self._encode = timestamp_encoder(conn)
+
+    def load(self, pages: Iterable[LogPage], state: SyncState | None) -> Stage:
+        """Loads the pages that come with entries. Raises whatever `pages` raises."""
+        stage = Stage()
+        for page in pages:
+            if page.entries is None and state is not None:
+                stage.pages[page.key] = state.pages[page.key]
+                continue
+            self.create_tables()
+            stage.pages[page.key] = self._load(page, page.entries or (), len(stage.changed))
+            stage.changed.append(page.key)
+            stage.comparable &= page.digest is not None
+        return stage
+
+    def create_tables(self) -> None:
+        """Creates the tables, unless they exist already."""
+        if self._upsert is None:
+            for table in (staged, staged_pages, former_ids):
+                create_staging_table(self._conn, table)
+            self._upsert = _upsert(self._conn, earliest=self._earliest)
+
+    def _load(self, page: LogPage, entries: Sequence[SyncLogEntry], number: int) -> PageState:
+        usable, report = validate_entries(entries, now=self._now)
+        rows = [_row(entry, self._encode(entry.submitted_at), number) for entry in usable]
+        if rows and self._upsert is not None:
+            self._upsert.execute(self._conn, rows)
+        item_ids = Counter(row[0] for row in rows)
+        counts = _counts(report, item_ids)
+        if page.digest is not None:
+            times = [entry.submitted_at for entry in entries if entry.submitted_at is not None]
+            row = {
+                "page": page.key,
+                "digest": page.digest,
+                "rows": page.rows,
+                "valid_from": max((time for time in times if time <= self._now), default=None),
+                "valid_until": min((time for time in times if time > self._now), default=None),
+                "counts": json.dumps(counts) if counts else None,
+                "item_ids": join_ids(list(item_ids)),
+            }
+            self._conn.execute(insert(staged_pages), row)
+        return PageState(digest=page.digest or b"", rows=page.rows, valid=True, counts=counts)
+
+
+def _upsert(conn: Connection, *, earliest: bool) -> Bulk:
+    """Of several rows with one id the first stays, or with `earliest` the time and group of the earliest."""
+    row = insert_or(conn, staged).values({each.name: bindparam(each.name, type_=each.type) for each in staged.c})
+    old, new = staged.c, row.excluded
+    one: ColumnElement[int] = literal_column("1")  # `Bulk` has no parameters but those of a row
+    changes: dict[str, ColumnElement[Any]] = {
+        "seen": old.seen + one,
+        "shared": case((old.page != new.page, one), else_=old.shared),
+    }
+    if earliest:
+        is_earlier = or_(
+            new.submitted_at < old.submitted_at, and_(old.submitted_at.is_(None), new.submitted_at.is_not(None))
+        )
+        changes |= {name: case((is_earlier, new[name]), else_=old[name]) for name in ("submitted_at", "group_name")}
+    upsert = row.on_conflict_do_update(index_elements=[staged.c.item_id], set_=changes)
+    return Bulk(upsert, [each.name for each in staged.c])
+
+
+def _row(entry: SyncLogEntry, submitted_at: object, number: int) -> tuple[Any, ...]:
+    params = json.dumps(entry.params, sort_keys=True, ensure_ascii=False) if entry.params else None
+    return entry.item_id, submitted_at, entry.group, params, 1, number, 0
+
+
+def _counts(report: SyncReport, item_ids: Counter[str]) -> dict[str, Any]:
+    """What is not as in a page of which every row can be used, each with an id of its own."""
+    counts = {
+        name: value for name, value in asdict(report).items() if name != "read" and value != getattr(_EMPTY, name)
+    }
+    if item_ids.total() > len(item_ids):
+        counts["duplicate_ids"] = sorted(item_id for item_id, rows in item_ids.items() if rows > 1)[:MAX_SAMPLES]
+    return counts

@@ -1,0 +1,139 @@
+"""What the last sync of a target saw of its log: stored with the items in one transaction, so that they agree."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import reduce
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, literal, or_, select
+
+from monitor.database.engine import in_chunks
+from monitor.database.sync_tables import sync_log_pages, sync_logs
+from monitor.database.tables import UtcDateTime, canaries, items
+from monitor.model import SyncReport
+from monitor.synclog.validation import add_counts
+
+COPY_EVERY = timedelta(days=1)
+"""All rows are merged at least this often, whatever is known of them."""
+MAX_NAMED = 1000
+"""Ids that are stored by name, of those that make a sync of some pages impossible."""
+_SEPARATOR = "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageState:
+    """A page as it was merged."""
+
+    digest: bytes
+    rows: int
+    valid: bool
+    """Whether at this time its upload times are as far in the past and future as they were."""
+    counts: Mapping[str, Any]
+    """What can't be used in it, as fields of `SyncReport`, and its duplicates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncState:
+    """What the last sync of a target saw."""
+
+    copied_at: datetime
+    tracked: int
+    duplicate: int
+    duplicate_ids: Sequence[str]
+    shared: int
+    """How many ids have rows in several pages."""
+    shared_ids: Sequence[str]
+    canaries: int
+    """How many ids in the log are documents of canaries."""
+    canary_ids: Sequence[str]
+    pages: Mapping[str, PageState]
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether all rows have to be merged again; also if the clock went back."""
+        return not self.copied_at <= now < self.copied_at + COPY_EVERY
+
+    @property
+    def known(self) -> Mapping[str, bytes]:
+        """By page, the digest that says that nothing changed; one that no page has where this can't be said."""
+        return {key: page.digest if page.valid else b"" for key, page in self.pages.items()}
+
+
+def load(conn: Connection, *, target: str, now: datetime) -> SyncState | None:
+    """What the last sync saw; None if nothing is known."""
+    row = conn.execute(select(sync_logs).where(sync_logs.c.target == target)).mappings().one_or_none()
+    if row is None:
+        return None
+    page = sync_log_pages.c
+    at = literal(now, UtcDateTime)
+    valid = and_(
+        or_(page.valid_from.is_(None), page.valid_from <= at), or_(page.valid_until.is_(None), page.valid_until > at)
+    )
+    query = select(page.page, page.digest, page.rows, valid, page.counts).where(page.target == target)
+    pages = {
+        key: PageState(digest=digest, rows=rows, valid=bool(is_valid), counts=json.loads(counts) if counts else {})
+        for key, digest, rows, is_valid, counts in conn.execute(query)
+    }
+    names = ("copied_at", "tracked", "duplicate", "duplicate_ids", "shared", "shared_ids", "canaries", "canary_ids")
+    return SyncState(**{name: row[name] for name in names}, pages=pages)
+
+
+def load_ids(conn: Connection, *, target: str, pages: Sequence[str]) -> set[str]:
+    """The usable ids that were in these pages."""
+    found: set[str] = set()
+    for chunk in in_chunks(pages):
+        query = select(sync_log_pages.c.item_ids).where(
+            sync_log_pages.c.target == target, sync_log_pages.c.page.in_(chunk)
+        )
+        for ids in conn.execute(query).scalars():
+            found.update(split_ids(ids))
+    return found
+
+
+def join_ids(item_ids: Sequence[str]) -> str:
+    """Ids as one text: a usable one holds no control character."""
+    return _SEPARATOR.join(item_ids)
+
+
+def split_ids(text: str) -> list[str]:
+    """The ids of such a text."""
+    return text.split(_SEPARATOR) if text else []
+
+
+def canaries_changed(conn: Connection, *, target: str, state: SyncState) -> bool:
+    """Whether other rows of the log than before are documents of canaries: those are left out."""
+    if state.canaries > len(state.canary_ids):
+        return True
+    of_target = canaries.c.target == target
+    known = sum(
+        conn.execute(
+            select(func.count(canaries.c.item_id.distinct())).where(of_target, canaries.c.item_id.in_(chunk))
+        ).scalar_one()
+        for chunk in in_chunks(state.canary_ids)
+    )
+    tracked = and_(items.c.target == target, items.c.item_id == canaries.c.item_id, items.c.removed_at.is_(None))
+    query = select(canaries.c.id).join(items, tracked).where(of_target).limit(1)
+    return known != state.canaries or conn.scalar(query) is not None
+
+
+def add_pages(pages: Sequence[PageState]) -> SyncReport:
+    """The counts of pages, in their order, without what is counted over all of them."""
+    read = sum(page.rows for page in pages)
+    counted = [page_report(page) for page in pages if page.counts]
+    plain = read - sum(each.read for each in counted)
+    return reduce(add_counts, counted, SyncReport(read=plain))
+
+
+def page_report(page: PageState) -> SyncReport:
+    """What can't be used in a page."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in page.counts.items()
+    }
+    return SyncReport(read=page.rows, **values)
+
+
+def forget(conn: Connection, *, target: str) -> None:
+    """Forgets what was seen: the next sync merges all rows."""
+    conn.execute(delete(sync_log_pages).where(sync_log_pages.c.target == target))
+    conn.execute(delete(sync_logs).where(sync_logs.c.target == target))

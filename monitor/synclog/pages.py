@@ -1,0 +1,87 @@
+"""Reads a sync log in pages, each with a digest of its rows, so that only pages that changed become entries.
+
+A page is found again by its key. In a table of SQLite it is the first rowid: a page ends where the next known one
+begins, so that a row that is added or deleted changes one page. Elsewhere rows are counted, in the order in which they
+come. A digest is of the rows as the driver returns them, and of everything that decides what is made of them.
+"""
+
+import hashlib
+import marshal
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from monitor.model import SyncLogEntry
+
+PAGE_ROWS = 1000
+DIGEST_SIZE = 16
+READER_VERSION = 1
+"""Higher with each change of what is made of a row: it makes all stored digests differ."""
+
+Row = Sequence[Any]
+Known = Mapping[str, bytes]
+"""By key, the digests of pages that were read before."""
+Bound = int | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage:
+    """One page of a sync log. Pages come in the order of the rows."""
+
+    key: str
+    digest: bytes | None
+    """None: it can't be compared, so nothing is stored about it."""
+    rows: int
+    entries: Sequence[SyncLogEntry] | None
+    """None: the page is the known one."""
+
+
+def whole_log(batches: Iterable[Sequence[SyncLogEntry]]) -> Generator[LogPage, None, None]:
+    """Batches of entries as pages that can't be compared."""
+    for number, entries in enumerate(batches):
+        yield LogPage(key=str(number), digest=None, rows=len(entries), entries=entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pager:
+    """Makes pages of rows."""
+
+    known: Known
+    seed: bytes
+    """What else decides what is made of a row."""
+    entry: Callable[[Row], SyncLogEntry]
+
+    def page(self, key: Bound, rows: list[tuple[Any, ...]], *, skip: int = 0) -> LogPage:
+        """One page; the first `skip` columns of its rows are no part of an entry."""
+        # version 2: the bytes depend on the values alone, not on which of them are one object
+        digest = hashlib.blake2b(marshal.dumps(rows, 2), digest_size=DIGEST_SIZE, key=self.seed).digest()
+        same = self.known.get(str(key)) == digest
+        entries = None if same else [self.entry(row[skip:]) for row in rows]
+        return LogPage(key=str(key), digest=digest, rows=len(rows), entries=entries)
+
+
+def seed(*facts: object) -> bytes:
+    """The seed of digests: equal for equal facts, each of which has a `repr` that tells all of it."""
+    return hashlib.blake2b(repr((READER_VERSION, *facts)).encode("utf-8", "surrogateescape")).digest()
+
+
+def in_ranges(
+    fetch: Callable[[Bound | None, Bound | None, int], list[tuple[Any, ...]]], starts: Sequence[Bound], *, size: int
+) -> Iterator[tuple[Bound, list[tuple[Any, ...]]]]:
+    """Yields key and rows of each page of `size` (> 0) rows; a known one that has grown to twice the size is split.
+
+    `starts` are the keys of the known pages, in their order. `fetch(after, before, limit)` returns rows in the order of
+    their keys, which come in front: those after `after` (None: from the first), and before `before` (None: to the
+    last).
+    """
+    last: Bound | None = None
+    for before in starts[1:]:
+        grown = True
+        while grown and (rows := fetch(last, before, 2 * size)):
+            grown = len(rows) == 2 * size
+            rows = rows[:size] if grown else rows
+            yield rows[0][0], rows
+            last = rows[-1][0]
+    while rows := fetch(last, None, size):
+        yield rows[0][0], rows
+        last = rows[-1][0]
