@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from monitor.config import Config, TargetConfig
     from monitor.notifications.delivery import DeliveryReport
     from monitor.reports.news import ChannelNews
+    from monitor.runs.parallel import ParallelRuns
     from monitor.runs.progress import Progress
     from monitor.runs.report import RunReport
     from monitor.runs.run import Job
-    from monitor.runs.slots import RunSlots
 
 MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=1)
 """Of a deadline, as in the configuration."""
@@ -235,13 +235,13 @@ class Session:
         import asyncio
 
         from monitor.notifications.delivery import DeliveryReport
-        from monitor.runs.slots import RunSlots
+        from monitor.runs.parallel import ParallelRuns
 
-        slots = RunSlots(self.parallel, on_sqlite=self.app.engine.dialect.name == "sqlite")
+        parallel = ParallelRuns(self.parallel, on_sqlite=self.app.engine.dialect.name == "sqlite")
         self.signals.install()
         interrupt = self.signals.event
         with _progress(bars=self.progress_bars) as bar:
-            runs = [self._check_in_turn(slots, target, interrupt, bar(target.name)) for target in targets]
+            runs = [self._check_in_turn(parallel, target, interrupt, bar(target.name)) for target in targets]
             results = await asyncio.gather(*runs)
         # the outbox is in the same database: if that failed, delivery would fail too
         if self.dry_run or interrupt.is_set() or any(result.store_failed for result in results):
@@ -253,9 +253,9 @@ class Session:
             return [*results, failed], DeliveryReport()
 
     async def _check_in_turn(
-        self, slots: "RunSlots", target: "TargetConfig", interrupt: "asyncio.Event", progress: "Progress"
+        self, parallel: "ParallelRuns", target: "TargetConfig", interrupt: "asyncio.Event", progress: "Progress"
     ) -> TargetResult:
-        async with slots.slot():
+        async with parallel.one():
             if not interrupt.is_set():
                 return await self._check_target(target, interrupt, progress)
         unbegun = f"target {target.name}: it was not begun, because the check was interrupted; the next one checks it"

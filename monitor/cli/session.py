@@ -51,11 +51,20 @@ def load(
 
 
 def register_secrets(config: "Config") -> None:
-    """Masks every secret of a configuration in the log."""
+    """Masks every secret of a configuration in the log, also as runs will send it.
+
+    A secret that is new to a run costs a new pattern of all of them.
+    """
     from monitor import logs
+    from monitor.config import PasswordConfig
 
     for secret in config.secrets():
         logs.register_secret(secret.reveal())
+    for auth in (target.auth for target in config.targets):
+        if isinstance(auth, PasswordConfig):
+            from monitor.client.auth import basic_credential
+
+            logs.register_secret(basic_credential(auth.user, auth.password.reveal()))
 
 
 def _raise_file_limit() -> None:

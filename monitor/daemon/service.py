@@ -29,9 +29,9 @@ from monitor.daemon.target_schedule import TargetSchedule
 from monitor.daemon.tasks import Clock, RunningTasks, run_forever
 from monitor.database.engine import reading
 from monitor.runs import store as run_store
+from monitor.runs.parallel import ParallelRuns
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import LEASE_TTL, Run
-from monitor.runs.slots import RunSlots
 from monitor.web.endpoints import Endpoints
 from monitor.web.readiness import LogLoss
 from monitor.web.state import DaemonState, StateTracker
@@ -85,7 +85,7 @@ class Daemon:
         self._endpoints = Endpoints(self._tracker)
         self._signal: signal.Signals | None = None
         self._current_app: App | None = None
-        self._slots: RunSlots | None = None
+        self._parallel: ParallelRuns | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._retire_numbers = itertools.count(1)
         self._ready = False
@@ -208,8 +208,8 @@ class Daemon:
         target = next((each for each in app.config.targets if each.name == name), None)
         if target is None or self._interrupt.is_set():
             return
-        self._slots = self._slots or RunSlots(on_sqlite=app.engine.dialect.name == "sqlite")
-        async with self._slots.slot():
+        self._parallel = self._parallel or ParallelRuns(on_sqlite=app.engine.dialect.name == "sqlite")
+        async with self._parallel.one():
             if self._interrupt.is_set():
                 return
             job = replace(app.job(target, scheduled=True), lease_ttl=self._lease)

@@ -592,6 +592,6 @@ def in_state(*states: ItemState) -> ColumnElement[bool]:
     return and_(not_completed, items.c.state.in_([state.value for state in states]))
 
 
-def stuck(since: datetime) -> ColumnElement[bool]:
+def stuck(since: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """The condition of an item that has been pending since before a time."""
     return and_(in_state(ItemState.PENDING), items.c.pending_since < since)

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Select,
     String,
     and_,
+    bindparam,
     cast,
     exists,
     func,
@@ -31,6 +33,7 @@ from monitor.database.engine import insert as insert_or
 from monitor.database.lookups import ENDED, count_rows, has_status, newest_id, newest_ids
 from monitor.database.tables import (
     INCIDENT_IS_OPEN,
+    UtcDateTime,
     active,
     evidence,
     in_state,
@@ -257,12 +260,18 @@ def current(conn: Connection, *, target: str, resolved_since: datetime) -> dict[
 
 def recent(conn: Connection, *, target: str, resolved_since: datetime) -> tuple[Incident, ...]:
     """A target's open incidents and those resolved since, oldest first; otherwise like `current`."""
-    ids = select(incidents.c.id).where(incidents.c.target == target)
-    wanted = union_all(ids.where(*is_open()), ids.where(incidents.c.resolved_at >= resolved_since))
-    query = select(incidents).where(incidents.c.id.in_(wanted)).order_by(incidents.c.id).with_for_update()
-    rows = conn.execute(query).mappings().all()
+    rows = conn.execute(_recent(), {"target": target, "since": resolved_since}).mappings().all()
     seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
     return tuple(incident_from_row(row, seen.get(row["evidence_id"])) for row in rows)
+
+
+@cache
+def _recent() -> Select[tuple[Any, ...]]:
+    # put together once: that costs more than to execute it
+    ids = select(incidents.c.id).where(incidents.c.target == bindparam("target", type_=String))
+    lately = incidents.c.resolved_at >= bindparam("since", type_=UtcDateTime)
+    wanted = union_all(ids.where(*is_open()), ids.where(lately))
+    return select(incidents).where(incidents.c.id.in_(wanted)).order_by(incidents.c.id).with_for_update()
 
 
 def newest_of_each(found: Iterable[Incident], *, resolved_since: datetime) -> dict[IncidentKey, Incident]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Select,
     String,
     and_,
+    bindparam,
     case,
     cast,
     func,
@@ -79,6 +81,8 @@ _TRACKED = (
 
 _STATES: Mapping[str | None, ItemState | None] = {None: None} | {state.value: state for state in ItemState}
 _NO_RUN_ID = 0
+_TARGET = bindparam("target", type_=String)
+"""Of statements that are put together once."""
 _SPREAD = 4000
 """Items of one run among which rechecks are spread."""
 
@@ -116,28 +120,32 @@ class WorkCounts:
 
 def count_work(conn: Connection, *, target: str) -> WorkCounts:
     """Counts the items of a target, and looks for what else a plan depends on, in one statement."""
-    of_target = select(func.count()).select_from(items).where(items.c.target == target)
-    row = conn.execute(
-        select(
-            of_target.where(_is_due()).scalar_subquery(),
-            select(func.count()).select_from(items).where(*_unverified(target), _was_completed()).scalar_subquery(),
-            *_active_counts(target),
-            select(items.c.item_id).where(*_members(target)).exists(),
-            select(incidents.c.id).where(incidents.c.target == target, *is_open()).exists(),
-        )
-    ).one()
+    row = conn.execute(_work_counts(), {"target": target}).one()
     return WorkCounts(due=row[0] + row[1], tracked=row[2] - row[3], has_members=bool(row[4]), in_incident=bool(row[5]))
+
+
+@cache
+def _work_counts() -> Select[tuple[Any, ...]]:
+    # put together once: that costs more than to execute it
+    of_target = select(func.count()).select_from(items).where(items.c.target == _TARGET)
+    return select(
+        of_target.where(_is_due()).scalar_subquery(),
+        select(func.count()).select_from(items).where(*_unverified(_TARGET), _was_completed()).scalar_subquery(),
+        *_active_counts(),
+        select(items.c.item_id).where(*_members(_TARGET)).exists(),
+        select(incidents.c.id).where(incidents.c.target == _TARGET, *is_open()).exists(),
+    )
 
 
 def count_active(conn: Connection, *, target: str) -> int:
     """How many items of a target are tracked, that is neither removed nor ignored."""
-    row = conn.execute(select(*_active_counts(target))).one()
+    row = conn.execute(select(*_active_counts()), {"target": target}).one()
     return int(row[0] - row[1])
 
 
-def _active_counts(target: str) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
+def _active_counts() -> tuple[ScalarSelect[int], ScalarSelect[int]]:
     """All items, and those that are removed or ignored: both in indexes, without the rows of a million items."""
-    of_target = select(func.count()).select_from(items).where(items.c.target == target)
+    of_target = select(func.count()).select_from(items).where(items.c.target == _TARGET)
     inactive: ColumnElement[bool] = text(ITEM_IS_INACTIVE)  # type: ignore[assignment] # used as a condition
     return of_target.scalar_subquery(), of_target.where(inactive).scalar_subquery()
 
@@ -312,14 +320,20 @@ def mark_unasked_unknown(
 def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> StateCounts:
     """Counts the items of a target by state, and the stuck ones."""
     tracked = count_active(conn, target=target)
-    sums = (func.sum(case((each, 1), else_=0)) for each in (stuck(now - stuck_after), items.c.recognised.is_(False)))
-    others = select(items.c.state, func.count(), *sums).where(items.c.target == target, _is_not_completed(), *active())
-    rows = conn.execute(others.group_by(items.c.state)).all()
+    rows = conn.execute(_states_not_completed(), {"target": target, "since": now - stuck_after}).all()
     counts = dict.fromkeys(ItemState, 0) | {ItemState(row[0]): row[1] for row in rows}
     counts[ItemState.COMPLETED] = tracked - sum(counts.values())
     return StateCounts(
         counts=MappingProxyType(counts), stuck=sum(row[2] for row in rows), unrecognised=sum(row[3] for row in rows)
     )
+
+
+@cache
+def _states_not_completed() -> Select[tuple[Any, ...]]:
+    overdue = stuck(bindparam("since", type_=UtcDateTime))
+    sums = (func.sum(case((each, 1), else_=0)) for each in (overdue, items.c.recognised.is_(False)))
+    others = select(items.c.state, func.count(), *sums).where(items.c.target == _TARGET, _is_not_completed(), *active())
+    return others.group_by(items.c.state)
 
 
 def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:
@@ -355,7 +369,7 @@ def _is_unverified() -> ColumnElement[bool]:
     return text(ITEM_IS_UNVERIFIED)  # type: ignore[return-value] # used as a condition
 
 
-def _unverified(target: str) -> tuple[ColumnElement[bool], ...]:
+def _unverified(target: str | ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:
     """Tracked items that the API fails for, and not for others."""
     return items.c.target == target, _is_unverified(), *active()
 
@@ -383,7 +397,7 @@ def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[t
     return query.where(order > tuple_(*after)).order_by(items.c.asked_run_id, items.c.item_id)
 
 
-def _members(target: str) -> tuple[ColumnElement[bool], ...]:
+def _members(target: str | ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:
     """Unfinished members of open incidents."""
     return items.c.target == target, items.c.incident_id.is_not(None), _is_due(), _is_verified()
 

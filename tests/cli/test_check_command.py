@@ -17,6 +17,7 @@ from support.observed import events, until, until_asked
 from support.receiver import Receiver
 from support.world import environment
 
+from monitor import logs
 from monitor.database import leases
 from monitor.database.engine import writing
 
@@ -438,3 +439,27 @@ def test_targets_run_in_parallel_despite_a_low_soft_limit_on_open_files(small_wo
         check=False,
     )
     assert (few.returncode, "Health: 60 completed" in few.stdout) == (0, True), few.stderr
+
+
+@pytest.mark.parametrize(
+    "auth", ['{{ api_key = "key-{0}-of-a-target" }}', '{{ user = "u", password = "password-{0}" }}']
+)
+def test_secrets_are_looked_for_by_one_pattern_however_many_targets_have_one(small_world, here, monkeypatch, auth):
+    """Compiled anew for each of a thousand secrets, it takes half a minute."""
+    world, compiled, compile_pattern = small_world, [], logs.Redactor._compile
+
+    def counted(redactor):
+        before, pattern = redactor._pattern, compile_pattern(redactor)
+        compiled.extend([pattern] if before is None and pattern is not None else [])
+        return pattern
+
+    monkeypatch.setattr(logs.Redactor, "_compile", counted)
+    world.track(1)
+    counts = []
+    for number in (2, 7):
+        more = "".join(world.another_target(f"t{n}", auth=auth.format(f"{number}{n}")) for n in range(number))
+        world.configure(auth=auth.format(number), more=more)
+        compiled.clear()
+        assert here(world, "check", "--json").stdout
+        counts.append(len(compiled))
+    assert counts[1] <= counts[0] <= 3

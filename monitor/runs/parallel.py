@@ -21,8 +21,8 @@ def default_parallel(*, on_sqlite: bool, processors: int | None = None) -> int:
     return min(_MOST_BY_DEFAULT, max(_LEAST, _PER_PROCESSOR * (processors or os.cpu_count() or 1)))
 
 
-class RunSlots:
-    """Slots for runs, first come, first served.
+class ParallelRuns:
+    """The runs that are in progress, begun first come, first served.
 
     `parallel` (≥ 1) runs at a time, however long they last; None: the default, in which only the first `patience_s`
     seconds of a run count.
@@ -33,8 +33,8 @@ class RunSlots:
         self._free = asyncio.Semaphore(parallel or default_parallel(on_sqlite=on_sqlite))
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Waits for a slot, and gives it back at the end, or when the run no longer counts."""
+    async def one(self) -> AsyncIterator[None]:
+        """Waits until one more run may begin. It counts until its end, or until its first seconds are over."""
         await self._free.acquire()
         held = True
 
