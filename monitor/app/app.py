@@ -195,6 +195,7 @@ class App:
             environment=self.config.environment,
             engine=self.engine,
             read_pages=lambda ends_s, known: self.read_pages(target, known, ends_s=ends_s),
+            read_file_state=lambda: _read_file_state(target, provider),
             provider=provider,
             open_client=lambda: open_client(
                 target, provider, self.throttles.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
@@ -246,7 +247,9 @@ class App:
         finally:
             engine.dispose()
 
-    def read_pages(self, target: TargetConfig, known: "Known", *, ends_s: float | None = None) -> "Iterator[LogPage]":
+    def read_pages(
+        self, target: TargetConfig, known: "Known | None", *, ends_s: float | None = None
+    ) -> "Iterator[LogPage]":
         """A target's sync log in pages, those that are `known` without entries. Otherwise as `read_log`."""
         from monitor.synclog import read_pages, whole_log
 
@@ -375,6 +378,15 @@ def _spec(log: SyncLogConfig, *, uuid_ids: bool = False) -> "SyncLogSpec":
     # how the rows are read; what is made of duplicates is the run's
     given = log.model_dump(exclude={"url", "preset", "duplicates"})
     return SyncLogSpec(url=log.url.reveal(), uuid_ids=uuid_ids, **given)
+
+
+def _read_file_state(target: TargetConfig, provider: Provider) -> str | None:
+    from monitor.synclog import read_file_state
+
+    log = target.sync_log
+    if log is None:
+        return None
+    return read_file_state(_spec(log, uuid_ids=has_uuid_ids(provider)), merged_as=(log.duplicates,))
 
 
 def _configured_channel(config: ChannelConfig, resolve_timeout: timedelta) -> "ConfiguredChannel":
