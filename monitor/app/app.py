@@ -4,6 +4,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -237,27 +238,36 @@ class App:
             uuid_ids = has_uuid_ids(build_provider(target))
             yield from read(_spec(target.sync_log, uuid_ids=uuid_ids), ends_s=ends_s)
             return
-        from monitor.database.engine import connect_read_only
         from monitor.synclog import builtin as tracked
 
-        # from the configured database, even if the run uses a scratch one (ADR 14)
-        engine = connect_read_only(self.config.database.reveal())
-        try:
+        with self._own_log() as engine:
             yield from tracked.read(engine, target=target.name)
-        finally:
-            engine.dispose()
 
     def read_pages(
         self, target: TargetConfig, known: "Known | None", *, ends_s: float | None = None
     ) -> "Iterator[LogPage]":
         """A target's sync log in pages, those that are `known` without entries. Otherwise as `read_log`."""
-        from monitor.synclog import read_pages, whole_log
+        if target.sync_log is not None:
+            from monitor.synclog import read_pages
 
-        log = target.sync_log
-        if log is None:
-            return whole_log(self.read_log(target, ends_s=ends_s))
-        spec = _spec(log, uuid_ids=has_uuid_ids(build_provider(target)))
-        return read_pages(spec, known=known, merged_as=(log.duplicates,), ends_s=ends_s)
+            spec = _spec(target.sync_log, uuid_ids=has_uuid_ids(build_provider(target)))
+            yield from read_pages(spec, known=known, merged_as=(target.sync_log.duplicates,), ends_s=ends_s)
+            return
+        from monitor.synclog import builtin as tracked
+
+        with self._own_log() as engine:
+            yield from tracked.read_pages(engine, target=target.name, known=known)
+
+    @contextmanager
+    def _own_log(self) -> Iterator[Engine]:
+        """The configured database, read-only, even if the run uses a scratch one (ADR 14)."""
+        from monitor.database.engine import connect_read_only
+
+        engine = connect_read_only(self.config.database.reveal())
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
     def sender(self) -> "Sender":
         """The sender of due messages to the configured channels."""

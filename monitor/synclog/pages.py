@@ -59,7 +59,7 @@ class Pager:
         entries = None if same else [self.entry(row[skip:]) for row in rows]
         return LogPage(key=str(key), digest=digest, rows=len(rows), entries=entries)
 
-    def digest(self, facts: Sequence[Any]) -> bytes:
+    def digest(self, facts: list[tuple[Any, ...]] | tuple[Any, ...]) -> bytes:
         """The digest of rows, or of what a server says of them: numbers, texts and bytes."""
         # version 2: the bytes depend on the values alone, not on which of them are one object
         return hashlib.blake2b(marshal.dumps(facts, 2), digest_size=DIGEST_SIZE, key=self.seed).digest()

@@ -83,7 +83,7 @@ def _limits_of_the_server() -> Iterator[None]:
         raise
 
 
-def _page_facts(conn: Connection, log: Subquery) -> Mapping[int, Sequence[Any]]:
+def _page_facts(conn: Connection, log: Subquery) -> Mapping[int, tuple[Any, ...]]:
     """By page, in ascending order, how many rows it has, and the sum of their hashes."""
     first, *others = log.c
     # with OFFSET the planner keeps the query apart, so that an id is hashed once
