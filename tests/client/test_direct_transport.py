@@ -204,6 +204,18 @@ def system_store(authority, tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
 
 
+def test_connections_that_lack_the_same_authority_side_by_side_all_find_it(run, authority, system_store):
+    async def main():
+        context = context_of(authority, "127.0.0.1")
+        async with hostile.serving(hostile.replies(200), tls=context) as server:
+            transport = DirectTransport(base_url=f"https://127.0.0.1:{server.port}")
+            answers = await asyncio.gather(*(transport.send(get(), timeout_s=20) for _ in range(8)))
+            await transport.close()
+        return {type(answer) for answer in answers}
+
+    assert run(main()) == {Reply}
+
+
 def test_an_authority_that_only_the_systems_file_has_is_trusted(run, authority, system_store):
     async def main(url):
         transport = DirectTransport(base_url=url)
