@@ -52,7 +52,10 @@ class Listing:
         """The API's spelling of an item's good status; None if the list does not call it completed."""
         if item_id in self._others:
             return None  # listed twice: the worse status counts
-        return next((stage for stage, ids in self._completed.items() if item_id in ids), None)
+        for stage, ids in self._completed.items():  # called for each item: a generator costs more than the look-up
+            if item_id in ids:
+                return stage
+        return None
 
     def status_of(self, item_id: str) -> ItemStatus | BadBody | None:
         """The item's status, if the listing keeps statuses; a `BadBody` if it can't be read; None: it is not listed.

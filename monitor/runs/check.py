@@ -23,7 +23,7 @@ from monitor.client.retry import is_transient
 from monitor.database.engine import in_chunks
 from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, Request
-from monitor.model.items import TrackedItem
+from monitor.model.items import ItemChange, TrackedItem, transition
 from monitor.providers import Listing, Provider, is_list_only
 from monitor.runs import worklist
 from monitor.runs.item_check import ItemCheck
@@ -145,6 +145,7 @@ class TargetCheck:
             )
         self.check.add_confirmed(result.confirmed, accepted=not fetched.cached)
         self.progress.begin(result.tracked - result.confirmed)
+        await self.check.settle(self._completed_by_list(fetched.listing), accepted=not fetched.cached)
         remaining = self._items_to_ask(result, fetched.listing)
         await self.check.run(remaining, known_outcome=lambda item: self._outcome_from_list(fetched.listing, item))
         return approach, await self._due_after_list(result, fetched.listing)
@@ -242,6 +243,17 @@ class TargetCheck:
             batch=BATCH_SIZE,
         )
         yield from self._unverified()
+
+    def _completed_by_list(self, listing: Listing) -> Iterator[list[ItemChange]]:
+        """What the list changes in due items that it calls completed, but for members of incidents."""
+        due = worklist.iter_due_items(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE)
+        for page in due:
+            at, found = self.utcnow(), ((item, self._outcome_from_list(listing, item)) for item in page)
+            yield [
+                transition(item, outcome, at=at)
+                for item, outcome in found
+                if outcome is not None and outcome.state is ItemState.COMPLETED and not item.in_incident
+            ]
 
     def _unverified(self) -> Iterator[list[TrackedItem]]:
         for page in worklist.iter_unverified(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE):
