@@ -29,6 +29,7 @@ from sqlalchemy import (
     update,
 )
 
+from monitor.database.bulk import id_set, ids_of
 from monitor.database.engine import CHUNK_SIZE, in_chunks
 from monitor.database.retry import read_page
 from monitor.database.tables import (
@@ -208,11 +209,8 @@ def iter_due_items(
     before = frozenset(first)
     others = [item_id for item_id in recheck if item_id not in before]
     for start in range(0, len(others), batch):
-        again = [
-            _tracked(row)
-            for chunk in in_chunks(others[start : start + batch])
-            for row in read_page(engine, _again(target, run_id, chunk))
-        ]
+        ids = id_set(engine, others[start : start + batch])
+        again = [_tracked(row) for row in read_page(engine, _again(target, run_id).params(ids=ids))]
         if again:
             yield again
 
@@ -338,9 +336,11 @@ def _members(target: str) -> tuple[ColumnElement[bool], ...]:
     return items.c.target == target, items.c.incident_id.is_not(None), _is_due(), _is_verified()
 
 
-def _again(target: str, run_id: int, item_ids: Sequence[str]) -> Select[tuple[Any, ...]]:
-    named = select(*_TRACKED).where(_completed_among(target, item_ids), _is_verified())
-    return named.where(items.c.asked_run_id < run_id).order_by(items.c.item_id)
+def _again(target: str, run_id: int) -> Select[tuple[Any, ...]]:
+    """The completed items of the parameter `ids`: the same text for any number of them."""
+    named = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(ids_of("ids")), _was_completed())
+    unasked = named.where(*active(), _is_verified(), items.c.asked_run_id < run_id)
+    return unasked.order_by(items.c.item_id)
 
 
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
