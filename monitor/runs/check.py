@@ -246,13 +246,16 @@ class TargetCheck:
 
     def _completed_by_list(self, listing: Listing) -> Iterator[list[ItemChange]]:
         """What the list changes in due items that it calls completed, but for members of incidents."""
+        canonical, valid, stage_of = self.provider.canonical, self.provider.valid_id, listing.completed_stage
         due = worklist.iter_due_items(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE)
         for page in due:
-            at, found = self.utcnow(), ((item, self._outcome_from_list(listing, item)) for item in page)
+            at, state = self.utcnow(), ItemState.COMPLETED
             yield [
-                transition(item, outcome, at=at)
-                for item, outcome in found
-                if outcome is not None and outcome.state is ItemState.COMPLETED and not item.in_incident
+                transition(item, Outcome(item_id=item.item_id, state=state, stage=stage, answered=True, at=at))
+                for item in page
+                if (stage := stage_of(canonical(item.item_id))) is not None
+                and valid(item.item_id)
+                and not item.in_incident
             ]
 
     def _unverified(self) -> Iterator[list[TrackedItem]]:
