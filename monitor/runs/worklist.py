@@ -23,9 +23,11 @@ from sqlalchemy import (
     insert,
     literal,
     literal_column,
+    null,
     select,
     text,
     tuple_,
+    union_all,
     update,
 )
 
@@ -99,10 +101,14 @@ def count_due(conn: Connection, *, target: str) -> int:
 
 def count_active(conn: Connection, *, target: str) -> int:
     """How many items of a target are tracked, that is neither removed nor ignored."""
-    # both in indexes, without the rows of a million items
+    return int(conn.execute(select(_active_count(target))).scalar_one())
+
+
+def _active_count(target: str) -> ColumnElement[int]:
+    """In one statement, so of one moment. Both counts are in indexes, without the rows of a million items."""
     of_target = select(func.count()).select_from(items).where(items.c.target == target)
     inactive: ColumnElement[bool] = text(ITEM_IS_INACTIVE)  # type: ignore[assignment] # used as a condition
-    return int(conn.execute(of_target).scalar_one() - conn.execute(of_target.where(inactive)).scalar_one())
+    return of_target.scalar_subquery() - of_target.where(inactive).scalar_subquery()
 
 
 def has_members(conn: Connection, *, target: str) -> bool:
@@ -260,14 +266,19 @@ def mark_unasked_unknown(
 
 def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> StateCounts:
     """Counts the items of a target by state, and the stuck ones."""
-    tracked = count_active(conn, target=target)
-    how_many = func.count()
-    others = select(items.c.state, how_many).where(items.c.target == target, _is_not_completed(), *active())
+    of_target, how_many = items.c.target == target, func.count()
+    others = select(items.c.state, how_many, literal(0)).where(of_target, _is_not_completed(), *active())
+    overdue = select(how_many).select_from(items).where(of_target, stuck(now - stuck_after), *active())
+    all_of_them = select(
+        null().label("state"), _active_count(target).label("items"), overdue.scalar_subquery().label("stuck")
+    )
+    # one statement: what a command ignores meanwhile must not be missing from one count alone
+    rows = conn.execute(union_all(all_of_them, others.group_by(items.c.state))).all()
     counts = dict.fromkeys(ItemState, 0)
-    counts |= {ItemState(state): count for state, count in conn.execute(others.group_by(items.c.state))}
+    counts |= {ItemState(row.state): row.items for row in rows if row.state is not None}
+    [(tracked, stuck_items)] = [(row.items, row.stuck) for row in rows if row.state is None]
     counts[ItemState.COMPLETED] = tracked - sum(counts.values())
-    overdue = select(how_many).where(items.c.target == target, stuck(now - stuck_after), *active())
-    return StateCounts(counts=MappingProxyType(counts), stuck=conn.execute(overdue).scalar_one())
+    return StateCounts(counts=MappingProxyType(counts), stuck=stuck_items)
 
 
 def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:
