@@ -25,7 +25,9 @@ __all__ = ["fill", "indexes_set_aside", "make_indexes"]
 
 EVERY = timedelta(minutes=1)
 RUNS_PER_INCIDENT = 1_000
-GROUPS, BUCKETS, SLOWEST_PER_DAY = 5, 40, 3
+GROUPS, FEW_BUCKETS, BUCKETS, SLOWEST_PER_DAY = 5, 3, 40, 3
+"""Groups of the first target (the others have one); buckets in use in slots of minutes or an hour, and in longer
+ones."""
 _CLONE = Path(__file__).parent.parent
 
 
@@ -50,8 +52,9 @@ def fill(url: str, names: Sequence[str], runs: int) -> None:
         past.fill(conn)
         make_indexes(conn, indexes)
         _roll_up(conn, names)
-        for name in names:
-            conn.execute(insert(time_to_indexed), list(_uploads(name, end, runs * EVERY)))
+        for number, name in enumerate(names):
+            groups = 1 if number else GROUPS
+            conn.execute(insert(time_to_indexed), list(_uploads(name, end, runs * EVERY, groups)))
             conn.execute(insert(slowest_uploads), list(_slowest(name, end, runs * EVERY)))
     with writing(engine) as conn:
         analyse(conn)
@@ -96,14 +99,14 @@ def _revision(name: str) -> ModuleType:
     return found
 
 
-def _uploads(target: str, end: datetime, length: timedelta) -> Iterator[dict[str, object]]:
-    """Histograms of the uploads of some groups: more buckets in use the wider a slot is, as its age makes it."""
+def _uploads(target: str, end: datetime, length: timedelta, groups: int) -> Iterator[dict[str, object]]:
+    """Histograms of uploads in every slot, each as wide as its age makes it."""
     at, rand = end - length, random.Random(target)  # noqa: S311  # repeatable, not secret
     while at < end:
         age = end - at
         width = SLOTS[sum(age > kept for kept in KEPT)]
-        for group in range(GROUPS):
-            for bound in rand.sample(BOUNDS_MS[60:160], BUCKETS if width >= SLOTS[2] else 3):
+        for group in range(groups):
+            for bound in rand.sample(BOUNDS_MS[60:160], BUCKETS if width >= SLOTS[2] else FEW_BUCKETS):
                 yield {
                     "target": target, "slot_s": int(width.total_seconds()), "starts_at": slot_start(at, width),
                     "group_name": f"group-{group}", "le_ms": bound, "uploads": 7, "sum_s": bound / 200,

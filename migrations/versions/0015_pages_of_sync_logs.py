@@ -30,8 +30,6 @@ def upgrade() -> None:
         sa.Column("canary_ids", sa.JSON(), nullable=False),
         sa.Column("file", sa.Text()),
         sa.Column("file_read_at", _TIME),
-        sa.Column("watermark", sa.Text()),
-        sa.Column("compared_at", _TIME),
         sa.PrimaryKeyConstraint("target", name=op.f("pk_sync_logs")),
     )
     op.create_table(

@@ -4,6 +4,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -195,6 +196,7 @@ class App:
             environment=self.config.environment,
             engine=self.engine,
             read_pages=lambda ends_s, known: self.read_pages(target, known, ends_s=ends_s, provider=provider),
+            read_file_state=lambda: _read_file_state(target, provider),
             provider=provider,
             open_client=lambda: open_client(
                 target, provider, self.throttles.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
@@ -236,27 +238,41 @@ class App:
             uuid_ids = has_uuid_ids(build_provider(target))
             yield from read(_spec(target.sync_log, uuid_ids=uuid_ids), ends_s=ends_s)
             return
-        from monitor.database.engine import connect_read_only
         from monitor.synclog import builtin as tracked
 
-        # from the configured database, even if the run uses a scratch one (ADR 14)
-        engine = connect_read_only(self.config.database.reveal())
-        try:
+        with self._own_log() as engine:
             yield from tracked.read(engine, target=target.name)
-        finally:
-            engine.dispose()
 
     def read_pages(
-        self, target: TargetConfig, known: "Known", *, provider: Provider, ends_s: float | None = None
+        self,
+        target: TargetConfig,
+        known: "Known | None",
+        *,
+        provider: Provider | None = None,
+        ends_s: float | None = None,
     ) -> "Iterator[LogPage]":
         """A target's sync log in pages, those that are `known` without entries. Otherwise as `read_log`."""
-        from monitor.synclog import read_pages, whole_log
+        if target.sync_log is not None:
+            from monitor.synclog import read_pages
 
-        log = target.sync_log
-        if log is None:
-            return whole_log(self.read_log(target, ends_s=ends_s))
-        spec = _spec(log, uuid_ids=has_uuid_ids(provider))
-        return read_pages(spec, known=known, merged_as=(log.duplicates,), ends_s=ends_s)
+            spec = _spec(target.sync_log, uuid_ids=has_uuid_ids(provider or build_provider(target)))
+            yield from read_pages(spec, known=known, merged_as=(target.sync_log.duplicates,), ends_s=ends_s)
+            return
+        from monitor.synclog import builtin as tracked
+
+        with self._own_log() as engine:
+            yield from tracked.read_pages(engine, target=target.name, known=known)
+
+    @contextmanager
+    def _own_log(self) -> Iterator[Engine]:
+        """The configured database, read-only, even if the run uses a scratch one (ADR 14)."""
+        from monitor.database.engine import connect_read_only
+
+        engine = connect_read_only(self.config.database.reveal())
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
     def sender(self) -> "Sender":
         """The sender of due messages to the configured channels."""
@@ -377,6 +393,15 @@ def _spec(log: SyncLogConfig, *, uuid_ids: bool = False) -> "SyncLogSpec":
     # how the rows are read; what is made of duplicates is the run's
     given = log.model_dump(exclude={"url", "preset", "duplicates"})
     return SyncLogSpec(url=log.url.reveal(), uuid_ids=uuid_ids, **given)
+
+
+def _read_file_state(target: TargetConfig, provider: Provider) -> str | None:
+    from monitor.synclog import read_file_state
+
+    log = target.sync_log
+    if log is None:
+        return None
+    return read_file_state(_spec(log, uuid_ids=has_uuid_ids(provider)), merged_as=(log.duplicates,))
 
 
 def _configured_channel(config: ChannelConfig, resolve_timeout: timedelta) -> "ConfiguredChannel":

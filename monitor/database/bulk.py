@@ -9,7 +9,21 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Insert, Select, String, Table, Text, Update, bindparam, column, select, text
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Engine,
+    Insert,
+    Select,
+    String,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    column,
+    select,
+    text,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -40,10 +54,10 @@ def timestamp_encoder(conn: Connection) -> TimestampEncoder:
     return encode
 
 
-def id_set(conn: Connection, ids: Iterable[str]) -> object:
+def id_set(database: Connection | Engine, ids: Iterable[str]) -> object:
     """Ids as the one parameter of `ids_of`, sorted, so that rows are written in the order of the key."""
     wanted = sorted(ids)
-    return json.dumps(wanted) if conn.dialect.name == "sqlite" else wanted
+    return json.dumps(wanted) if database.dialect.name == "sqlite" else wanted
 
 
 class _IdsOf(FunctionElement[str]):

@@ -64,11 +64,13 @@ def connect_read_only(
 ) -> Engine:
     """An engine that can't write, not even the header of a SQLite file. Raises StoreError for any other URL.
 
-    `connect_args` are parameters of libpq that the URL may set otherwise.
+    On PostgreSQL a transaction sees one moment. `connect_args` are parameters of libpq that the URL may set otherwise.
     """
     parsed = _parse_url(url)
     if not is_sqlite(parsed):
-        engine = postgres_engine(parsed, pool_pre_ping=True, connect_args=connect_args or {})
+        engine = postgres_engine(
+            parsed, isolation="REPEATABLE READ", pool_pre_ping=True, connect_args=connect_args or {}
+        )
         return engine.execution_options(postgresql_readonly=True)
     path = Path(str(parsed.database))
     return create_engine(

@@ -49,11 +49,12 @@ def postgres_engine(
     *,
     statement_timeout_s: float | None = STATEMENT_TIMEOUT_S,
     settings: Mapping[str, str] | None = None,
+    isolation: str = "READ COMMITTED",
     **options: Any,  # noqa: ANN401  # handed on
 ) -> Engine:
     """An engine with these timeouts, where those of the role or the database are not shorter. Connects at first use.
 
-    `settings` hold in each transaction. Parameters of the URL win over `connect_args`.
+    `settings` and `isolation` hold in each transaction. Parameters of the URL win over `connect_args`.
     """
     parameters = {**_CONNECT_ARGUMENTS, **options.pop("connect_args", {}), **connection_parameters(url)}
     engine = create_engine(url, hide_parameters=True, **options)
@@ -74,7 +75,7 @@ def postgres_engine(
         # with the settings in one message: a transaction costs no further round trip
         access = " READ ONLY" if conn.get_execution_options().get("postgresql_readonly") else ""
         conn.exec_driver_sql(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED{access}; {settle}",
+            f"BEGIN ISOLATION LEVEL {isolation}{access}; {settle}",
             execution_options={"stream_results": False, "yield_per": None},  # whatever the first query wants
         )
 

@@ -19,8 +19,6 @@ sync_logs = Table(
     Column("canary_ids", JSON, nullable=False),  # these, unless there are many
     Column("file", Text),  # what changes when a SQLite file is written, as of the last read; null: no such file
     Column("file_read_at", UtcDateTime),
-    Column("watermark", Text),  # the newest value of updated_at_column; null: there is none
-    Column("compared_at", UtcDateTime),  # when all pages were last compared
 )
 """What the last sync of each target saw, for the next one. It is written with the items, so that they always agree."""
 

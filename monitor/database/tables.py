@@ -288,7 +288,7 @@ item_events = Table(
     Column("old", String(200)),
     Column("new", String(200)),
     Index(None, "target", "item_id"),
-    Index(None, "run_id"),  # changes of a run, and of all runs since another
+    Index(None, "target", "run_id"),  # changes of a run, and of all runs since another
 )
 
 tracked_items = Table(

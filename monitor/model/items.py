@@ -155,8 +155,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.answered and not self.cached
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemCompletion:
+class ItemCompletion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is compared with a provider's list: whether a tracked item is completed."""
 
     item_id: str

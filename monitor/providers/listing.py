@@ -50,9 +50,8 @@ class Listing:
 
     def completed_stage(self, item_id: str) -> str | None:
         """The API's spelling of an item's good status; None if the list does not call it completed."""
-        if item_id in self._others:
-            return None  # listed twice: the worse status counts
-        return next((stage for stage, ids in self._completed.items() if item_id in ids), None)
+        # listed twice: the worse status counts
+        return None if item_id in self._others else self._stage(item_id)
 
     def status_of(self, item_id: str) -> ItemStatus | BadBody | None:
         """The item's status, if the listing keeps statuses; a `BadBody` if it can't be read; None: it is not listed.
@@ -67,7 +66,7 @@ class Listing:
 
     def contains(self, item_id: str) -> bool:
         """Whether the item is in the list."""
-        return item_id in self._others or any(item_id in ids for ids in self._completed.values())
+        return item_id in self._others or self._stage(item_id) is not None
 
     @property
     def completed(self) -> Mapping[str, frozenset[str] | set[str]]:
@@ -76,6 +75,12 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self._others) + sum(map(len, self._completed.values()))
+
+    def _stage(self, item_id: str) -> str | None:
+        for stage, ids in self._completed.items():  # for each item of a run: a generator costs more than the look-up
+            if item_id in ids:
+                return stage
+        return None
 
     def _keep(self, item_id: str, status: ItemStatus | None) -> None:
         """Of several statuses the worst, in whatever order; one that can't be read gives way to a failure alone."""

@@ -23,7 +23,7 @@ from monitor.client.retry import is_transient
 from monitor.database.engine import in_chunks
 from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, Request
-from monitor.model.items import TrackedItem
+from monitor.model.items import ItemChange, TrackedItem, transition
 from monitor.providers import Listing, Provider, is_list_only
 from monitor.runs import worklist
 from monitor.runs.item_check import ItemCheck
@@ -145,6 +145,7 @@ class TargetCheck:
             )
         self.check.add_confirmed(result.confirmed, accepted=not fetched.cached)
         self.progress.begin(result.tracked - result.confirmed)
+        await self.check.settle(self._completed_by_list(fetched.listing), accepted=not fetched.cached)
         remaining = self._items_to_ask(result, fetched.listing)
         await self.check.run(remaining, known_outcome=lambda item: self._outcome_from_list(fetched.listing, item))
         return approach, await self._due_after_list(result, fetched.listing)
@@ -244,6 +245,20 @@ class TargetCheck:
         )
         if not due.only_rechecks:
             yield from self._unverified()
+
+    def _completed_by_list(self, listing: Listing) -> Iterator[list[ItemChange]]:
+        """What the list changes in due items that it calls completed, but for members of incidents."""
+        canonical, valid, stage_of = self.provider.canonical, self.provider.valid_id, listing.completed_stage
+        due = worklist.iter_due_items(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE)
+        for page in due:
+            at, state = self.utcnow(), ItemState.COMPLETED
+            yield [
+                transition(item, Outcome(item_id=item.item_id, state=state, stage=stage, answered=True, at=at))
+                for item in page
+                if (stage := stage_of(canonical(item.item_id))) is not None
+                and valid(item.item_id)
+                and not item.in_incident
+            ]
 
     def _unverified(self) -> Iterator[list[TrackedItem]]:
         for page in worklist.iter_unverified(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE):

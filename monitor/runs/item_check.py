@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
+from typing import Any
 
 from monitor.client.retry import is_transient
 from monitor.incidents.evidence import EvidenceCollector
@@ -96,7 +97,7 @@ class OutcomeBuffer:
         self._changes: list[ItemChange] = []
         self._at: datetime | None = None
         self._flush_lock, self._flushed_at = asyncio.Lock(), time.monotonic()
-        self._pending_write: asyncio.Future[None] | None = None
+        self._pending_write: asyncio.Future[Any] | None = None
 
     def add(self, item: TrackedItem, outcome: Outcome) -> bool:
         """Adds an outcome; True if it is time to `flush`."""
@@ -122,6 +123,25 @@ class OutcomeBuffer:
                 # a worker may be cancelled here, but its thread continues: the next flush waits for it
                 self._pending_write = asyncio.ensure_future(run_in_database_pool(lambda: self._record(changes)))
                 await asyncio.shield(self._pending_write)
+
+    async def store_next(self, batches: Iterator[Sequence[ItemChange]]) -> int | None:
+        """Stores the next batch that a thread works out, after the previous one; returns its size, None at the end.
+
+        The outcomes are counted, but not in the tally. Raises like `flush`.
+        """
+        await self.flush()
+
+        def store() -> int | None:
+            changes = next(batches, None)
+            if changes:
+                self._record(changes)
+            return None if changes is None else len(changes)
+
+        writing = asyncio.ensure_future(run_in_database_pool(store))
+        self._pending_write = writing
+        stored = await asyncio.shield(writing)
+        self.outcome_count += stored or 0
+        return stored
 
     async def join(self) -> None:
         """Waits until the thread has finished writing; ignores its errors."""
@@ -265,6 +285,23 @@ class ItemCheck:
         await self._buffer.flush()
         self._incomplete = self._incomplete or not queue.exhausted
         return self.report()
+
+    async def settle(self, batches: Iterator[Sequence[ItemChange]], *, accepted: bool) -> None:
+        """Stores outcomes that say completed and need no request, until the run must end. Raises like `run`.
+
+        `batches` is advanced in a worker thread. `accepted`: they did not come out of a cache.
+        """
+        try:
+            while not self._interrupt.is_set() and time.monotonic() < self._deadline_s:
+                count = await self._buffer.store_next(batches)
+                if count is None:
+                    return
+                self._started += count
+                self.add_confirmed(count, accepted=accepted)
+                for _ in range(count):
+                    self._progress.advance()
+        finally:
+            await self._buffer.join()
 
     async def probe(self, item: TrackedItem) -> None:
         """Asks about one item first; a refusal, even a 403, stops the target. Raises like `run`."""

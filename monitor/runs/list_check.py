@@ -124,9 +124,11 @@ def reconcile(
         for completion in page:
             tracked += 1
             known_completed += completion.known_completed
-            if is_confirmed(completion, listing, canonical):
+            item_id = canonical(completion.item_id)
+            stage = listing.completed_stage(item_id)
+            if stage is not None and completion.known_completed and completion.last_seen_completed:
                 confirmed_count += 1
-            elif listing.contains(canonical(completion.item_id)):
+            elif stage is not None or listing.contains(item_id):
                 listed += 1
             elif valid(completion.item_id):
                 if missing % stride == 0:

@@ -71,7 +71,7 @@ class Job:
     target: str
     environment: str
     engine: Engine
-    read_pages: Callable[[float, Known], Iterator[LogPage]]
+    read_pages: Callable[[float, Known | None], Iterator[LogPage]]
     """Opens the sync log, yields it in pages, and closes it at the end.
 
     From the instant on, on the monotonic clock, a statement that still runs is interrupted. The known pages need no
@@ -89,6 +89,8 @@ class Job:
     """The clock of leases: see `leases.lease_now`."""
     log_fields: Mapping[str, str]
     """Further fields of every log event, such as `publisher_id` and `endpoint`."""
+    read_file_state: Callable[[], str | None] = lambda: None
+    """What stays the same only while nothing is written to the sync log's file. Raises SyncLogError."""
     keep_if_empty: bool = False
     """Whether an empty sync log removes nothing: the user's may be hidden from us, or emptied for a moment."""
     recheck_completed: bool = True
@@ -220,7 +222,7 @@ class Run:
             "longer deadline"
         )
 
-    def _read_pages(self, known: Known) -> Generator[LogPage, None, None]:
+    def _read_pages(self, known: Known | None) -> Generator[LogPage, None, None]:
         """The sync log, but neither without end nor after the deadline."""
         rows = 0
         for page in self._job.read_pages(self._limit.deadline_s, known):
@@ -251,6 +253,7 @@ class Run:
             epoch=context.epoch,
             run_id=context.run_id,
             read_pages=self._read_pages,
+            read_file_state=job.read_file_state,
             now=job.utcnow(),
             keep_if_empty=job.keep_if_empty,
             earliest=job.earliest,

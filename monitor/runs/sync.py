@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from monitor.database import leases
 from monitor.database.bulk import begin_merge
-from monitor.database.engine import reading, translate_errors
+from monitor.database.engine import reading, translate_errors, writing
 from monitor.errors import SyncLogUnavailableError
 from monitor.model import SyncReport
 from monitor.model.durations import exponential_backoff_s
@@ -27,6 +27,8 @@ from monitor.synclog import Known, LogPage
 
 _T = TypeVar("_T")
 
+FILE_ROWS = 10_000
+"""A shorter log is read faster than its file is examined."""
 RETRIES = 2
 FIRST_PAUSE_S, _MAX_PAUSE_S = 0.5, 1.0
 _RETRY_SHARE = 0.5
@@ -69,20 +71,24 @@ class Sync:
     target: str
     epoch: int
     run_id: int
-    read_pages: Callable[[Known], Generator[LogPage, None, None]]
-    """Reads the log, all of one moment. The argument has the pages that need not come with their rows."""
+    read_pages: Callable[[Known | None], Generator[LogPage, None, None]]
+    """Reads the log, all of one moment. The argument has the pages that need not come with their rows; None if they
+    can't be compared."""
     now: datetime
+    read_file_state: Callable[[], str | None] = lambda: None
+    """What stays the same only while nothing is written to the log's file; None: nothing can be said."""
     keep_if_empty: bool = False
     earliest: bool = False
 
     def __call__(self) -> SyncReport:
         """Updates the work list.
 
-        1. The digests of the pages are read that the last sync stored. If there are none, they are a day old, or they
+        1. A file that nobody wrote since its rows were read, less than a day ago, is not read.
+        2. The digests of the pages are read that the last sync stored. If there are none, they are a day old, or they
            may say too little, the whole log is merged.
-        2. Each page that changed is validated and loaded into a temporary table; on SQLite this locks nothing in our
+        3. Each page that changed is validated and loaded into a temporary table; on SQLite this locks nothing in our
            database. One page is in memory at a time. If none changed, nothing is written.
-        3. One write transaction verifies the lease, leaves out the documents of canaries, updates upload times, groups
+        4. One write transaction verifies the lease, leaves out the documents of canaries, updates upload times, groups
            and parameters, marks ids that left the log as removed, restores ids that came back, adds new ids as unknown,
            and stores the digests. If the changed pages alone do not say what changed, because an id is in another page,
            too, it is rolled back, and the whole log is merged.
@@ -93,31 +99,48 @@ class Sync:
         """
         with translate_errors(self.engine):
             state = self._load_state()
-            if state is not None:
-                try:
-                    return self._merge(state)
-                except DoubtError as doubt:
-                    structlog.get_logger().info("sync_log_copied", reason=str(doubt))
-            return self._merge(None)
+            if state is None:
+                return self._merge(None, known={})
+            if state.incomparable:
+                return self._merge(None, known=None, copied_at=state.copied_at)
+            file = self.read_file_state() if state.rows >= FILE_ROWS else None
+            if state.is_same_file(file, self.now):
+                return _unchanged(state)
+            try:
+                report = self._merge(state, known=state.known)
+            except DoubtError as doubt:
+                structlog.get_logger().info("sync_log_copied", reason=str(doubt))
+                report = self._merge(None, known={})
+            if file is not None:
+                self._store_file(file)
+            return report
+
+    def _store_file(self, file: str) -> None:
+        with writing(self.engine) as conn:
+            leases.verify(conn, target=self.target, epoch=self.epoch)
+            sync_state.store_file(conn, target=self.target, file=file, now=self.now)
 
     def _load_state(self) -> SyncState | None:
         with reading(self.engine) as conn:
             state = sync_state.load(conn, target=self.target, now=self.now)
             if state is None or state.is_due(self.now):
                 return None
-            return None if sync_state.canaries_changed(conn, target=self.target, state=state) else state
+            changed = not state.incomparable and sync_state.canaries_changed(conn, target=self.target, state=state)
+            return None if changed else state
 
-    def _merge(self, state: SyncState | None) -> SyncReport:
+    def _merge(self, state: SyncState | None, *, known: Known | None, copied_at: datetime | None = None) -> SyncReport:
         with self.engine.connect() as conn:
             stager = Stager(conn, now=self.now, earliest=self.earliest)
-            with closing(self.read_pages({} if state is None else state.known)) as pages:
+            with closing(self.read_pages(known)) as pages:
                 stage = stager.load(pages, state)
             if state is not None and not stage.changed and not stage.gone(state):
                 return _unchanged(state)
             stager.create_tables()
             begin_merge(conn, staged)
             leases.verify(conn, target=self.target, epoch=self.epoch)
-            merge = Merge(target=self.target, run_id=self.run_id, now=self.now, stage=stage)
+            merge = Merge(
+                target=self.target, run_id=self.run_id, now=self.now, stage=stage, copied_at=copied_at or self.now
+            )
             if state is None or stage.is_complete:
                 report = merge.whole(conn, keep_if_empty=self.keep_if_empty)
             else:

@@ -44,6 +44,8 @@ class Merge:
     run_id: int
     now: datetime
     stage: Stage
+    copied_at: datetime
+    """Since when a day counts until all rows are merged again, if all are now."""
     state: SyncState | None = None
 
     def whole(self, conn: Connection, *, keep_if_empty: bool) -> SyncReport:
@@ -123,12 +125,10 @@ class Merge:
 
     def _store_whole(self, conn: Connection, report: SyncReport, dropped: list[str]) -> None:
         forget(conn, target=self.target)
-        if not self.stage.comparable:
-            return
         shared = conn.execute(select(staged.c.item_id).where(staged.c.shared == 1)).scalars().all()
         values = {
             "target": self.target,
-            "copied_at": self.now,
+            "copied_at": self.copied_at,
             "tracked": report.tracked,
             "duplicate": report.duplicate,
             "duplicate_ids": list(report.duplicate_ids),

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -70,6 +70,10 @@ former_ids = Table(
 """The ids that were in the pages that changed or are gone."""
 
 _EMPTY = SyncReport()
+_COUNTS = tuple(each.name for each in fields(SyncReport) if each.name != "read")
+_BATCH = 1000
+"""Rows in memory before they are loaded."""
+_Row = tuple[object, ...]
 
 
 @dataclass(slots=True)
@@ -98,8 +102,11 @@ class Stager:
 
     def __init__(self, conn: Connection, *, now: datetime, earliest: bool) -> None:
         self._conn, self._now, self._earliest = conn, now, earliest
-        self._upsert: Bulk | None = None
         self._encode = timestamp_encoder(conn)
+        self._upsert = _upsert(conn, earliest=earliest)
+        self._has_tables = False
+        self._rows: list[_Row] = []
+        self._pages: list[_Row] = []
 
     def load(self, pages: Iterable[LogPage], state: SyncState | None) -> Stage:
         """Loads the pages that come with entries. Raises whatever `pages` raises."""
@@ -109,38 +116,54 @@ class Stager:
                 stage.pages[page.key] = state.pages[page.key]
                 continue
             self.create_tables()
-            stage.pages[page.key] = self._load(page, page.entries or (), len(stage.changed))
+            stage.pages[page.key] = self._add(page, page.entries or (), len(stage.changed))
             stage.changed.append(page.key)
             stage.comparable &= page.digest is not None
+            if len(self._rows) >= _BATCH:
+                self._flush()
+        self._flush()
         return stage
 
     def create_tables(self) -> None:
         """Creates the tables, unless they exist already."""
-        if self._upsert is None:
+        if not self._has_tables:
             for table in (staged, staged_pages, former_ids):
                 create_staging_table(self._conn, table)
-            self._upsert = _upsert(self._conn, earliest=self._earliest)
+            self._has_tables = True
 
-    def _load(self, page: LogPage, entries: Sequence[SyncLogEntry], number: int) -> PageState:
+    def _add(self, page: LogPage, entries: Sequence[SyncLogEntry], number: int) -> PageState:
         usable, report = validate_entries(entries, now=self._now)
-        rows = [_row(entry, self._encode(entry.submitted_at), number) for entry in usable]
-        if rows and self._upsert is not None:
-            self._upsert.execute(self._conn, rows)
-        item_ids = Counter(row[0] for row in rows)
-        counts = _counts(report, item_ids)
+        encode = self._encode
+        self._rows += [
+            (entry.item_id, encode(entry.submitted_at), entry.group, _params(entry), 1, number, 0) for entry in usable
+        ]
+        item_ids = [entry.item_id or "" for entry in usable]
+        distinct = dict.fromkeys(item_ids)
+        counts = {name: value for name in _COUNTS if (value := getattr(report, name)) != getattr(_EMPTY, name)}
+        if len(distinct) < len(item_ids):
+            rows = Counter(item_ids)
+            counts["duplicate_ids"] = sorted(item_id for item_id in distinct if rows[item_id] > 1)[:MAX_SAMPLES]
         if page.digest is not None:
             times = [entry.submitted_at for entry in entries if entry.submitted_at is not None]
-            row = {
-                "page": page.key,
-                "digest": page.digest,
-                "rows": page.rows,
-                "valid_from": max((time for time in times if time <= self._now), default=None),
-                "valid_until": min((time for time in times if time > self._now), default=None),
-                "counts": json.dumps(counts) if counts else None,
-                "item_ids": join_ids(list(item_ids)),
-            }
-            self._conn.execute(insert(staged_pages), row)
+            past = max((time for time in times if time <= self._now), default=None)
+            future = min((time for time in times if time > self._now), default=None)
+            written = json.dumps(counts) if counts else None
+            facts = (page.key, page.digest, page.rows, encode(past), encode(future), written, join_ids(distinct))
+            self._pages.append(facts)
         return PageState(digest=page.digest or b"", rows=page.rows, valid=True, counts=counts)
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._upsert.execute(self._conn, self._rows)
+        if self._pages:
+            _INSERT_PAGE.execute(self._conn, self._pages)
+        self._rows, self._pages = [], []
+
+
+_INSERT_PAGE = Bulk(
+    insert(staged_pages).values({each.name: bindparam(each.name, type_=each.type) for each in staged_pages.c}),
+    [each.name for each in staged_pages.c],
+)
 
 
 def _upsert(conn: Connection, *, earliest: bool) -> Bulk:
@@ -161,16 +184,5 @@ def _upsert(conn: Connection, *, earliest: bool) -> Bulk:
     return Bulk(upsert, [each.name for each in staged.c])
 
 
-def _row(entry: SyncLogEntry, submitted_at: object, number: int) -> tuple[Any, ...]:
-    params = json.dumps(entry.params, sort_keys=True, ensure_ascii=False) if entry.params else None
-    return entry.item_id, submitted_at, entry.group, params, 1, number, 0
-
-
-def _counts(report: SyncReport, item_ids: Counter[str]) -> dict[str, Any]:
-    """What is not as in a page of which every row can be used, each with an id of its own."""
-    counts = {
-        name: value for name, value in asdict(report).items() if name != "read" and value != getattr(_EMPTY, name)
-    }
-    if item_ids.total() > len(item_ids):
-        counts["duplicate_ids"] = sorted(item_id for item_id, rows in item_ids.items() if rows > 1)[:MAX_SAMPLES]
-    return counts
+def _params(entry: SyncLogEntry) -> str | None:
+    return json.dumps(entry.params, sort_keys=True, ensure_ascii=False) if entry.params else None

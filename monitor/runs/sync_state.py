@@ -1,13 +1,13 @@
 """What the last sync of a target saw of its log: stored with the items in one transaction, so that they agree."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, literal, or_, select
+from sqlalchemy import Connection, and_, delete, func, literal, or_, select, update
 
 from monitor.database.engine import in_chunks
 from monitor.database.sync_tables import sync_log_pages, sync_logs
@@ -48,11 +48,30 @@ class SyncState:
     canaries: int
     """How many ids in the log are documents of canaries."""
     canary_ids: Sequence[str]
+    file: str | None
+    file_read_at: datetime | None
     pages: Mapping[str, PageState]
+
+    def is_same_file(self, file: str | None, now: datetime) -> bool:
+        """Whether nothing was written to the log's file since it was read, less than a day ago."""
+        if file is None or file != self.file or self.file_read_at is None:
+            return False
+        is_recent = self.file_read_at <= now < self.file_read_at + COPY_EVERY
+        return is_recent and all(page.valid for page in self.pages.values())
+
+    @property
+    def rows(self) -> int:
+        """How many rows the log had."""
+        return sum(page.rows for page in self.pages.values())
 
     def is_due(self, now: datetime) -> bool:
         """Whether all rows have to be merged again; also if the clock went back."""
         return not self.copied_at <= now < self.copied_at + COPY_EVERY
+
+    @property
+    def incomparable(self) -> bool:
+        """Whether the pages could not be compared: for a day, this is not tried again."""
+        return bool(self.tracked) and not self.pages
 
     @property
     def known(self) -> Mapping[str, bytes]:
@@ -75,8 +94,12 @@ def load(conn: Connection, *, target: str, now: datetime) -> SyncState | None:
         key: PageState(digest=digest, rows=rows, valid=bool(is_valid), counts=json.loads(counts) if counts else {})
         for key, digest, rows, is_valid, counts in conn.execute(query)
     }
-    names = ("copied_at", "tracked", "duplicate", "duplicate_ids", "shared", "shared_ids", "canaries", "canary_ids")
-    return SyncState(**{name: row[name] for name in names}, pages=pages)
+    return SyncState(**{name: value for name, value in row.items() if name != "target"}, pages=pages)
+
+
+def store_file(conn: Connection, *, target: str, file: str, now: datetime) -> None:
+    """Stores the state in which the log's file was before it was read."""
+    conn.execute(update(sync_logs).where(sync_logs.c.target == target).values(file=file, file_read_at=now))
 
 
 def load_ids(conn: Connection, *, target: str, pages: Sequence[str]) -> set[str]:
@@ -91,7 +114,7 @@ def load_ids(conn: Connection, *, target: str, pages: Sequence[str]) -> set[str]
     return found
 
 
-def join_ids(item_ids: Sequence[str]) -> str:
+def join_ids(item_ids: Iterable[str]) -> str:
     """Ids as one text: a usable one holds no control character."""
     return _SEPARATOR.join(item_ids)
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Engine,
     Row,
-    ScalarSelect,
     Select,
     String,
     and_,
@@ -27,12 +27,15 @@ from sqlalchemy import (
     insert,
     literal,
     literal_column,
+    null,
     select,
     text,
     tuple_,
+    union_all,
     update,
 )
 
+from monitor.database.bulk import id_set, ids_of
 from monitor.database.engine import CHUNK_SIZE, in_chunks
 from monitor.database.retry import read_page
 from monitor.database.tables import (
@@ -121,7 +124,7 @@ class WorkCounts:
 def count_work(conn: Connection, *, target: str) -> WorkCounts:
     """Counts the items of a target, and looks for what else a plan depends on, in one statement."""
     row = conn.execute(_work_counts(), {"target": target}).one()
-    return WorkCounts(due=row[0] + row[1], tracked=row[2] - row[3], has_members=bool(row[4]), in_incident=bool(row[5]))
+    return WorkCounts(due=row[0] + row[1], tracked=row[2], has_members=bool(row[3]), in_incident=bool(row[4]))
 
 
 @cache
@@ -131,7 +134,7 @@ def _work_counts() -> Select[tuple[Any, ...]]:
     return select(
         of_target.where(_is_due()).scalar_subquery(),
         select(func.count()).select_from(items).where(*_unverified(_TARGET), _was_completed()).scalar_subquery(),
-        *_active_counts(),
+        _active_count(),
         select(items.c.item_id).where(*_members(_TARGET)).exists(),
         select(incidents.c.id).where(incidents.c.target == _TARGET, *is_open()).exists(),
     )
@@ -139,15 +142,14 @@ def _work_counts() -> Select[tuple[Any, ...]]:
 
 def count_active(conn: Connection, *, target: str) -> int:
     """How many items of a target are tracked, that is neither removed nor ignored."""
-    row = conn.execute(select(*_active_counts()), {"target": target}).one()
-    return int(row[0] - row[1])
+    return int(conn.execute(select(_active_count()), {"target": target}).scalar_one())
 
 
-def _active_counts() -> tuple[ScalarSelect[int], ScalarSelect[int]]:
-    """All items, and those that are removed or ignored: both in indexes, without the rows of a million items."""
+def _active_count() -> ColumnElement[int]:
+    """In one statement, so of one moment. Both counts are in indexes, without the rows of a million items."""
     of_target = select(func.count()).select_from(items).where(items.c.target == _TARGET)
     inactive: ColumnElement[bool] = text(ITEM_IS_INACTIVE)  # type: ignore[assignment] # used as a condition
-    return of_target.scalar_subquery(), of_target.where(inactive).scalar_subquery()
+    return of_target.scalar_subquery() - of_target.where(inactive).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +273,8 @@ def iter_due_items(
 
 
 def _load_again(engine: Engine, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
-    return [_tracked(row) for chunk in in_chunks(item_ids) for row in read_page(engine, _again(target, run_id, chunk))]
+    query = _again(target, run_id).params(ids=id_set(engine, item_ids))
+    return [_tracked(row) for row in read_page(engine, query)]
 
 
 def iter_unverified(engine: Engine, *, target: str, run_id: int, batch: int = 1000) -> Iterator[list[TrackedItem]]:
@@ -319,21 +322,31 @@ def mark_unasked_unknown(
 
 def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> StateCounts:
     """Counts the items of a target by state, and the stuck ones."""
-    tracked = count_active(conn, target=target)
-    rows = conn.execute(_states_not_completed(), {"target": target, "since": now - stuck_after}).all()
-    counts = dict.fromkeys(ItemState, 0) | {ItemState(row[0]): row[1] for row in rows}
+    rows = conn.execute(_state_counts(), {"target": target, "since": now - stuck_after}).all()
+    counts = dict.fromkeys(ItemState, 0)
+    counts |= {ItemState(row.state): row.items for row in rows if row.state is not None}
+    [tracked] = [row.items for row in rows if row.state is None]
     counts[ItemState.COMPLETED] = tracked - sum(counts.values())
     return StateCounts(
-        counts=MappingProxyType(counts), stuck=sum(row[2] for row in rows), unrecognised=sum(row[3] for row in rows)
+        counts=MappingProxyType(counts),
+        stuck=sum(row.stuck for row in rows),
+        unrecognised=sum(row.unrecognised for row in rows),
     )
 
 
 @cache
-def _states_not_completed() -> Select[tuple[Any, ...]]:
-    overdue = stuck(bindparam("since", type_=UtcDateTime))
+def _state_counts() -> CompoundSelect[tuple[Any, ...]]:
+    # one statement: what a command ignores meanwhile must not be missing from one count alone
+    of_target, overdue = items.c.target == _TARGET, stuck(bindparam("since", type_=UtcDateTime))
     sums = (func.sum(case((each, 1), else_=0)) for each in (overdue, items.c.recognised.is_(False)))
-    others = select(items.c.state, func.count(), *sums).where(items.c.target == _TARGET, _is_not_completed(), *active())
-    return others.group_by(items.c.state)
+    others = select(items.c.state, func.count(), *sums).where(of_target, _is_not_completed(), *active())
+    all_of_them = select(
+        null().label("state"),
+        _active_count().label("items"),
+        literal(0).label("stuck"),
+        literal(0).label("unrecognised"),
+    )
+    return union_all(all_of_them, others.group_by(items.c.state))
 
 
 def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:
@@ -402,9 +415,11 @@ def _members(target: str | ColumnElement[str]) -> tuple[ColumnElement[bool], ...
     return items.c.target == target, items.c.incident_id.is_not(None), _is_due(), _is_verified()
 
 
-def _again(target: str, run_id: int, item_ids: Sequence[str]) -> Select[tuple[Any, ...]]:
-    named = select(*_TRACKED).where(_completed_among(target, item_ids), _is_verified())
-    return named.where(items.c.asked_run_id < run_id).order_by(items.c.item_id)
+def _again(target: str, run_id: int) -> Select[tuple[Any, ...]]:
+    """The completed items of the parameter `ids`: the same text for any number of them."""
+    named = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(ids_of("ids")), _was_completed())
+    unasked = named.where(*active(), _is_verified(), items.c.asked_run_id < run_id)
+    return unasked.order_by(items.c.item_id)
 
 
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:

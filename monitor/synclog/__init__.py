@@ -5,8 +5,20 @@
 """
 
 from monitor.synclog.connection import SyncLogSpec
+from monitor.synclog.file_state import read_file_state
 from monitor.synclog.pages import Known, LogPage, whole_log
 from monitor.synclog.reader import read, read_pages, verify
 from monitor.synclog.server import LogFacts, describe
 
-__all__ = ["Known", "LogFacts", "LogPage", "SyncLogSpec", "describe", "read", "read_pages", "verify", "whole_log"]
+__all__ = [
+    "Known",
+    "LogFacts",
+    "LogPage",
+    "SyncLogSpec",
+    "describe",
+    "read",
+    "read_file_state",
+    "read_pages",
+    "verify",
+    "whole_log",
+]

@@ -1,8 +1,10 @@
 """The built-in sync log: ids that were imported, by target. Runs read it like any other sync log."""
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any, cast
 
 from sqlalchemy import (
     Column,
@@ -26,6 +28,8 @@ from monitor.database.engine import insert as insert_or
 from monitor.database.tables import UtcDateTime, tracked_items
 from monitor.database.text import to_column_text
 from monitor.model import SyncLogEntry
+from monitor.synclog.pages import Bound, Known, LogPage, Pager, Row, in_ranges, seed, whole_log
+from monitor.synclog.postgres_pages import IncomparableError, read_postgres_pages
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH
 
 MAX_NAMED_IDS = 20
@@ -181,3 +185,55 @@ def read(engine: Engine, *, target: str, batch: int = 1000) -> Iterator[list[Syn
             yield [
                 SyncLogEntry(item_id=row.item_id, submitted_at=row.submitted_at, group=row.group_name) for row in rows
             ]
+
+
+def read_pages(engine: Engine, *, target: str, known: Known | None) -> Iterator[LogPage]:
+    """Yields the log of a target in pages, all of one moment; pages that are `known` without entries.
+
+    On PostgreSQL the engine's transactions have to be REPEATABLE READ. With `known=None`, or if the server can't
+    compare pages, they have no digests.
+    """
+    if known is not None:
+        try:
+            with reading(engine) as conn:
+                yield from _pages(conn, target, Pager(known=known, seed=seed("built-in"), entry=_entry))
+        except IncomparableError:
+            known = None
+    if known is None:
+        yield from whole_log(read(engine, target=target))
+
+
+def _pages(conn: Connection, target: str, pager: Pager) -> Iterator[LogPage]:
+    log = tracked_items.c
+    if conn.dialect.name != "sqlite":
+        query = select(log.item_id, log.submitted_at, log.group_name).where(log.target == target)
+        yield from read_postgres_pages(conn, query, lambda row: row, pager)
+        return
+    conn.exec_driver_sql("SELECT 1")  # begins a transaction, unless the engine leaves that to us
+    if not cast("sqlite3.Connection", conn.connection.dbapi_connection).in_transaction:
+        conn.exec_driver_sql("BEGIN")
+
+    def fetch(after: Bound | None, before: Bound | None, limit: int) -> list[tuple[Any, ...]]:
+        # no id is empty; an id is the key, so it comes first
+        values = [target, after or "", *([] if before is None else [before]), limit]
+        found = conn.exec_driver_sql(_ROWS if before is None else _ROWS_BEFORE, tuple(values))
+        return [tuple(row) for row in found]
+
+    for key, rows in in_ranges(fetch, sorted(pager.known), size=BUILTIN_PAGE_ROWS):
+        yield pager.page(key, rows)
+
+
+BUILTIN_PAGE_ROWS = 100
+"""Few, because new ids lie anywhere between the others."""
+_ROWS = (
+    "SELECT item_id, submitted_at, group_name FROM tracked_items WHERE target = ? AND item_id > ? "
+    "ORDER BY item_id LIMIT ?"
+)
+_ROWS_BEFORE = _ROWS.replace(" ORDER", " AND item_id < ? ORDER")
+
+
+def _entry(row: Row) -> SyncLogEntry:
+    at = row[1]
+    if isinstance(at, str):  # as SQLite stores it
+        at = datetime.fromisoformat(at).replace(tzinfo=UTC)
+    return SyncLogEntry(item_id=row[0], submitted_at=at, group=row[2])

@@ -90,7 +90,11 @@ def _engine(url: URL, spec: SyncLogSpec) -> Engine:
             hide_parameters=True,
         )
     engine = postgres_engine(
-        url, statement_timeout_s=STATEMENT_TIMEOUT_S, settings=_TRANSACTION_SETTINGS, poolclass=NullPool
+        url,
+        statement_timeout_s=STATEMENT_TIMEOUT_S,
+        settings=_TRANSACTION_SETTINGS,
+        isolation="REPEATABLE READ",  # all statements see one moment
+        poolclass=NullPool,
     )
     return engine.execution_options(postgresql_readonly=True)
 

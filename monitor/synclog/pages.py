@@ -3,6 +3,7 @@
 A page is found again by its key. In a table of SQLite it is the first rowid: a page ends where the next known one
 begins, so that a row that is added or deleted changes one page. Elsewhere rows are counted, in the order in which they
 come. A digest is of the rows as the driver returns them, and of everything that decides what is made of them.
+`postgres_pages` lets the server make it.
 """
 
 import hashlib
@@ -53,11 +54,15 @@ class Pager:
 
     def page(self, key: Bound, rows: list[tuple[Any, ...]], *, skip: int = 0) -> LogPage:
         """One page; the first `skip` columns of its rows are no part of an entry."""
-        # version 2: the bytes depend on the values alone, not on which of them are one object
-        digest = hashlib.blake2b(marshal.dumps(rows, 2), digest_size=DIGEST_SIZE, key=self.seed).digest()
+        digest = self.digest(rows)
         same = self.known.get(str(key)) == digest
         entries = None if same else [self.entry(row[skip:]) for row in rows]
         return LogPage(key=str(key), digest=digest, rows=len(rows), entries=entries)
+
+    def digest(self, facts: list[tuple[Any, ...]] | tuple[Any, ...]) -> bytes:
+        """The digest of rows, or of what a server says of them: numbers, texts and bytes."""
+        # version 2: the bytes depend on the values alone, not on which of them are one object
+        return hashlib.blake2b(marshal.dumps(facts, 2), digest_size=DIGEST_SIZE, key=self.seed).digest()
 
 
 def seed(*facts: object) -> bytes:

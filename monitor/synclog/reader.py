@@ -32,7 +32,8 @@ from monitor.model.json_path import JsonPath, parse_json_path
 from monitor.synclog.catalog import ResolvedTable, resolve_table
 from monitor.synclog.connection import SERVER_ZONE, SyncLogSpec, connect_read_only
 from monitor.synclog.ids import IdFormat, IdReader, NotAnId, id_reader, read_text
-from monitor.synclog.pages import PAGE_ROWS, Known, LogPage, Pager, seed, whole_log
+from monitor.synclog.pages import PAGE_ROWS, Known, LogPage, Pager, Row, seed, whole_log
+from monitor.synclog.postgres_pages import IncomparableError, read_postgres_pages
 from monitor.synclog.row_filter import check_filter, row_filter
 from monitor.synclog.server import server_zone
 from monitor.synclog.sqlite_rows import FileChangedError, read_sqlite, read_sqlite_pages
@@ -65,11 +66,12 @@ def read(spec: SyncLogSpec, *, batch: int = 1000, ends_s: float | None = None) -
 
 
 def read_pages(
-    spec: SyncLogSpec, *, known: Known, merged_as: Sequence[object] = (), ends_s: float | None = None
+    spec: SyncLogSpec, *, known: Known | None, merged_as: Sequence[object] = (), ends_s: float | None = None
 ) -> Iterator[LogPage]:
     """Yields the log in pages, all of one moment, and closes it at the end; pages that are `known` without entries.
 
-    `merged_as` is what else decides what becomes of the rows: if it changes, no page is known. Otherwise as `read`.
+    `merged_as` is what else decides what becomes of the rows: if it changes, no page is known. With `known=None`, or if
+    the server can't compare pages, they have no digests. Otherwise as `read`.
     """
 
     def pages() -> Iterator[LogPage]:
@@ -77,14 +79,20 @@ def read_pages(
             resolved = resolve_table(conn, spec)
             zone = _zone(conn, spec)
             facts = seed(_columns(resolved), resolved.where, _reading(spec), str(zone), *merged_as)
-            pager = Pager(known=known, seed=facts, entry=_entry_reader(spec, resolved, zone))
+            pager = Pager(known=known or {}, seed=facts, entry=_entry_reader(spec, resolved, zone))
             if conn.dialect.name == "sqlite":
                 yield from read_sqlite_pages(conn, resolved, _select(resolved), pager)
                 return
-            batches = ([pager.entry(row) for row in rows] for rows in _read_postgres(conn, resolved, PAGE_ROWS))
-            yield from whole_log(batches)
+            query, decode = _postgres_query(conn, resolved)
+            yield from read_postgres_pages(conn, query, decode, pager)
 
-    return _of_a_quiet_file(pages)
+    if known is not None:
+        try:
+            yield from _of_a_quiet_file(pages)
+        except IncomparableError:
+            known = None
+    if known is None:
+        yield from whole_log(read(spec, batch=PAGE_ROWS, ends_s=ends_s))
 
 
 def _of_a_quiet_file(read_all: Callable[[], Iterator[_T]]) -> Iterator[_T]:
@@ -130,13 +138,19 @@ def _read(conn: Connection, resolved: ResolvedTable, batch: int) -> _Rows:
 
 
 def _read_postgres(conn: Connection, resolved: ResolvedTable, batch: int) -> _Rows:
+    query, decode = _postgres_query(conn, resolved)
+    with conn.execution_options(yield_per=batch).execute(query) as result:
+        for rows in result.partitions():
+            yield [decode(row) for row in rows]
+
+
+def _postgres_query(conn: Connection, resolved: ResolvedTable) -> tuple[Select[Any], Callable[[Row], Row]]:
+    """The query of a log, and what decodes a row of it. Raises SyncLogError if `where` can't be compared."""
     # such a database may hold any bytes: one text that is no UTF-8 must not end the read
     as_bytes = conn.scalar(text("SELECT current_setting('server_encoding')")) == "SQL_ASCII"
     query, decode = _select(resolved, as_bytes=as_bytes), _decoder(resolved, as_bytes=as_bytes)
     check_filter(conn, resolved, _select(resolved, filtered=False))
-    with conn.execution_options(yield_per=batch).execute(query) as result:
-        for rows in result.partitions():
-            yield [decode(row) for row in rows]
+    return query, decode
 
 
 def _decoder(resolved: ResolvedTable, *, as_bytes: bool) -> Callable[[Sequence[Any]], Sequence[Any]]:

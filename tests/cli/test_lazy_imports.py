@@ -18,7 +18,8 @@ SERVERS = ("fastapi", "uvicorn", "starlette", "prometheus_client", "apscheduler"
 RARELY = ("alembic", "filelock", "apprise", "httpx", "smtplib", "rich", "dotenv", "psycopg")
 """Needed only for an old schema, some channels, a terminal, a `.env`, PostgreSQL."""
 RUNS = (
-    "pyreqwest", "monitor.runs.run", "monitor.runs.check", "monitor.client.client", "monitor.notifications.delivery",
+    "pyreqwest", "uvloop", "monitor.client.transports", "monitor.client.client",
+    "monitor.runs.run", "monitor.runs.check", "monitor.notifications.delivery",
     "monitor.notifications.channels.slack",
 )  # fmt: skip
 PARTS = (
@@ -61,7 +62,7 @@ def loaded(world, *arguments):
         pytest.param(["check", "--help"], OF_COMMANDS, id="help of a command"),
         pytest.param(["doctor", "--help"], OF_COMMANDS, id="help of doctor", marks=pytest.mark.process),
         pytest.param(["--version"], [*SERVERS, *RARELY, *RUNS, *PARTS], id="version", marks=pytest.mark.process),
-        pytest.param(["check"], [*SERVERS, *RARELY], id="check"),
+        pytest.param(["check"], [*SERVERS, *RARELY, "pyreqwest"], id="check"),
         pytest.param(
             ["notify"], [*SERVERS, *RARELY, "pyreqwest", "monitor.runs.run"], id="notify", marks=pytest.mark.process
         ),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import socket
@@ -14,8 +15,15 @@ from client import hostile
 from client.asking import get
 from client.tls import tls_server
 
-from monitor.client.transports import ConnectionOptions, DirectTransport, PyreqwestTransport, fast_transport
+from monitor.client.transports import (
+    ConnectionOptions,
+    DirectTransport,
+    PyreqwestTransport,
+    certificates,
+    fast_transport,
+)
 from monitor.client.transports.addresses import addresses_of, first_connected
+from monitor.client.transports.faults import fault_of_error
 from monitor.client.transports.options import DIRECT, may_use_proxy
 from monitor.model.http import NetworkFault, Operation, Reply, Request, TransportFault
 
@@ -196,6 +204,18 @@ def system_store(authority, tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
 
 
+def test_connections_that_lack_the_same_authority_side_by_side_all_find_it(run, authority, system_store):
+    async def main():
+        context = context_of(authority, "127.0.0.1")
+        async with hostile.serving(hostile.replies(200), tls=context) as server:
+            transport = DirectTransport(base_url=f"https://127.0.0.1:{server.port}")
+            answers = await asyncio.gather(*(transport.send(get(), timeout_s=20) for _ in range(8)))
+            await transport.close()
+        return {type(answer) for answer in answers}
+
+    assert run(main()) == {Reply}
+
+
 def test_an_authority_that_only_the_systems_file_has_is_trusted(run, authority, system_store):
     async def main(url):
         transport = DirectTransport(base_url=url)
@@ -354,3 +374,71 @@ async def test_a_connection_that_is_made_after_the_end_is_not_kept():
         answer = await asking
     assert isinstance(answer, TransportFault)
     assert not transport._open
+
+
+def test_an_answer_before_the_end_of_the_request_ends_its_connection(run):
+    async def main():
+        async def greet(reader, writer):
+            await hostile.replies(413, b"too large")(reader, writer)
+            await asyncio.Event().wait()
+
+        async with hostile.serving(hostile.hang, greet=greet) as server:
+            transport = DirectTransport(base_url=server.url)
+            request = Request(method="PUT", path="/x", template="/x", operation=Operation.WRITE, body=bytes(64 << 20))
+            answer = await transport.send(request, timeout_s=60)
+            assert not any(origin.idle for origin in transport._origins.values())
+            await transport.close()
+        return answer.status
+
+    assert run(main()) == 413
+
+
+def test_a_system_without_a_folder_of_authorities_reads_its_file(run, authority, tmp_path, monkeypatch):
+    file = tmp_path / "bundle.pem"
+    file.write_bytes(authority.cert_pem.bytes())
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    paths = ssl.get_default_verify_paths()._replace(cafile=None, capath=None)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+    monkeypatch.setattr(certificates, "_USUAL_FILES", (str(tmp_path / "none"), str(file)))
+
+    async def main(url):
+        transport = DirectTransport(base_url=url)
+        answer = await transport.send(get(), timeout_s=20)
+        await transport.close()
+        return answer.status
+
+    with tls_server(context_of(authority, "127.0.0.1")) as server:
+        assert run(main(server.url)) == 200
+
+
+def test_a_key_is_handed_to_openssl_without_memory_files_too(authority, monkeypatch):
+    monkeypatch.delattr("os.memfd_create")
+    ours = authority.issue_cert("monitor.example").private_key_and_cert_chain_pem.bytes()
+    tls = certificates.trusted_tls(ca_pem=authority.cert_pem.bytes(), identity_pem=ours)
+    assert tls is certificates.trusted_tls(ca_pem=authority.cert_pem.bytes(), identity_pem=ours)
+
+
+ERRORS = {
+    "no such name": (socket.gaierror(), NetworkFault.DNS),
+    "the end of TLS": (ssl.SSLEOFError(), NetworkFault.RESET),
+    "another TLS": (ssl.SSLError(), NetworkFault.TLS),
+    "the system's time limit": (OSError(errno.ETIMEDOUT, ""), NetworkFault.TIMEOUT),
+    "no way": (OSError(errno.ENETUNREACH, ""), NetworkFault.REFUSED),
+}
+
+
+@pytest.mark.parametrize(("error", "fault"), ERRORS.values(), ids=ERRORS)
+def test_errors_of_the_system_are_faults(error, fault):
+    assert fault_of_error(error, connected=False) is fault
+
+
+def test_any_other_error_of_a_connection_is_its_end():
+    assert fault_of_error(OSError(errno.EIO, ""), connected=True) is NetworkFault.RESET
+
+
+def test_a_transport_on_first_use_only():
+    from monitor.client import transports
+
+    with pytest.raises(AttributeError):
+        transports.Nonsense  # noqa: B018  # it must raise

@@ -3,6 +3,8 @@ from datetime import timedelta
 import pytest
 from database.history import DAY, HOUR, MINUTE, HistoryBuilder
 from support.samples import NOW, incident
+from support.statements import Recorder, analyse, postgres_plan, rows_read
+from support.years import Years
 
 from monitor.database.engine import reading, writing
 from monitor.incidents import store as incidents
@@ -166,3 +168,30 @@ def test_the_cursor_of_a_target_is_replaced(engine):
         reports.save_cursor(conn, target=reports.NO_TARGET, cursor=first)
     assert ask(engine, reports.last_cursor, target="gloo") == second
     assert ask(engine, reports.last_cursor, target=reports.NO_TARGET) == first
+
+
+def test_changed_items_cost_what_their_own_events_cost_however_many_runs_and_other_events_there_are(
+    engine, history, database_kind
+):
+    first = history.run(NOW - 2 * DAY)
+    history.item("a", "completed")
+    history.event("a", first, old="pending", new="completed", at=NOW)
+
+    def cost():
+        recorder = Recorder()
+        engine.dispose()  # only new connections are counted
+        with recorder.recording():
+            assert changed(engine, 0, 10**9)["completed"].count == 1
+        (statement,) = [each for text, each in recorder.statements.items() if "row_number" in text]
+        if database_kind == "sqlite":
+            return statement.steps
+        with writing(engine) as conn:
+            analyse(conn)
+            conn.exec_driver_sql("SET LOCAL enable_seqscan = off")  # on so few rows it would rather read them all
+            return sum(rows_read(postgres_plan(conn, statement)).values())
+
+    before = cost()
+    with writing(engine) as conn:
+        for name, events, first_id in (("gloo", 0, 10_000), ("other", 1, 20_000)):
+            Years(targets=(name,), runs=1_000, end=NOW, events_per_run=events, first_id=first_id).fill(conn)
+    assert cost() <= before + 100

@@ -2,10 +2,12 @@
 
 import contextlib
 import itertools
+import shutil
 import sqlite3
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,12 +21,13 @@ from monitor.database.sync_tables import sync_log_pages
 from monitor.database.tables import canaries, item_events, items
 from monitor.errors import LeaseLostError
 from monitor.runs.sync import Sync
-from monitor.synclog import SyncLogSpec, read, read_pages
+from monitor.synclog import SyncLogSpec, read, read_file_state, read_pages, whole_log
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 _numbers = itertools.count()
 
+SERVER = "a server"
 ROWS = "CREATE TABLE log (id TEXT, at TEXT, grp TEXT);"
 LAYOUTS = {
     "rollback mode": (ROWS, "log"),
@@ -36,6 +39,8 @@ LAYOUTS = {
 
 class Log:
     """A pipeline's table in a SQLite file."""
+
+    key = "rowid"
 
     def __init__(self, path, layout):
         creation, table = LAYOUTS[layout]
@@ -52,8 +57,28 @@ class Log:
     def add(self, item_id, hours=None, group=None):
         self.execute("INSERT INTO log (id, at, grp) VALUES (?, ?, ?)", item_id, at(hours), group)
 
+    def rows(self):
+        return self.execute(f"SELECT {self.key}, id, at, grp FROM log ORDER BY {self.key}")
+
     def close(self):
         self._conn.close()
+
+
+class PostgresLog(Log):
+    """A pipeline's table on a server."""
+
+    key = "n"
+
+    def __init__(self, url):
+        self._conn = psycopg.connect(url, autocommit=True)
+        self._conn.execute("DROP TABLE IF EXISTS log; CREATE TABLE log (n serial, id text, at timestamptz, grp text)")
+        self.spec = SyncLogSpec(
+            url=url, table="log", id_column="id", submitted_at_column="at", group_column="grp", timezone="UTC"
+        )
+
+    def execute(self, sql, *values):
+        found = self._conn.execute(sql.replace("?", "%s"), [None if value == "\x00" else value for value in values])
+        return found.fetchall() if found.description else []
 
 
 def at(hours):
@@ -70,6 +95,7 @@ class Target:
     epoch: int = 0
     run_id: int = 0
     read: int = 0
+    opened: int = 0
 
     def __post_init__(self):
         with writing(self.engine) as conn:
@@ -80,10 +106,16 @@ class Target:
         options = {"target": self.name, "epoch": self.epoch, "run_id": self.run_id, "now": now, **more}
         if whole:
             return sync_worklist(self.engine, batches=read(self.log.spec), **options)
-        self.read = 0
-        return Sync(engine=self.engine, read_pages=lambda known: self._pages(known, more.get("earliest")), **options)()
+        self.read = self.opened = 0
+        return Sync(
+            engine=self.engine,
+            read_pages=lambda known: self._pages(known, more.get("earliest")),
+            read_file_state=lambda: read_file_state(self.log.spec),
+            **options,
+        )()
 
     def _pages(self, known, earliest):
+        self.opened += 1
         for page in read_pages(self.log.spec, known=known, merged_as=(earliest,)):
             self.read += len(page.entries or ())
             yield page
@@ -119,6 +151,14 @@ class Target:
 @pytest.fixture
 def small_pages(monkeypatch):
     monkeypatch.setattr("monitor.synclog.sqlite_rows.PAGE_ROWS", 3)
+    monkeypatch.setattr("monitor.synclog.postgres_pages.PAGES", 4)
+
+
+@pytest.fixture
+def open_log(tmp_path, small_pages, request):
+    """Call it with a layout for a new table of a pipeline."""
+    url = request.getfixturevalue("new_postgres")() if request.node.callspec.params["layout"] == SERVER else None
+    return lambda layout: PostgresLog(url) if url else Log(tmp_path / f"{next(_numbers)}.db", layout)
 
 
 @pytest.fixture
@@ -166,17 +206,21 @@ def change(log, targets, what, *values):
         return log.execute("VACUUM")
     if what == "canary":
         return [each.add_canary(values[0]) for each in targets]
-    rows = log.execute("SELECT rowid, id, at, grp FROM log ORDER BY rowid")
+    rows = log.rows()
     if not rows:
         return None
     rowid, *row = rows[values[0] % len(rows)]
     if what in {"delete", "move"}:
-        log.execute("DELETE FROM log WHERE rowid = ?", rowid)
+        log.execute(f"DELETE FROM log WHERE {log.key} = ?", rowid)
         if what == "move":
             log.execute("INSERT INTO log (id, at, grp) VALUES (?, ?, ?)", *row)
         return None
-    column, value = {"rename": ("id", None), "date": ("at", None), "group": ("grp", None)}[what][0], values[1]
-    return log.execute(f"UPDATE log SET {column} = ? WHERE rowid = ?", at(value) if what == "date" else value, rowid)
+    column, value = {"rename": "id", "date": "at", "group": "grp"}[what], values[1]
+    if value == row[["id", "at", "grp"].index(column)]:
+        return None  # on PostgreSQL it would only move the row behind others with its id
+    return log.execute(
+        f"UPDATE log SET {column} = ? WHERE {log.key} = ?", at(value) if what == "date" else value, rowid
+    )
 
 
 class CutError(Exception):
@@ -201,14 +245,12 @@ def cut(target, now, number, **options):
     return False
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS, SERVER])
 @settings(max_examples=200 if THOROUGH else 25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, earliest=st.booleans(), keep=st.booleans(), number=st.integers(1, 25))
-def test_any_changes_have_the_result_of_copying_the_whole_log(
-    engine, tmp_path, small_pages, layout, steps, earliest, keep, number
-):
+def test_any_changes_have_the_result_of_copying_the_whole_log(engine, open_log, layout, steps, earliest, keep, number):
     options = {"earliest": earliest, "keep_if_empty": keep}
-    with contextlib.closing(Log(tmp_path / f"{next(_numbers)}.db", layout)) as log:
+    with contextlib.closing(open_log(layout)) as log:
         ours, oracle = targets = Target(engine, log), Target(engine, log)
         now = NOW
         for changes, hours, interruption in steps:
@@ -317,3 +359,85 @@ def test_a_log_that_is_empty_for_a_moment_is_copied_when_it_is_back(target, log)
     assert (target.sync(keep_if_empty=True).kept, target.pages()) == (6, [])
     fill(log, "abc")
     assert target.sync(keep_if_empty=True).removed == 3
+
+
+def test_a_log_that_cant_be_compared_is_merged_as_a_whole_and_tried_again_after_a_day(engine, target, log):
+    fill(log, "abc")
+    asked = []
+
+    def pages(known):
+        asked.append(known)
+        return whole_log(read(log.spec))
+
+    def sync(now):
+        sync = Sync(engine=engine, target=target.name, epoch=target.epoch, run_id=1, read_pages=pages, now=now)
+        return sync().tracked
+
+    assert [sync(NOW + hours * HOUR) for hours in (0, 1, 23, 24)] == [3, 3, 3, 3]
+    assert asked == [{}, None, None, {}]
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr("monitor.runs.sync.FILE_ROWS", 1)
+    monkeypatch.setattr("monitor.synclog.file_state.SETTLED_S", 0)
+
+
+def let_the_clock_tick(folder):
+    """Waits until a file that is written now has another time than those that were written before."""
+    probe = folder / "probe"
+    probe.write_text("1")
+    first = probe.stat().st_mtime_ns
+    while probe.stat().st_mtime_ns == first:
+        probe.write_text("1")
+
+
+def replace_file(log):
+    shutil.copy(log.path, f"{log.path}.new")
+    log.path.with_name(f"{log.path.name}.new").replace(log.path)
+
+
+WRITES = {
+    "a row": lambda log: log.add("z"),
+    "a row that stays as long": lambda log: log.execute("UPDATE log SET grp = 'y' WHERE id = 'a'"),
+    "another table": lambda log: log.execute("CREATE TABLE other (n)"),
+    "another file": replace_file,
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("layout", ["rollback mode", "WAL mode"])
+def test_a_file_that_nobody_wrote_is_not_read(engine, open_log, tmp_path, at_once, layout, write):
+    with contextlib.closing(open_log(layout)) as log:
+        target = Target(engine, log)
+        fill(log, "abcd")
+        let_the_clock_tick(tmp_path)
+        target.sync()
+        first = target.sync(NOW + HOUR)  # knows how many rows there are, and so looks at the file
+        assert (target.opened, target.read) == (1, 0)
+        assert target.sync(NOW + 2 * HOUR) == first
+        assert target.opened == 0
+        write(log)
+        let_the_clock_tick(tmp_path)
+        target.sync(NOW + 3 * HOUR)
+        assert target.opened == 1
+        target.sync(NOW + 4 * HOUR)
+        assert target.opened == 0
+        target.sync(NOW + 24 * HOUR)
+        assert target.opened == 1
+
+
+@pytest.mark.parametrize("layout", ["a view", SERVER])
+def test_a_view_and_a_server_are_read_each_time(engine, open_log, tmp_path, at_once, layout):
+    with contextlib.closing(open_log(layout)) as log:
+        target = Target(engine, log)
+        fill(log, "abcd")
+        let_the_clock_tick(tmp_path)
+        assert [(target.sync().tracked, target.opened) for _ in range(3)] == [(4, 1)] * 3
+
+
+def test_a_file_that_was_just_written_is_read_again(engine, log, target, monkeypatch):
+    monkeypatch.setattr("monitor.runs.sync.FILE_ROWS", 1)
+    monkeypatch.setattr("monitor.synclog.file_state.SETTLED_S", 3600)
+    fill(log, "abcd")
+    assert [(target.sync().tracked, target.opened) for _ in range(3)] == [(4, 1)] * 3

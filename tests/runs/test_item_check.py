@@ -13,10 +13,11 @@ from support.fakes import FakeItemClient, FakeProvider, ok, refused
 from support.samples import NOW
 
 from monitor.errors import StoreError
-from monitor.model import Cause, ItemState, Latencies, Reason
+from monitor.incidents.evidence import EvidenceCollector
+from monitor.model import Cause, ItemState, Latencies, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, NetworkFault
-from monitor.model.items import TrackedItem
-from monitor.runs.item_check import BATCH_SIZE, FLUSH_INTERVAL_S, ItemCheck
+from monitor.model.items import TrackedItem, transition
+from monitor.runs.item_check import BATCH_SIZE, FLUSH_INTERVAL_S, ItemCheck, OutcomeBuffer
 from monitor.runs.progress import NoProgress
 
 FORBIDDEN = refused(403, code="forbidden")
@@ -516,3 +517,63 @@ async def test_after_another_failure_of_the_probe_five_403s_stop_the_target():
     assert not one.check.must_stop
     report = await one.over(numbered(30))
     assert (report.stopped_by, len(one.asker.asked)) == (Cause.FORBIDDEN, 6)
+
+
+def known(*ids):
+    """The changes of items that need no request."""
+    return [
+        transition(item, Outcome(item_id=item.item_id, state=ItemState.COMPLETED, at=NOW, answered=True))
+        for item in items(*ids)
+    ]
+
+
+async def test_outcomes_without_a_request_are_stored_batch_by_batch_and_counted():
+    one = Pass()
+    await one.check.settle(iter([known("a", "b"), [], known("c")]), accepted=False)
+    report = await one.over(items("d"))
+    assert [[change.item_id for change in batch] for batch in one.store.batches] == [["a", "b"], ["c"], ["d"]]
+    assert (report.asked, report.requests, report.tally.answered, one.progress.finished) == (4, 1, 4, 4)
+    assert (report.tally.accepted, report.cut_short_by) == (1, None)
+
+
+async def test_an_interrupt_ends_what_needs_no_request_and_the_rest_is_not_asked():
+    one = Pass()
+
+    def batches():
+        yield known("a")
+        one.interrupt.set()
+        yield known("b")
+        raise AssertionError("read on after the interrupt")
+
+    await one.check.settle(batches(), accepted=True)
+    report = await one.over(items("c"))
+    assert sorted(one.store.stored) == ["a", "b"]
+    assert (report.asked, report.requests, report.cut_short_by) == (2, 0, Reason.INTERRUPTED)
+
+
+async def test_a_run_that_is_cancelled_waits_until_the_batch_is_stored():
+    begun = threading.Event()
+
+    def batches():
+        begun.set()
+        yield known("a")
+
+    one = Pass(store=Store(takes_s=0.2))
+    settling = asyncio.create_task(one.check.settle(batches(), accepted=True))
+    await until(begun.is_set)
+    settling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
+    assert list(one.store.stored) == ["a"]
+
+
+async def test_outcomes_within_a_second_are_stored_with_one_time_that_is_never_late():
+    stored = []
+    buffer = OutcomeBuffer(stored.extend, EvidenceCollector(missing_after=timedelta(0)))
+    after_s = [0, 0.4, 0.999, 1, 1.5, 0.9, 7]
+    for item, after in zip(items(*"abcdefg"), after_s, strict=True):
+        at = NOW + timedelta(seconds=after)
+        buffer.add(item, Outcome(item_id=item.item_id, state=ItemState.PENDING, at=at, answered=True))
+    await buffer.flush()
+    await buffer.join()
+    assert [(change.at - NOW).total_seconds() for change in stored] == [0, 0, 0, 1, 1, 0.9, 7]

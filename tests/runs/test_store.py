@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, inspect, select
 
+from monitor.database.engine import insert as insert_in
 from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events, runs
 from monitor.errors import LeaseLostError
@@ -125,7 +126,9 @@ def store_events(engine, *events, run_id=1):
         {"target": "gloo", "item_id": item_id, "run_id": run_id, "at": NOW, "kind": kind, "old": old, "new": new}
         for item_id, kind, old, new in events
     ]
+    run = {"id": run_id, "target": "gloo", "environment": "test", "epoch": 1, "status": "complete", "started_at": NOW}
     with writing(engine) as conn:
+        conn.execute(insert_in(conn, runs).values(run).on_conflict_do_nothing())
         conn.execute(insert(item_events), rows)
 
 

@@ -74,7 +74,7 @@ class KillResult:
 
 STEPS_OF_A_RUN = (
     "begin.enter", "begin.commit", "begin.committed",
-    "sync.batch", "sync.statement", "sync.statement", "sync.statement", "sync.commit", "sync.committed", "sync.leave",
+    "sync.enter", "sync.statement", "sync.leave",  # of a log that did not change; see `survival.sync` for one that did
     "plan.enter", "token.enter", "token.leave", "ask.enter", "ask.leave",
     "record.enter", "record.commit", "record.committed", "record.leave",
     "renew.commit", "renew.committed",

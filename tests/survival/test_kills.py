@@ -7,6 +7,7 @@ from survival.environments import sqlite_world
 from survival.fault_injection import STEPS, WAITS
 from survival.kills import DAEMON_POINTS, DELIVERY_POINTS, ENDS, OPENS, REFUSED, RUN_POINTS, Kill, survive
 from survival.scenario import Scenario, ScriptedReceiver, outcome_without_kills
+from survival.sync import POINTS as SYNC_POINTS
 from survival.waits import POINTS as WAIT_POINTS
 
 from monitor.database.engine import writing
@@ -19,8 +20,8 @@ STORIES = {
         Kill(point="record.commit", stage=REFUSED),
         Kill(point="close.commit", stage=ENDS),
     ],
-    "half a sync log, a lease not given back, a message not marked": [
-        Kill(point="sync.statement", nth=6),
+    "a sync log half compared, a lease not given back, a message not marked": [
+        Kill(point="sync.statement"),
         Kill(point="release.commit", stage=REFUSED),
         Kill(point="send.leave", command="notify", stage=ENDS),
     ],
@@ -55,7 +56,12 @@ def test_a_kill_at_any_other_moment_loses_nothing(small_world, expected):
 
 @pytest.mark.smoke
 def test_every_kill_point_wraps_an_existing_step():
-    points = (*(kill.point for kill in (*RUN_POINTS, *DELIVERY_POINTS, *DAEMON_POINTS)), *CANARY_POINTS, *WAIT_POINTS)
+    points = (
+        *(kill.point for kill in (*RUN_POINTS, *DELIVERY_POINTS, *DAEMON_POINTS)),
+        *CANARY_POINTS,
+        *WAIT_POINTS,
+        *SYNC_POINTS,
+    )
     steps = {point.partition(".")[0] for point in points}
     assert steps == STEPS.keys() | WAITS.keys()
 

@@ -40,10 +40,16 @@ class TrustedTls:
     its folder, of which OpenSSL reads one authority at a time, has not the one that is needed.
     """
 
-    def trust_more(self) -> bool:
-        """Reads the file; False if that was done."""
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the system's authorities can be found."""
+        return self.unread_file is None
+
+    def complete(self) -> None:
+        """Reads the file, unless that was done."""
         file, self.unread_file = self.unread_file, None
-        return file is not None and _trust_file(self.context, file)
+        if file is not None:
+            _trust_file(self.context, file)
 
 
 def trusted_tls(*, ca_pem: bytes | None, identity_pem: bytes | None) -> TrustedTls:

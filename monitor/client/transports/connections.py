@@ -185,8 +185,10 @@ class Connection(asyncio.Protocol):
         if isinstance(body, TransportFault):
             self._fail(body)
             return
-        future, self._future = self._future, None
-        if self._answer.is_reusable and not self._transport.get_write_buffer_size():
+        future, self._future, self._body = self._future, None, None
+        if self._transport.get_write_buffer_size():
+            self.drop()  # the server answered before it had read the request
+        elif self._answer.is_reusable:
             self._on_idle(self)
         else:
             self.close()
@@ -239,6 +241,7 @@ class TlsConnection(Connection):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self.ready: Future[None] = self._loop.create_future()
+        self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())  # whoever waits may be gone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins the handshake."""
@@ -284,8 +287,12 @@ class TlsConnection(Connection):
         super().close()
 
     def _write(self, data: bytes) -> None:
-        self._tls.write(data)
-        self._transport.write(self._outgoing.read())
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:  # the server has ended TLS, or begun it anew
+            self._fail(fault_of_kind(fault_of_error(error, connected=True)))
+        else:
+            self._flush()
 
     def _shake_hands(self) -> bool:
         """Goes on with the handshake; whether it is complete."""

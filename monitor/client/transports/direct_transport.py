@@ -74,7 +74,7 @@ class DirectTransport:
         self._is_closed = False
         self._open = set[Connection]()
         self._lost_one = asyncio.Event()
-        self._large_bodies = asyncio.Semaphore(MAX_CONCURRENT_LARGE_BODIES)
+        self._large_bodies: asyncio.Semaphore
         self._reuse = ReuseTracker()
         self._sweep: asyncio.TimerHandle | None = None
         self._head: tuple[_Origin | None, Mapping[str, str], bytes] = (None, {}, b"")
@@ -181,14 +181,16 @@ class DirectTransport:
             return await self._connected(origin, lambda: Connection(on_idle=keep, on_lost=self._lost))
         self._tls = tls = self._tls or self._trust()
         while True:
+            was_complete = tls.is_complete  # another connection may complete it meanwhile
             connection = await self._connected(
                 origin, lambda: TlsConnection(tls.context, origin.host, on_idle=keep, on_lost=self._lost)
             )
             try:
                 await connection.ready
             except ssl.SSLCertVerificationError:
-                if not tls.trust_more():
+                if was_complete:
                     raise
+                tls.complete()
             except BaseException:
                 connection.drop()
                 raise
@@ -256,6 +258,7 @@ class DirectTransport:
         """Forgets the connections of another loop, which has most likely ended."""
         if self._loop is not loop:
             self._loop, self._open, self._sweep = loop, set(), None
+            self._large_bodies = asyncio.Semaphore(MAX_CONCURRENT_LARGE_BODIES)
             for origin in self._origins.values():
                 origin.idle.clear()
 

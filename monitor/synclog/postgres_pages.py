@@ -1,0 +1,118 @@
+"""Reads a log on PostgreSQL in pages whose digests the server makes, so that only changed pages are sent.
+
+A page has the rows whose ids have one hash: so all rows of an id are in one page, in tables, views and partitions
+alike. Its digest is the number of its rows and the sum of their 64-bit hashes, whatever their order. Both queries have
+to be in one transaction of REPEATABLE READ.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    Subquery,
+    Text,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import DBAPIError
+
+from monitor.database.postgres_faults import DatabaseFault
+from monitor.database.urls import classify_fault
+from monitor.errors import SyncLogError
+from monitor.synclog.pages import PAGE_ROWS, LogPage, Pager, Row
+
+PAGES = 1 << 14
+"""So that a thousand new ids are in few of a million rows' pages."""
+_CAN_HASH = text("SELECT to_regprocedure('hashtextextended(text, bigint)') IS NOT NULL")
+_START: ColumnElement[int] = literal_column("0", BigInteger())
+"""The seed of the hash of a row."""
+_LIMIT_EXCEEDED = "53400"
+"""As `temp_file_limit` is."""
+
+
+class IncomparableError(SyncLogError):
+    """The server can't compare the pages, or not within its limits; nothing was yielded."""
+
+
+def read_postgres_pages(
+    conn: Connection, query: Select[Any], decode: Callable[[Row], Row], pager: Pager
+) -> Iterator[LogPage]:
+    """Yields the rows of `query`, whose first column is the id, in pages.
+
+    Raises IncomparableError, or SQLAlchemyError.
+    """
+    if not conn.scalar(_CAN_HASH):  # before PostgreSQL 11
+        raise IncomparableError("the server has no function that hashes with a seed")
+    columns = [each.label(f"c{n}") for n, each in enumerate(query.selected_columns)]
+    log = query.with_only_columns(*columns).subquery("log")
+    with _limits_of_the_server():
+        facts = _page_facts(conn, log)
+        changed = [page for page, found in facts.items() if pager.known.get(str(page)) != pager.digest(found)]
+        rows = _rows(conn, log, None if len(changed) == len(facts) else changed) if changed else iter(())
+        first = next(rows, None)
+    pages = groupby(chain([] if first is None else [first], rows), key=itemgetter(0))
+    wanted = set(changed)
+    for page, found in facts.items():
+        entries = None
+        if page in wanted:
+            _, of_page = next(pages)
+            entries = [pager.entry(decode(row[2:])) for row in of_page]
+        yield LogPage(key=str(page), digest=pager.digest(found), rows=found[0], entries=entries)
+
+
+@contextmanager
+def _limits_of_the_server() -> Iterator[None]:
+    """Turns an error for lack of time or of temporary space, which reading row by row does not need, into ours."""
+    try:
+        yield
+    except DBAPIError as error:
+        if classify_fault(error) is DatabaseFault.TIMEOUT or getattr(error.orig, "sqlstate", None) == _LIMIT_EXCEEDED:
+            raise IncomparableError("the server can't compare pages within its limits") from error
+        raise
+
+
+def _page_facts(conn: Connection, log: Subquery) -> Mapping[int, tuple[Any, ...]]:
+    """By page, in ascending order, how many rows it has, and the sum of their hashes."""
+    first, *others = log.c
+    # with OFFSET the planner keeps the query apart, so that an id is hashed once
+    hashed = select(_hash(first, _START).label("hash"), *others).offset(0).subquery("hashed")
+    line: ColumnElement[int] = hashed.c.hash
+    for each in others:
+        line = _hash(hashed.c[each.name], line)
+    page = _page(hashed.c.hash).label("page")
+    query = select(page, func.count(), cast(func.sum(line), Text)).group_by(page)
+    return {row[0]: tuple(row[1:]) for row in sorted(conn.execute(query), key=itemgetter(0))}
+
+
+def _rows(conn: Connection, log: Subquery, pages: Sequence[int] | None) -> Iterator[Sequence[Any]]:
+    """Page, number and columns of the rows of these pages, or of all, by page and then in the table's order."""
+    numbered = select(
+        _page(_hash(log.c.c0, _START)).label("page"), func.row_number().over().label("number"), *log.c
+    ).subquery("numbered")
+    query = select(*numbered.c).order_by(numbered.c.page, numbered.c.number)
+    if pages is not None:
+        query = query.where(numbered.c.page.in_(select(func.unnest(cast(list(pages), ARRAY(Integer))))))
+    with conn.execution_options(yield_per=PAGE_ROWS).execute(query) as result:
+        yield from result
+
+
+def _hash(value: ColumnElement[Any], seed: ColumnElement[int]) -> ColumnElement[int]:
+    """The hash of a value as text, where `seed` is the hash of those before it; null is unlike any text."""
+    written = func.coalesce(literal_column("'='", Text()) + cast(value, Text), "")
+    return func.hashtextextended(written.collate("C"), seed)
+
+
+def _page(item_hash: ColumnElement[int]) -> ColumnElement[int]:
+    return cast(item_hash.op("&")(literal_column(str(PAGES - 1))), Integer)
