@@ -46,6 +46,7 @@ async def test_runs_that_wait_for_their_api_do_not_hold_back_the_others():
         await asyncio.sleep(0.01)
     end.set()
     await asyncio.gather(*tasks)
+    assert seen()[0] == 40
 
 
 async def test_a_chosen_number_holds_however_long_a_run_lasts():
