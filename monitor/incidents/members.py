@@ -92,7 +92,7 @@ class Membership:
         # one pass instead of one per cause, each of which leaves out the items of those before it
         number = case(*((self._in_bad_state(cause, now), n) for n, cause in enumerate(ITEM_CAUSES)))
         of_target = (items.c.target == self.target, _active(), items.c.incident_id.is_(None))
-        unhealthy = items.c.state.in_([state.value for state in ItemState if state is not ItemState.COMPLETED])
+        unhealthy = in_state(*(state for state in ItemState if state is not ItemState.COMPLETED))
         found = conn.execute(select(number).where(*of_target, unhealthy).distinct()).scalars().all()
         return [ITEM_CAUSES[n] for n in sorted(each for each in found if each is not None)]
 
