@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, MetaData, String, inspect, select, text
+from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, LargeBinary, MetaData, String, inspect, select, text
 from support.samples import NOW
 
 from monitor.database import schema
@@ -136,6 +136,8 @@ def _value(table, column, number):
     if fixed and isinstance(column.type, String):
         return fixed
     match column.type:
+        case LargeBinary():
+            return b"\x00\xff"
         case JSON():
             return {"number": number, "text": "naïve “quotes” 日本"} if number % 2 else [number, None]
         case Boolean():

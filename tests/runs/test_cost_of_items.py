@@ -21,11 +21,12 @@ EVERY = timedelta(minutes=1)
 
 def queries(conn):
     """All that the plan and the end of a run ask of the work list."""
-    again = [each.item_id for each in worklist.longest_unasked(conn, target="gloo", run_id=9, limit=20)]
-    worklist.count_work(conn, target="gloo")
+    again = worklist.longest_unasked(conn, target="gloo", run_id=9, limit=20)
+    ids = [each.item_id for each in again]
     worklist.count_active(conn, target="gloo")
-    worklist.probe_candidates(conn, target="gloo", run_id=9, item_ids=again)
-    worklist.mark_unasked_unknown(conn, target="gloo", run_id=9, reason=Reason.DEADLINE, recheck_ids=again)
+    worklist.count_work(conn, target="gloo")
+    worklist.probe_candidates(conn, target="gloo", run_id=9, item_ids=ids)
+    worklist.mark_unasked_unknown(conn, target="gloo", run_id=9, reason=Reason.DEADLINE, recheck_ids=ids)
     worklist.count_unverified_run(conn, target="gloo", run_id=9, causes={Cause.OUTAGE})
     worklist.count_states(conn, target="gloo", now=NOW, stuck_after=EVERY)
     worklist.count_last_known(conn, target="gloo")
