@@ -30,7 +30,15 @@ def test_without_uvloop_asyncio_has_the_loop(either_loop):
     assert event_loop.run(running_loop()).startswith(either_loop)
 
 
-def test_sigint_cancels_the_work_and_raises_keyboard_interrupt(either_loop):
+@pytest.fixture
+def usual_sigint():
+    """Python's own handler, which a command that ran in this process may have replaced."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_sigint_cancels_the_work_and_raises_keyboard_interrupt(either_loop, usual_sigint):
     ended = []
 
     async def work():
