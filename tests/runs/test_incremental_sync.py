@@ -246,7 +246,7 @@ def cut(target, now, number, **options):
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, SERVER])
-@settings(max_examples=200 if THOROUGH else 25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200 if THOROUGH else 15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, earliest=st.booleans(), keep=st.booleans(), number=st.integers(1, 25))
 def test_any_changes_have_the_result_of_copying_the_whole_log(engine, open_log, layout, steps, earliest, keep, number):
     options = {"earliest": earliest, "keep_if_empty": keep}
