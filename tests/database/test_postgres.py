@@ -82,11 +82,13 @@ def test_a_shorter_idle_limit_of_the_role_stays_under_our_own(as_role, connected
         assert conn.scalar(text("SHOW idle_in_transaction_session_timeout")) == "30s"
 
 
-@pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
-def test_transactions_are_read_committed_whatever_the_role_says(as_role, connected, isolation):
-    url = as_role(default_transaction_isolation=isolation, default_transaction_read_only="on")
-    with reading(connected(url, connect_read_only)) as conn:
+@pytest.mark.parametrize("isolation", ["serializable", "repeatable read", "read committed"])
+def test_the_isolation_of_transactions_is_ours_whatever_the_role_says(as_role, connected, isolation):
+    url = as_role(default_transaction_isolation=isolation)
+    with reading(connected(url, connect)) as conn:
         assert conn.scalar(text("SHOW transaction_isolation")) == "read committed"
+    with reading(connected(as_role(default_transaction_read_only="on"), connect_read_only)) as conn:
+        assert conn.scalar(text("SHOW transaction_isolation")) == "repeatable read", "it sees one moment"
         assert conn.scalar(text("SHOW transaction_read_only")) == "on"
 
 
