@@ -10,7 +10,7 @@ import logging
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -210,10 +210,11 @@ class _LimitedConnection(asyncio.Protocol):
         self.idle = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for the type checker
         if len(self._connections) >= MAX_CONNECTIONS:
             min(self._connections.values(), key=lambda each: (not each.idle, each.active_since_s)).abort()
-        self._transport, self._client = transport, transport.get_extra_info("peername")[:2]
+        # of TCP, so it reads and writes; uvloop's is no subclass of asyncio.Transport
+        self._transport = cast("asyncio.Transport", transport)
+        self._client = transport.get_extra_info("peername")[:2]
         self._connections[self._client] = self
         self._restart_timeout()
         self._protocol.connection_made(transport)

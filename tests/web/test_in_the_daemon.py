@@ -61,6 +61,7 @@ def start():
         yield make
 
 
+@pytest.mark.smoke
 def test_metrics_count_the_work_of_the_daemon(world, start):
     world.configure(check="max_attempts = 1", more=EVERY_SECOND)
     world.track(3)
