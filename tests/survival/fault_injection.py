@@ -35,7 +35,7 @@ from monitor.waits.recording import WaitRecorder
 
 STEPS = {
     "begin": (Run, "_begin"), "sync": (Run, "_sync"), "plan": (Run, "_plan"), "record": (Run, "_record"),
-    "close": (RunCloser, "close"), "renew": (Run, "_renew"), "release": (Run, "_release"),
+    "close": (RunCloser, "close"), "renew": (Run, "_renew"),
     "claim": (Sender, "_claim"), "mark": (Sender, "_mark"),
     "wait_begin": (WaitRecorder, "_begin"), "wait_renew": (WaitRecorder, "_renew"),
     "canary_begin": (Canary, "_begin"), "canary_close": (Canary, "_close"), "canary_release": (Canary, "_release"),

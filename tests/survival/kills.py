@@ -79,8 +79,7 @@ STEPS_OF_A_RUN = (
     "record.enter", "record.commit", "record.committed", "record.leave",
     "renew.commit", "renew.committed",
     "close.enter", "close.statement", "close.statement", "close.statement", "close.statement",
-    "close.commit", "close.committed", "close.leave",
-    "release.enter", "release.commit", "release.committed",
+    "close.commit", "close.committed", "close.leave",  # with it the lease is released
 )  # fmt: skip
 STEPS_OF_DELIVERY = (
     "claim.enter", "claim.statement", "claim.commit", "claim.committed",

@@ -20,9 +20,9 @@ STORIES = {
         Kill(point="record.commit", stage=REFUSED),
         Kill(point="close.commit", stage=ENDS),
     ],
-    "a sync log half compared, a lease not given back, a message not marked": [
+    "a sync log half compared, a run just closed, a message not marked": [
         Kill(point="sync.statement"),
-        Kill(point="release.commit", stage=REFUSED),
+        Kill(point="close.committed", stage=REFUSED),
         Kill(point="send.leave", command="notify", stage=ENDS),
     ],
 }
