@@ -56,12 +56,8 @@ POSTGRES = pytest.StashKey[str]()
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which may be switched off
 def pytest_xdist_auto_num_workers(config):
-    """One worker more than processors, because many tests wait. Not more, because each worker collects all tests.
-
-    Tests that are marked `process` wait more than they compute.
-    """
-    processors = len(os.sched_getaffinity(0))
-    return min(2 * processors if config.option.markexpr.startswith("process") else processors + 1, 12)
+    """One worker more than processors, because many tests wait. Not more, because each worker collects all tests."""
+    return min(len(os.sched_getaffinity(0)) + 1, 12)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -39,7 +39,8 @@ def name_slowest(conn: Connection, *, target: str, uploads: Iterable[IndexedUplo
     for day, found in sorted(by_day.items()):
         of_day = (_rows.target == target, _rows.starts_at == day)
         before = [_upload(row) for row in conn.execute(select(slowest_uploads).where(*of_day)).mappings()]
-        kept = _slowest([*before, *found], NAMED)
+        again = {upload.item_id for upload in found}  # one may be indexed anew, after its row was lost
+        kept = _slowest([*(upload for upload in before if upload.item_id not in again), *found], NAMED)
         added = [upload for upload in kept if upload not in before]
         if not added:
             continue

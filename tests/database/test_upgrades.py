@@ -22,7 +22,7 @@ from database.older import (
 )
 from sqlalchemy import inspect, make_url, text
 from support.scale import THOROUGH
-from support.thinned import ends_only
+from support.thinned import ends
 
 from monitor.database import migrate as migrating_module
 from monitor.database import schema
@@ -55,7 +55,7 @@ def short_waits(monkeypatch):
     monkeypatch.setattr(migrating_module, "_RETRY_PAUSE_S", (0.01, 0.05))
 
 
-@pytest.mark.parametrize("revision", ends_only(OLDER))
+@pytest.mark.parametrize("revision", ends(OLDER))
 def test_an_upgrade_from_every_revision_keeps_every_row(database_url, revision):
     before = bring_to(database_url, revision)
     assert all(len(rows) == 7 for rows in before.values())
@@ -343,7 +343,7 @@ def indexes(url):
     return names
 
 
-@pytest.mark.parametrize("revision", ends_only(OLDER))
+@pytest.mark.parametrize("revision", ends(OLDER))
 def test_the_view_exists_at_every_revision(database_url, revision):
     bring_to(database_url, revision)
     name = "slot" if revision < "0005" else "run_key"

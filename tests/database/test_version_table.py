@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from database.older import bring_to, in_old_shape, revisions, stored
 from sqlalchemy import inspect, make_url, text
-from support.thinned import ends_only
+from support.thinned import ends
 
 from monitor.database import schema
 from monitor.database.engine import connect_read_only, reading, writing
@@ -37,7 +37,7 @@ def tables(engine):
         return set(inspect(conn).get_table_names())
 
 
-@pytest.mark.parametrize("revision", ends_only(revisions()))
+@pytest.mark.parametrize("revision", ends(revisions()))
 def test_the_common_table_of_a_former_version_is_taken_over_from_every_revision(database_url, connected, revision):
     before, engine = bring_to(database_url, revision), connected(database_url)
     give_former_name(engine, revision)

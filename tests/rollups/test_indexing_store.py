@@ -11,7 +11,7 @@ from support.syncing import sync_worklist
 
 from monitor.database import leases
 from monitor.database.engine import reading, writing
-from monitor.database.tables import item_events, items, runs, time_to_indexed
+from monitor.database.tables import item_events, items, runs, slowest_uploads, time_to_indexed
 from monitor.database.tables import leases as lease_rows
 from monitor.model import ItemState, Outcome, SyncLogEntry
 from monitor.model.items import transition
@@ -77,7 +77,7 @@ class Log:
 
 def empty(engine):
     with writing(engine) as conn:
-        for table in (items, item_events, time_to_indexed, lease_rows, runs):
+        for table in (items, item_events, time_to_indexed, slowest_uploads, lease_rows, runs):
             conn.execute(delete(table))
         return leases.acquire(conn, target=TARGET, holder="h:1", now=NOW, ttl=HOUR)
 

@@ -50,3 +50,11 @@ def test_only_the_period_is_read(engine, period, names):
         name_slowest(conn, target="gloo", uploads=[upload("a", 60, 1, "x"), upload("b", 30)])
         name_slowest(conn, target="other", uploads=[upload("c", 90)])
     assert [each.item_id for each in read(engine, **period)] == names
+
+
+def test_an_upload_that_is_indexed_anew_is_named_once(engine):
+    with writing(engine) as conn:
+        name_slowest(conn, target="gloo", uploads=[upload("a", 60), upload("b", 30)])
+        name_slowest(conn, target="gloo", uploads=[upload("a", 20)])
+        name_slowest(conn, target="gloo", uploads=[upload("a", 20)])
+    assert [(each.item_id, each.took_s) for each in read(engine)] == [("b", 30.0), ("a", 20.0)]

@@ -1,6 +1,7 @@
 """Parameters of which `make test` takes only some, because each is slow and shows the same on another value."""
 
 import pytest
+from support.scale import THOROUGH
 
 
 def first_only(values, ids=None):
@@ -13,6 +14,12 @@ def ends_only(values, ids=None):
     """The same, but the last value runs always, too."""
     first, *others, last = _parameters(values, ids)
     return [first, *map(_process, others), last]
+
+
+def ends(values):
+    """The first and the last value; with `make thorough` all."""
+    values = list(values)
+    return values if THOROUGH else [values[0], values[-1]]
 
 
 def smoke_first(values, ids=None):
