@@ -111,12 +111,9 @@ def _insert_events(
     conn: Connection, target: str, run_id: int, by_event: Mapping[tuple[datetime, _Event], list[str]]
 ) -> None:
     encode = timestamp_encoder(conn)
-    rows = [
-        (target, run_id, encode(at), kind, to_column_text(old, _EVENT_TEXT), to_column_text(new, _EVENT_TEXT), ids)
-        for (at, (kind, old, new)), ids in by_event.items()
-    ]
-    for *values, ids in rows:
-        _INSERT_EVENTS.execute(conn, [(*values, id_set(conn, ids))])
+    for (at, (kind, old, new)), ids in by_event.items():
+        texts = (to_column_text(old, _EVENT_TEXT), to_column_text(new, _EVENT_TEXT))
+        _INSERT_EVENTS.execute(conn, [(target, run_id, encode(at), kind, *texts, id_set(conn, ids))])
 
 
 def outcome_from_status(

@@ -38,7 +38,7 @@ class DoubtError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge:
-    """One merge: of a whole log, or of the pages that changed since `state`."""
+    """One merge: of a whole log, or of the pages that changed."""
 
     target: str
     run_id: int
@@ -46,7 +46,6 @@ class Merge:
     stage: Stage
     copied_at: datetime
     """Since when a day counts until all rows are merged again, if all are now."""
-    state: SyncState | None = None
 
     def whole(self, conn: Connection, *, keep_if_empty: bool) -> SyncReport:
         """Merges a whole log. Without a usable id it removes all items, or with `keep_if_empty` none."""

@@ -84,8 +84,6 @@ class Stage:
     """All pages, in their order."""
     changed: list[str] = field(default_factory=list)
     """The pages that were loaded."""
-    comparable: bool = True
-    """Whether each of them has a digest."""
 
     @property
     def is_complete(self) -> bool:
@@ -118,7 +116,6 @@ class Stager:
             self.create_tables()
             stage.pages[page.key] = self._add(page, page.entries or (), len(stage.changed))
             stage.changed.append(page.key)
-            stage.comparable &= page.digest is not None
             if len(self._rows) >= _BATCH:
                 self._flush()
         self._flush()
