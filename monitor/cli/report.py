@@ -50,8 +50,8 @@ def report(
     """
     loaded = load(config)
     from monitor.app import utcnow
-    from monitor.cli.report_builder import build_report
     from monitor.database.engine import reading, writing
+    from monitor.reports.build import build_report
     from monitor.reports.changes import save_cursor
     from monitor.reports.formatting import BLOCKS
     from monitor.reports.overview_json import overview_csv, overview_json

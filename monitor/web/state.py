@@ -113,6 +113,15 @@ class StateTracker:
         """The configuration in force."""
         return self._state.config
 
+    @property
+    def engine(self) -> Engine | None:
+        """The daemon's own connections to the database; None until it is open."""
+        return self._state.engine
+
+    def utcnow(self) -> datetime:
+        """The daemon's clock."""
+        return self._utcnow()
+
     def refresh_config(self) -> None:
         """Applies a changed configuration; counters of removed targets are dropped."""
         config = self._state.config

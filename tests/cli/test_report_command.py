@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.cli import main
-from monitor.cli.report_builder import build_report, report_targets
 from monitor.config.targets import CheckConfig
 from monitor.database.engine import reading, writing
 from monitor.incidents import store as incidents
+from monitor.reports.build import build_report, report_targets
 from monitor.reports.changes import save_cursor
 from monitor.reports.overview_text import overview_text
 
