@@ -74,6 +74,7 @@ docs: .venv/.installed ## regenerate the transcripts and tables in the documents
 	@$(SCRIPT) scripts/providers_table.py docs/providers/README.md
 	@$(SCRIPT) tests/config/mistakes.py docs/mistakes.md
 	@$(SCRIPT) scripts/sync_log_tables.py docs/sync-log.md
+	@$(SCRIPT) scripts/grafana_dashboard.py deploy/grafana/dashboard.json
 
 survive: .venv/.installed ## kills, races and faults of databases, as tables: an hour
 	@$(SCRIPT) scripts/survive.py $(SECTIONS) $(if $(SEED),--seed $(SEED))

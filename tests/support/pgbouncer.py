@@ -9,41 +9,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import psycopg
 from sqlalchemy import make_url
-
-HOW_TO_GET_IT = (
-    "the tests of `make check` need PgBouncer: install it (apt install pgbouncer, brew install pgbouncer), or run "
-    "them as root on Debian or Ubuntu, where they install it"
-)
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # Debian's is in /usr/sbin
-
-
-@cache
-def _program() -> str:
-    """PgBouncer on the PATH; as root it is installed by apt if it is missing."""
-    found = shutil.which("pgbouncer", path=_PATH)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        _install()
-        found = shutil.which("pgbouncer", path=_PATH)
-    if found is None:
-        raise RuntimeError(HOW_TO_GET_IT)
-    return found
-
-
-def _install() -> None:
-    # parallel workers wait for each other's apt; its own service, with nothing in it, is not started
-    settings = ["-o", "DPkg::Lock::Timeout=300", "-y", "-q", "--no-install-recommends"]
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    subprocess.run(["apt-get", "update", "-q"], env=environ, capture_output=True, check=False)
-    done = subprocess.run(
-        ["apt-get", "install", *settings, "pgbouncer"], env=environ, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{HOW_TO_GET_IT}; apt-get said: {done.stderr[-500:]}")
+from support.debian import program
 
 
 @contextlib.contextmanager
@@ -62,7 +32,10 @@ def pooled(url: str, *, connections: int) -> Iterator[str]:
         f"auth_file = {folder}/users.txt\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
         f"default_pool_size = {connections}\nmax_client_conn = 200\nlogfile = {folder}/log\n"
     )
-    command = [_program(), str(folder / "pgbouncer.ini")]
+    command = [
+        program("pgbouncer", package="pgbouncer", elsewhere="brew install pgbouncer"),
+        str(folder / "pgbouncer.ini"),
+    ]
     if os.geteuid() == 0:  # it refuses to run as root
         nobody = pwd.getpwnam("nobody")
         for path in (folder, *folder.iterdir()):

@@ -1,0 +1,80 @@
+"""A daemon and a database that have a value for every metric."""
+
+from datetime import UTC, datetime, timedelta
+
+from web.served import config
+
+from monitor.incidents.slo import Objective, Slot, assess
+from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
+from monitor.rollups.bounds import bound_ms
+from monitor.rollups.indexing_store import TimesToIndexed
+from monitor.runs.canary.model import Step
+from monitor.runs.canary.store import LastCanary
+from monitor.runs.report import RunReport
+from monitor.waits.rules import WaitResult
+from monitor.waits.store import WaitTotal
+from monitor.web.database_probe import ProbeResult, QueueStats, StoredState, TargetState
+from monitor.web.state import DaemonState, StateTracker
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SLO = '[[slos]]\nname = "in time"\nobjective = 0.95\nwithin = "15m"\n'
+HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n'
+REPORT = RunReport(
+    target="gloo",
+    run_id=1,
+    status=RunStatus.COMPLETE,
+    duration_s=2.0,
+    retries=2,
+    attempts={"2xx": 7, "5xx": 2, "none": 1},
+)
+BAD = ("outage", "critical")
+PROMISE = Objective(name="in time", objective=0.95, within=timedelta(minutes=15))
+LATE = Slot(start=NOW - timedelta(hours=2), resolution=timedelta(minutes=5), total=200, good=190)
+PROBE = ProbeResult(
+    stored=StoredState(
+        targets={
+            "gloo": TargetState(
+                last_run_at=NOW - timedelta(minutes=1),
+                last_success_at=NOW - timedelta(minutes=6),
+                snapshot=Snapshot(completed=7, pending=2, stuck=1, not_found=3),
+            )
+        },
+        incidents=dict.fromkeys([("gloo", *BAD), ("gone", *BAD), ("channel:hook", "channel_failing", "warning")], 1),
+        queues={
+            "hook": QueueStats(due=2, oldest_due_at=NOW - timedelta(seconds=90), dead=1),
+            "renamed": QueueStats(due=9),
+        },
+        channels={"hook": ChannelState(name="hook", suspended_at=NOW)},
+        learned={"gloo": LearnedLimits(at=NOW, rate_per_s=7.5, concurrency=3.0, down=True)},
+        indexed={"gloo": TimesToIndexed(
+            buckets={bound_ms(timedelta(seconds=s)): 2 for s in (5, 7, 3600)}, sum_s=7224.0, not_observed=4
+        )},
+        slos={"gloo": (assess(PROMISE, [LATE], now=NOW),), "gone": (assess(PROMISE, [LATE], now=NOW),)},
+        waits=[
+            WaitTotal(target="gloo", result=WaitResult.COMPLETED, le_s=5, waits=3, seconds=9.0),
+            WaitTotal(target="gloo", result=WaitResult.TIMED_OUT, le_s=600, waits=1, seconds=600.0),
+            WaitTotal(target="gloo", result=WaitResult.TIMED_OUT, le_s=0, waits=1, seconds=9000.0),
+        ],
+        canaries={
+            "gloo": LastCanary(
+                ended_at=NOW,
+                succeeded=False,
+                last_success_at=NOW - timedelta(hours=1),
+                durations_s={Step.UPLOAD: 0.5, Step.INDEX: 360.0},
+                leftovers=2,
+            )
+        },
+    )
+)  # fmt: skip
+
+
+def daemon_state(folder):
+    """The state of a daemon with a channel and an objective."""
+    return DaemonState(config=config(folder, database="sqlite:///monitor.db", more=HOOK + SLO), started_at=NOW)
+
+
+def daemon_with_every_metric(folder):
+    """The tracker of a daemon that has finished a run."""
+    tracker = StateTracker(daemon_state(folder), utcnow=lambda: NOW)
+    tracker.observe(REPORT, throttle_keys={"gloo": "k"})
+    return tracker
