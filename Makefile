@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all process thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-plans mutants lock migration build clean help
+.PHONY: demo demo-page test test-all process thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-plans mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -18,6 +18,9 @@ CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/in
 
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
+
+demo-page: .venv/.installed ## the page after a night of faults, until Ctrl-C: http://127.0.0.1:8990/
+	@$(SCRIPT) scripts/demo_page.py
 
 test: .venv/.installed ## run the tests on all processors; of those that kill, race and wait, one of each kind
 	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "not process or smoke"

@@ -13,12 +13,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
+from sqlalchemy import Engine
 from support.memory import folder_in_memory
 from support.receiver import Receiver
 
@@ -100,7 +101,10 @@ class Drill:
     archive: Sandbox
     """The engine of archive, with its own API key."""
     receivers: dict[str, Receiver]
+    begin: datetime = BEGIN
     now: datetime = BEGIN
+    more_config: str = ""
+    """Further sections of the configuration."""
     timeouts: str = NORMAL_TIMEOUTS
     """Timeouts for the engine of gloo-eu and gloo-us."""
     lines: list[str] = field(default_factory=list)
@@ -143,7 +147,7 @@ class Drill:
         )
         urls = {name: receiver.url for name, receiver in self.receivers.items()}
         path = self.folder / "monitor.toml"
-        path.write_text(CONFIG.format(folder=self.folder, targets=targets, **urls), encoding="utf-8")
+        path.write_text(CONFIG.format(folder=self.folder, targets=targets, **urls) + self.more_config, encoding="utf-8")
         return load_config(path, environ={})
 
     def log_received(self) -> None:
@@ -240,49 +244,62 @@ async def _tick(app: App) -> None:
     await sender.deliver()
 
 
+@contextlib.contextmanager
+def night(folder: Path, *, begin: datetime = BEGIN) -> Iterator[Drill]:
+    """The engines and receivers of a night that begins at `begin`, and 60 documents per target."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    with contextlib.ExitStack() as stack:
+        drill_run = Drill(
+            folder=folder,
+            engine=stack.enter_context(Sandbox()),
+            archive=stack.enter_context(Sandbox()),
+            receivers={name: stack.enter_context(Receiver()) for name in ("slack", "tickets", "audit")},
+            begin=begin,
+            now=begin,
+        )
+        drill_run.receivers["slack"].answers = [(200, {}, b"ok")]
+        for target in ("gloo-eu", "gloo-us", "archive"):
+            drill_run.upload(target, DOCUMENTS)
+        yield drill_run
+
+
+def play(
+    drill_run: Drill, engine: Engine, *, hours: float = HOURS, each_tick: Callable[[Drill], object] = lambda _: None
+) -> None:
+    """Plays the night's first hours; `each_tick` is called before each check."""
+    timeline = [(drill_run.begin + _since_begin(when), what, act) for when, what, act in TIMELINE]
+    while drill_run.now < drill_run.begin + timedelta(hours=hours):
+        for when, what, act in timeline:
+            if when == drill_run.now:
+                drill_run.log(what)
+                act(drill_run)
+        each_tick(drill_run)
+        # a new App for each tick, as with cron: all state is in the database
+        asyncio.run(_tick(App(config=drill_run.configure(), engine=engine, clock=lambda: drill_run.now)))
+        drill_run.log_received()
+        drill_run.now += EVERY
+
+
+def _since_begin(clock: str) -> timedelta:
+    hour, minute = map(int, clock.split(":"))
+    return timedelta(hours=(hour - BEGIN.hour) % 24, minutes=minute)
+
+
 def run_drill(keep: Path | None = None) -> tuple[Drill, list[str]]:
     """Plays the night; returns it with the problems at its end.
 
     Args:
         keep: an empty folder for the configuration and the databases; None: a temporary one.
     """
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with contextlib.ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-", dir=folder_in_memory())))
-        drill_run = Drill(
-            folder=folder,
-            engine=stack.enter_context(Sandbox()),
-            archive=stack.enter_context(Sandbox()),
-            receivers={name: stack.enter_context(Receiver()) for name in ("slack", "tickets", "audit")},
-        )
-        drill_run.receivers["slack"].answers = [(200, {}, b"ok")]
-        for target in ("gloo-eu", "gloo-us", "archive"):
-            drill_run.upload(target, DOCUMENTS)
+        drill_run = stack.enter_context(night(folder))
         engine = open_database(drill_run.configure())
         stack.callback(engine.dispose)
-        # a new App for each tick, as with cron: all state is in the database
-        _run_timeline(drill_run, lambda: App(config=drill_run.configure(), engine=engine, clock=lambda: drill_run.now))
+        play(drill_run, engine)
         with reading(engine) as conn:
             incidents = incident_store.list_incidents(conn)
         return drill_run, _problems(drill_run, incidents)
-
-
-def _run_timeline(drill_run: Drill, app: Callable[[], App]) -> None:
-    timeline = [(_at(when), what, act) for when, what, act in TIMELINE]
-    while drill_run.now < BEGIN + timedelta(hours=HOURS):
-        for when, what, act in timeline:
-            if when == drill_run.now:
-                drill_run.log(what)
-                act(drill_run)
-        asyncio.run(_tick(app()))
-        drill_run.log_received()
-        drill_run.now += EVERY
-
-
-def _at(clock: str) -> datetime:
-    hour, minute = map(int, clock.split(":"))
-    at = BEGIN.replace(hour=hour, minute=minute)
-    return at if at >= BEGIN else at + timedelta(days=1)
 
 
 def _problems(drill_run: Drill, incidents: list[Incident]) -> list[str]:
