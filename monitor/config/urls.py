@@ -142,6 +142,14 @@ def parse_listen_address(text: str) -> tuple[str, int]:
         raise fault from None
 
 
+def validate_public_url(url: str) -> str:
+    """The address of the page in a browser: scheme, host and port, without a trailing slash."""
+    parts = _parse_web_url(url, 'must be a URL such as "https://monitor.example"')
+    if parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("must contain only scheme, host and port: the page is not served under a path")
+    return url.rstrip("/").lower()
+
+
 def validate_mail_address(address: str) -> str:
     """A mail address without a name, and without quotes or characters that need SMTPUTF8."""
     mailbox, _, domain = address.rpartition("@")
