@@ -16,7 +16,7 @@ from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section, iter_secrets
 from monitor.config.slos import SloConfig
 from monitor.config.targets import TargetConfig
-from monitor.config.urls import parse_listen_address
+from monitor.config.urls import parse_listen_address, validate_public_url
 from monitor.database.retention_policy import Ages
 from monitor.model.durations import DurationRange
 
@@ -85,6 +85,14 @@ class WebConfig(Section):
         'container, use "0.0.0.0:8990". Port 0 picks a free port and logs it. "off" disables the endpoints. They are '
         "read-only and show no secrets, but need no password.",
         examples=["0.0.0.0:8990"],
+    )
+    public_url: Annotated[str, Field(max_length=300), AfterValidator(text_validator(validate_public_url))] | None = (
+        Field(
+            default=None,
+            description="The address under which people reach the page, through a proxy that speaks https: messages link "
+            "to their incidents there. Scheme, host and port, without a path. Without it, messages have no links.",
+            examples=["https://monitor.example.com"],
+        )
     )
 
     @property
