@@ -89,7 +89,7 @@ class Gate:
     def is_secure(self, host: str) -> bool:
         """Whether a browser that named this host reaches the page over https."""
         url = self.web.public_url
-        return url is not None and url.startswith("https:") and is_public_host(host, url)
+        return url is not None and url.lower().startswith("https:") and is_public_host(host, url)
 
     async def identify(self, *, host: str, cookies: Mapping[str, str], authorization: str, client: str) -> Visitor:
         """Who sends a request with these headers from this address."""

@@ -73,7 +73,7 @@ def is_own_form(sender: Sender, *, public_url: str | None) -> bool:
         return sender.fetch_site in {"same-origin", "none"}
     if sender.origin is None:
         return True
-    if public_url is not None and sender.origin.lower() == public_url:
+    if public_url is not None and sender.origin.lower() == public_url.lower():
         return True
     scheme, mark, authority = sender.origin.lower().partition("://")
     default = {"http": ":80", "https": ":443"}.get(scheme)
