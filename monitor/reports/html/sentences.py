@@ -1,12 +1,12 @@
 """The sentences of charts: each says in words what its chart shows. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
 from monitor.incidents.slo import SloStatus
 from monitor.incidents.slo_texts import budget_text, burn_text, rate_text, spent_text
-from monitor.model import ItemState
+from monitor.model import ItemState, RunStatus
 from monitor.reports.formatting import format_share, plural
 from monitor.reports.html.marks import time_tag
 from monitor.reports.indexing import IndexingReport
@@ -57,11 +57,13 @@ def _share_words(known: Sequence[tuple[HistoryRow, float]], last: float) -> Mark
     return Markup("Completed is steady at {}").format(format_share(last))
 
 
-def states_sentence(samples: Sequence[HistoryRow | None]) -> Markup:
-    """What is not completed now, the most it ever was, and how many runs were cut short."""
+def states_sentence(samples: Sequence[HistoryRow | None], endings: Sequence[Mapping[RunStatus, int]] = ()) -> Markup:
+    """What is not completed now, the most it ever was, and how many runs did not complete."""
     known = [row for row in samples if row is not None]
+    cut_short = sum(sum(each.values()) for each in endings)
+    tail = Markup(" {} not complete.").format(plural(cut_short, "run did", "runs did")) if cut_short else Markup("")
     if not known:
-        return Markup("No run stored results in this period.")
+        return Markup("No run stored results in this period.") + tail
     now = known[-1].snapshot
     parts = [
         f"{now.count(state)} {state.label}"
@@ -82,7 +84,7 @@ def states_sentence(samples: Sequence[HistoryRow | None]) -> Markup:
     most = peak.snapshot.total - peak.snapshot.completed
     if most > now.total - now.completed:
         words += Markup(" At most {} were not, at {}.").format(most, time_tag(peak.started_at))
-    return words
+    return words + tail
 
 
 def indexing_sentence(report: IndexingReport) -> Markup:
