@@ -245,49 +245,13 @@ def _for_each(
 
 def _ack(conn: "Connection", incident_id: int, action: "OperatorAction") -> list[str]:
     from monitor.app import utcnow
-    from monitor.incidents.acknowledge import acknowledge
-    from monitor.incidents.silences import describe_acknowledgement
+    from monitor.reports.actions import acknowledge
 
-    handled = require_found(acknowledge(conn, incident_id, operator_action=action, now=utcnow()), incident_id)
-    incident = handled.incident
-    if handled.changed:
-        return [
-            f"Incident {incident.id} is acknowledged by {action.by}: {_recipients_text(incident)}.",
-            "No more reminders are sent; new documents and the end of the incident still are.",
-        ]
-    if earlier := describe_acknowledgement(incident):
-        return [f"Incident {incident.id} was {earlier}. Nothing was changed."]
-    raise _already_resolved(incident, "there is nothing to acknowledge")
+    return require_found(acknowledge(conn, incident_id, action, now=utcnow()), incident_id)
 
 
 def _resolve(conn: "Connection", incident_id: int, action: "OperatorAction") -> list[str]:
     from monitor.app import utcnow
-    from monitor.incidents.acknowledge import resolve
-    from monitor.incidents.decide import REOPEN_WITHIN
-    from monitor.model import ITEM_CAUSES
+    from monitor.reports.actions import resolve
 
-    handled = require_found(resolve(conn, incident_id, operator_action=action, now=utcnow()), incident_id)
-    incident = handled.incident
-    if not handled.changed:
-        raise _already_resolved(incident, "there is nothing to resolve")
-    minutes = int(REOPEN_WITHIN.total_seconds() // 60)
-    sentences = [
-        f"Incident {incident.id} is resolved by {action.by}: {_recipients_text(incident)}.",
-        f"Further evidence reopens it within {minutes} minutes, and opens a new incident after that.",
-    ]
-    if incident.cause in ITEM_CAUSES:
-        sentences.append("For documents that are as they should be: `ingestion-monitor items ignore ID --reason …`.")
-    return sentences
-
-
-def _already_resolved(incident: "Incident", consequence: str) -> ConfigError:
-    from monitor.reports.formatting import format_time
-
-    since = format_time(incident.resolved_at)
-    return ConfigError([f"incident {incident.id} is resolved, since {since} UTC: {consequence}"])
-
-
-def _recipients_text(incident: "Incident") -> str:
-    if not incident.channels:
-        return "no channel received its opening, so none is notified"
-    return f"{', '.join(incident.channels)} will be notified with the next delivery"
+    return require_found(resolve(conn, incident_id, action, now=utcnow()), incident_id)

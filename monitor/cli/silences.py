@@ -1,7 +1,7 @@
 """`silences …`: adds, lists and expires silences."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 app = group("Silences: no notifications about an incident for a while.")
 
-MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=3660)
 _MAX_OPEN = 10_000
 _MAX_INCIDENTS = 1_000
 
@@ -83,9 +82,8 @@ def add(
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.database.engine import writing
-    from monitor.incidents import silence_store
     from monitor.incidents import store as incident_store
-    from monitor.incidents.silences import matchers_for
+    from monitor.reports.actions import add_silences
     from monitor.reports.incidents import silence_text, silences_json
 
     now, numbers = utcnow(), _numbers(incident or ())
@@ -93,18 +91,16 @@ def add(
     (starts_at, ends_at, assumed_utc), author = _period(duration, until, start, now), author_name("--author", author)
     with open_app(loaded) as app, writing(app.engine) as conn:
         found = [require_found(incident_store.find(conn, number), number) for number in numbers]
-        silences = [
-            silence_store.add(
-                conn,
-                matchers={**each, **wanted},
-                starts_at=starts_at,
-                ends_at=ends_at,
-                comment=clean_comment(comment),
-                author=author,
-                now=now,
-            )
-            for each in (matchers_for(found) or [{}])
-        ]
+        silences = add_silences(
+            conn,
+            found,
+            wanted,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            comment=clean_comment(comment),
+            author=author,
+            now=now,
+        )
         open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
     if as_json:
         print_json(silences_json(silences, incidents=open_incidents, now=now))
@@ -150,6 +146,7 @@ def _period(
     duration: str | None, until: str | None, start_text: str | None, now: datetime
 ) -> tuple[datetime, datetime, bool]:
     """Start and end of a silence, and whether UTC had to be assumed."""
+    from monitor.reports.actions import MAX_SILENCE, MIN_SILENCE
     from monitor.reports.formatting import format_time
 
     if (duration is None) == (until is None):
@@ -158,7 +155,7 @@ def _period(
     start = max(start, now)  # a silence changes nothing in the past
     if duration is not None:
         end = start + parse_duration_option(
-            "--for", duration, minimum=MIN_DURATION, maximum=MAX_DURATION, examples='"30m" or "1d12h"'
+            "--for", duration, minimum=MIN_SILENCE, maximum=MAX_SILENCE, examples='"30m" or "1d12h"'
         )
     else:
         end, assumed_too = parse_time("--until", until or "")

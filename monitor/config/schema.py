@@ -1,14 +1,14 @@
-"""`Config`, the root of the settings, and the tables `[retention]` and `[web]`: types, ranges and defaults."""
+"""`Config`, the root of the settings, and the table `[retention]`: types, ranges and defaults."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from monitor.config.channel_settings import AnyChannelConfig
-from monitor.config.fields import DatabaseUrl, Text, text_validator
+from monitor.config.fields import DatabaseUrl, Text
 from monitor.config.origin import Loc, Origin
 from monitor.config.rules import RouteConfig, RuleConfig
 from monitor.config.schedule import ScheduleConfig
@@ -16,7 +16,7 @@ from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section, iter_secrets
 from monitor.config.slos import SloConfig
 from monitor.config.targets import TargetConfig
-from monitor.config.urls import parse_listen_address
+from monitor.config.web import WebConfig
 from monitor.database.retention_policy import Ages
 from monitor.model.durations import DurationRange
 
@@ -65,32 +65,6 @@ class RetentionConfig(Section):
             waits=self.waits,
             canaries=self.canaries,
         )
-
-
-OFF = "off"
-
-
-def _validate_listen(value: str) -> str:
-    if value != OFF:
-        parse_listen_address(value)
-    return value
-
-
-class WebConfig(Section):
-    """The daemon's health endpoints: /healthz, /readyz and /metrics."""
-
-    listen: Annotated[str, Field(max_length=300), AfterValidator(text_validator(_validate_listen))] = Field(
-        default="127.0.0.1:8990",
-        description="Host and port of the health endpoints. By default only this machine can reach them; in a "
-        'container, use "0.0.0.0:8990". Port 0 picks a free port and logs it. "off" disables the endpoints. They are '
-        "read-only and show no secrets, but need no password.",
-        examples=["0.0.0.0:8990"],
-    )
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Host and port to listen on; None if the endpoints are off."""
-        return None if self.listen == OFF else parse_listen_address(self.listen)
 
 
 DEFAULT_DATABASE = "sqlite:///monitor.db"
@@ -143,7 +117,7 @@ class Config(Section):
         description="How long the daemon waits before it sends a message, so that one cause on many targets becomes "
         "one message. `check` does not wait: it sends after its last target.",
     )
-    web: WebConfig = Field(default=WebConfig(), description="The daemon's health endpoints.")
+    web: WebConfig = Field(default=WebConfig(), description="The daemon's page and health endpoints.")
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _source: Path | None = PrivateAttr(default=None)
     _origins: Mapping[Loc, Origin] = PrivateAttr(default_factory=dict)

@@ -115,6 +115,12 @@ class TargetConfig(Section):
     name: Annotated[Name, Remedy("give the target a name, such as gloo-prod")] = Field(
         description="The target's name in reports, incidents and logs. History is stored under it: do not change it."
     )
+    status_name: Text | None = Field(
+        default=None,
+        description="The name of this target on the public page `/status`, for the users of your product. Targets "
+        "without one are not listed; if none has one, the page shows one state for all.",
+        examples=["Document search"],
+    )
     provider: Annotated[
         str, AfterValidator(validate_provider_name), Remedy('say which API it is: "gloo", or "generic" for any other')
     ] = Field(

@@ -91,6 +91,18 @@ def validate_alertmanager_url(url: str) -> str:
     return url
 
 
+def validate_public_url(url: str) -> str:
+    """The page's own address, scheme, host and port, without a trailing slash: https, or http to this machine."""
+    parts = _parse_web_url(url, 'must be a URL such as "https://monitor.example.com"')
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("must contain only scheme, host and port: messages show it to everyone who gets them")
+    if parts.path not in {"", "/"}:
+        raise ValueError("must end with the host or port: the page can't be served under a path")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError("must use https; plain http is only allowed to this machine")
+    return url.rstrip("/")
+
+
 def validate_apprise_url(url: str) -> str:
     """A URL of the form `scheme://…`. It does not ask Apprise whether it knows the scheme."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", url):

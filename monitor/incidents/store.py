@@ -57,6 +57,7 @@ from monitor.model import (
     IncidentKey,
     IncidentState,
     ItemState,
+    OpenCause,
     Reason,
     RunStatus,
     Severity,
@@ -376,6 +377,16 @@ def list_incidents(
         # as a subquery, or the database might follow the ids and pass over all that are resolved
         query = query.where(incidents.c.id.in_(ids))
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+
+
+def open_causes(conn: Connection) -> dict[str, list[OpenCause]]:
+    """The open incidents by target, oldest first."""
+    kinds = (incidents.c.target, incidents.c.cause, incidents.c.opened_at, incidents.c.member_count)
+    found: dict[str, list[OpenCause]] = {}
+    for row in conn.execute(select(*kinds).where(text(INCIDENT_IS_OPEN)).order_by(incidents.c.id)):
+        opened = OpenCause(cause=Cause(row.cause), opened_at=row.opened_at, members=row.member_count)
+        found.setdefault(row.target, []).append(opened)
+    return found
 
 
 def count_incidents(

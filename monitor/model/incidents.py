@@ -222,6 +222,15 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCause:
+    """What an open incident says about its target, without its evidence."""
+
+    cause: Cause
+    opened_at: datetime
+    members: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
     """Withholds notifications about matching incidents for a time."""
 

@@ -32,6 +32,10 @@ class Viewer:
     """The name that they logged in with; None: no login was needed, or a token was sent."""
     logged_in: bool = False
     """By a cookie."""
+    can_see_all: bool = False
+    """Whether they may see all pages, not only the public ones."""
+    source: str = ""
+    """Who acts if no name is known, such as `API token at 192.0.2.7`."""
     can_act: bool = False
     """Whether actions are enabled and this viewer may use them."""
     csrf_token: str = ""
@@ -54,6 +58,10 @@ class Site:
     def now(self) -> datetime:
         """The daemon's clock, in UTC."""
         return self._tracker.utcnow()
+
+    def throttle_key(self, target: str) -> str | None:
+        """The key of the limits that were learned about a target's API; None before its first run in this process."""
+        return self._tracker.throttle_keys.get(target)
 
     async def read(self, query: Callable[[Connection], _T]) -> _T:
         """Runs a query in a read transaction, in a thread. Raises UnavailableError."""

@@ -275,6 +275,10 @@ LINES = {
             ("[web]\nlisten = 8990", "listen", "text in quotes"),
             ("[web]\nlisten = false", "listen", "text in quotes"),
             ("[web]\nport = 8990", "port", "listen"),
+            ('[web]\npublic_url = "monitor.example.com"', "public_url", 'a URL such as "https://monitor.example.com"'),
+            ('[web]\npublic_url = "http://monitor.example.com"', "public_url", "must use https"),
+            ('[web]\npublic_url = "https://monitor.example.com/page"', "public_url", "must end with the host or port"),
+            ('[web]\npublic_url = "https://monitor.example.com/?a=b"', "public_url", "only scheme, host and port"),
         ),
     ],
     "Targets": [

@@ -13,7 +13,7 @@ from web.served import Served, ask, config, free_port
 
 from monitor.app import utcnow
 from monitor.config import load_config
-from monitor.config.schema import WebConfig
+from monitor.config.web import WebConfig
 from monitor.errors import ConfigError
 from monitor.web import endpoints
 from monitor.web.server import ListenError, address_of, bind_socket, open_listener

@@ -1,0 +1,115 @@
+"""Operator actions with the sentences that say what was done: for the commands and the page, in one transaction of the
+caller's. Whether somebody may act is not decided here.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from monitor.errors import ConfigError
+from monitor.incidents import acknowledge as operator_actions
+from monitor.incidents import silence_store
+from monitor.incidents import store as incident_store
+from monitor.incidents.decide import REOPEN_WITHIN, OperatorAction
+from monitor.incidents.silences import describe_acknowledgement, matchers_for
+from monitor.model import ITEM_CAUSES, Incident, Silence
+from monitor.model.durations import format_duration, parse_duration
+from monitor.reports.formatting import format_time
+
+MIN_SILENCE, MAX_SILENCE = timedelta(seconds=1), timedelta(days=3660)
+
+
+def acknowledge(conn: Connection, incident_id: int, action: OperatorAction, *, now: datetime) -> list[str] | None:
+    """Acknowledges an incident. None if there is no such incident. Raises ConfigError if it is resolved."""
+    handled = operator_actions.acknowledge(conn, incident_id, operator_action=action, now=now)
+    if handled is None:
+        return None
+    incident = handled.incident
+    if handled.changed:
+        return [
+            f"Incident {incident.id} is acknowledged by {action.by}: {_recipients_text(incident)}.",
+            "No more reminders are sent; new documents and the end of the incident still are.",
+        ]
+    if earlier := describe_acknowledgement(incident):
+        return [f"Incident {incident.id} was {earlier}. Nothing was changed."]
+    raise _already_resolved(incident, "there is nothing to acknowledge")
+
+
+def resolve(conn: Connection, incident_id: int, action: OperatorAction, *, now: datetime) -> list[str] | None:
+    """Resolves an incident by hand. None if there is no such incident. Raises ConfigError if it is resolved already."""
+    handled = operator_actions.resolve(conn, incident_id, operator_action=action, now=now)
+    if handled is None:
+        return None
+    incident = handled.incident
+    if not handled.changed:
+        raise _already_resolved(incident, "there is nothing to resolve")
+    minutes = int(REOPEN_WITHIN.total_seconds() // 60)
+    sentences = [
+        f"Incident {incident.id} is resolved by {action.by}: {_recipients_text(incident)}.",
+        f"Further evidence reopens it within {minutes} minutes, and opens a new incident after that.",
+    ]
+    if incident.cause in ITEM_CAUSES:
+        sentences.append("For documents that are as they should be: `ingestion-monitor items ignore ID --reason …`.")
+    return sentences
+
+
+def silence(
+    conn: Connection, incident_id: int, action: OperatorAction, *, lasting: timedelta, now: datetime
+) -> list[Silence] | None:
+    """Silences an incident, and later ones of its target, cause and group, from now on; None if there is no such one."""
+    incident = incident_store.find(conn, incident_id)
+    if incident is None:
+        return None
+    return add_silences(
+        conn, [incident], {}, starts_at=now, ends_at=now + lasting, comment=action.comment, author=action.by, now=now
+    )
+
+
+def add_silences(
+    conn: Connection,
+    incidents: Sequence[Incident],
+    matchers: Mapping[str, tuple[str, ...]],
+    *,
+    starts_at: datetime,
+    ends_at: datetime,
+    comment: str,
+    author: str,
+    now: datetime,
+) -> list[Silence]:
+    """One silence for each cause and group of these incidents, or one for the matchers alone without incidents."""
+    return [
+        silence_store.add(
+            conn,
+            matchers={**each, **matchers},
+            starts_at=starts_at,
+            ends_at=ends_at,
+            comment=comment,
+            author=author,
+            now=now,
+        )
+        for each in (matchers_for(incidents) or [{}])
+    ]
+
+
+def parse_silence_duration(text: str) -> timedelta:
+    """How long a silence lasts, from `4h`. Raises ConfigError if it can't be read or is out of range."""
+    try:
+        found = parse_duration(text.strip())
+    except ValueError:
+        found = None
+    if found is None or not MIN_SILENCE <= found <= MAX_SILENCE:
+        bounds = f"{format_duration(MIN_SILENCE)} to {format_duration(MAX_SILENCE)}"
+        raise ConfigError([f'{text[:100]!a} is no duration from {bounds}; write it as in "30m" or "1d12h"'])
+    return found
+
+
+def _already_resolved(incident: Incident, consequence: str) -> ConfigError:
+    since = format_time(incident.resolved_at)
+    return ConfigError([f"incident {incident.id} is resolved, since {since} UTC: {consequence}"])
+
+
+def _recipients_text(incident: Incident) -> str:
+    if not incident.channels:
+        return "no channel received its opening, so none is notified"
+    return f"{', '.join(incident.channels)} will be notified with the next delivery"
