@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
+from monitor.config.rules import RuleConfig, rules_for_target
+from monitor.incidents import silence_store
+from monitor.incidents import store as incident_store
 from monitor.incidents.decide import Action
 from monitor.incidents.explain import (
+    LEAD_RUNS,
     MAX_RUNS,
     IncidentHistory,
     ObservedRun,
@@ -14,9 +20,12 @@ from monitor.incidents.explain import (
     TimelineEntry,
     TimelineEvent,
     fold,
+    previous_incident,
+    runs_around,
+    sent_messages,
     timeline,
 )
-from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, counted_noun, rule_parameters
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, counted_noun, rule_parameters, with_parameters
 from monitor.incidents.silences import suppression_reasons
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, Evidence, IncidentState, Silence
 from monitor.model.durations import format_duration
@@ -38,6 +47,36 @@ class ExplainData:
     silences: Sequence[Silence]
     """Active ones."""
     now: datetime
+
+
+def explain_view(
+    conn: Connection, rules: Sequence[RuleConfig], incident_id: int, *, now: datetime
+) -> ExplainData | None:
+    """The explanation of an incident by the configured rules; None if there is no such incident."""
+    incident = incident_store.find(conn, incident_id)
+    if incident is None:
+        return None
+    rule = rules_for_target(rules, target=incident.target)[incident.cause]
+    events = [
+        TimelineEvent(at=each.at, kind=each.kind, reason=each.reason, run_id=each.run_id, data=each.data)
+        for each in incident_store.events(conn, incident.id)
+    ]
+    stored = next((event.data["rule"] for event in reversed(events) if "rule" in event.data), None)
+    then = with_parameters(rule, stored)
+    history = IncidentHistory(
+        incident=incident,
+        previous=previous_incident(conn, incident),
+        runs=runs_around(conn, incident, window=then.window, at_least=max(then.of, then.resolve_after) + LEAD_RUNS),
+        events=events,
+        rule=rule,
+        rule_at_opening=then,
+    )
+    return ExplainData(
+        history=history,
+        sent_messages=sent_messages(conn, incident.id),
+        silences=silence_store.active(conn, now=now),
+        now=now,
+    )
 
 
 def explain_text(data: ExplainData) -> str:
