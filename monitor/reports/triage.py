@@ -159,7 +159,7 @@ def verdict(
     """The first line of a report; `open_incidents` are all of them, also those of channels."""
     if not targets:
         return Verdict(kind="unknown", sentence="No target is configured: add one to monitor.toml under [[targets]].")
-    parts = _incident_parts(open_incidents)
+    parts = _incident_parts(targets, open_incidents)
     parts += _target_parts(targets)
     lost = sum(each.dead + each.waiting for each in undelivered)
     if lost:
@@ -178,12 +178,22 @@ def verdict(
     )
 
 
-def _incident_parts(open_incidents: Mapping[Severity, int]) -> list[str]:
+_NAMED = 3
+"""Targets that the sentence names."""
+
+
+def _incident_parts(targets: Sequence[TargetSummary], open_incidents: Mapping[Severity, int]) -> list[str]:
     total = sum(open_incidents.values())
     if not total:
         return []
-    named = [f"{open_incidents[each]} {each.value}" for each in _SEVERITIES if open_incidents.get(each)]
-    return [f"{plural(total, 'incident is open', 'incidents are open')}: {', '.join(named)}"]
+    kinds = [f"{open_incidents[each]} {each.value}" for each in _SEVERITIES if open_incidents.get(each)]
+    found = f"{plural(total, 'incident is open', 'incidents are open')}: {', '.join(kinds)}"
+    names = [target.name for target in sorted(targets, key=lambda each: each.rank) if target.incidents]
+    if not names or len(targets) == 1:
+        return [found]
+    if len(names) <= _NAMED:
+        return [f"{found}, on {' and '.join([', '.join(names[:-1]), names[-1]] if names[1:] else names)}"]
+    return [f"{found}, on {', '.join(names[:_NAMED])} and {plural(len(names) - _NAMED, 'more target')}"]
 
 
 def _target_parts(targets: Sequence[TargetSummary]) -> list[str]:

@@ -180,4 +180,3 @@ def _run_pages(request: Request, found: RunList) -> Page:
         previous=None if found.newer is None else link(after=str(found.newer)),
         next=None if found.older is None else link(before=str(found.older)),
     )
-

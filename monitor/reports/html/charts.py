@@ -102,7 +102,7 @@ def completed_chart(samples: Samples, bounds: tuple[datetime, ...]) -> Chart | N
         name="completed",
         title="How many items are completed?",
         sentence=completed_sentence(samples),
-        figure=lines_figure([series], bounds, {"tickformat": ".1%", "range": [low, 1.0]}),
+        figure=lines_figure([series], bounds, {"tickformat": ".0%", "range": [low, 1.0]}),
         table=_sample_table(
             "Completed items over time",
             {"Items": _total, "Completed": _of(ItemState.COMPLETED), "Completed share": _completed_share},

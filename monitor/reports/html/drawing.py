@@ -174,10 +174,10 @@ def draw_bars(bars: Sequence[Bar], *, longest: float | None = None) -> Markup:
     longest = longest or max((bar.value for bar in bars), default=0.0)
     rows = Markup("").join(
         Markup(
-            '<li><span class="bar-label">{}</span><svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" '
-            'aria-hidden="true"><rect class="bar-rail" width="100" height="8"/>'
-            '<rect fill="url(#pattern-{})" width="{:g}" height="8"/></svg><span class="bar-value">{}</span></li>'
-        ).format(bar.label, bar.role, round(100 * max(bar.value, 0.0) / longest, 1) if longest > 0 else 0, bar.text)
+            '<li><span class="bar-label">{}</span><span class="bar-value">{}</span><svg class="bar" aria-hidden="true">'
+            '<rect class="bar-rail" width="100%" height="100%"/>'
+            '<rect fill="url(#pattern-{})" width="{:g}%" height="100%"/></svg></li>'
+        ).format(bar.label, bar.text, bar.role, round(100 * max(bar.value, 0.0) / longest, 1) if longest > 0 else 0)
         for bar in bars
     )
     return Markup('<ul class="bars">{}</ul>').format(rows)

@@ -8,6 +8,8 @@ from typing import Any
 from monitor.reports.html.drawing import Series
 
 Figure = dict[str, Any]
+_MARKS, _TOP = 1.06, 1.12
+"""Where marks stand above the highest column, and the end of the scale, as a multiple of that column."""
 
 
 def columns_figure(layers: Sequence[Series], bounds: Sequence[datetime], marks: Sequence[bool]) -> Figure:
@@ -19,9 +21,9 @@ def columns_figure(layers: Sequence[Series], bounds: Sequence[datetime], marks: 
         {"type": "bar", "name": layer.name, "role": layer.role, "x": middles, "y": list(layer.values), "width": widths}
         for layer in layers
     ]
+    height = max((sum(layer.values[n] or 0 for layer in layers) for n in range(len(middles))), default=0) or 1
     flagged = [middle for middle, marked in zip(middles, marks, strict=True) if marked]
     if flagged:
-        heights = [sum(layer.values[n] or 0 for layer in layers) for n, marked in enumerate(marks) if marked]
         traces.append(
             {
                 "type": "scatter",
@@ -29,11 +31,12 @@ def columns_figure(layers: Sequence[Series], bounds: Sequence[datetime], marks: 
                 "name": "run cut short",
                 "role": "cut-short",
                 "x": flagged,
-                "y": heights,
+                "y": [height * _MARKS] * len(flagged),
                 "hovertemplate": "run cut short<extra></extra>",
             }
         )
-    return {"data": traces, "layout": {"barmode": "stack", "yaxis": {"rangemode": "tozero"}, "xaxis": _ends(bounds)}}
+    scale = {"range": [0, height * (_TOP if flagged else 1)]}
+    return {"data": traces, "layout": {"barmode": "stack", "yaxis": scale, "xaxis": _ends(bounds)}}
 
 
 def lines_figure(

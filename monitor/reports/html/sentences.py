@@ -118,9 +118,8 @@ def stages_sentence(stages: Sequence[StageCount], count: int) -> Markup:
 def reasons_sentence(reasons: Sequence[ReasonCount], count: int) -> Markup:
     """The most frequent reason."""
     total, first = sum(each.items for each in reasons), reasons[0]
-    words = Markup("{} of {} failed with the reason {}.").format(
-        first.items, plural(total, "item"), first.reason or "that the API did not give"
-    )
+    why = Markup("with the reason {}").format(first.reason) if first.reason else "without a reason from the API"
+    words = Markup("{} of {} failed {}.").format(first.items, plural(total, "item"), why)
     return words + _not_shown(count - len(reasons), "rarer reason")
 
 
