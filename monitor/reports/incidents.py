@@ -145,25 +145,31 @@ def _safe_message(incident: Incident) -> str:
 
 
 def _evidence_lines(incident: Incident) -> list[str]:
+    facts = evidence_facts(incident)
+    return [row for label, text in facts for row in wrap_lines(f"{label:<10} {text}", indent=2, hang=11)]
+
+
+def evidence_facts(incident: Incident) -> list[tuple[str, str]]:
+    """What the newest evidence says, as labels and texts, with the API's own message: not for messages or JSON."""
     seen = incident.evidence
     if seen is None:
         return []
-    lines = list(seen.facts)
+    found = list(seen.facts)
     if seen.breakdown:
         counts = ", ".join(f"{n} × {label}" for label, n in seen.breakdown.items())
-        lines.append((_breakdown_label(seen), counts))
+        found.append((_breakdown_label(seen), counts))
     if seen.code:
-        lines.append(("code", seen.code))
+        found.append(("code", seen.code))
     if seen.api_message and seen.api_message != seen.page:
-        lines.append(("API says", seen.api_message))
+        found.append(("API says", seen.api_message))
     if seen.page is not None:
-        lines.append(("page", _page_text(seen)))
+        found.append(("page", _page_text(seen)))
     if seen.sample_ids:
         more = f" and {seen.count - len(seen.sample_ids)} more" if seen.count > len(seen.sample_ids) else ""
-        lines.append(("sample ids", f"{', '.join(seen.sample_ids)}{more}"))
+        found.append(("sample ids", f"{', '.join(seen.sample_ids)}{more}"))
     if seen.request_ids:
-        lines.append(("requests", ", ".join(seen.request_ids)))
-    return [row for label, text in lines for row in wrap_lines(f"{label:<10} {text}", indent=2, hang=11)]
+        found.append(("requests", ", ".join(seen.request_ids)))
+    return found
 
 
 def _page_text(seen: Evidence) -> str:
