@@ -39,7 +39,7 @@ window = "28d"
 
 
 class Pipeline:
-    """A pipeline that uploads a few documents before each check; most are indexed after five minutes, some after twenty."""
+    """Uploads a few documents before each check; most are indexed after five minutes, some after twenty."""
 
     def __init__(self) -> None:
         self._uploads = 0

@@ -3,7 +3,7 @@
 import os
 import random
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,14 +15,14 @@ from sqlalchemy import Engine
 
 from monitor.app.channels import build_channel, fingerprint, send_once
 from monitor.app.clients import build_auth, open_client, secret_reader
-from monitor.config import ChannelConfig, Config, RuleConfig, SyncLogConfig, TargetConfig
+from monitor.config import ChannelConfig, Config, SyncLogConfig, TargetConfig
+from monitor.config.rules import build_routes, rules_for_target
 from monitor.config.slos import objectives_of
 from monitor.database.schema import ensure
 from monitor.errors import ConfigError
-from monitor.incidents.rulebook import EffectiveRule, Override, Rule, effective_rules
 from monitor.model import Cause, SyncLogEntry
 from monitor.model.http import CallResult, Request
-from monitor.notifications.routing import LOG_CHANNEL, Route, route
+from monitor.notifications.routing import LOG_CHANNEL, route
 from monitor.notifications.texts import channel_target
 from monitor.providers import Provider, ProviderSettings, has_uuid_ids, is_list_only, request_for
 from monitor.providers.registry import GENERIC, is_described, provider_for
@@ -126,26 +126,6 @@ def validate_providers(targets: Iterable[TargetConfig]) -> None:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-
-
-def rules_for_target(overrides: Sequence[RuleConfig], *, target: str) -> Mapping[Cause, Rule]:
-    """The built-in rules with `[[rules]]` applied in order; for `channel:NAME` only that of `channel_failing`."""
-    return {cause: found.rule for cause, found in rules_with_sources(overrides, target=target).items()}
-
-
-def rules_with_sources(overrides: Sequence[RuleConfig], *, target: str) -> Mapping[Cause, EffectiveRule]:
-    """The same, with the source of each value."""
-    return effective_rules(build_overrides(overrides), target)
-
-
-def build_overrides(rules: Sequence[RuleConfig]) -> tuple[Override, ...]:
-    """The tables `[[rules]]`, in order."""
-    return tuple(each.to_override(position) for position, each in enumerate(rules))
-
-
-def build_routes(config: Config) -> tuple[Route, ...]:
-    """The tables `[[routes]]`, in order."""
-    return tuple(each.to_route() for each in config.routes)
 
 
 if TYPE_CHECKING:  # imported where one is built, so that commands that only read the database start fast
@@ -333,7 +313,7 @@ class App:
         )
 
     def _router(self) -> "Router":
-        routes = build_routes(self.config)
+        routes = build_routes(self.config.routes)
         channels = [channel.name for channel in self.config.channels]
         return lambda attributes: route(attributes, routes, channels)
 

@@ -8,8 +8,8 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from monitor.app.app import build_routes, rules_for_target
 from monitor.config import Config
+from monitor.config.rules import build_routes, rules_for_target
 from monitor.database.engine import reading
 from monitor.incidents import silence_store
 from monitor.incidents.backtest import Backtest, backtest
@@ -40,7 +40,7 @@ def run_backtest(
 
     It only reads. Raises StoreError if the database can't be used.
     """
-    routes, channels = build_routes(candidate), [channel.name for channel in candidate.channels]
+    routes, channels = build_routes(candidate.routes), [channel.name for channel in candidate.channels]
     send = partial(_route, routes=routes, channels=channels)
     with reading(engine) as conn:
         silences = silence_store.list_silences(conn, ending_after=since)

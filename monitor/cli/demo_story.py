@@ -19,8 +19,9 @@ from monitor.errors import MonitorError
 from monitor.incidents import store as incident_store
 from monitor.model import RunStatus
 from monitor.model.http import Operation, Request
+from monitor.reports.history import history_text
 from monitor.reports.incidents import incident_text
-from monitor.reports.runs import history_text, run_text
+from monitor.reports.runs import run_text
 from monitor.runs import store as run_store
 from monitor.runs.progress import NoProgress
 from monitor.runs.report import RunReport

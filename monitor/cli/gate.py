@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -70,33 +70,12 @@ def gate(
     with closing(_GatePoller(loaded, target, due_times, sleep=signals.sleep)) as poller:
         result = poller.poll(until_s=time.monotonic() + wait_s)
     if as_json:
+        from monitor.reports.gate import gate_json
+
         print_json(gate_json(result))
     else:
         print_lines(result.text)
     raise typer.Exit(0 if result.proceed else PAUSE)
-
-
-def gate_json(result: "GateResult") -> dict[str, Any]:
-    """A result as `gate --json` prints it; `cause` and `incident_id` are those of the highest-ranked incident."""
-    first = result.by[0] if result.by else None
-    return {
-        "target": result.target,
-        "proceed": result.proceed,
-        "reason": result.reason.value,
-        "cause": first.cause.value if first else None,
-        "incident_id": first.incident_id if first else None,
-        "since": _iso(result.since),
-        "last_run_at": _iso(result.last_run_at),
-        "text": result.text,
-        "incidents": [
-            {"cause": each.cause.value, "incident_id": each.incident_id, "since": _iso(each.since)}
-            for each in result.by
-        ],
-    }
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
 
 
 def _parse_wait_s(wait: str | None) -> float:
@@ -175,22 +154,8 @@ class _GatePoller:
     def _read(self) -> "GateResult":
         from monitor.database.engine import reading
         from monitor.database.schema import ensure
-        from monitor.incidents import store as incident_store
-        from monitor.incidents.gate import ClosingIncident, check_gate
-        from monitor.runs import store as run_store
+        from monitor.reports.gate import gate_view
 
         self._engine = self._engine or ensure(self._url.reveal())
         with reading(self._engine) as conn:
-            open_incidents = incident_store.unresolved(conn, target=self._target)
-            last = run_store.last_run(conn, target=self._target)
-        return check_gate(
-            self._target,
-            unresolved=[
-                ClosingIncident(cause=each.cause, incident_id=each.id, since=each.since, accepted=each.accepted)
-                for each in open_incidents
-            ],
-            last_run_at=last.finished_at if last else None,
-            last_abort=last.aborted_by if last else None,
-            due_times=self._due_times,
-            now=datetime.now(UTC),
-        )
+            return gate_view(conn, target=self._target, due_times=self._due_times, now=datetime.now(UTC))

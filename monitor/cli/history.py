@@ -11,16 +11,13 @@ def history(config: ConfigPath = None, target: TargetName = None, limit: Limit =
     """
     loaded = load(config)
     from monitor.database.engine import reading
-    from monitor.reports.formatting import count_limit
-    from monitor.reports.runs import history_json, history_text
-    from monitor.runs import store as run_store
+    from monitor.reports.history import history_json, history_text, history_view
 
     with open_app(loaded) as app:
         require_known_target(app, target)
         with reading(app.engine) as conn:
-            rows = run_store.history(conn, target=target, limit=limit)
-            total = run_store.count_snapshots(conn, target=target, at_most=count_limit(limit))
+            view = history_view(conn, target=target, limit=limit)
     if as_json:
-        print_json(history_json(rows, total=total))
+        print_json(history_json(view))
     else:
-        print_lines(history_text(rows, total=total, width=terminal_width()))
+        print_lines(history_text(view.rows, total=view.total, width=terminal_width()))

@@ -23,10 +23,7 @@ from monitor.errors import ConfigError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from monitor.app import App
     from monitor.incidents.decide import OperatorAction
-    from monitor.model import Incident
-    from monitor.reports.explain import ExplainData
 
 app = group("Incidents: what is or was wrong.")
 
@@ -55,25 +52,23 @@ def listing(
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.database.engine import reading
-    from monitor.incidents import silence_store
-    from monitor.incidents import store as incident_store
-    from monitor.reports.formatting import count_limit, counted_list
-    from monitor.reports.incidents import incident_json, incidents_text
+    from monitor.reports.incident_views import OPEN_STATES, IncidentFilter, incidents_json, incidents_view
+    from monitor.reports.incidents import incidents_text
 
+    wanted = IncidentFilter(target=target, states=frozenset() if show_all else OPEN_STATES)
     with open_app(loaded) as app:
         require_known_target(app, target)
         with reading(app.engine) as conn:
-            found = incident_store.list_incidents(conn, target=target, open_only=not show_all, limit=limit)
-            total = incident_store.count_incidents(
-                conn, target=target, open_only=not show_all, at_most=count_limit(limit)
-            )
-            silences = silence_store.active(conn, now=utcnow())
+            view = incidents_view(conn, wanted, limit=limit, now=utcnow())
     if as_json:
-        print_json(counted_list("incidents", [incident_json(incident, silences) for incident in found], total=total))
-    elif not found and not show_all:
+        print_json(incidents_json(view))
+    elif not view.incidents and not show_all:
         print_lines("No open incidents.")
     else:
-        print_lines(incidents_text(found, now=utcnow(), silences=silences, total=total, width=terminal_width()))
+        text = incidents_text(
+            view.incidents, now=view.now, silences=view.silences, total=view.total, width=terminal_width()
+        )
+        print_lines(text)
 
 
 @app.command()
@@ -95,28 +90,24 @@ def show(
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.database.engine import reading
-    from monitor.incidents import members, silence_store
-    from monitor.incidents import store as incident_store
-    from monitor.reports.formatting import cut_list, json_values
-    from monitor.reports.incidents import incident_json, incident_text
+    from monitor.reports.incident_views import incident_view, incident_view_json
+    from monitor.reports.incidents import incident_text
 
     with open_app(loaded) as app, reading(app.engine) as conn:
-        incident = require_found(incident_store.find(conn, incident_id), incident_id)
-        events = incident_store.events(conn, incident_id)
-        named = members.listing(conn, incident_id=incident_id, limit=limit or (None if as_json else MEMBERS))
-        silences = silence_store.active(conn, now=utcnow())
-    if not as_json:
-        text = incident_text(
-            incident, events=events, members=named, now=utcnow(), silences=silences, width=terminal_width()
-        )
-        print_lines(text)
+        shown = limit or (None if as_json else MEMBERS)
+        view = require_found(incident_view(conn, incident_id, limit=shown, now=utcnow()), incident_id)
+    if as_json:
+        print_json(incident_view_json(view))
         return
-    history = [
-        {"at": event.at.isoformat(), "kind": event.kind, "reason": event.reason, "run_id": event.run_id}
-        for event in events
-    ]
-    shown = cut_list("members", [each.item_id for each in named], total=incident.member_count)
-    print_json({**incident_json(incident, silences), **shown, "member_details": json_values(named), "events": history})
+    text = incident_text(
+        view.incident,
+        events=view.events,
+        members=view.members,
+        now=view.now,
+        silences=view.silences,
+        width=terminal_width(),
+    )
+    print_lines(text)
 
 
 @app.command()
@@ -126,46 +117,16 @@ def explain(incident_id: IncidentNumber, config: ConfigPath = None, as_json: AsJ
     Example: ingestion-monitor incidents explain 3
     """
     loaded = load(config)
+    from monitor.app import utcnow
     from monitor.database.engine import reading
-    from monitor.incidents import store as incident_store
-    from monitor.reports.explain import explain_json, explain_text
+    from monitor.reports.explain import explain_json, explain_text, explain_view
 
     with open_app(loaded) as app, reading(app.engine) as conn:
-        incident = require_found(incident_store.find(conn, incident_id), incident_id)
-        data = _explain_data(conn, app, incident)
+        data = require_found(explain_view(conn, app.config.rules, incident_id, now=utcnow()), incident_id)
     if as_json:
         print_json(explain_json(data))
     else:
         print_lines(explain_text(data))
-
-
-def _explain_data(conn: "Connection", app: "App", incident: "Incident") -> "ExplainData":
-    from monitor.app import rules_for_target, utcnow
-    from monitor.incidents import explain, silence_store
-    from monitor.incidents import store as incident_store
-    from monitor.incidents.rulebook import with_parameters
-    from monitor.reports.explain import ExplainData
-
-    rule, now = rules_for_target(app.config.rules, target=incident.target)[incident.cause], utcnow()
-    events = [
-        explain.TimelineEvent(at=each.at, kind=each.kind, reason=each.reason, run_id=each.run_id, data=each.data)
-        for each in incident_store.events(conn, incident.id)
-    ]
-    stored = next((event.data["rule"] for event in reversed(events) if "rule" in event.data), None)
-    then = with_parameters(rule, stored)
-    runs_before = max(then.of, then.resolve_after) + explain.LEAD_RUNS
-    history = explain.IncidentHistory(
-        incident=incident,
-        previous=explain.previous_incident(conn, incident),
-        runs=explain.runs_around(conn, incident, window=then.window, at_least=runs_before),
-        events=events,
-        rule=rule,
-        rule_at_opening=then,
-    )
-    sent_messages = explain.sent_messages(conn, incident.id)
-    return ExplainData(
-        history=history, sent_messages=sent_messages, silences=silence_store.active(conn, now=now), now=now
-    )
 
 
 @app.command()

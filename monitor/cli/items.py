@@ -1,6 +1,6 @@
 """`items …`: the tracked items of every sync log, and what the built-in sync log holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,8 +31,6 @@ app = group("The items that are monitored, and the built-in sync log.")
 
 MIN_AGE, MAX_AGE = timedelta(0), timedelta(days=36_500)
 MAX_REASON_LENGTH = 500
-MAX_EVENTS = 10_000
-"""Changes of one item that `show` prints."""
 MAX_LISTED = 20
 
 BuiltInTarget = Annotated[
@@ -112,8 +110,9 @@ def listing(
     from monitor.app import utcnow
     from monitor.database.engine import reading
     from monitor.incidents import store as incident_store
-    from monitor.reports import item_queries
-    from monitor.reports.items import items_json, items_text
+    from monitor.reports.item_queries import ItemFilter, known_states_of
+    from monitor.reports.item_views import items_view, items_view_json, stuck_after
+    from monitor.reports.items import items_text
 
     states, known_states, older = _states(state or ()), _known_states(known_state or ()), _age(older_than)
     now = utcnow()
@@ -123,7 +122,7 @@ def listing(
         if incident is not None:
             with reading(app.engine) as conn:
                 require_found(incident_store.find(conn, incident), incident)
-        wanted = item_queries.ItemFilter(
+        wanted = ItemFilter(
             target=target,
             states=states,
             known_states=known_states,
@@ -132,17 +131,22 @@ def listing(
             group=group,
             stage=stage,
             state_since_before=now - older if older is not None else None,
-            stuck_after=_stuck_after(app),
+            stuck_after=stuck_after(app.config),
         )
         with reading(app.engine) as conn:
-            total, rows = item_queries.listing(conn, wanted, limit=limit, now=now)
-            unknown = item_queries.count_unknown(conn, wanted, now=now)
+            view = items_view(conn, wanted, limit=limit, now=now)
     if as_json:
-        print_json({**items_json(rows, total=total), "unknown_now": unknown})
-    else:
-        width = None if wide else terminal_width()
-        known = item_queries.known_states_of(wanted)
-        print_lines(items_text(rows, total=total, now=now, width=width, unknown=unknown, known_states=known))
+        print_json(items_view_json(view))
+        return
+    text = items_text(
+        view.items,
+        total=view.total,
+        now=now,
+        width=None if wide else terminal_width(),
+        unknown=view.unknown,
+        known_states=known_states_of(wanted),
+    )
+    print_lines(text)
 
 
 def _states(names: Sequence[str]) -> frozenset[str]:
@@ -173,10 +177,6 @@ def _age(text: str | None) -> timedelta | None:
     )
 
 
-def _stuck_after(app: "App") -> Mapping[str, timedelta]:
-    return {target.name: target.check.stuck_after for target in app.config.targets}
-
-
 def require_storable(texts: Sequence[str]) -> Sequence[str]:
     """Returns ids unchanged. Raises ConfigError if one holds a control character, or bytes that are no text."""
     from monitor.database.text import UNPRINTABLE
@@ -200,49 +200,37 @@ def show(
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.database.engine import reading
-    from monitor.reports import item_queries
-    from monitor.reports.items import item_json, item_text
+    from monitor.reports.item_views import item_view, item_view_json
+    from monitor.reports.items import item_text
 
     now = utcnow()
     with open_app(loaded) as app:
         require_known_target(app, target)
         row = _find_one(app, item_id, target, now)
         with reading(app.engine) as conn:
-            total, history = item_queries.events(conn, target=row.target, item_id=row.item_id, limit=MAX_EVENTS)
-    if not as_json:
-        print_lines(item_text(row, history, earlier=total - len(history), now=now))
-        return
-    events = [
-        {
-            "at": event.at.isoformat(),
-            "kind": event.kind,
-            "from": event.old,
-            "to": event.new,
-            "run_id": event.run_id or None,
-        }
-        for event in history
-    ]
-    print_json({**item_json(row), "events": events})
+            view = item_view(conn, row, now=now)
+    if as_json:
+        print_json(item_view_json(view))
+    else:
+        print_lines(item_text(row, view.events, earlier=view.event_count - len(view.events), now=now))
 
 
 def _find_one(app: "App", item_id: str, target: str | None, now: datetime) -> "ItemRow":
     from monitor.database.engine import reading
-    from monitor.reports import item_queries
-    from monitor.synclog import builtin as builtin_log
+    from monitor.reports.item_views import look_up
 
     require_storable([item_id])
     with reading(app.engine) as conn:
-        found = item_queries.find(conn, item_id, target=target, stuck_after=_stuck_after(app), now=now)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            owners = ", ".join(row.target for row in found)
-            raise ConfigError([f"{len(found)} targets have the item {item_id}: {owners}; choose one with --target"])
-        waiting = [name for name in builtin_log.added_at(conn, item_id=item_id) if target in {None, name}]
-        if waiting:
-            where = f"is in the built-in log of {', '.join(waiting)}, but no run has read it yet"
-            raise ConfigError([f"the item {item_id} {where}; run `ingestion-monitor check`"])
-        similar = item_queries.similar_ids(conn, item_id, target=target)
+        found = look_up(conn, app.config, item_id, target=target, now=now)
+    if len(found.items) == 1:
+        return found.items[0]
+    if found.items:
+        owners = ", ".join(row.target for row in found.items)
+        raise ConfigError([f"{len(found.items)} targets have the item {item_id}: {owners}; choose one with --target"])
+    if found.waiting:
+        where = f"is in the built-in log of {', '.join(found.waiting)}, but no run has read it yet"
+        raise ConfigError([f"the item {item_id} {where}; run `ingestion-monitor check`"])
+    similar = found.similar
     hint = f"did you mean {' or '.join(similar)}?" if similar else "`ingestion-monitor items list` has them all"
     raise ConfigError([f"no tracked item has the id {item_id}; {hint}"])
 

@@ -109,37 +109,30 @@ def _print_messages(
     loaded = load(path)
     from monitor.app import utcnow
     from monitor.database.engine import reading
-    from monitor.notifications import channel_state
-    from monitor.reports import notification_queries
-    from monitor.reports.formatting import count_limit, counted_list
-    from monitor.reports.notifications import channel_lines, notification_json, notifications_text
+    from monitor.reports.notifications import channel_lines, notifications_json, notifications_text, notifications_view
 
     with open_app(loaded) as app:
         _require_known_channel(app, channel)
         with reading(app.engine) as conn:
-            found = notification_queries.listing(conn, statuses=statuses, channel=channel, limit=limit)
-            total = notification_queries.count_notifications(
-                conn, statuses=statuses, channel=channel, at_most=count_limit(limit)
-            )
-            states = channel_state.load_all(conn)
+            view = notifications_view(conn, statuses=statuses, channel=channel, limit=limit, now=utcnow())
     if as_json:
-        print_json(counted_list("notifications", [notification_json(each) for each in found], total=total))
+        print_json(notifications_json(view))
         return
-    now = utcnow()
-    failing = channel_lines([state for state in states.values() if channel in {None, state.name}], now=now)
+    states = [state for state in view.channel_states.values() if channel in {None, state.name}]
+    failing = channel_lines(states, now=view.now)
     empty = "No dead letters." if statuses == ("dead",) else "No message waits to be delivered, and none was given up."
-    table = notifications_text(found, states, now=now, total=total, width=terminal_width()) if found else empty
+    table = notifications_text(view, width=terminal_width()) if view.notifications else empty
     print_lines("\n".join([table, *failing]))
 
 
 def _require_known_channel(app: "App", name: str | None) -> None:
     """Refuses the name of a channel that is not configured and has no messages."""
     from monitor.database.engine import reading
-    from monitor.reports import notification_queries
+    from monitor.reports.names import channel_names, is_known_channel
 
-    known = [*(channel.name for channel in app.config.channels), "log"]
-    if name is None or name in known:
+    if name is None:
         return
     with reading(app.engine) as conn:
-        if not notification_queries.listing(conn, statuses=None, channel=name, limit=1):
-            raise ConfigError([f"--channel: there is no channel {name!a}; choose from {', '.join(known)}"])
+        if not is_known_channel(conn, app.config, name):
+            choices = ", ".join(channel_names(app.config))
+            raise ConfigError([f"--channel: there is no channel {name!a}; choose from {choices}"])

@@ -21,11 +21,11 @@ def listing(as_json: AsJson = False) -> None:
 
     Example: ingestion-monitor providers list
     """
-    from monitor.reports.providers import provider_rows, providers_text
+    from monitor.reports.providers import provider_rows, providers_json, providers_text
 
     rows = provider_rows()
     if as_json:
-        print_json({"total": len(rows), "shown": len(rows), "providers": rows})
+        print_json(providers_json(rows))
     else:
         print_lines(providers_text(rows, width=terminal_width()))
 

@@ -1,8 +1,9 @@
 """`rules …`: lists the rules in force, simulates an answer of the API, and replays the past. It sends no request."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +21,12 @@ from monitor.cli.session import (
 )
 from monitor.errors import ConfigError
 
+if TYPE_CHECKING:
+    from monitor.app.backtest import BacktestResult
+    from monitor.config import Config
+    from monitor.model import Silence
+    from monitor.reports.backtest import BacktestView
+
 MIN_PERIOD, MAX_PERIOD = timedelta(minutes=1), timedelta(days=3653)
 
 app = group("The rules of incidents: when they open and whom they notify.")
@@ -32,7 +39,7 @@ def listing(config: ConfigPath = None, target: TargetName = None, as_json: AsJso
     Example: ingestion-monitor rules list --target gloo-prod
     """
     loaded = load(config)
-    from monitor.cli.rule_queries import rule_rows
+    from monitor.reports.rule_queries import rule_rows
     from monitor.reports.rules import rules_json, rules_text
 
     rows = rule_rows(loaded, target)
@@ -87,16 +94,42 @@ def simulate(
     Example: ingestion-monitor rules test --status 401 --target gloo-prod
     """
     loaded = load(config)
-    from monitor.cli.rule_queries import simulate_answer
+    from monitor.app import utcnow
+    from monitor.reports.rule_queries import simulate_answer
     from monitor.reports.rules import simulation_json, simulation_text
 
+    now = utcnow()
     query, simulation, on = simulate_answer(
-        loaded, status=status, code=code, cause=cause, target=target, group=group, environment=environment
+        loaded,
+        status=status,
+        code=code,
+        cause=cause,
+        target=target,
+        group=group,
+        environment=environment,
+        silences=lambda: _silences_in_force(loaded, now),
+        now=now,
     )
     if as_json:
         print_json(simulation_json(query, simulation, on=on))
     else:
         print_lines(simulation_text(query, simulation, on=on))
+
+
+def _silences_in_force(config: "Config", now: datetime) -> "Sequence[Silence]":
+    """The silences in force; none if the database can't be read: nothing else in the answer needs it."""
+    from monitor.database.engine import connect_read_only, reading
+    from monitor.errors import StoreError
+    from monitor.incidents import silence_store
+
+    engine = connect_read_only(config.database.reveal())
+    try:
+        with reading(engine) as conn:
+            return silence_store.active(conn, now=now)
+    except StoreError:
+        return ()
+    finally:
+        engine.dispose()
 
 
 @app.command("backtest")
@@ -133,7 +166,6 @@ def backtest(
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.app.backtest import run_backtest
-    from monitor.cli.rule_queries import backtest_view, candidate_rules
     from monitor.reports.backtest import backtest_json, backtest_text
 
     now = utcnow()
@@ -143,14 +175,60 @@ def backtest(
     )
     if end > now:
         raise ConfigError(["--until: this time is still to come; a backtest is about the past"])
-    candidate = loaded if rules is None else candidate_rules(config, rules)
+    candidate = loaded if rules is None else _candidate_rules(config, rules)
     with open_app(loaded) as app:
         for name in target or ():
             require_known_target(app, name)
         targets = list(dict.fromkeys(target or [each.name for each in loaded.targets]))
         result = run_backtest(app.engine, loaded, candidate, targets=targets, since=end - period, until=end)
-    view = backtest_view(result, loaded, candidate, rules)
+    view = _backtest_view(result, loaded, candidate, rules)
     if as_json:
         print_json(backtest_json(view, limit=limit))
     else:
         print_lines(backtest_text(view, limit=limit, width=terminal_width()))
+
+
+def _candidate_rules(path: Path | None, rules: Path) -> "Config":
+    """The configuration with the rules and routes of a file in place of its own.
+
+    `path` is that of the configuration, as given. Raises ConfigError with every problem of the file.
+    """
+    from monitor.config import load_config
+    from monitor.config.candidate import load_candidate
+
+    return load_candidate(rules, lambda settings: load_config(path, overrides=settings))
+
+
+def _backtest_view(
+    result: "BacktestResult", config: "Config", candidate: "Config", rules: Path | None
+) -> "BacktestView":
+    """The result of a backtest with the words for its rules; `rules` is the file with candidates, if any."""
+    from monitor.reports.backtest import BacktestView
+
+    found = result.found
+    return BacktestView(
+        since=found.since,
+        until=found.until,
+        targets=result.targets,
+        rules=_rules_text(config, candidate, rules),
+        runs=found.runs,
+        evidence=found.evidence,
+        incidents=found.incidents,
+        not_replayed=found.not_replayed,
+        people=found.people,
+        inexact=result.inexact,
+    )
+
+
+def _rules_text(config: "Config", candidate: "Config", rules: Path | None) -> str:
+    """Where rules and routes come from: `stricter.toml, in place of 2 [[rules]] as configured`."""
+    if rules is None:
+        return "as configured"
+    sentences = []
+    for table, before, after in (("rules", config.rules, candidate.rules), ("routes", config.routes, candidate.routes)):
+        if before == after:
+            sentences.append(f"[[{table}]] as configured")
+        else:
+            replaced = f", in place of {len(before)} as configured" if before else ""
+            sentences.append(f"{len(after)} [[{table}]] of {rules.name}{replaced}")
+    return "; ".join(sentences)

@@ -113,18 +113,12 @@ def require_known_target(app: "App", name: str | None) -> None:
     Raises StoreError if the database can't be read.
     """
     from monitor.database.engine import reading
-    from monitor.incidents import store as incident_store
-    from monitor.notifications.texts import channel_target
-    from monitor.runs import store as run_store
+    from monitor.reports.names import is_known_target
 
-    configured = {target.name for target in app.config.targets}
-    if name is None or name in configured | {channel_target(each.name) for each in app.config.channels}:
+    if name is None:
         return
     with reading(app.engine) as conn:
-        # text that can't be printed can't be stored either
-        known = name.isprintable() and (
-            run_store.history(conn, target=name, limit=1) or incident_store.list_incidents(conn, target=name, limit=1)
-        )
+        known = is_known_target(conn, app.config, name)
     if not known:
         raise unknown_target(app.config, name)
 
@@ -138,8 +132,9 @@ def require_found(found: _T | None, incident_id: int) -> _T:
 
 def unknown_target(config: "Config", *names: str) -> ConfigError:
     """The error for an option that names targets that are not configured."""
-    unknown, known = ", ".join(map(ascii, names)), ", ".join(target.name for target in config.targets)
-    return ConfigError([f"--target: there is no target {unknown}; choose from {known}"])
+    from monitor.reports.names import no_such_target
+
+    return ConfigError([f"--target: {no_such_target(config, *names)}"])
 
 
 def select_targets(config: "Config", names: Sequence[str]) -> "list[TargetConfig]":

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 app = group("Silences: no notifications about an incident for a while.")
 
-_MAX_OPEN = 10_000
 _MAX_INCIDENTS = 1_000
 
 
@@ -84,7 +83,7 @@ def add(
     from monitor.database.engine import writing
     from monitor.incidents import store as incident_store
     from monitor.reports.actions import add_silences
-    from monitor.reports.incidents import silence_text, silences_json
+    from monitor.reports.silences import added_silences_json, open_incidents, silence_text
 
     now, numbers = utcnow(), _numbers(incident or ())
     wanted = _matchers(match or (), with_incident=bool(numbers))
@@ -101,16 +100,16 @@ def add(
             author=author,
             now=now,
         )
-        open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
+        unresolved = open_incidents(conn)
     if as_json:
-        print_json(silences_json(silences, incidents=open_incidents, now=now))
+        print_json(added_silences_json(silences, incidents=unresolved, now=now))
         return
     remarks = [*_remarks(loaded, wanted, found)]
     if assumed_utc:
         remarks.insert(0, "Times without an offset were taken as UTC.")
     for number, silence in enumerate(silences, 1):
         last = number == len(silences)
-        print_lines(silence_text(silence, incidents=open_incidents, now=now, remarks=remarks if last else []))
+        print_lines(silence_text(silence, incidents=unresolved, now=now, remarks=remarks if last else []))
 
 
 def _numbers(texts: Sequence[str]) -> list[int]:
@@ -195,23 +194,14 @@ def listing(
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.database.engine import reading
-    from monitor.incidents import silence_store
-    from monitor.incidents import store as incident_store
-    from monitor.reports.formatting import count_limit, counted_list
-    from monitor.reports.incidents import silence_json, silences_text
+    from monitor.reports.silences import silences_json, silences_text, silences_view
 
-    now = utcnow()
     with open_app(loaded) as app, reading(app.engine) as conn:
-        ending_after = None if show_all else now
-        found = silence_store.list_silences(conn, ending_after=ending_after, limit=limit)
-        total = silence_store.count_silences(conn, ending_after=ending_after, at_most=count_limit(limit))
-        open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
+        view = silences_view(conn, show_all=show_all, limit=limit, now=utcnow())
     if as_json:
-        rows = [silence_json(each, incidents=open_incidents, now=now) for each in found]
-        print_json(counted_list("silences", rows, total=total))
-    elif found:
-        width = terminal_width()
-        print_lines(silences_text(found, incidents=open_incidents, now=now, total=total, width=width))
+        print_json(silences_json(view))
+    elif view.silences:
+        print_lines(silences_text(view, width=terminal_width()))
     else:
         print_lines("No silences." if show_all else "No silence is in force or to come.")
 
@@ -231,8 +221,7 @@ def expire(
     from monitor.app import utcnow
     from monitor.database.engine import writing
     from monitor.incidents import silence_store
-    from monitor.incidents import store as incident_store
-    from monitor.reports.incidents import silence_json
+    from monitor.reports.silences import open_incidents, silence_json
 
     now, user = utcnow(), author_name("--by", by)
     with open_app(loaded) as app, writing(app.engine) as conn:
@@ -240,17 +229,17 @@ def expire(
         if silence is None:
             raise ConfigError([f"there is no silence {silence_id}; `ingestion-monitor silences list --all` has all"])
         silence_store.expire(conn, silence_id, by=user, now=now)
-        open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
+        unresolved = open_incidents(conn)
         ended = require_found(silence_store.find(conn, silence_id), silence_id)
     if as_json:
-        print_json(silence_json(ended, incidents=open_incidents, now=now))
+        print_json(silence_json(ended, incidents=unresolved, now=now))
     else:
-        print_lines(_expired_text(silence, open_incidents, now))
+        print_lines(_expired_text(silence, unresolved, now))
 
 
 def _expired_text(silence: "Silence", open_incidents: "list[Incident]", now: datetime) -> str:
     from monitor.reports.formatting import format_time
-    from monitor.reports.incidents import matching_incidents
+    from monitor.reports.silences import matching_incidents
 
     if silence.ends_at <= now:
         user = f", expired by {silence.expired_by}" if silence.expired_by else ""

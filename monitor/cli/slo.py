@@ -13,17 +13,12 @@ def slo(config: ConfigPath = None, target: TargetName = None, as_json: AsJson = 
     Example: ingestion-monitor slo --target gloo-prod
     """
     loaded = load(config)
-    from monitor.config.slos import objectives_of
     from monitor.database.engine import reading
-    from monitor.reports.slos import read_slos, slos_json, slos_text
+    from monitor.reports.slos import configured_slos, slos_json, slos_text
 
     targets = select_targets(loaded, [target] if target is not None else [])
     with open_app(loaded) as app, reading(app.engine) as conn:
-        rows = [
-            row
-            for each in targets
-            for row in read_slos(conn, target=each.name, objectives=objectives_of(loaded.slos, each.name))
-        ]
+        rows = configured_slos(conn, loaded, targets=[each.name for each in targets])
     if as_json:
         print_json(slos_json(rows))
     else:

@@ -1,6 +1,6 @@
 """The tables `[[rules]]`, which change built-in incident rules, and `[[routes]]`, which send incidents to channels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from monitor.config.fields import GlobPatterns, did_you_mean, format_choices, invalid_value, quote_name
 from monitor.config.section import Remedy, Section
-from monitor.incidents.rulebook import GroupBy, Override
+from monitor.incidents.rulebook import EffectiveRule, GroupBy, Override, Rule, effective_rules
 from monitor.model import ITEM_CAUSES, Cause, Severity, Team
 from monitor.model.durations import DurationRange
 from monitor.model.incidents import RENAMED
@@ -135,3 +135,23 @@ class RouteConfig(Section):
         """The route as incidents are sent by it."""
         match = {str(name): patterns for name, patterns in self.match.items()}
         return Route(match=match, channels=self.channels, continue_=self.continue_)
+
+
+def rules_for_target(overrides: Sequence[RuleConfig], *, target: str) -> Mapping[Cause, Rule]:
+    """The built-in rules with `[[rules]]` applied in order; for `channel:NAME` only that of `channel_failing`."""
+    return {cause: found.rule for cause, found in rules_with_sources(overrides, target=target).items()}
+
+
+def rules_with_sources(overrides: Sequence[RuleConfig], *, target: str) -> Mapping[Cause, EffectiveRule]:
+    """The same, with the source of each value."""
+    return effective_rules(build_overrides(overrides), target)
+
+
+def build_overrides(rules: Sequence[RuleConfig]) -> tuple[Override, ...]:
+    """The tables `[[rules]]`, in order."""
+    return tuple(each.to_override(position) for position, each in enumerate(rules))
+
+
+def build_routes(routes: Sequence[RouteConfig]) -> tuple[Route, ...]:
+    """The tables `[[routes]]`, in order."""
+    return tuple(each.to_route() for each in routes)

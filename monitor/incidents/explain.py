@@ -315,8 +315,10 @@ def sent_messages(conn: Connection, incident_id: int) -> list[SentMessage]:
     return [SentMessage(**row) for row in conn.execute(query).mappings()]
 
 
-def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_least: int) -> list[ObservedRun]:
-    """The finished runs of an incident's target, oldest first: at most `MAX_RUNS` from its first evidence on.
+def runs_around(
+    conn: Connection, incident: Incident, *, window: timedelta, at_least: int, at_most: int = MAX_RUNS
+) -> list[ObservedRun]:
+    """The finished runs of an incident's target, oldest first: `at_most` so many from its first evidence on.
 
     Before that come the runs of the rule's `window`, or `at_least` so many, if there are as many.
     """
@@ -342,7 +344,7 @@ def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_l
     if incident.resolved_at is not None:
         ended = incident.resolved_at
         during = during.where(runs.c.finished_at <= ended, runs.c.started_at <= ended)
-    following = conn.execute(during.order_by(runs.c.started_at).limit(MAX_RUNS)).mappings().all()
+    following = conn.execute(during.order_by(runs.c.started_at).limit(at_most)).mappings().all()
     rows = sorted((*previous, *following), key=lambda row: int(row["id"]))
     seen = _evidence(conn, incident, [row["id"] for row in rows])
     criteria = run_filter(incident.cause)

@@ -352,8 +352,10 @@ class Member:
     """The provider's code for its failure."""
 
 
-def listing(conn: Connection, *, incident_id: int, limit: int | None = None) -> list[Member]:
-    """The members of an incident, those longest in their state first; at most `limit` (> 0; None: all)."""
+def listing(conn: Connection, *, incident_id: int, limit: int | None = None, offset: int = 0) -> list[Member]:
+    """The members of an incident from the one at `offset`, those longest in their state first; at most `limit` (> 0;
+    None: all).
+    """
     since = func.coalesce(items.c.pending_since, items.c.since).label("since")
     known = (items.c.known_state, items.c.stage, items.c.failure_reason)
     query = select(items.c.item_id, items.c.group_name, items.c.state, *known, since)
@@ -368,7 +370,7 @@ def listing(conn: Connection, *, incident_id: int, limit: int | None = None) -> 
             failure_reason=row.failure_reason,
             since=row.since,
         )
-        for row in conn.execute(query.limit(limit))
+        for row in conn.execute(query.limit(limit).offset(offset))
     ]
 
 

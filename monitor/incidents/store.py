@@ -389,6 +389,17 @@ def open_causes(conn: Connection) -> dict[str, list[OpenCause]]:
     return found
 
 
+def load_incidents(conn: Connection, ids: Sequence[int]) -> list[Incident]:
+    """The incidents with these ids, in the same order; those that do not exist are left out."""
+    rows: dict[int, RowMapping] = {}
+    for chunk in in_chunks(ids):
+        found = conn.execute(select(incidents).where(incidents.c.id.in_(chunk))).mappings()
+        rows.update((row["id"], row) for row in found)
+    seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows.values() if row["evidence_id"] is not None])
+    ordered = (rows[each] for each in ids if each in rows)
+    return [with_current_members(conn, incident_from_row(row, seen.get(row["evidence_id"]))) for row in ordered]
+
+
 def count_incidents(
     conn: Connection, *, target: str | None = None, open_only: bool = False, at_most: int | None = None
 ) -> int:

@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
+from monitor.config.rules import RuleConfig, rules_for_target
+from monitor.incidents import silence_store
+from monitor.incidents import store as incident_store
 from monitor.incidents.decide import Action
 from monitor.incidents.explain import (
+    LEAD_RUNS,
     MAX_RUNS,
     IncidentHistory,
     ObservedRun,
@@ -14,11 +20,14 @@ from monitor.incidents.explain import (
     TimelineEntry,
     TimelineEvent,
     fold,
+    previous_incident,
+    runs_around,
+    sent_messages,
     timeline,
 )
-from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, counted_noun, rule_parameters
+from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, counted_noun, rule_parameters, with_parameters
 from monitor.incidents.silences import suppression_reasons
-from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, Evidence, IncidentState, Silence
+from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, Evidence, Incident, IncidentState, Silence
 from monitor.model.durations import format_duration
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import describe_cause, display_name, format_items
@@ -38,6 +47,43 @@ class ExplainData:
     silences: Sequence[Silence]
     """Active ones."""
     now: datetime
+
+
+def explain_view(
+    conn: Connection, rules: Sequence[RuleConfig], incident_id: int, *, now: datetime
+) -> ExplainData | None:
+    """The explanation of an incident by the configured rules; None if there is no such incident."""
+    incident = incident_store.find(conn, incident_id)
+    return None if incident is None else explain_incident(conn, rules, incident, now=now)
+
+
+def explain_incident(
+    conn: Connection, rules: Sequence[RuleConfig], incident: Incident, *, now: datetime, max_runs: int = MAX_RUNS
+) -> ExplainData:
+    """The same of an incident that was read before; at most `max_runs` from its first evidence on are replayed."""
+    rule = rules_for_target(rules, target=incident.target)[incident.cause]
+    events = [
+        TimelineEvent(at=each.at, kind=each.kind, reason=each.reason, run_id=each.run_id, data=each.data)
+        for each in incident_store.events(conn, incident.id)
+    ]
+    stored = next((event.data["rule"] for event in reversed(events) if "rule" in event.data), None)
+    then = with_parameters(rule, stored)
+    history = IncidentHistory(
+        incident=incident,
+        previous=previous_incident(conn, incident),
+        runs=runs_around(
+            conn, incident, window=then.window, at_least=max(then.of, then.resolve_after) + LEAD_RUNS, at_most=max_runs
+        ),
+        events=events,
+        rule=rule,
+        rule_at_opening=then,
+    )
+    return ExplainData(
+        history=history,
+        sent_messages=sent_messages(conn, incident.id),
+        silences=silence_store.active(conn, now=now),
+        now=now,
+    )
 
 
 def explain_text(data: ExplainData) -> str:
@@ -121,7 +167,7 @@ def _entry_lines(entry: TimelineEntry, sent_messages: Sequence[SentMessage]) -> 
         return
     head = f"run {entry.run.run_id}, {entry.run.status.value}"
     quiet = entry.action in {Action.NOTHING, None} and not entry.events
-    seen = entry.reason if entry.run.point is None else _evidence_text(entry.run)
+    seen = entry.reason if entry.run.point is None else evidence_text(entry.run)
     in_it = entry.members is not None and entry.run.evidence is None
     yield from _timed_lines(entry, head if in_it else f"{head}: {seen}")
     for event in entry.events:
@@ -152,13 +198,13 @@ _PAST_TENSE: Mapping[Action, str] = {
 def _decision_text(entry: TimelineEntry, *, counts: bool) -> str:
     action = entry.action or Action.NOTHING
     decision = f"{_PAST_TENSE.get(action, action.value)}: {entry.reason}"
-    counted_by = _progress_text(entry) if counts else ""
+    counted_by = progress_text(entry) if counts else ""
     if entry.members:
         counted_by = f"{format_items(entry.members)} affected"
     return f"{decision} [{counted_by}]" if counted_by else decision
 
 
-def _progress_text(entry: TimelineEntry) -> str:
+def progress_text(entry: TimelineEntry) -> str:
     """The progress towards opening or resolving."""
     if entry.clean is not None:
         clean, needed = entry.clean
@@ -168,7 +214,7 @@ def _progress_text(entry: TimelineEntry) -> str:
     return f"in {entry.threshold.seen} of the last {entry.threshold.of} runs, {entry.threshold.needed} needed"
 
 
-def _evidence_text(run: ObservedRun) -> str:
+def evidence_text(run: ObservedRun) -> str:
     """The evidence of a run."""
     seen = run.evidence
     if seen is None:
@@ -198,7 +244,7 @@ _SHOWN_FACTS = frozenset({"burn rate"})
 """Facts that differ from run to run, and are short."""
 
 
-_MESSAGES: Mapping[str, str] = {
+MESSAGE_KINDS: Mapping[str, str] = {
     "opened": "opened",
     "reopened": "opened",
     "notified": "opened",
@@ -211,21 +257,23 @@ _MESSAGES: Mapping[str, str] = {
 
 
 def _notification_lines(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> Iterator[str]:
-    if event.kind not in _MESSAGES:
+    if event.kind not in MESSAGE_KINDS:
         return
-    messages = _messages(event, sent_messages)
+    messages = messages_of(event, sent_messages)
     for message in messages:
-        yield from wrap_lines(f"→ {message.channel}: {_delivery_status(message, event)}", indent=_INDENT)
+        yield from wrap_lines(f"→ {message.channel}: {delivery_status(message, event)}", indent=_INDENT)
     if not messages and not event.data.get("channels"):
         yield from wrap_lines("→ not sent", indent=_INDENT)
 
 
-def _messages(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> list[SentMessage]:
-    kind = _MESSAGES.get(event.kind)
+def messages_of(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> list[SentMessage]:
+    """The messages that an event sent."""
+    kind = MESSAGE_KINDS.get(event.kind)
     return [each for each in sent_messages if each.kind == kind and each.created_at == event.at]
 
 
-def _delivery_status(message: SentMessage, event: TimelineEvent) -> str:
+def delivery_status(message: SentMessage, event: TimelineEvent) -> str:
+    """What became of a message: `opened, sent 12:01:00`; the date is left out on the day of the event."""
     why = f": {message.error}" if message.error else ""
     match message.status:
         case "sent":
@@ -284,7 +332,7 @@ def _entry_json(entry: TimelineEntry, sent_messages: Sequence[SentMessage]) -> d
         "messages": [
             {name: json_values(getattr(each, name)) for name in _MESSAGE_FIELDS}
             for event in entry.events
-            for each in _messages(event, sent_messages)
+            for each in messages_of(event, sent_messages)
         ],
     }
 

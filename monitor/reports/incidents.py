@@ -1,11 +1,11 @@
-"""Incidents and silences as text and JSON values. Only `incident_text` shows the API's own messages."""
+"""Incidents as text and JSON values. Only `incident_text` shows the API's own messages."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from monitor.incidents.members import Member
-from monitor.incidents.silences import format_matchers, matches_everything, matching_silence, suppression_reasons
+from monitor.incidents.silences import matching_silence, suppression_reasons
 from monitor.incidents.store import IncidentEvent
 from monitor.model import (
     ITEM_CAUSES,
@@ -21,9 +21,8 @@ from monitor.model import (
     Team,
 )
 from monitor.notifications.messages import format_age, format_teams, group_breakdown
-from monitor.notifications.routing import attributes_of, matches
 from monitor.notifications.texts import checks_of, describe_cause, display_group, display_name, safe_message
-from monitor.reports.formatting import cut_list, fit, format_time, iso, json_values, with_rest, wrap_lines
+from monitor.reports.formatting import fit, format_time, iso, json_values, with_rest, wrap_lines
 
 
 def incidents_text(
@@ -146,25 +145,31 @@ def _safe_message(incident: Incident) -> str:
 
 
 def _evidence_lines(incident: Incident) -> list[str]:
+    facts = evidence_facts(incident)
+    return [row for label, text in facts for row in wrap_lines(f"{label:<10} {text}", indent=2, hang=11)]
+
+
+def evidence_facts(incident: Incident) -> list[tuple[str, str]]:
+    """What the newest evidence says, as labels and texts, with the API's own message: not for messages or JSON."""
     seen = incident.evidence
     if seen is None:
         return []
-    lines = list(seen.facts)
+    found = list(seen.facts)
     if seen.breakdown:
         counts = ", ".join(f"{n} × {label}" for label, n in seen.breakdown.items())
-        lines.append((_breakdown_label(seen), counts))
+        found.append((_breakdown_label(seen), counts))
     if seen.code:
-        lines.append(("code", seen.code))
+        found.append(("code", seen.code))
     if seen.api_message and seen.api_message != seen.page:
-        lines.append(("API says", seen.api_message))
+        found.append(("API says", seen.api_message))
     if seen.page is not None:
-        lines.append(("page", _page_text(seen)))
+        found.append(("page", _page_text(seen)))
     if seen.sample_ids:
         more = f" and {seen.count - len(seen.sample_ids)} more" if seen.count > len(seen.sample_ids) else ""
-        lines.append(("sample ids", f"{', '.join(seen.sample_ids)}{more}"))
+        found.append(("sample ids", f"{', '.join(seen.sample_ids)}{more}"))
     if seen.request_ids:
-        lines.append(("requests", ", ".join(seen.request_ids)))
-    return [row for label, text in lines for row in wrap_lines(f"{label:<10} {text}", indent=2, hang=11)]
+        found.append(("requests", ", ".join(seen.request_ids)))
+    return found
 
 
 def _page_text(seen: Evidence) -> str:
@@ -222,86 +227,3 @@ def _handling_json(incident: Incident, silences: Sequence[Silence]) -> dict[str,
         "silenced_until": iso(silence.ends_at) if silence else None,
         "notified": incident.silence_id is None,
     }
-
-
-_NAMED = 10
-
-
-def matching_incidents(silence: Silence, incidents: Sequence[Incident]) -> list[Incident]:
-    """The incidents that a silence matches, whether it is active or not."""
-    return [each for each in incidents if matches(silence.matchers, attributes_of(each))]
-
-
-def silence_text(silence: Silence, *, incidents: Sequence[Incident], now: datetime, remarks: Sequence[str] = ()) -> str:
-    """A new silence, for the person who created it. `incidents`: the open ones."""
-    begins = "now" if silence.is_active(now) else f"{format_time(silence.starts_at)} UTC"
-    lasts = format_age(silence.ends_at - max(now, silence.starts_at))
-    lines = [
-        f"Silence {silence.id}: {format_matchers(silence.matchers)}",
-        f"  from       {begins}",
-        f"  until      {format_time(silence.ends_at)} UTC ({lasts}), by {silence.author}",
-    ]
-    found = matching_incidents(silence, incidents)
-    lines += [f"  matches    {_named(each)}" for each in found[:_NAMED]] or ["  matches    no open incident"]
-    lines += [f"             and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
-    if matches_everything(silence.matchers):
-        remarks = (*remarks, "It matches everything: no notifications are sent until it ends.")
-    remarks = (
-        *remarks,
-        f"Incidents still open when it ends are notified then; `silences expire {silence.id}` ends it now.",
-    )
-    return "\n".join([*lines, *(row for remark in remarks for row in wrap_lines(remark, indent=0))])
-
-
-def _named(incident: Incident) -> str:
-    return f"#{incident.id} {incident.target}: {describe_cause(incident.cause, incident.member_count)}"
-
-
-def silences_text(
-    silences: Sequence[Silence],
-    *,
-    incidents: Sequence[Incident],
-    now: datetime,
-    total: int | None = None,
-    width: int | None = None,
-) -> str:
-    """A line per silence, in the given order, with the open incidents that it matches while active."""
-    columns: dict[str, list[object]] = {
-        "ID": [each.id for each in silences],
-        "STATE": [_state(each, now) for each in silences],
-        "FROM (UTC)": [format_time(each.starts_at) for each in silences],
-        "UNTIL (UTC)": [format_time(each.ends_at) for each in silences],
-        "OPEN NOW": [_matching(each, incidents, now) for each in silences],
-        "BY": [each.author for each in silences],
-        "MATCHES": [
-            format_matchers(each.matchers) + (f"  ({each.comment})" if each.comment else "") for each in silences
-        ],
-    }
-    table = fit(columns, width=width, shorten={"BY": 8}, optional=("FROM (UTC)",))
-    return with_rest(table, shown=len(silences), total=total)
-
-
-def _matching(silence: Silence, incidents: Sequence[Incident], now: datetime) -> str | None:
-    if not silence.is_active(now):
-        return None
-    found = matching_incidents(silence, incidents)
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return " ".join(f"#{each.id}" for each in found[:_NAMED]) + more or None
-
-
-def _state(silence: Silence, now: datetime) -> str:
-    if silence.ends_at <= now:
-        return "expired"
-    return "active" if silence.is_active(now) else "pending"
-
-
-def silence_json(silence: Silence, *, incidents: Sequence[Incident], now: datetime) -> dict[str, Any]:
-    """One silence as JSON values; `matches` are the ids of the open incidents that it matches."""
-    matches = [each.id for each in matching_incidents(silence, incidents)]
-    return {**json_values(silence), "state": _state(silence, now), "matches": matches}
-
-
-def silences_json(silences: Sequence[Silence], *, incidents: Sequence[Incident], now: datetime) -> dict[str, Any]:
-    """The silences that one command added: a single one by itself, several as a list."""
-    rows = [silence_json(each, incidents=incidents, now=now) for each in silences]
-    return rows[0] if len(rows) == 1 else cut_list("silences", rows)

@@ -91,14 +91,18 @@ def item_json(row: ItemRow) -> dict[str, Any]:
 
 def item_text(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: datetime) -> str:
     """An item with its last events, oldest first. `earlier`: the number of older ones."""
-    lines = [f"Item {row.item_id} of {row.target}", *(f"  {name:<14}{said}" for name, said in _facts(row, now) if said)]
+    lines = [
+        f"Item {row.item_id} of {row.target}",
+        *(f"  {name:<14}{said}" for name, said in item_facts(row, now) if said),
+    ]
     lines += ["What happened (UTC):", f"  {format_time(row.first_seen_at)}  first seen in the sync log"]
     if earlier:
         lines.append(f"    … {earlier} earlier events are not shown")
     return "\n".join([*lines, *_timeline(row, events, earlier=earlier, now=now)])
 
 
-def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
+def item_facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
+    """What is known of an item, as labels and texts; None where there is nothing to say."""
     unknown = row.state is ItemState.UNKNOWN
     uploaded = f"{format_time(row.submitted_at)} UTC" if row.submitted_at else None
     answer = ", ".join(part for part in (_answer(row), row.request_id and f"request {row.request_id}") if part)

@@ -1,26 +1,55 @@
 """Notifications as text and JSON values, and the channels that fail, as text."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 
 from monitor.model import ChannelState
+from monitor.notifications import channel_state
 from monitor.notifications.messages import format_age
-from monitor.reports.formatting import fit, format_time, iso, json_values, with_rest
+from monitor.reports import notification_queries
+from monitor.reports.formatting import count_limit, counted_list, fit, format_time, iso, json_values, with_rest
 from monitor.reports.notification_queries import NotificationRow
 
 
-def notifications_text(
-    notifications: Sequence[NotificationRow],
-    states: Mapping[str, ChannelState],
-    *,
-    now: datetime,
-    total: int | None = None,
-    width: int | None = None,
-) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationsView:
+    """The newest notifications, and the states of the channels."""
+
+    notifications: Sequence[NotificationRow]
+    """Newest first."""
+    total: int
+    """How many there are, counted up to `count_limit`."""
+    channel_states: Mapping[str, ChannelState]
+    now: datetime
+
+
+def notifications_view(
+    conn: Connection, *, statuses: Collection[str] | None, channel: str | None = None, limit: int, now: datetime
+) -> NotificationsView:
+    """The newest notifications, at most `limit` (> 0): with these statuses, and to one channel; None: any."""
+    return NotificationsView(
+        notifications=notification_queries.listing(conn, statuses=statuses, channel=channel, limit=limit),
+        total=notification_queries.count_notifications(
+            conn, statuses=statuses, channel=channel, at_most=count_limit(limit)
+        ),
+        channel_states=channel_state.load_all(conn),
+        now=now,
+    )
+
+
+def notifications_json(view: NotificationsView) -> dict[str, Any]:
+    """The list as JSON values, and how many there are, or at least are."""
+    return counted_list("notifications", [notification_json(each) for each in view.notifications], total=view.total)
+
+
+def notifications_text(view: NotificationsView, *, width: int | None = None) -> str:
     """A line per notification, in the given order, and how many more there are."""
+    notifications, states, now = view.notifications, view.channel_states, view.now
     messages = [each.message for each in notifications]
     columns: dict[str, list[object]] = {
         "ID": [each.id for each in notifications],
@@ -34,7 +63,7 @@ def notifications_text(
         "STATUS": [_delivery_status(each, states.get(each.channel), now) for each in notifications],
     }
     table = fit(columns, width=width, shorten={"STATUS": 24}, optional=("ATTEMPTS", "CREATED (UTC)", "CAUSE"))
-    return with_rest(table, shown=len(notifications), total=total)
+    return with_rest(table, shown=len(notifications), total=view.total)
 
 
 def _delivery_status(notification: NotificationRow, state: ChannelState | None, now: datetime) -> str:

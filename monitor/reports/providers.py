@@ -6,7 +6,7 @@ from typing import Any
 from monitor.config.examples import example_target, first_path
 from monitor.providers.preset import Preset, find_preset
 from monitor.providers.registry import GENERIC, built_in_names, installed_providers
-from monitor.reports.formatting import fit, wrap_lines
+from monitor.reports.formatting import cut_list, fit, wrap_lines
 
 _CREDENTIALS = {
     "api_key": "an API key",
@@ -41,6 +41,11 @@ def providers_text(rows: Sequence[Mapping[str, Any]], *, width: int | None) -> s
     }
     table = fit(columns, width=width, shorten={"WHAT IT IS": 24})
     return f"{table}\n\n`ingestion-monitor providers show NAME` says what one needs, with a target to paste."
+
+
+def providers_json(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The APIs as JSON values."""
+    return cut_list("providers", rows)
 
 
 def preset_json(preset: Preset) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run as `check` prints it, and the history, as text and JSON values."""
+"""A run as `check` prints it, as text and JSON values."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,42 +22,13 @@ from monitor.model import (
 )
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import checks_of, describe_cause, display_group, format_items, what_to_check
-from monitor.reports.formatting import counted_list, fit, format_time, json_values, plural, with_rest, wrap_lines
+from monitor.reports.formatting import json_values, plural, wrap_lines
 from monitor.reports.incidents import incident_json
 from monitor.reports.log_rows import RowProblem, row_problems
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
-from monitor.runs.store import HistoryRow, ItemChangeGroup
+from monitor.runs.store import ItemChangeGroup
 from monitor.runs.strategy import Approach, ApproachReason, Strategy
-
-
-def history_text(rows: Sequence[HistoryRow], *, total: int | None = None, width: int | None = None) -> str:
-    """A line per snapshot, in the given order, and how many older ones there are."""
-    if not rows:
-        return "No history yet: run `ingestion-monitor check` first."
-    columns: dict[str, list[object]] = {
-        "RUN": [row.run_id for row in rows],
-        "STARTED (UTC)": [format_time(row.started_at) for row in rows],
-        "TARGET": [row.target for row in rows],
-        "STATUS": [row.status.value + (f" ({row.abort_reason})" if row.abort_reason else "") for row in rows],
-        "TOTAL": [row.snapshot.total for row in rows],
-        **{state.label.upper(): [row.snapshot.states[state] for row in rows] for state in ItemState},
-        "STUCK": [row.snapshot.stuck for row in rows],
-        "REQUESTS": [row.snapshot.requests for row in rows],
-        "SECONDS": [round(row.snapshot.duration_s, 1) for row in rows],
-    }
-    states = [state.label.upper() for state in ItemState if state is not ItemState.COMPLETED]
-    zeros = [name for name in states if not any(columns[name])]
-    same = ["TARGET"] if len({row.target for row in rows}) == 1 else []
-    optional = [*same, *zeros, "SECONDS", "REQUESTS", "STUCK"]
-    table = fit(columns, width=width, shorten={"STATUS": 10}, optional=optional)
-    return with_rest(table, shown=len(rows), total=total)
-
-
-def history_json(rows: Sequence[HistoryRow], *, total: int) -> dict[str, Any]:
-    """The rows as JSON values, with the columns of the view `history`, and how many there are, or at least are."""
-    return counted_list("runs", [json_values(row.columns()) for row in rows], total=total)
-
 
 NAMED = 3
 """Number of items named per open incident; `incidents show` lists all."""

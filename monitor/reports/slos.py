@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from monitor.config import Config
+from monitor.config.slos import objectives_of
 from monitor.incidents.slo import BURN_ALERTS, MIN_BAD, AlertState, BurnAlert, BurnRate, Objective, SloStatus
 from monitor.incidents.slo_source import open_incident_id, read_status
 from monitor.incidents.slo_texts import (
@@ -44,6 +46,15 @@ def read_slos(conn: Connection, *, target: str, objectives: Sequence[Objective])
             incident_id=open_incident_id(conn, target=target, name=each.name),
         )
         for each in objectives
+    ]
+
+
+def configured_slos(conn: Connection, config: Config, *, targets: Sequence[str]) -> list[SloRow]:
+    """The objectives of these targets."""
+    return [
+        row
+        for target in targets
+        for row in read_slos(conn, target=target, objectives=objectives_of(config.slos, target))
     ]
 
 

@@ -13,9 +13,10 @@ from support.fakes import FakeProvider
 from support.receiver import Receiver
 from support.samples import message
 
-from monitor.app import App, open_client, open_database, rules_for_target, send_once
+from monitor.app import App, open_client, open_database, send_once
 from monitor.client.auth import ApiKey, ClientCredentials
 from monitor.config import RuleConfig, load_config
+from monitor.config.rules import rules_for_target
 from monitor.errors import ConfigError, SchemaError
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Severity, Team

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.cli import main
-from monitor.cli.rule_queries import simulate_answer
 from monitor.config import load_config
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import ITEM_CAUSES, Cause, Silence
+from monitor.reports.rule_queries import simulate_answer
 from monitor.reports.rules import simulation_json, simulation_text
 
 BASE = """
@@ -247,7 +247,9 @@ def test_a_simulation_names_a_silence_in_force(tmp_path):
     path.write_text(BASE, encoding="utf-8")
     now = datetime.now(UTC)
     silence = Silence(id=4, matchers={"cause": ("outage",)}, starts_at=now - timedelta(1), ends_at=now + timedelta(1))
-    query, simulation, on = simulate_answer(load_config(path, environ={}), cause="outage", silences=[silence])
+    query, simulation, on = simulate_answer(
+        load_config(path, environ={}), cause="outage", silences=lambda: [silence], now=now
+    )
     assert "silence 4" in simulation_text(query, simulation, on=on)
     assert simulation_json(query, simulation, on=on)["cases"][0]["silence"] == 4
 

@@ -12,8 +12,9 @@ from monitor.incidents.members import Member
 from monitor.incidents.store import IncidentEvent
 from monitor.model import Cause, IncidentState, ItemState, RunLimits, RunStatus, Silence, Snapshot, SyncReport
 from monitor.reports.formatting import align, format_time
+from monitor.reports.history import HistoryView, history_json, history_text
 from monitor.reports.incidents import incident_json, incident_text, incidents_text
-from monitor.reports.runs import history_json, history_text, incomplete_reason, run_json, run_text
+from monitor.reports.runs import incomplete_reason, run_json, run_text
 from monitor.runs.store import HISTORY_COLUMNS, HistoryRow, ItemChangeGroup
 
 
@@ -261,7 +262,9 @@ def test_a_history_that_is_cut_says_how_much_is_left():
 def test_a_long_history_is_not_counted_to_its_end():
     assert history_text([ROW], total=1_000).splitlines()[-1] == "and 999 or more: --limit N shows N"
     counts = [(1, 9), (1, 1_000), (1_000, 1_000), (2_000, 2_001)]
-    assert [history_json([ROW] * shown, total=total)["total_is_minimum"] for shown, total in counts] == [
+    assert [
+        history_json(HistoryView(rows=[ROW] * shown, total=total))["total_is_minimum"] for shown, total in counts
+    ] == [
         False, True, False, True,
     ]  # fmt: skip
 
@@ -279,7 +282,7 @@ def test_an_empty_history_says_how_to_get_one():
 
 
 def test_the_history_as_json_has_every_column_of_the_view():
-    listed = history_json([ROW], total=9)
+    listed = history_json(HistoryView(rows=[ROW], total=9))
     (value,) = listed["runs"]
     assert (listed["total"], listed["shown"]) == (9, 1)
     assert tuple(value) == HISTORY_COLUMNS

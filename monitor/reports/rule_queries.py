@@ -1,35 +1,24 @@
-"""The rules in force for targets and channels, the simulation of one answer or cause, and what a backtest replays. It
-prints nothing.
-"""
+"""The rules in force for targets and channels, and the simulation of one answer or cause. It queries no database."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice, takewhile
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from monitor.app import build_overrides, build_routes, rules_with_sources, utcnow
-from monitor.cli.session import unknown_target
 from monitor.client.classify import StatusExplanation, explain_status, usual_status
-from monitor.config import Config, TargetConfig, load_config
-from monitor.config.candidate import load_candidate
+from monitor.config import Config, TargetConfig
 from monitor.config.fields import did_you_mean
 from monitor.config.origin import origin_of
-from monitor.database.engine import connect_read_only, reading
-from monitor.errors import ConfigError, StoreError
-from monitor.incidents import silence_store
+from monitor.config.rules import build_overrides, build_routes, rules_with_sources
+from monitor.errors import ConfigError
 from monitor.incidents.rulebook import COUNTED_PER_ITEM, EffectiveRule, effective_rules
 from monitor.incidents.simulate import Scenario, Simulation, simulate
 from monitor.model import ITEM_CAUSES, Cause, Silence
 from monitor.model.durations import format_duration
 from monitor.model.incidents import RENAMED
 from monitor.notifications.texts import channel_target
-from monitor.reports.backtest import BacktestView
+from monitor.reports.names import no_such_target
 from monitor.reports.rules import RuleQuery, RuleRow
-
-if TYPE_CHECKING:
-    from monitor.app.backtest import BacktestResult
 
 
 def rule_rows(config: Config, target: str | None) -> list[RuleRow]:
@@ -92,7 +81,7 @@ def _table_location(config: Config, table: str) -> str:
     return str(origin_of(("rules", row, "cause"), config.origins))
 
 
-def simulate_answer(
+def simulate_answer(  # noqa: PLR0913  # the options of the command, each named at the call
     config: Config,
     *,
     status: int | None = None,
@@ -101,12 +90,14 @@ def simulate_answer(
     target: str | None = None,
     group: str | None = None,
     environment: str | None = None,
-    silences: Sequence[Silence] | None = None,
+    silences: Callable[[], Sequence[Silence]],
+    now: datetime,
 ) -> tuple[RuleQuery, Simulation | None, str]:
     """The query as understood, its simulation (None if the answer has no cause by itself), and the target.
 
     A query is an answer (`status`, `code`) or a `cause`; `target` may be `channel:NAME`. Defaults: the usual status of
-    the code, the only target, the configured environment, and the silences in force, if the database can be read.
+    the code, the only target, and the configured environment. `silences` returns those in force at `now`; it is not
+    called if the query is wrong.
     Raises ConfigError if the query is incomplete or contradicts itself.
     """
     found_cause, meaning, status = _cause_and_meaning(status, code, cause)
@@ -118,12 +109,10 @@ def simulate_answer(
             target=on,
             group=group or "",
             environment=environment or config.environment,
-            routes=build_routes(config),
+            routes=build_routes(config.routes),
             channels=[channel.name for channel in config.channels],
         )
-        now = utcnow()
-        in_force = _silences_in_force(config) if silences is None else silences
-        simulation = simulate(rule, scenario, due=_due_times(config, on, rule, now), now=now, silences=in_force)
+        simulation = simulate(rule, scenario, due=_due_times(config, on, rule, now), now=now, silences=silences())
     query = RuleQuery(
         status=status,
         code=code,
@@ -132,18 +121,6 @@ def simulate_answer(
         sources=_sources(config, simulation.found) if simulation else {},
     )
     return query, simulation, on
-
-
-def _silences_in_force(config: Config) -> Sequence[Silence]:
-    """The silences in force; none if the database can't be read: nothing else in the answer needs it."""
-    engine = connect_read_only(config.database.reveal())
-    try:
-        with reading(engine) as conn:
-            return silence_store.active(conn, now=utcnow())
-    except StoreError:
-        return ()
-    finally:
-        engine.dispose()
 
 
 def _cause_and_meaning(
@@ -202,7 +179,7 @@ def _choices(kind: str, subjects: Sequence[str]) -> str:
 
 def _require_known(config: Config, name: str) -> None:
     if name not in _all_subjects(config):
-        raise unknown_target(config, name)
+        raise ConfigError([f"--target: {no_such_target(config, name)}"])
 
 
 _MAX_RUNS = 5000
@@ -236,42 +213,3 @@ def _schedule_text(config: Config, on: str) -> str:
     if schedule.every is not None:
         return f"a run every {format_duration(schedule.every)}"
     return f"runs by the cron expression {schedule.cron}"
-
-
-def candidate_rules(path: Path | None, rules: Path) -> Config:
-    """The configuration with the rules and routes of a file in place of its own.
-
-    `path` is that of the configuration, as given. Raises ConfigError with every problem of the file.
-    """
-    return load_candidate(rules, lambda settings: load_config(path, overrides=settings))
-
-
-def backtest_view(result: "BacktestResult", config: Config, candidate: Config, rules: Path | None) -> BacktestView:
-    """The result of a backtest with the words for its rules; `rules` is the file with candidates, if any."""
-    found = result.found
-    return BacktestView(
-        since=found.since,
-        until=found.until,
-        targets=result.targets,
-        rules=_rules_text(config, candidate, rules),
-        runs=found.runs,
-        evidence=found.evidence,
-        incidents=found.incidents,
-        not_replayed=found.not_replayed,
-        people=found.people,
-        inexact=result.inexact,
-    )
-
-
-def _rules_text(config: Config, candidate: Config, rules: Path | None) -> str:
-    """Where rules and routes come from: `stricter.toml, in place of 2 [[rules]] as configured`."""
-    if rules is None:
-        return "as configured"
-    sentences = []
-    for table, before, after in (("rules", config.rules, candidate.rules), ("routes", config.routes, candidate.routes)):
-        if before == after:
-            sentences.append(f"[[{table}]] as configured")
-        else:
-            replaced = f", in place of {len(before)} as configured" if before else ""
-            sentences.append(f"{len(after)} [[{table}]] of {rules.name}{replaced}")
-    return "; ".join(sentences)
