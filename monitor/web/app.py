@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from monitor.logs import redact_text
 from monitor.threads import run_in_thread
+from monitor.web.api import add_api
 from monitor.web.database_probe import DatabaseProbe, ProbeResult, collect_inputs
 from monitor.web.metrics import negotiate_content_type, render
 from monitor.web.pages import add_pages
@@ -30,7 +31,9 @@ def build_app(tracker: StateTracker, database_probe: DatabaseProbe) -> ASGIApp:
     handlers = _Handlers(tracker, database_probe)
     for path, handler in (("/healthz", handlers.healthz), ("/readyz", handlers.readyz), ("/metrics", handlers.metrics)):
         app.add_api_route(path, handler, methods=_METHODS, response_model=None)
-    add_pages(app, Site(tracker))
+    site = Site(tracker)
+    add_pages(app, site)
+    add_api(app, site)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _server_error)
     return _RejectBodies(app)

@@ -1,0 +1,313 @@
+"""The routes of the API. Each runs one view in one read transaction, and returns its JSON."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy import Connection
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from monitor.config import Config
+from monitor.errors import ConfigError
+from monitor.model import Cause, IncidentState, ItemState, Severity
+from monitor.model.durations import parse_duration
+from monitor.providers.preset import find_preset
+from monitor.reports.build import build_report
+from monitor.reports.explain import explain_json, explain_view
+from monitor.reports.formatting import cut_list
+from monitor.reports.gate import gate_json, gate_view
+from monitor.reports.history import history_json, history_view
+from monitor.reports.incident_views import (
+    IncidentFilter,
+    incident_view,
+    incident_view_json,
+    incidents_json,
+    incidents_view,
+)
+from monitor.reports.item_queries import ItemFilter
+from monitor.reports.item_views import item_view, item_view_json, items_view, items_view_json, look_up, stuck_after
+from monitor.reports.names import is_known_channel, is_known_target, no_such_target
+from monitor.reports.notifications import notifications_json, notifications_view
+from monitor.reports.overview_json import overview_json
+from monitor.reports.providers import preset_json, provider_rows, providers_json
+from monitor.reports.rule_queries import rule_rows
+from monitor.reports.rules import rules_json
+from monitor.reports.silences import silences_json, silences_view
+from monitor.reports.slos import configured_slos, slos_json
+from monitor.web.api.openapi import Answer, document, responses
+from monitor.web.site import Site
+
+PREFIX = "/api/v1"
+MAX_ROWS = 1000
+_MIN_SINCE, _MAX_SINCE = timedelta(hours=1), timedelta(days=3653)
+_MAX_ID = 2**63 - 1
+
+Json = dict[str, Any]
+Target = Annotated[str | None, Query(max_length=500, description="Only this target; for a channel `channel:NAME`.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="Most rows; `total` says how many there are.")]
+Offset = Annotated[int, Query(ge=0, le=1_000_000, description="Rows to leave out at the start.")]
+
+
+def add_api(app: FastAPI, site: Site) -> None:
+    """Adds the routes and their description, /api/openapi.json."""
+    routes = _Routes(site)
+    for path, handler, answer in (
+        ("/report", routes.report, Answer("Health, trend and changes, as `report --json`.", "targets")),
+        ("/targets", routes.targets, Answer("The configured targets, and whether bulk work may proceed.", "targets")),
+        ("/gate/{target:path}", routes.gate, Answer("Whether bulk work may proceed, as `gate --json`.", found=True)),
+        ("/history", routes.history, Answer("Snapshots of runs, as `history --json`.", "runs", counted=True)),
+        ("/incidents", routes.incidents, Answer("Incidents, newest first.", "incidents", counted=True)),
+        ("/incidents/{number}", routes.incident, Answer("One incident, as `incidents show --json`.", found=True)),
+        (
+            "/incidents/{number}/explain",
+            routes.explain,
+            Answer("Why, run by run, as `incidents explain --json`.", "timeline", found=True),
+        ),
+        ("/items", routes.items, Answer("Items, problems first, as `items list --json`.", "items", counted=True)),
+        (
+            "/items/{target}/{item_id:path}",
+            routes.item,
+            Answer("One item with its changes, as `items show --json`.", "events", found=True),
+        ),
+        ("/silences", routes.silences, Answer("Silences in force and to come.", "silences", counted=True)),
+        ("/slos", routes.slos, Answer("Objectives, as `slo --json`.", "slos")),
+        ("/notifications", routes.notifications, Answer("Messages to channels.", "notifications", counted=True)),
+        ("/rules", routes.rules, Answer("The rules in force, as `rules list --json`.", "rules")),
+        ("/providers", routes.providers, Answer("The APIs that are described.", "providers")),
+        ("/providers/{name}", routes.provider, Answer("What one API needs.", found=True)),
+    ):
+        options: Json = {"response_model": None, "responses": responses(answer), "summary": answer.summary}
+        app.add_api_route(f"{PREFIX}{path}", handler, methods=["GET"], **options)
+        app.add_api_route(f"{PREFIX}{path}", handler, methods=["HEAD"], include_in_schema=False, response_model=None)
+    app.add_api_route("/api/openapi.json", _describe(app, site), methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+def _describe(app: FastAPI, site: Site) -> Callable[[], Response]:
+    def openapi() -> Response:
+        return JSONResponse(document(app, prefix=PREFIX, public_url=site.config.web.public_url))
+
+    return openapi
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """The first problem of the parameters, as one sentence."""
+    problem: Mapping[str, Any] = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    return JSONResponse({"error": f"{problem['loc'][-1]}: {problem['msg']}"}, status_code=400)
+
+
+class _Routes:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def _read(self, query: Callable[[Connection, Config, datetime], Json | None], *, missing: str = "") -> Json:
+        """Runs a query. Raises HTTPException: 400 for a wrong parameter, 404 with `missing` for None."""
+        config, now = self._site.config, self._site.now()
+        try:
+            found = await self._site.read(lambda conn: query(conn, config, now))
+        except ConfigError as error:
+            raise HTTPException(400, error.problems[0]) from error
+        if found is None:
+            raise HTTPException(404, missing)
+        return found
+
+    async def report(
+        self,
+        target: Target = None,
+        since: Annotated[str, Query(description="How far back the trend goes: 1h to 3653d.")] = "7d",
+    ) -> Json:
+        period = _duration("since", since)
+
+        def query(conn: Connection, config: Config, now: datetime) -> Json:
+            _require_target(conn, config, target)
+            overview, _ = build_report(conn, config, target=target, since=period, now=now)
+            return overview_json(overview)
+
+        return await self._read(query)
+
+    async def targets(self) -> Json:
+        def query(conn: Connection, config: Config, now: datetime) -> Json:
+            rows = [
+                {"name": each.name, "provider": each.provider, "gate": _gate(conn, config, each.name, now)}
+                for each in config.targets
+            ]
+            return cut_list("targets", rows)
+
+        return await self._read(query)
+
+    async def gate(self, target: str) -> Json:
+        return await self._read(
+            lambda conn, config, now: _gate(conn, config, target, now), missing=self._no_target(target)
+        )
+
+    async def history(self, target: Target = None, limit: Limit = 20) -> Json:
+        def query(conn: Connection, config: Config, _: datetime) -> Json:
+            _require_target(conn, config, target)
+            return history_json(history_view(conn, target=target, limit=limit))
+
+        return await self._read(query)
+
+    async def incidents(  # the parameters of the route
+        self,
+        target: Target = None,
+        state: Annotated[list[IncidentState], Query(description="May be repeated; default: any.")] = [],  # noqa: B006
+        cause: Annotated[list[Cause], Query(description="May be repeated; default: any.")] = [],  # noqa: B006
+        severity: Annotated[list[Severity], Query(description="May be repeated; default: any.")] = [],  # noqa: B006
+        limit: Limit = 50,
+        offset: Offset = 0,
+    ) -> Json:
+        wanted = IncidentFilter(
+            target=target, states=frozenset(state), causes=frozenset(cause), severities=frozenset(severity)
+        )
+
+        def query(conn: Connection, config: Config, now: datetime) -> Json:
+            _require_target(conn, config, target)
+            return incidents_json(incidents_view(conn, wanted, limit=limit, offset=offset, now=now))
+
+        return await self._read(query)
+
+    async def incident(self, number: str, limit: Limit = MAX_ROWS, offset: Offset = 0) -> Json:
+        incident_id = _number(number)
+
+        def query(conn: Connection, _: Config, now: datetime) -> Json | None:
+            view = incident_view(conn, incident_id, limit=limit, offset=offset, now=now)
+            return None if view is None else incident_view_json(view)
+
+        return await self._read(query, missing=f"there is no incident {incident_id}")
+
+    async def explain(self, number: str) -> Json:
+        incident_id = _number(number)
+
+        def query(conn: Connection, config: Config, now: datetime) -> Json | None:
+            data = explain_view(conn, config.rules, incident_id, now=now)
+            return None if data is None else explain_json(data)
+
+        return await self._read(query, missing=f"there is no incident {incident_id}")
+
+    async def items(  # the parameters of the route
+        self,
+        target: Target = None,
+        state: Annotated[list[ItemState], Query(description="May be repeated; default: all that are tracked.")] = [],  # noqa: B006
+        stuck: Annotated[bool, Query(description="Only those pending for longer than stuck_after.")] = False,  # noqa: FBT002
+        incident: Annotated[int | None, Query(ge=1, le=_MAX_ID, description="Only items of this incident.")] = None,
+        group: Annotated[str | None, Query(max_length=500)] = None,
+        stage: Annotated[str | None, Query(max_length=500, description="The API's own status.")] = None,
+        limit: Limit = 50,
+    ) -> Json:
+        def query(conn: Connection, config: Config, now: datetime) -> Json:
+            _require_target(conn, config, target)
+            wanted = ItemFilter(
+                target=target,
+                states=frozenset(each.value for each in state),
+                incident_id=incident,
+                stuck=stuck,
+                group=_storable("group", group),
+                stage=_storable("stage", stage),
+                stuck_after=stuck_after(config),
+            )
+            return items_view_json(items_view(conn, wanted, limit=limit, now=now))
+
+        return await self._read(query)
+
+    async def item(self, target: str, item_id: str) -> Json:
+        def query(conn: Connection, config: Config, now: datetime) -> Json | None:
+            if not (target.isprintable() and item_id.isprintable()):
+                return None
+            found = look_up(conn, config, item_id, target=target, now=now)
+            return item_view_json(item_view(conn, found.items[0], now=now)) if found.items else None
+
+        return await self._read(query, missing=f"{target!a} has no tracked item {item_id!a}")
+
+    async def silences(
+        self,
+        past: Annotated[bool, Query(description="Ended ones, too.")] = False,  # noqa: FBT002
+        limit: Limit = 50,
+    ) -> Json:
+        return await self._read(
+            lambda conn, _, now: silences_json(silences_view(conn, show_all=past, limit=limit, now=now))
+        )
+
+    async def slos(self, target: Target = None) -> Json:
+        def query(conn: Connection, config: Config, _: datetime) -> Json:
+            names = [each.name for each in config.targets if target in {None, each.name}]
+            if not names:
+                raise ConfigError([no_such_target(config, target or "")])
+            return slos_json(configured_slos(conn, config, targets=names))
+
+        return await self._read(query)
+
+    async def notifications(
+        self,
+        channel: Annotated[str | None, Query(max_length=500, description="Only this channel.")] = None,
+        delivered: Annotated[bool, Query(description="Delivered and superseded ones, too.")] = False,  # noqa: FBT002
+        limit: Limit = 50,
+    ) -> Json:
+        statuses = None if delivered else ("due", "dead")
+
+        def query(conn: Connection, config: Config, now: datetime) -> Json:
+            if channel is not None and not is_known_channel(conn, config, channel):
+                raise ConfigError([f"channel: there is no channel {channel!a}"])
+            view = notifications_view(conn, statuses=statuses, channel=channel, limit=limit, now=now)
+            return notifications_json(view)
+
+        return await self._read(query)
+
+    async def rules(self, target: Target = None) -> Json:
+        try:
+            return rules_json(rule_rows(self._site.config, target))
+        except ConfigError as error:
+            raise HTTPException(400, error.problems[0]) from error
+
+    async def providers(self) -> Json:
+        return providers_json(provider_rows())
+
+    async def provider(self, name: str) -> Json:
+        preset = find_preset(name)
+        if preset is None:
+            raise HTTPException(404, f"there is no description of {name!a}: {PREFIX}/providers lists them")
+        return preset_json(preset)
+
+    def _no_target(self, name: str) -> str:
+        return no_such_target(self._site.config, name)
+
+
+def _gate(conn: Connection, config: Config, name: str, now: datetime) -> Json | None:
+    for target in config.targets:
+        if target.name == name:
+            due_times = config.schedule_for(target).due_times(name)
+            return gate_json(gate_view(conn, target=name, due_times=due_times, now=now))
+    return None
+
+
+def _require_target(conn: Connection, config: Config, name: str | None) -> None:
+    if name is not None and not is_known_target(conn, config, name):
+        raise ConfigError([no_such_target(config, name)])
+
+
+def _number(text: str) -> int:
+    """The number of an incident, in a path. Raises HTTPException if no incident can have it."""
+    number = int(text) if re.fullmatch("[0-9]{1,19}", text) else 0
+    if not 0 < number <= _MAX_ID:
+        raise HTTPException(404, f"there is no incident {text[:100]!a}")
+    return number
+
+
+def _storable(name: str, text: str | None) -> str | None:
+    if text is not None and not text.isprintable():
+        raise ConfigError([f"{name}: {text[:100]!a} holds a character that no stored text has"])
+    return text
+
+
+def _duration(name: str, text: str) -> timedelta:
+    try:
+        found = parse_duration(text.strip())
+    except ValueError:
+        found = timedelta(0)
+    if not _MIN_SINCE <= found <= _MAX_SINCE:
+        raise HTTPException(400, f'{name}: {text[:100]!a} is no duration from 1h to 3653d, such as "7d"')
+    return found

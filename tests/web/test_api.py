@@ -1,0 +1,148 @@
+"""/api/v1 over real HTTP: the JSON of the commands, its OpenAPI description, and errors as one sentence."""
+
+import json
+from urllib.parse import quote
+
+import jsonschema
+import pytest
+from support.observed import until
+from web.served import Served, ask
+
+from monitor.config import load_config
+
+SLO = '[[slos]]\nname = "in time"\nobjective = 0.95\nwithin = "15m"\n'
+HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "http://127.0.0.1:9/"\nallow_http = true\n'
+STRANGE = "folder/a b.pdf"
+ODD = ("\x1b[31mred", "\u202eabc", "\ud7ff", "../../etc/passwd", "%", "a" * 3000, "<script>", "' OR 1=1 --")
+
+
+@pytest.fixture
+def world(small_world):
+    """A target with two items that are done, one failed, one missing, and their incidents."""
+    small_world.configure(more=SLO + HOOK)
+    small_world.track(2)
+    (failed,) = small_world.track(1, "FAILED")
+    small_world.record("00000000-0000-4000-8000-000000000001", STRANGE)
+    for _ in range(3):
+        small_world.run()
+    small_world.failed = failed
+    return small_world
+
+
+@pytest.fixture
+def served(world):
+    with Served(load_config(world.config_path, environ={"MONITOR_WEB__LISTEN": "127.0.0.1:0"})) as served:
+        until(lambda: served.logged_events("web_listening"), "endpoints that listen")
+        yield served
+
+
+def get(served, path):
+    answer = ask(served.address, f"/api/{path}")
+    assert answer.headers["content-type"].startswith("application/json")
+    return answer
+
+
+def without_time(value):
+    """JSON without what depends on the moment of asking."""
+    moving = {"generated_at", "bounds", "samples", "age", "age_s", "values", "since", "now", "start", "end"}
+    if isinstance(value, dict):
+        return {key: without_time(each) for key, each in value.items() if key not in moving}
+    return [without_time(each) for each in value] if isinstance(value, list) else value
+
+
+def test_each_route_answers_what_its_command_prints(world, served, here):
+    pairs = {
+        "v1/report?since=7d": ("report", "--peek"),
+        "v1/report?target=gloo": ("report", "--peek", "--target", "gloo"),
+        "v1/gate/gloo": ("gate", "gloo"),
+        "v1/history?limit=2": ("history", "--limit", "2"),
+        "v1/incidents?state=open&state=acknowledged": ("incidents", "list"),
+        "v1/incidents": ("incidents", "list", "--all"),
+        "v1/incidents/1": ("incidents", "show", "1"),
+        "v1/incidents/1/explain": ("incidents", "explain", "1"),
+        "v1/items": ("items", "list"),
+        "v1/items?state=failed&state=not_found&limit=1": (
+            "items", "list", "--state", "failed", "--state", "not_found", "--limit", "1",
+        ),
+        f"v1/items/gloo/{world.failed}": ("items", "show", world.failed),
+        f"v1/items/gloo/{quote(STRANGE)}": ("items", "show", STRANGE),
+        "v1/silences": ("silences", "list"),
+        "v1/silences?past=true": ("silences", "list", "--all"),
+        "v1/slos": ("slo",),
+        "v1/notifications": ("notifications", "list"),
+        "v1/notifications?delivered=true&channel=hook": ("notifications", "list", "--all", "--channel", "hook"),
+        "v1/rules?target=gloo": ("rules", "list", "--target", "gloo"),
+    }  # fmt: skip
+    assert here(world, "silences", "add", "--incident", "1", "--for", "4h").returncode == 0
+    for path, command in pairs.items():
+        answer, printed = get(served, path), here(world, *command, "--json")
+        assert answer.status == 200, path
+        assert without_time(answer.json) == without_time(json.loads(printed.stdout)), path
+
+
+def test_targets_are_listed_with_their_gates(served):
+    (target,) = get(served, "v1/targets").json["targets"]
+    assert (target["name"], target["provider"]) == ("gloo", "gloo")
+    assert target["gate"] == get(served, "v1/gate/gloo").json
+
+
+def test_providers_are_described(served):
+    listed = get(served, "v1/providers").json["providers"]
+    assert "openai" in {each["name"] for each in listed}
+    assert get(served, "v1/providers/openai").json["name"] == "openai"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("v1/report?since=soon", 400, "since: 'soon' is no duration"),
+        ("v1/report?since=5m", 400, "1h to 3653d"),
+        ("v1/report?target=nowhere", 400, "there is no target 'nowhere'; choose from gloo"),
+        ("v1/history?limit=0", 400, "limit: "),
+        ("v1/history?limit=many", 400, "limit: "),
+        ("v1/history?target=%00", 400, "there is no target '\\x00'"),
+        ("v1/gate/nowhere", 404, "there is no target 'nowhere'"),
+        ("v1/incidents?state=bad", 400, "state: "),
+        ("v1/incidents/99", 404, "there is no incident 99"),
+        ("v1/incidents/99/explain", 404, "there is no incident 99"),
+        ("v1/incidents/nine", 404, "there is no incident 'nine'"),
+        (f"v1/incidents/{2**63}", 404, "there is no incident"),
+        ("v1/items?group=%00", 400, "group: "),
+        ("v1/items/gloo/none", 404, "has no tracked item 'none'"),
+        ("v1/items/gloo/%00", 404, "has no tracked item"),
+        ("v1/slos?target=nowhere", 400, "there is no target 'nowhere'"),
+        ("v1/notifications?channel=nowhere", 400, "there is no channel 'nowhere'"),
+        ("v1/rules?target=nowhere", 400, "nowhere"),
+        ("v1/providers/none", 404, "there is no description of 'none'"),
+        ("v1/nothing", 404, ""),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(served, path, status, says):
+    answer = get(served, path)
+    assert (answer.status, list(answer.json)) == (status, ["error"])
+    assert says in answer.json["error"]
+
+
+def test_odd_text_in_a_path_or_parameter_is_no_error_of_the_server(served):
+    for text in ODD:
+        word = quote(text, safe="")
+        for path in (f"v1/items/gloo/{word}", f"v1/history?target={word}", f"v1/items?group={word}", f"v1/gate/{word}"):
+            assert get(served, path).status in {200, 400, 404}, path
+
+
+def test_answers_have_the_form_that_openapi_describes(served):
+    described = get(served, "openapi.json").json
+    assert described["openapi"].startswith("3.")
+    paths = described["paths"]
+    assert all(list(operations) == ["get"] for operations in paths.values())
+    filled = {"{number}": "1", "{target}": "gloo", "{target:path}": "gloo", "{name}": "openai", "{item_id:path}": "x"}
+    for path, operations in paths.items():
+        address = path
+        for name, value in {**filled, "{item_id}": "x"}.items():
+            address = address.replace(name, value)
+        answer = get(served, address.removeprefix("/api/"))
+        responses = operations["get"]["responses"]
+        assert str(answer.status) in responses, path
+        schema = responses[str(answer.status)]["content"]["application/json"]["schema"]
+        jsonschema.validate(answer.json, schema)
+    assert "422" not in json.dumps(described)
