@@ -16,6 +16,7 @@ from monitor.reports.formatting import format_count, format_latency, format_shar
 from monitor.reports.html.drawing import draw_sparkline
 from monitor.reports.html.marks import age, is_number, is_time, segment, time_tag
 from monitor.reports.html.sentences import rounded_duration
+from monitor.reports.html.static import plotly_style_ids
 from monitor.reports.indexing import IndexingReport
 from monitor.reports.overview import Metric, TargetOverview
 from monitor.reports.runs import last_known_text
@@ -88,6 +89,7 @@ def _environment() -> Environment:
         waits=waits_text,
         withheld=suppression_reasons,
     )
+    environment.globals["plotly_style_ids"] = plotly_style_ids
     environment.tests.update(moment=is_time, numeric=is_number)
     return environment
 

@@ -33,8 +33,8 @@ for (const time of document.querySelectorAll("time[datetime]")) {
       found.marker = { color: own, line: { width: 0 }, pattern: { shape, size: 6, fgcolor: colour("surface"), fgopacity: 0.55, fillmode: "overlay" } };
     } else {
       found.marker = { color: own, symbol: SYMBOLS[trace.role] || "circle", size: trace.mode === "markers" ? 9 : 4 };
-      found.line = { color: own, width: 2, dash: DASHES[trace.role] || "solid" };
-      if (trace.fill) found.fillcolor = colour("band");
+      found.line = { color: own, width: trace.fill ? 0 : 2, dash: DASHES[trace.role] || "solid" };
+      if (trace.fill) found.fillcolor = own;
     }
     return found;
   };
