@@ -75,6 +75,11 @@ class ItemRow:
     state_since: datetime
     """When its state began, as far as known: pending since, in its state since, uploaded, or first seen."""
 
+    @classmethod
+    def from_row(cls, row: RowMapping) -> "ItemRow":
+        """An item of the query `rows_of`."""
+        return cls(**{**row, "state": ItemState(row["state"]), "stuck": bool(row["stuck"])})
+
     @property
     def display_state(self) -> str:
         """The state shown to users."""
@@ -102,18 +107,18 @@ _state_since = func.coalesce(items.c.pending_since, items.c.since, items.c.submi
 
 def listing(conn: Connection, filters: ItemFilter, *, limit: int, now: datetime) -> tuple[int, list[ItemRow]]:
     """The number of matching items, and the first `limit` (> 0): problems before the rest, then newest first."""
-    is_stuck = _is_stuck(filters.stuck_after, now)
-    where = _where(filters, is_stuck)
+    stuck_now = is_stuck(filters.stuck_after, now)
+    where = conditions(filters, stuck_now)
     total = conn.execute(select(func.count()).select_from(items).where(*where)).scalar_one()
     urgency = case(
-        (or_(items.c.state.in_(_PROBLEMS), is_stuck), 0),
+        (or_(items.c.state.in_(_PROBLEMS), stuck_now), 0),
         (items.c.state == ItemState.UNKNOWN.value, 1),
         (items.c.state == ItemState.PENDING.value, 2),
         else_=3,
     )
     order = (urgency, _state_since.desc(), items.c.target, items.c.item_id)
-    rows = conn.execute(_select(is_stuck).where(*where).order_by(*order).limit(limit)).mappings()
-    return total, [_item(row) for row in rows]
+    rows = conn.execute(rows_of(stuck_now).where(*where).order_by(*order).limit(limit)).mappings()
+    return total, [ItemRow.from_row(row) for row in rows]
 
 
 def known_states_of(filters: ItemFilter) -> frozenset[str]:
@@ -126,8 +131,8 @@ def count_unknown(conn: Connection, filters: ItemFilter, *, now: datetime) -> in
     """How many items are unknown now, but were last known in one of `known_states_of` the filters."""
     known = known_states_of(filters)
     states = frozenset({ItemState.UNKNOWN.value})
-    where = _where(
-        replace(filters, states=states, known_states=known, stuck=False), _is_stuck(filters.stuck_after, now)
+    where = conditions(
+        replace(filters, states=states, known_states=known, stuck=False), is_stuck(filters.stuck_after, now)
     )
     return conn.execute(select(func.count()).select_from(items).where(*where)).scalar_one() if known else 0
 
@@ -136,13 +141,13 @@ def find(
     conn: Connection, item_id: str, *, target: str | None, stuck_after: Mapping[str, timedelta], now: datetime
 ) -> list[ItemRow]:
     """The item with that id, once per target that has it; arguments as in `ItemFilter`."""
-    query = _select(_is_stuck(stuck_after, now)).where(items.c.item_id == item_id).order_by(items.c.target)
+    query = rows_of(is_stuck(stuck_after, now)).where(items.c.item_id == item_id).order_by(items.c.target)
     if target is None:
         # one look-up per target: the index begins with the target
         query = query.where(items.c.target.in_(select(every_target(items.c.target).c.target)))
     else:
         query = query.where(items.c.target == target)
-    return [_item(row) for row in conn.execute(query).mappings()]
+    return [ItemRow.from_row(row) for row in conn.execute(query).mappings()]
 
 
 def events(conn: Connection, *, target: str, item_id: str, limit: int) -> tuple[int, list[ItemEvent]]:
@@ -173,12 +178,18 @@ def similar_ids(conn: Connection, item_id: str, *, target: str | None, limit: in
     return []
 
 
-def _is_stuck(stuck_after: Mapping[str, timedelta], now: datetime) -> ColumnElement[bool]:
-    is_stuck = (and_(items.c.target == target, stuck(now - patience)) for target, patience in stuck_after.items())
-    return and_(*active(), or_(false(), *is_stuck))
+def is_stuck(stuck_after: Mapping[str, timedelta], now: datetime) -> ColumnElement[bool]:
+    """The condition of an item that is pending for too long; `stuck_after` as in `ItemFilter`."""
+    targets: dict[timedelta, list[str]] = {}
+    for target, patience in stuck_after.items():
+        targets.setdefault(patience, []).append(target)
+    # not a term per target: SQLite refuses an expression of a thousand
+    of_each = (and_(items.c.target.in_(names), stuck(now - patience)) for patience, names in targets.items())
+    return and_(*active(), or_(false(), *of_each))
 
 
-def _where(filters: ItemFilter, is_stuck: ColumnElement[bool]) -> list[ColumnElement[bool]]:
+def conditions(filters: ItemFilter, stuck_now: ColumnElement[bool]) -> list[ColumnElement[bool]]:
+    """The conditions of the items that a filter selects; `stuck_now` is that of `is_stuck`."""
     where = [_in_states(filters.states, is_member=filters.incident_id is not None)]
     if filters.known_states:
         where.append(items.c.known_state.in_(filters.known_states))
@@ -187,7 +198,7 @@ def _where(filters: ItemFilter, is_stuck: ColumnElement[bool]) -> list[ColumnEle
     if filters.target is not None:
         where.append(items.c.target == filters.target)
     if filters.stuck:
-        where.append(is_stuck)
+        where.append(stuck_now)
     if filters.group is not None:
         where.append(items.c.group_name == filters.group)
     if filters.stage is not None:
@@ -210,11 +221,8 @@ def _in_states(states: frozenset[str], *, is_member: bool) -> ColumnElement[bool
     return or_(*ways)
 
 
-def _select(is_stuck: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
+def rows_of(stuck_now: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
+    """A query for rows that `ItemRow.from_row` reads."""
     stored = (items.c[name] for name in _STORED)
-    derived = (items.c.group_name.label("group"), case((is_stuck, 1), else_=0).label("stuck"))
+    derived = (items.c.group_name.label("group"), case((stuck_now, 1), else_=0).label("stuck"))
     return select(*stored, *derived, _state_since.label("state_since"))
-
-
-def _item(row: RowMapping) -> ItemRow:
-    return ItemRow(**{**row, "state": ItemState(row["state"]), "stuck": bool(row["stuck"])})
