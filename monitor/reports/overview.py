@@ -108,6 +108,8 @@ class TargetFacts:
     groups: tuple[GroupHealth, ...] = ()
     stage_count: int = 0
     stages: tuple[StageCount, ...] = ()
+    stage_ages: Mapping[str | None, datetime] = field(default_factory=dict)
+    """Since when the oldest pending item of each stage is pending; only where the page of the target shows it."""
     reason_count: int = 0
     reasons: tuple[ReasonCount, ...] = ()
     """Of failed items."""

@@ -1,13 +1,13 @@
 """Renders templates. Every value is escaped; an undefined name is an error."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from monitor.reports.formatting import format_count, format_share, format_time, iso, plural
+from monitor.reports.formatting import format_count, format_latency, format_share, iso, plural
+from monitor.reports.html.marks import age, is_number, is_time, segment, time_tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters.update(time=time_tag, count=format_count, share=format_share, iso=iso, plural=plural)
+    environment.filters.update(
+        age=age,
+        count=format_count,
+        iso=iso,
+        latency=format_latency,
+        plural=plural,
+        segment=segment,
+        share=format_share,
+        time=time_tag,
+    )
+    environment.tests.update(moment=is_time, numeric=is_number)
     return environment
-
-
-def time_tag(at: datetime | None) -> Markup:
-    """A moment as `<time>`: UTC as text, which the script shows in the viewer's zone. A dash for None."""
-    if at is None:
-        return Markup("–")
-    utc = at.astimezone(UTC)
-    return Markup('<time datetime="{}">{} UTC</time>').format(utc.isoformat(timespec="seconds"), format_time(utc))

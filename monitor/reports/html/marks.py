@@ -1,0 +1,37 @@
+"""Small pieces of HTML that templates and charts share: times, and values in cells."""
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from monitor.notifications.messages import format_age
+from monitor.reports.formatting import format_time
+
+
+def time_tag(at: datetime | None) -> Markup:
+    """A moment as `<time>`: UTC as text, which the script shows in the viewer's zone. A dash for None."""
+    if at is None:
+        return Markup("–")
+    utc = at.astimezone(UTC)
+    return Markup('<time datetime="{}">{} UTC</time>').format(utc.isoformat(timespec="seconds"), format_time(utc))
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path: percent-encoded, also `/`."""
+    return quote(name, safe="")
+
+
+def age(duration: timedelta | None) -> str:
+    """A duration in its two largest units; a dash for None."""
+    return "–" if duration is None else format_age(duration)
+
+
+def is_number(value: object) -> bool:
+    """Whether a cell is right-aligned."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_time(value: object) -> bool:
+    """Whether a cell is a moment."""
+    return isinstance(value, datetime)
