@@ -1,4 +1,4 @@
-"""Writes what each channel sends for six messages into the snapshots of the tests: `make docs`."""
+"""Writes what each channel sends for eight messages into the snapshots of the tests: `make docs`."""
 
 import asyncio
 import json
@@ -25,11 +25,12 @@ from monitor.notifications.channels.pagerduty import PagerDutyChannel
 from monitor.notifications.channels.slack import SlackChannel
 from monitor.notifications.channels.smtp import MailServer, Security
 from monitor.notifications.channels.webhook import WebhookChannel
-from monitor.notifications.messages import MessageKind, RunFacts, render
+from monitor.notifications.messages import MessageKind, RunFacts, render, with_links
 
 FOLDER = Path(__file__).parents[1] / "tests/notifications/channels/snapshots"
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 THREAD = "9b74c9897bac770ffc029102a200c5de"
+PAGE = "https://monitor.example.com"
 ROUTING_KEY = "0123456789abcdef0123456789ABCDEF"
 ask_briefly = partial(send_once, timeout_s=5)
 WHOLE_RUN = RunFacts(run_id=17, status=RunStatus.COMPLETE, total=120, unknown=0, answered=120)
@@ -75,6 +76,10 @@ def messages():
         "items": render(MessageKind.OPENED, failures(), WHOLE_RUN, now=NOW),
         "reminder": render(MessageKind.REMINDER, one, RUN, now=NOW + timedelta(hours=4)),
         "acknowledged": render(MessageKind.ACKNOWLEDGED, acknowledged, None, now=NOW + timedelta(minutes=9)),
+        "linked": with_links(
+            render(MessageKind.OPENED, failures(), WHOLE_RUN, now=NOW, trend="failed 0 ▁▁▂▅█ 41 over 6 h"), PAGE
+        ),
+        "linked_merged": with_links(merged(), PAGE),
         "resolved": render(MessageKind.RESOLVED, resolved, RUN, now=NOW + timedelta(minutes=47)),
     }
     later = {"reminder", "acknowledged", "resolved"}

@@ -276,6 +276,7 @@ class App:
                 lambda conn, now: silence_expiry.notify_expired(conn, now=now),
                 lambda conn, now: fallback_openings.notify(conn, now=now),
             ],
+            public_url=self.config.web.public_url,
         )
 
     def _resolve_timeout(self) -> timedelta:
@@ -310,6 +311,7 @@ class App:
             rules={name: rules_for_target(config.rules, target=channel_target(name))[cause] for name in names},
             channels=names,
             route=self._router(),
+            public_url=config.web.public_url,
         )
 
     def _router(self) -> "Router":

@@ -51,9 +51,9 @@ def report(
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.database.engine import reading, writing
+    from monitor.model.sparkline import BLOCKS
     from monitor.reports.build import build_report
     from monitor.reports.changes import save_cursor
-    from monitor.reports.formatting import BLOCKS
     from monitor.reports.overview_json import overview_csv, overview_json
     from monitor.reports.overview_text import overview_text
 

@@ -100,6 +100,10 @@ def validate_public_url(url: str) -> str:
         raise ValueError("must end with the host or port: the page can't be served under a path")
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("must use https; plain http is only allowed to this machine")
+    try:
+        validate_host(parts.hostname or "")
+    except ValueError:
+        raise ValueError("must have a host name of ASCII letters, or an address (IDNA writes others)") from None
     return url.rstrip("/")
 
 

@@ -52,6 +52,8 @@ class ChannelFailures:
     channels: Sequence[str]
     route: Router
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    public_url: str | None = None
+    """The page's address, to which alerts that are sent again link."""
 
     def record_failure(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
         """Handles a channel that was suspended or is unreachable for too long; ignores one that is not configured.
@@ -85,7 +87,8 @@ class ChannelFailures:
 
     async def resend(self, engine: Engine, channels: Mapping[str, Channel], *, utcnow: Callable[[], datetime]) -> None:
         """Resends open alerts (see `AlertResender.resend`)."""
-        await AlertResender(engine=engine, environment=self.environment, utcnow=utcnow).resend(channels)
+        resender = AlertResender(engine=engine, environment=self.environment, utcnow=utcnow, public_url=self.public_url)
+        await resender.resend(channels)
 
     def resolve_removed(self, conn: Connection, *, now: datetime) -> None:
         """Resolves the incidents of channels that are no longer configured."""

@@ -4,7 +4,7 @@ It decides nothing. The incident's row is saved by the caller.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -18,6 +18,7 @@ from monitor.model import Cause, Evidence, Incident, Severity, Silence
 from monitor.notifications import outbox
 from monitor.notifications.messages import SILENCED_LABEL, MessageKind, RunFacts, render
 from monitor.notifications.routing import attributes_of
+from monitor.notifications.trend import RunCounts, has_trend, trend_text
 
 EVENT_KINDS: Mapping[Action, str] = {
     Action.OPEN: "opened",
@@ -70,6 +71,8 @@ class IncidentRecorder:
     group_wait: timedelta = timedelta(0)
     """How long messages wait for similar ones, so that one cause on many targets makes one message."""
     silences: tuple[Silence, ...] = ()
+    recent: list[Sequence[RunCounts]] = field(default_factory=list)
+    """The counts of the target's newest runs, read once, for the first message that shows their trend."""
 
     def apply_silences(self, decision: Decision, incident: Incident) -> Decision:
         """The decision after silences; see `silences.apply_silences`."""
@@ -143,9 +146,28 @@ class IncidentRecorder:
         first_look: bool = False,
     ) -> None:
         """Puts a message into the outbox for each channel of an incident; of a first look even after the first run."""
-        message = render(kind, incident, self.run, now=self.now, reopened=again, error=error, notes=notes)
+        if not incident.channels:
+            return
+        message = render(
+            kind,
+            incident,
+            self.run,
+            now=self.now,
+            reopened=again,
+            error=error,
+            notes=notes,
+            trend=self._trend(incident),
+        )
         message = replace(message, first_look=first_look or message.first_look)
         outbox.enqueue(self.conn, message, channels=incident.channels, now=self.now, wait=self.group_wait)
+
+    def _trend(self, incident: Incident) -> str:
+        """The trend of what an incident is about; empty for one group, since snapshots count the whole target."""
+        if incident.group or not has_trend(incident.cause):
+            return ""
+        if not self.recent:
+            self.recent.append(incident_store.recent_counts(self.conn, target=self.target, now=self.now))
+        return trend_text(incident.cause, self.recent[0])
 
     def record_silenced(self, incident: Incident, silence_id: int) -> None:
         """Records that a silence prevents a notification, once per silence and not once per run."""

@@ -15,7 +15,7 @@ from monitor.database.engine import reading, writing
 from monitor.incidents import store as incident_store
 from monitor.notifications import channel_state
 from monitor.notifications.channels import Channel, SendOutcome, SupportsResend, attempt
-from monitor.notifications.messages import Message, MessageKind, render
+from monitor.notifications.messages import Message, MessageKind, render, with_links
 
 RESEND_INTERVAL = timedelta(minutes=1)
 """As often as Prometheus sends to Alertmanager. Of many processes, one at a time does it."""
@@ -30,6 +30,8 @@ class AlertResender:
     engine: Engine
     environment: str
     utcnow: Callable[[], datetime]
+    public_url: str | None = None
+    """The page's address, to which alerts link."""
 
     async def resend(self, channels: Mapping[str, Channel]) -> None:
         """Resends to each channel that needs it and is due. Raises StoreError if our database can't be used."""
@@ -54,4 +56,5 @@ class AlertResender:
         with reading(self.engine) as conn:
             found = incident_store.list_incidents(conn, open_only=True, limit=_MAX_INCIDENTS)
         notified = [each for each in found if name in each.channels and each.environment == self.environment]
-        return [render(MessageKind.OPENED, incident, None, now=now) for incident in notified]
+        openings = [render(MessageKind.OPENED, incident, None, now=now) for incident in notified]
+        return [with_links(opening, self.public_url) for opening in openings]

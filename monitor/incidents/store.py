@@ -43,6 +43,7 @@ from monitor.database.tables import (
     items,
     runs,
     schedules,
+    snapshots,
 )
 from monitor.database.text import to_column_text
 from monitor.incidents import members
@@ -63,6 +64,7 @@ from monitor.model import (
     Severity,
     Team,
 )
+from monitor.notifications.trend import MAX_AGE, MAX_RUNS, RunCounts
 
 _MAX_RUNS = 5_000
 """Runs that a rule looks at, whatever its window."""
@@ -582,3 +584,16 @@ def unasked_by_reason(conn: Connection, *, target: str) -> dict[Reason, int]:
 def has_tracked_items(conn: Connection, *, target: str) -> bool:
     """Whether a target has, or ever had, items."""
     return bool(conn.execute(select(exists().where(items.c.target == target))).scalar())
+
+
+def recent_counts(conn: Connection, *, target: str, now: datetime) -> list[RunCounts]:
+    """The newest runs of a target that have a snapshot, oldest first: as many, and as old, as a trend can have."""
+    states = (snapshots.c[state.value] for state in ItemState)
+    columns = (runs.c.started_at, snapshots.c.total, snapshots.c.stuck, *states)
+    query = select(*columns).join(snapshots, snapshots.c.run_id == runs.c.id)
+    recent = runs.c.target == target, runs.c.started_at > now - MAX_AGE, runs.c.started_at <= now
+    rows = conn.execute(query.where(*recent).order_by(runs.c.started_at.desc()).limit(MAX_RUNS)).all()
+    return [
+        RunCounts(at=at, total=total, stuck=stuck, counts=dict(zip(ItemState, counts, strict=True)))
+        for at, total, stuck, *counts in reversed(rows)
+    ]

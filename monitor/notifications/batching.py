@@ -90,7 +90,7 @@ _MAX_ACKNOWLEDGED = 10
 _MAX_COMMAND = 1500
 """Characters of a command: Slack cuts a block after 3,000."""
 _REPEATED_FACTS = (
-    "since", "duration", "items", "evidence", "code", "acknowledged", "resolved by", "comment", SILENCED_LABEL,
+    "since", "duration", "items", "trend", "evidence", "code", "acknowledged", "resolved by", "comment", SILENCED_LABEL,
     _HISTORY_LABEL,
 )  # fmt: skip
 _SEVERITY_ORDER = tuple(Severity)

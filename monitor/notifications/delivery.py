@@ -25,7 +25,7 @@ from monitor.model import Cause, ChannelState
 from monitor.notifications import channel_state, outbox
 from monitor.notifications.channel_state import is_failing, next_state
 from monitor.notifications.channels import Channel, SendOutcome, SendResult, send_with_fallback
-from monitor.notifications.messages import Message
+from monitor.notifications.messages import Message, with_links
 from monitor.notifications.outbox import ClaimedBatch
 
 
@@ -117,7 +117,7 @@ class Sender:
     """Delivers the outbox, for one process (`holder`, as `host:pid`).
 
     `rand` gives numbers from 0 to 1, for jitter. `before_claim` runs in the transaction that claims, such as the
-    notifications of a silence that ended.
+    notifications of a silence that ended. `public_url`: the page's address, to which messages link.
     """
 
     def __init__(
@@ -130,10 +130,12 @@ class Sender:
         utcnow: Callable[[], datetime],
         rand: Callable[[], float],
         before_claim: Sequence[Callable[[Connection, datetime], object]] = (),
+        public_url: str | None = None,
     ) -> None:
         self._engine = with_retry(engine, should_stop=lambda: False, max_wait_s=_MARK_TIMEOUT_S)
         self._channels, self._incident_hooks, self._holder = channels, incident_hooks, holder
         self._utcnow, self._rand, self._before_claim = utcnow, rand, before_claim
+        self._public_url = public_url
         self._threaded = frozenset(name for name, configured in channels.items() if configured.channel.threaded)
 
     async def deliver(self) -> DeliveryReport:
@@ -238,7 +240,8 @@ class Sender:
         message = batch.message
         if configured.include_api_message:
             message = await asyncio.to_thread(self._with_api_messages, message)
-        return await send_with_fallback(configured.channel, message, key=batch.key)
+        # not when the message is written: an address that was changed since then would lead nowhere
+        return await send_with_fallback(configured.channel, with_links(message, self._public_url), key=batch.key)
 
     def _with_api_messages(self, message: Message) -> Message:
         ids = [part.incident_id for part in message.parts] or [message.incident_id]

@@ -64,6 +64,8 @@ class Message:
     parts: tuple["Message", ...] = ()
     also_teams: tuple[Team, ...] = ()
     """Who else must hear of it."""
+    url: str | None = None
+    """The incident on the page, or of a merged message the list; set at sending, so that it is the present address."""
 
 
 _MAX_GROUPS = 5
@@ -101,11 +103,12 @@ def render(
     reopened: bool = False,
     error: str | None = None,
     notes: tuple[tuple[str, str], ...] = (),
+    trend: str = "",
 ) -> Message:
     """Renders one message about an incident, in its state after the decision that `run` led to (None: no run).
 
     `error` is the last one of a part of the monitor, in our own words, without a secret. `notes` are more labels and
-    values, such as a comment or why the message comes late.
+    values, such as a comment or why the message comes late. `trend`: how what it is about developed, as text.
     """
     resolved = kind is MessageKind.RESOLVED
     cause_text = describe_cause(incident.cause, incident.member_count)
@@ -122,7 +125,7 @@ def render(
         title=make_title(kind, subject, cause=incident.cause, reopened=reopened),
         subject=subject,
         what_to_check=() if resolved else what_to_check(incident.cause, accepted=_accepted(incident, run)),
-        facts=_facts(incident, run, now=now, error=error, resolved=resolved, notes=notes),
+        facts=_facts(incident, run, now=now, error=error, resolved=resolved, notes=notes, trend=trend),
         opened_at=incident.opened_at,
         at=now,
         resolved_at=incident.resolved_at,
@@ -169,14 +172,17 @@ def _facts(
     error: str | None,
     resolved: bool,
     notes: tuple[tuple[str, str], ...],
+    trend: str,
 ) -> tuple[tuple[str, str], ...]:
+    trends = [("trend", trend)] if trend else []
     facts = [("since", f"{incident.first_evidence_at:%Y-%m-%d %H:%M:%S} UTC")]
     if resolved:
         duration = format_age((incident.resolved_at or now) - incident.first_evidence_at)
-        return (*facts, ("duration", duration), *notes, *_run_facts(run))
+        return (*facts, ("duration", duration), *trends, *notes, *_run_facts(run))
     facts += [*_acknowledgement(incident), *notes]
     if incident.member_count:
         facts.append(("items", f"{incident.member_count} (peak {incident.peak_count})"))
+    facts += trends
     if groups := group_breakdown(incident):
         facts.append(("groups", groups))
     facts += _evidence_facts(incident)
@@ -269,6 +275,29 @@ def format_teams(teams: Sequence[Team]) -> str:
     return f"team{'s' if len(teams) > 1 else ''}: {' and '.join(team.value for team in teams)}"
 
 
+_MAX_LINKS = 20
+"""Incidents that a merged message links."""
+
+
+def with_links(message: Message, public_url: str | None) -> Message:
+    """The message with links to the page at `public_url` (None: without), and so its parts; a test has none."""
+    if public_url is None or message.kind is MessageKind.TEST:
+        return message
+    parts = tuple(with_links(part, public_url) for part in message.parts)
+    path = "/incidents" if parts else f"/incidents/{message.incident_id}"
+    return replace(message, url=public_url + path, parts=parts)
+
+
+def links(message: Message) -> tuple[tuple[str, str], ...]:
+    """Labels and URLs: the incident, or of a merged message the first incidents and the list of all."""
+    if message.url is None:
+        return ()
+    if not message.parts:
+        return ((f"incident {message.incident_id}", message.url),)
+    parts = [(f"incident {part.incident_id}", part.url) for part in message.parts[:_MAX_LINKS] if part.url]
+    return (*parts, ("all incidents", message.url))
+
+
 def to_text(message: Message) -> str:
     """The message as plain lines, for channels without markup."""
     _, team, environment = attribute_texts(message)
@@ -276,7 +305,7 @@ def to_text(message: Message) -> str:
     lines += [f"  check: {check}" for check in message.what_to_check]
     if sentence := shown_safe_message(message):
         lines.append(f"  for your users: {sentence}")
-    lines += [f"  {label}: {value}" for label, value in (*message.facts, *message.commands)]
+    lines += [f"  {label}: {value}" for label, value in (*message.facts, *message.commands, *links(message))]
     return "\n".join(lines)
 
 

@@ -7,13 +7,12 @@ from itertools import dropwhile
 
 from monitor.incidents.silences import suppression_reasons
 from monitor.model import PROBLEM_STATES, Cause, Incident, ItemState, Reason, RunStatus
+from monitor.model.sparkline import ASCII_BLOCKS, BLOCKS, sparkline
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import checks_of, describe_cause, display_group, format_items
 from monitor.reports.canary import canary_lines
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.formatting import (
-    ASCII_BLOCKS,
-    BLOCKS,
     WIDTH,
     align,
     format_count,
@@ -24,7 +23,6 @@ from monitor.reports.formatting import (
     right_aligned,
     shorten_middle,
     span_length,
-    sparkline,
     wrap_lines,
 )
 from monitor.reports.indexing import IndexingReport

@@ -278,6 +278,7 @@ LINES = {
             ('[web]\npublic_url = "monitor.example.com"', "public_url", 'a URL such as "https://monitor.example.com"'),
             ('[web]\npublic_url = "http://monitor.example.com"', "public_url", "must use https"),
             ('[web]\npublic_url = "https://monitor.example.com/page"', "public_url", "must end with the host or port"),
+            ('[web]\npublic_url = "https://monitor|<here>.example"', "public_url", "a host name of ASCII letters"),
             ('[web]\npublic_url = "https://monitor.example.com/?a=b"', "public_url", "only scheme, host and port"),
         ),
     ],

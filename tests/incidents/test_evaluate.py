@@ -1,9 +1,10 @@
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import event, func, insert, select, update
 from support.samples import NOW
 
 from monitor.database.engine import reading, writing
@@ -13,8 +14,8 @@ from monitor.incidents import store as incidents
 from monitor.incidents.decide import Action, DecisionReason
 from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator
 from monitor.incidents.members import AgeLimits
-from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, SyncReport, Team
+from monitor.incidents.rulebook import DEFAULT_RULES, GroupBy
+from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, Snapshot, SyncReport, Team
 from monitor.model.schedule import DueTimes
 from monitor.notifications.messages import Message, RunFacts
 from monitor.runs import store as runs
@@ -40,10 +41,10 @@ class Site:
         self.asked_to_route.append(attributes)
         return self.channels
 
-    def run(self, *seen, status=RunStatus.COMPLETE, sync_log_empty=False, answered=30):
+    def run(self, *seen, status=RunStatus.COMPLETE, sync_log_empty=False, answered=30, snapshot=None):
         """One run with the given evidence; returns its evaluation."""
         with writing(self.engine) as conn:
-            facts = self._finished(conn, status=status, due=30, answered=answered)
+            facts = self._finished(conn, status=status, due=30, answered=answered, snapshot=snapshot)
             return self.evaluator.evaluate(
                 conn, facts=facts, evidence=seen, now=self.now, sync_log_empty=sync_log_empty
             )
@@ -60,12 +61,12 @@ class Site:
                 conn, facts=replace(facts, error=error), read=read, started_at=self.now, now=self.now
             )
 
-    def _finished(self, conn, *, status, due, answered):
+    def _finished(self, conn, *, status, due, answered, snapshot=None):
         self.now += MINUTE
         run_id = runs.start(conn, target="gloo", environment="test", run_key=None, epoch=1, started_at=self.now)
         runs.finish(
             conn, run_id=run_id, status=status, abort_reason=None, owner_cause=None, due=due, answered=answered,
-            error=None, finished_at=self.now, snapshot=None,
+            error=None, finished_at=self.now, snapshot=snapshot,
         )  # fmt: skip
         stored = conn.scalar(select(func.count()).where(items.c.target == "gloo", items.c.state == "unknown"))
         return RunFacts(run_id=run_id, status=status, total=30, unknown=max(30 - answered, stored), answered=answered)
@@ -119,6 +120,18 @@ def outage(count=3, **fields):
     return Evidence(cause=OUTAGE, count=count, breakdown={"502": count}, **fields)
 
 
+@contextmanager
+def recorded(engine, texts):
+    """Keeps the text of each statement."""
+
+    def keep(_conn, _cursor, statement, *_):
+        texts.append(statement)
+
+    event.listen(engine, "before_cursor_execute", keep)
+    yield
+    event.remove(engine, "before_cursor_execute", keep)
+
+
 def actions(verdict):
     return [(change.decision.cause, change.decision.action) for change in verdict.changes]
 
@@ -143,6 +156,29 @@ def test_an_item_incident_opens_at_once_with_its_members_and_one_message(site):
     ((message, channel),) = site.messages
     assert (message.incident_id, message.cause, channel) == (opened.id, FAILED, "oncall")
     assert "2 " in message.title
+
+
+def test_a_message_has_the_trend_of_its_cause_up_to_this_run(site):
+    for failed in (0, 0, 1):
+        site.run(snapshot=Snapshot(completed=30 - failed, failed=failed))
+    site.put("a", "b")
+    site.put("gone", state="not_found", known_state="completed")
+    texts = []
+    with recorded(site.engine, texts):
+        site.run(snapshot=Snapshot(completed=27, failed=2, not_found=1))
+    trends = {message.cause: dict(message.facts).get("trend") for message, _ in site.messages}
+    assert trends == {FAILED: "failed 0 ▁▁▅█ 2 over 3 min", MISSING: "not found 0 ▁▁▁█ 1 over 3 min"}
+    assert len([text for text in texts if "JOIN snapshots" in text]) == 1, "one statement for all messages of a run"
+
+
+def test_the_incident_of_one_group_has_no_trend_of_all(site):
+    by_group = {**DEFAULT_RULES, FAILED: replace(DEFAULT_RULES[FAILED], by=GroupBy.GROUP)}
+    site.evaluator = replace(site.evaluator, rules=by_group)
+    site.run(snapshot=Snapshot(completed=30))
+    site.put("a", group_name="faq")
+    site.run(snapshot=Snapshot(completed=29, failed=1))
+    ((message, _),) = site.messages
+    assert (message.group, "trend" in dict(message.facts)) == ("faq", False)
 
 
 def test_evaluating_again_without_changes_sends_nothing(site):

@@ -46,10 +46,11 @@ class FakeAlerts(FakeChannel):
 
     def __init__(self, *results):
         super().__init__(*results)
-        self.resent = []
+        self.resent, self.resent_messages = [], []
 
     async def resend(self, messages, *, at):
         self.resent.append((at, [each.incident_id for each in messages]))
+        self.resent_messages += messages
         return self.results[0]
 
 

@@ -87,6 +87,7 @@ def as_alert(message: Message, *, resolve_timeout: timedelta, plain: bool = Fals
     return {
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {"summary": clean.title} if plain else _annotations(clean),
+        **({"generatorURL": clean.url} if clean.url and not plain else {}),
         "startsAt": clean.opened_at.isoformat(),
         "endsAt": max(ends, clean.opened_at).isoformat(),
     }

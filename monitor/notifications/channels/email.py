@@ -21,7 +21,14 @@ from monitor.notifications.channels.mail_headers import (
     token_header,
 )
 from monitor.notifications.channels.smtp import MailServer, SmtpDelivery
-from monitor.notifications.messages import Message, MessageKind, attribute_texts, shown_safe_message, to_single_lines
+from monitor.notifications.messages import (
+    Message,
+    MessageKind,
+    attribute_texts,
+    links,
+    shown_safe_message,
+    to_single_lines,
+)
 from monitor.notifications.texts import CAUSE_TEXTS, display_name
 from monitor.threads import run_in_thread
 
@@ -46,6 +53,7 @@ def as_text(message: Message) -> str:
         ["For your users", sentence] if sentence else [],
         [f"{label}: {value}" for label, value in _shown_facts(message)],
         *([f"To {what}:", f"  {command}"] for what, command in message.commands),
+        [f"Open {label}: {url}" for label, url in links(message)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
@@ -61,6 +69,7 @@ def as_html(message: Message) -> str:
         *(_section("For your users", _paragraph(sentence)) if sentence else ()),
         *(_section("Facts", "".join(_fact(*fact) for fact in facts)) if facts else ()),
         *(each for what, command in message.commands for each in _section(f"To {what}", _command(command))),
+        *(_section("On the page", "".join(_link(*each) for each in links(message))) if message.url else ()),
     ]
     return _PAGE.format(title=escape(message.title), colour=colour, body="\n".join(parts))
 
@@ -112,6 +121,10 @@ def _bullet_list(lines: Iterable[str]) -> str:
 def _fact(label: str, value: str) -> str:
     named = f'<span style="color:#5e5c64">{escape(label)}</span>'
     return f'<p style="margin:0 0 8px;{_WORD_BREAK_STYLE}">{named}<br>{escape(value)}</p>\n'
+
+
+def _link(label: str, url: str) -> str:
+    return f'<p style="margin:0 0 8px"><a href="{escape(url)}">Open {escape(label)}</a></p>\n'
 
 
 def _command(command: str) -> str:

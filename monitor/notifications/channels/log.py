@@ -32,5 +32,6 @@ class LogChannel:
             thread=message.thread,
             incidents=[part.incident_id for part in message.parts],
             key=key,
+            **({"url": message.url} if message.url else {}),
         )
         return SendResult(outcome=SendOutcome.DELIVERED, reason="logged")

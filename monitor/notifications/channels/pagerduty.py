@@ -10,7 +10,7 @@ from monitor.errors import MonitorError
 from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.http_post import HttpPost, read_api
-from monitor.notifications.messages import Message, MessageKind, one_line, shown_safe_message, to_single_lines
+from monitor.notifications.messages import Message, MessageKind, links, one_line, shown_safe_message, to_single_lines
 
 ENQUEUE_URL = "https://events.pagerduty.com/v2/enqueue"
 
@@ -75,8 +75,11 @@ def as_event(message: Message, *, key: str, plain: bool = False) -> dict[str, ob
         "class": clean.cause.value,
         **({"component": clean.group} if clean.group else {}),
     }
-    details = {} if plain else {"custom_details": _details(clean)}
-    return {**event, "client": "Ingestion Monitor", "payload": {**payload, **details}}
+    if plain:
+        return {**event, "client": "Ingestion Monitor", "payload": payload}
+    addresses = {"client_url": clean.url, "links": _links(clean)} if clean.url else {}
+    payload["custom_details"] = _details(clean)
+    return {**event, "client": "Ingestion Monitor", **addresses, "payload": payload}
 
 
 def dedup_key(message: Message, *, key: str) -> str:
@@ -97,6 +100,10 @@ def _details(message: Message) -> dict[str, object]:
         **({"for your users": sentence} if sentence else {}),
         **dict(message.commands),
     }
+
+
+def _links(message: Message) -> list[dict[str, str]]:
+    return [{"href": url, "text": f"Open {label}"} for label, url in links(message)]
 
 
 def _truncate(text: str, limit: int) -> str:

@@ -18,6 +18,7 @@ _ESCAPES: Mapping[str, str] = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 """`<` begins a mention (`<!channel>`, `<@U…>`) or a link."""
 
 _ELLIPSIS = "…"
+_SEPARATOR = " · "
 _ZERO_WIDTH_SPACE = "\u200b"
 
 
@@ -150,6 +151,7 @@ def as_blocks(message: Message) -> dict[str, object]:
         *_fact_sections(_shown_facts(clean)),
         *_headed_section("What to check", checks),
         *_headed_section("For your users", messages.shown_safe_message(clean)),
+        *_links(clean),
         _context(clean),
     ]
     return {**as_text(message), "blocks": blocks}
@@ -188,6 +190,16 @@ def _headed_section(heading: str, text: str | None) -> list[Block]:
         return []
     bold = {"type": "mrkdwn", "text": f"*{heading}*", "verbatim": True}
     return [{"type": "section", "text": bold}, {"type": "section", "text": _plain_text(text, _MAX_TEXT)}]
+
+
+def _links(message: Message) -> list[Block]:
+    """Links to the page: our own texts and addresses, the only ones that Slack makes clickable."""
+    found = [f"<{escape_and_cut(url, _MAX_TEXT)}|Open {label}>" for label, url in messages.links(message)]
+    while sum(map(_utf16_length, found)) + len(_SEPARATOR) * len(found) > _MAX_TEXT:
+        del found[-2]  # the last one leads to all
+    if not found:
+        return []
+    return [{"type": "section", "text": {"type": "mrkdwn", "text": _SEPARATOR.join(found), "verbatim": True}}]
 
 
 def _context(message: Message) -> Block:

@@ -71,6 +71,8 @@ def _payload(message: Message) -> dict[str, object]:
     """The message and its parts as JSON values."""
     fields = msgspec.to_builtins(message)
     del fields["recipients"], fields["first_look"]  # they are for delivery
+    if message.url is None:
+        del fields["url"]
     return {
         **fields,
         "facts": dict(message.facts),
