@@ -29,6 +29,8 @@ STOP_S = 10.0
 SECTIONS = """
 [web]
 listen = "127.0.0.1:{port}"
+public_url = "http://127.0.0.1:{port}"
+actions = true
 
 [[slos]]
 name = "searchable in 15 minutes"
