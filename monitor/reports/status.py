@@ -88,12 +88,7 @@ _LABELS = {
     StatusWord.DISRUPTED: "Disrupted",
     StatusWord.NO_DATA: "No data",
 }
-_MARKS = {
-    StatusWord.OPERATIONAL: "●",
-    StatusWord.DELAYED: "▲",
-    StatusWord.DISRUPTED: "■",
-    StatusWord.NO_DATA: "○",
-}
+_MARKS = {StatusWord.OPERATIONAL: "●", StatusWord.DELAYED: "▲", StatusWord.DISRUPTED: "■", StatusWord.NO_DATA: "○"}
 
 
 def status_of(given: StatusInput, now: datetime) -> Status:

@@ -6,8 +6,8 @@ It keeps the failures of the last minute and the token's file as it was last rea
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
+from enum import StrEnum, auto
 from math import ceil
 
 from monitor import logs
@@ -39,12 +39,12 @@ _FILE_TIMEOUT_S = 3.0
 class Refusal(StrEnum):
     """Why a request has no viewer."""
 
-    NO_TOKEN_SET = "no_token_set"
+    NO_TOKEN_SET = auto()
     """The address is not loopback, and there is no token to ask for."""
-    TOKEN_UNREADABLE = "token_unreadable"
-    NOT_LOGGED_IN = "not_logged_in"
-    WRONG_TOKEN = "wrong_token"
-    LIMITED = "limited"
+    TOKEN_UNREADABLE = auto()
+    NOT_LOGGED_IN = auto()
+    WRONG_TOKEN = auto()
+    LIMITED = auto()
     """Too many wrong tokens."""
 
 
@@ -52,7 +52,7 @@ class Refusal(StrEnum):
 class Visitor:
     """Who sends a request, or why nobody may."""
 
-    viewer: Viewer = Viewer()
+    viewer: Viewer = field(default_factory=Viewer)
     refusal: Refusal | None = None
     session: Session | None = None
     key: bytes = b""
@@ -95,7 +95,9 @@ class Gate:
         """Who sends a request with these headers from this address."""
         cookie = cookies.get(cookie_name(secure=self.is_secure(host)), "")
         if self.web.token is None:
-            return self._anonymous(cookie, host, client) if self.web.on_loopback else Visitor(refusal=Refusal.NO_TOKEN_SET)
+            return (
+                self._anonymous(cookie, host, client) if self.web.on_loopback else Visitor(refusal=Refusal.NO_TOKEN_SET)
+            )
         token = await self._token(self.web.token)
         if token is None:
             return Visitor(refusal=Refusal.TOKEN_UNREADABLE)
@@ -103,7 +105,8 @@ class Gate:
             scheme, _, given = authorization.partition(" ")
             refused = self._check(given.strip() if scheme.lower() == "bearer" else "", token, client)
             return refused or Visitor(
-                viewer=Viewer(can_see_all=True, can_act=self.web.actions, source=f"API token at {client}"), by_token=True
+                viewer=Viewer(can_see_all=True, can_act=self.web.actions, source=f"API token at {client}"),
+                by_token=True,
             )
         key = session_key(token)
         session = unseal(cookie, key, now=self._tracker.utcnow())
@@ -125,7 +128,10 @@ class Gate:
 
     def _anonymous(self, cookie: str, host: str, client: str) -> Visitor:
         """Somebody on this machine, where no token is asked for; the session is only for forms."""
-        key, viewer = self._anonymous_key, Viewer(can_see_all=True, source=f"page at {client}", can_act=self.web.actions)
+        key, viewer = (
+            self._anonymous_key,
+            Viewer(can_see_all=True, source=f"page at {client}", can_act=self.web.actions),
+        )
         if not self.web.actions:
             return Visitor(viewer=viewer)
         session = unseal(cookie, key, now=self._tracker.utcnow())
@@ -137,7 +143,11 @@ class Gate:
 
     def _visitor(self, session: Session, key: bytes) -> Visitor:
         viewer = Viewer(
-            name=session.name, logged_in=True, can_see_all=True, can_act=self.web.actions, csrf_token=csrf_token(session, key)
+            name=session.name,
+            logged_in=True,
+            can_see_all=True,
+            can_act=self.web.actions,
+            csrf_token=csrf_token(session, key),
         )
         return Visitor(viewer=viewer, session=session, key=key)
 
