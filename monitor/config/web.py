@@ -46,8 +46,8 @@ class WebConfig(Section):
         Field(
             default=None,
             description="The address under which people reach the page, through a proxy that speaks https: messages "
-            "link to their incidents there, and the page answers under its name. Scheme, host and port, without a path. "
-            "Without it, messages have no links.",
+            "link to their incidents there, and the page answers under its name. Scheme, host and port, without a "
+            "path. Without it, messages have no links.",
             examples=["https://monitor.example.com"],
         )
     )
