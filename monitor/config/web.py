@@ -45,9 +45,9 @@ class WebConfig(Section):
     public_url: Annotated[str, Field(max_length=300), AfterValidator(text_validator(validate_public_url))] | None = (
         Field(
             default=None,
-            description="The address under which people reach the page, through a proxy that speaks https: messages link "
-            "to their incidents there, and the page answers under its name. Scheme, host and port, without a path. "
-            "Without it, messages have no links.",
+            description="The address under which people reach the page, through a proxy that speaks https: messages "
+            "link to their incidents there, and the page answers under its name. Scheme, host and port, without a "
+            "path. Without it, messages have no links.",
             examples=["https://monitor.example.com"],
         )
     )

@@ -57,7 +57,7 @@ def resolve(conn: Connection, incident_id: int, action: OperatorAction, *, now: 
 def silence(
     conn: Connection, incident_id: int, action: OperatorAction, *, lasting: timedelta, now: datetime
 ) -> list[Silence] | None:
-    """Silences an incident, and later ones of its target, cause and group, from now on; None if there is no such one."""
+    """Silences an incident, and later ones of its target, cause and group, from now. None if there is no such one."""
     incident = incident_store.find(conn, incident_id)
     if incident is None:
         return None

@@ -1,4 +1,4 @@
-"""The daemon's read-only health endpoints: /healthz, /readyz and /metrics.
+"""What the daemon serves: /healthz, /readyz and /metrics, and the page for people, with its access check and actions.
 
-FastAPI and uvicorn are imported only if endpoints are configured.
+FastAPI, uvicorn and Jinja are imported only if an address is configured.
 """

@@ -1,42 +1,55 @@
-"""The ASGI app: GET and HEAD of three paths, and a JSON error for everything else."""
+"""The ASGI app: the health endpoints, the page with its login, actions and public status, and errors of them all."""
 
 import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from secrets import token_hex
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from monitor.logs import redact_text
 from monitor.threads import run_in_thread
+from monitor.web.access import HEALTH_PATHS, Access, Gate
+from monitor.web.actions import add_actions
 from monitor.web.api import add_api
 from monitor.web.database_probe import DatabaseProbe, ProbeResult, collect_inputs
+from monitor.web.errors import TEXTS, refusal
+from monitor.web.login_pages import add_login_pages
 from monitor.web.metrics import negotiate_content_type, render
 from monitor.web.pages import add_pages
 from monitor.web.readiness import Liveness, Readiness, ReadinessStatus, Reason, liveness, readiness
-from monitor.web.site import Site
+from monitor.web.site import Site, UnavailableError
 from monitor.web.state import StateSnapshot, StateTracker
+from monitor.web.status_pages import add_status_pages
 
 _METHODS = ["GET", "HEAD"]
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_RETRY_AFTER_S = "5"
 _RENDER_TIMEOUT_S = 5.0
 """Limit for rendering /metrics."""
 
 
-def build_app(tracker: StateTracker, database_probe: DatabaseProbe) -> ASGIApp:
-    """Builds the app of one daemon."""
+def build_app(tracker: StateTracker, database_probe: DatabaseProbe) -> tuple[ASGIApp, Callable[[], None]]:
+    """Builds the app of one daemon; the function closes its connections to the database."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     handlers = _Handlers(tracker, database_probe)
     for path, handler in (("/healthz", handlers.healthz), ("/readyz", handlers.readyz), ("/metrics", handlers.metrics)):
         app.add_api_route(path, handler, methods=_METHODS, response_model=None)
-    site = Site(tracker)
+    site, gate = Site(tracker), Gate(tracker)
     add_pages(app, site)
+    add_actions(app, site)
+    add_status_pages(app, site, tracker, database_probe)
+    add_login_pages(app, gate)
     add_api(app, site)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(Exception, _server_error)
-    return _RejectBodies(app)
+    return Access(app, gate), site.close
 
 
 class _Handlers:
@@ -106,30 +119,28 @@ def _json(content: dict[str, Any], status: int, headers: dict[str, str] | None =
     return JSONResponse(content, status_code=status, headers={**_HEADERS, **(headers or {})})
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    allowed = {"Allow": ", ".join(_METHODS)} if status == 405 else None
-    return _json({"error": _ERROR_TEXTS.get(status, "refused")}, status, allowed)
+    allowed = {"Allow": ", ".join(_METHODS)} if status == 405 else {}
+    if request.url.path in HEALTH_PATHS:
+        return _json({"error": TEXTS.get(status, "refused")}, status, allowed)
+    detail, headers = "", {}
+    if isinstance(error, HTTPException):
+        detail, headers = error.detail, dict(error.headers or {})
+    usual = not detail or detail == HTTPStatus(status).phrase
+    return refusal(request, status, TEXTS.get(status, "refused") if usual else detail, headers={**allowed, **headers})
 
 
-_ERROR_TEXTS = {404: "use /healthz, /readyz or /metrics", 405: "use GET or HEAD"}
+async def _unavailable(request: Request, error: Exception) -> Response:
+    return refusal(request, 503, str(error), headers={"Retry-After": _RETRY_AFTER_S})
 
 
 async def _server_error(request: Request, error: Exception) -> Response:
-    structlog.get_logger().error("endpoint_failed", path=request.scope["route"].path, exc_info=error)
-    return _json({"error": "internal error; see the daemon's log"}, 500)
-
-
-class _RejectBodies:
-    """Refuses requests with a body and closes their connection."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
-            rejection = _json({"error": "requests must have no body"}, 413, {"Connection": "close"})
-            await rejection(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+    # not the path, which may name an item
+    route, reference = request.scope.get("route"), token_hex(4)
+    structlog.get_logger().error(
+        "endpoint_failed", path=getattr(route, "path", None), reference=reference, exc_info=error
+    )
+    if request.url.path in HEALTH_PATHS:
+        return _json({"error": TEXTS[500]}, 500)
+    return refusal(request, 500, TEXTS[500], reference=reference)

@@ -289,7 +289,7 @@ class DatabaseProbe:
         engine = self._engine
         if engine is None or url != self._url:
             self._disconnect()
-            engine = self._engine = _engine(url, self._timeout_s)
+            engine = self._engine = read_only_engine(url, timeout_s=self._timeout_s)
             self._url = url
         return engine
 
@@ -303,7 +303,8 @@ def _timed_out() -> ProbeResult:
     return ProbeResult(error="the database did not answer in time")
 
 
-def _engine(url: str, timeout_s: float) -> Engine:
+def read_only_engine(url: str, *, timeout_s: float) -> Engine:
+    """An engine for one daemon's pages and probes, which gives a server up after a time."""
     timeouts = {"connect_timeout": max(2, round(timeout_s)), "tcp_user_timeout": round(timeout_s * 1000)}
     return connect_read_only(url, busy_timeout_s=timeout_s, connect_args=timeouts)
 

@@ -1,4 +1,7 @@
-"""Runs the health endpoints beside the daemon's work. If their address can't be used, the daemon works without them."""
+"""Runs the page and the health endpoints beside the daemon's work.
+
+If their address can't be used, the daemon works without them.
+"""
 
 import asyncio
 import socket
@@ -79,7 +82,8 @@ class Endpoints:
         with closing(listener):
             # loading FastAPI takes half a second: only if there are endpoints, and not in the loop
             build_app, server_class = await asyncio.to_thread(_load_web_app)
-            server = self._server = server_class(build_app(self._tracker, self._database_probe))
+            app, close_app = build_app(self._tracker, self._database_probe)
+            server = self._server = server_class(app)
             address_changed = asyncio.create_task(self._wait_for_new_address(address, None))
             address_changed.add_done_callback(lambda _: server.stop())
             try:
@@ -87,6 +91,7 @@ class Endpoints:
             finally:
                 address_changed.cancel()
                 await server.drop_connections(listener)
+                close_app()
 
     async def _wait_for_new_address(self, address: tuple[str, int] | None, timeout_s: float | None) -> None:
         """Waits until the configuration names another address, or until the timeout."""
@@ -98,7 +103,10 @@ class Endpoints:
             await asyncio.sleep(_POLL_S if ends_s is None else min(_POLL_S, self._retry_s))
 
 
-def _load_web_app() -> tuple[Callable[[StateTracker, DatabaseProbe], "ASGIApp"], type["Server"]]:
+_BuildApp = Callable[[StateTracker, DatabaseProbe], tuple["ASGIApp", Callable[[], None]]]
+
+
+def _load_web_app() -> tuple[_BuildApp, type["Server"]]:
     from monitor.web.app import build_app
     from monitor.web.server import Server
 

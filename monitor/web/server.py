@@ -1,4 +1,4 @@
-"""The HTTP server of the health endpoints: uvicorn on a socket of ours, with limits on clients.
+"""The HTTP server of the page and the health endpoints: uvicorn on a socket of ours, with limits on clients.
 
 It leaves signals to the daemon and logs nothing. Slow clients are disconnected. When there are too many connections,
 the one that has been idle longest is closed, so that idle connections cannot block a probe.
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.errors import MonitorError
 
@@ -61,6 +61,7 @@ def open_listener(address: tuple[str, int]) -> socket.socket:
     """Opens a listening socket on a host and port. Raises ListenError if the address can't be used."""
     listener = bind_socket(address)
     try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)  # connections inherit it
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
@@ -100,7 +101,12 @@ def _format_address(host: str, port: int) -> str:
 
 MAX_CONNECTIONS = 64
 REQUEST_TIMEOUT_S = 10.0
-"""Time to send a request and to read its response."""
+"""Time to send a request's headers; then the same again for its body, and until the response begins."""
+READ_TIMEOUT_S = 30.0
+MIN_READ_BYTES = 16 * 1024
+"""What a client has to read of a long response in that time. A slow phone needs minutes for a script of a megabyte."""
+_SEND_BUFFER_BYTES = 128 * 1024
+"""In the kernel, for each connection: what is read is noticed only as this buffer empties."""
 _KEEP_ALIVE_S = 5
 _MAX_HEADER_BYTES = 16 * 1024
 
@@ -150,9 +156,14 @@ class Server(uvicorn.Server):
         if connection is None or task is None:
             return  # disconnected before its request began
         self._requests.add(task)
-        connection.idle = False
+        connection.request_began()
+
+        async def count_and_send(message: Message) -> None:
+            connection.sent_bytes += len(message.get("body", b""))
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, count_and_send)
         finally:
             self._requests.discard(task)
             connection.request_ended()
@@ -208,10 +219,14 @@ class _LimitedConnection(asyncio.Protocol):
     def __init__(self, connections: "dict[tuple[str, int], _LimitedConnection]", protocol: asyncio.Protocol) -> None:
         self._connections, self._protocol = connections, protocol
         self.idle = True
+        self.sent_bytes = 0
+        """Of all responses, given to the transport."""
+        self._read_bytes = 0
+        self._timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
-            min(self._connections.values(), key=lambda each: (not each.idle, each.active_since_s)).abort()
+            min(self._connections.values(), key=lambda each: (each.is_busy(), each.active_since_s)).abort()
         # of TCP, so it reads and writes; uvloop's is no subclass of asyncio.Transport
         self._transport = cast("asyncio.Transport", transport)
         self._client = transport.get_extra_info("peername")[:2]
@@ -220,7 +235,8 @@ class _LimitedConnection(asyncio.Protocol):
         self._protocol.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timeout.cancel()
+        if self._timeout is not None:
+            self._timeout.cancel()
         self._forget()
         self._protocol.connection_lost(exc)
 
@@ -236,21 +252,41 @@ class _LimitedConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._protocol.resume_writing()
 
+    def request_began(self) -> None:
+        """Starts the timeout of the request's body and of the response."""
+        self.idle = False
+        self._restart_timeout()
+
     def request_ended(self) -> None:
         """Restarts the timeout for the next request."""
         self.idle = True
-        if self._connections.get(self._client) is self:
-            self._timeout.cancel()
-            self._restart_timeout()
+        self._restart_timeout()
+
+    def is_busy(self) -> bool:
+        """Whether a request is in progress, or a response not read yet."""
+        return not self.idle or self._transport.get_write_buffer_size() > 0
 
     def abort(self) -> None:
         self._forget()
         self._transport.abort()
 
     def _restart_timeout(self) -> None:
+        if self._connections.get(self._client) is not self:
+            return
+        if self._timeout is not None:
+            self._timeout.cancel()
         loop = asyncio.get_running_loop()
         self.active_since_s = loop.time()
-        self._timeout = loop.call_later(REQUEST_TIMEOUT_S, self.abort)
+        self._timeout = loop.call_later(REQUEST_TIMEOUT_S, self._time_out)
+
+    def _time_out(self) -> None:
+        """Aborts the connection, unless its client is reading a long response fast enough."""
+        unread = self._transport.get_write_buffer_size()
+        read_before, self._read_bytes = self._read_bytes, self.sent_bytes - unread
+        if unread == 0 or self._read_bytes - read_before < MIN_READ_BYTES:
+            self.abort()
+        else:
+            self._timeout = asyncio.get_running_loop().call_later(READ_TIMEOUT_S, self._time_out)
 
     def _forget(self) -> None:
         if self._connections.get(self._client) is self:

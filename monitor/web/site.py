@@ -1,23 +1,38 @@
 """What every route of the page and of the API needs: the configuration, the clock, the database and the viewer."""
 
+import asyncio
+import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 from starlette.requests import Request
 
-from monitor.config import Config
-from monitor.database.engine import connect_read_only, reading, writing
+from monitor.config import Config, Secret
+from monitor.database.engine import reading, writing
+from monitor.database.postgres import shorten_timeouts
 from monitor.errors import MonitorError, StoreError
 from monitor.reports.html import Frame
 from monitor.threads import run_in_thread
+from monitor.web.database_probe import read_only_engine
 from monitor.web.state import StateTracker
 
 _T = TypeVar("_T")
 
 QUERY_TIMEOUT_S = 5.0
+"""From the request on, with the time that it waits for its turn."""
+MAX_QUERIES = 2
+"""Queries and actions of all viewers at a time: runs need the processor and the database, too."""
+MAX_HUNG = 4
+"""Abandoned ones that have not ended; no new one begins before one of them ends."""
+_GRACE_S = 0.5
+_SQLITE_STEPS = 100_000
+"""Instructions of SQLite between two looks at the clock: about a millisecond."""
+_NO_ANSWER = "the database did not answer in time; try again in a moment"
 
 
 class UnavailableError(MonitorError):
@@ -49,6 +64,10 @@ class Site:
         self._tracker = tracker
         self._engine: Engine | None = None
         self._url = ""
+        self._connecting = Lock()
+        self._turns = asyncio.Semaphore(MAX_QUERIES)
+        self._running: set[object] = set()
+        """Calls whose thread has not ended, abandoned ones included."""
 
     @property
     def config(self) -> Config:
@@ -65,10 +84,12 @@ class Site:
 
     async def read(self, query: Callable[[Connection], _T]) -> _T:
         """Runs a query in a read transaction, in a thread. Raises UnavailableError."""
-        return await self._run(lambda: self._read(query))
+        database = self.config.database
+        return await self._run(lambda: self._read(database, query))
 
-    def _read(self, query: Callable[[Connection], _T]) -> _T:
-        with reading(self._connect()) as conn:
+    def _read(self, database: Secret, query: Callable[[Connection], _T]) -> _T:
+        with reading(self._connect(database.reveal())) as conn:
+            _limit_query(conn)
             return query(conn)
 
     async def write(self, action: Callable[[Connection], _T]) -> _T:
@@ -83,20 +104,48 @@ class Site:
         return await self._run(lambda: _write(engine, action))
 
     async def _run(self, work: Callable[[], _T]) -> _T:
+        """Waits for one of a few turns, and runs the work in a thread of its own, both within the timeout.
+
+        A call that hangs is abandoned: its turn is free again, but only so many may hang at a time.
+        """
+        ends_s = asyncio.get_running_loop().time() + QUERY_TIMEOUT_S
         try:
-            return await run_in_thread(work, timeout_s=QUERY_TIMEOUT_S)
+            async with asyncio.timeout_at(ends_s):
+                await self._turns.acquire()
         except TimeoutError as error:
-            reason = "the database did not answer in time"
+            reason = "too many pages are asked for at the same time; try again in a moment"
             raise UnavailableError(reason) from error
+        try:
+            if len(self._running) >= MAX_QUERIES + MAX_HUNG:
+                raise UnavailableError(_NO_ANSWER)
+            left_s = max(0.01, ends_s - asyncio.get_running_loop().time())
+            return await run_in_thread(self._counted(work), timeout_s=left_s)
+        except TimeoutError as error:
+            raise UnavailableError(_NO_ANSWER) from error
         except StoreError as error:
             raise UnavailableError(str(error)) from error
+        finally:
+            self._turns.release()
 
-    def _connect(self) -> Engine:
-        url = self.config.database.reveal()
-        if self._engine is None or url != self._url:
-            self.close()
-            self._engine, self._url = connect_read_only(url, busy_timeout_s=QUERY_TIMEOUT_S), url
-        return self._engine
+    def _counted(self, work: Callable[[], _T]) -> Callable[[], _T]:
+        """The work, known as running until its thread ends, even if nobody waits for it."""
+        identity = object()
+        self._running.add(identity)
+
+        def run() -> _T:
+            try:
+                return work()
+            finally:
+                self._running.discard(identity)
+
+        return run
+
+    def _connect(self, url: str) -> Engine:
+        with self._connecting:
+            if self._engine is None or url != self._url:
+                self.close()
+                self._engine, self._url = read_only_engine(url, timeout_s=QUERY_TIMEOUT_S), url
+            return self._engine
 
     def close(self) -> None:
         """Closes the connections."""
@@ -117,6 +166,17 @@ class Site:
             can_act=viewer.can_act,
             csrf_token=viewer.csrf_token,
         )
+
+
+def _limit_query(conn: Connection) -> None:
+    """Ends a query that nobody waits for any more; it would use a processor for as long as it takes."""
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql(shorten_timeouts({"statement_timeout": f"{int(QUERY_TIMEOUT_S * 1000)}ms"}))
+        return
+    ends_s = time.monotonic() + QUERY_TIMEOUT_S + _GRACE_S  # the timeout of the call comes first
+    driver = conn.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        driver.set_progress_handler(lambda: time.monotonic() > ends_s, _SQLITE_STEPS)
 
 
 def _write(engine: Engine, action: Callable[[Connection], _T]) -> _T:

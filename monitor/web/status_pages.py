@@ -70,7 +70,7 @@ class StatusReader:
         for target in target_inputs(daemon, probe) if causes is not None else ():
             stored = probe.stored.targets.get(target.name, TargetState())
             inputs[target.name] = StatusInput(
-                total=stored.snapshot and stored.snapshot.total,
+                total=None if stored.snapshot is None else stored.snapshot.total,
                 last_run_at=stored.last_run_at,
                 overdue_at=overdue_from(target),
                 causes=(causes or {}).get(target.name, ()),

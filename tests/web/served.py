@@ -19,6 +19,7 @@ CONFIG = """\
 database = "{database}"
 [web]
 listen = "{listen}"
+{web}
 [schedule]
 every = "5m"
 [[targets]]
@@ -57,9 +58,9 @@ def free_port(host="127.0.0.1"):
         return taken.getsockname()[1]
 
 
-def config(folder, *, database, listen="127.0.0.1:0", more="", name="monitor.toml"):
+def config(folder, *, database, listen="127.0.0.1:0", web="", more="", name="monitor.toml"):
     path = folder / name
-    path.write_text(CONFIG.format(database=database, listen=listen, more=more), encoding="utf-8")
+    path.write_text(CONFIG.format(database=database, listen=listen, web=web, more=more), encoding="utf-8")
     return load_config(path, environ={})
 
 

@@ -4,6 +4,7 @@ An ASGI middleware decides before any route and puts the viewer into the scope. 
 as they are. What the pages show is not here.
 """
 
+from monitor.web.access.gate import Gate
 from monitor.web.access.middleware import HEALTH_PATHS, Access
 
-__all__ = ["HEALTH_PATHS", "Access"]
+__all__ = ["HEALTH_PATHS", "Access", "Gate"]

@@ -6,8 +6,8 @@ It keeps the failures of the last minute and the token's file as it was last rea
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
+from enum import StrEnum, auto
 from math import ceil
 
 from monitor import logs
@@ -39,12 +39,12 @@ _FILE_TIMEOUT_S = 3.0
 class Refusal(StrEnum):
     """Why a request has no viewer."""
 
-    NO_TOKEN_SET = "no_token_set"
+    NO_TOKEN_SET = auto()
     """The address is not loopback, and there is no token to ask for."""
-    TOKEN_UNREADABLE = "token_unreadable"
-    NOT_LOGGED_IN = "not_logged_in"
-    WRONG_TOKEN = "wrong_token"
-    LIMITED = "limited"
+    TOKEN_UNREADABLE = auto()
+    NOT_LOGGED_IN = auto()
+    WRONG_TOKEN = auto()
+    LIMITED = auto()
     """Too many wrong tokens."""
 
 
@@ -52,7 +52,7 @@ class Refusal(StrEnum):
 class Visitor:
     """Who sends a request, or why nobody may."""
 
-    viewer: Viewer = Viewer()
+    viewer: Viewer = field(default_factory=Viewer)
     refusal: Refusal | None = None
     session: Session | None = None
     key: bytes = b""
