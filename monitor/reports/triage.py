@@ -187,7 +187,10 @@ def _incident_parts(targets: Sequence[TargetSummary], open_incidents: Mapping[Se
     if not total:
         return []
     kinds = [f"{open_incidents[each]} {each.value}" for each in _SEVERITIES if open_incidents.get(each)]
-    found = f"{plural(total, 'incident is open', 'incidents are open')}: {', '.join(kinds)}"
+    if len(kinds) == 1:
+        found = f"{kinds[0]} {'incident is' if total == 1 else 'incidents are'} open"
+    else:
+        found = f"{total} incidents are open: {', '.join(kinds)}"
     names = [target.name for target in sorted(targets, key=lambda each: each.rank) if target.incidents]
     if not names or len(targets) == 1:
         return [found]

@@ -5,7 +5,7 @@ the viewer's scheme. `drawing` draws the same without a script.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,7 @@ from monitor.reports.html.sentences import (
     rounded_duration,
     stages_sentence,
     states_sentence,
+    time_unit,
 )
 from monitor.reports.overview import Metric, TargetOverview, TrendLine
 from monitor.runs.store import HistoryRow
@@ -183,6 +184,7 @@ def indexing_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
     half = Series(name="p50", role="p50", values=tuple(times.quantile_s(0.5) for times in report.spans))
     most = Series(name="p95", role="p95", values=tuple(times.quantile_s(0.95) for times in report.spans))
     highest = max(value for value in most.values if value is not None)
+    unit, name = time_unit(highest)
     plane = Plane(name="indexing", bounds=bounds, high=highest, scale=("0 s", rounded_duration(highest)))
     rows = tuple(
         (start, end, times.indexed, _rounded(low), _rounded(high))
@@ -192,7 +194,12 @@ def indexing_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
         name="indexing",
         title="How long does indexing take?",
         sentence=indexing_sentence(report),
-        figure=lines_figure([half, most], bounds, {"rangemode": "tozero", "ticksuffix": " s"}, band=True),
+        figure=lines_figure(
+            [_scaled(half, unit), _scaled(most, unit)],
+            bounds,
+            {"rangemode": "tozero", "ticksuffix": f" {name}"},
+            band=True,
+        ),
         table=ChartTable(
             caption="Time to indexed, by the time of the upload",
             heading=("From", "To", "Indexed uploads", "p50 in seconds", "p95 in seconds"),
@@ -366,6 +373,10 @@ def burn_chart(target: TargetOverview) -> Chart | None:
         ),
         svg=draw_bars(bars),
     )
+
+
+def _scaled(series: Series, unit: int) -> Series:
+    return replace(series, values=tuple(None if value is None else round(value / unit, 2) for value in series.values))
 
 
 def _line(target: TargetOverview, metric: Metric) -> TrendLine | None:

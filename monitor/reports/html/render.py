@@ -7,7 +7,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from monitor.incidents.silences import format_matchers, suppression_reasons
+from monitor.incidents.silences import format_matchers, matching_silence
 from monitor.incidents.slo_texts import budget_text, objective_text, share_text, spent_text
 from monitor.model.durations import format_duration
 from monitor.notifications.texts import checks_of, describe_cause, display_name
@@ -80,6 +80,7 @@ def _environment() -> Environment:
         segment=segment,
         seconds=rounded_duration,
         share=format_share,
+        silence_of=matching_silence,
         share_in_time=share_text,
         slo_verdict=verdict_text,
         sparkline=share_sparkline,
@@ -87,7 +88,6 @@ def _environment() -> Environment:
         time=time_tag,
         times_of=times_of,
         waits=waits_text,
-        withheld=suppression_reasons,
     )
     environment.globals["plotly_style_ids"] = plotly_style_ids
     environment.tests.update(moment=is_time, numeric=is_number)
