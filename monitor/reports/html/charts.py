@@ -71,6 +71,8 @@ class Chart:
     table: ChartTable
     svg: Markup
     """The drawing, with the labels of its axes."""
+    is_image: bool = True
+    """Whether the drawing is an image to screen readers, named by title and sentence; bars are a list of text."""
     legend: tuple[Legend, ...] = ()
 
 
@@ -97,7 +99,7 @@ def completed_chart(samples: Samples, bounds: tuple[datetime, ...]) -> Chart | N
     if not any(share is not None for share in shares):
         return None
     low = min(_SHARE_SCALE, *(share for share in shares if share is not None))
-    plane = Plane(name="completed", bounds=bounds, low=low, high=1.0, scale=(format_share(low), "100%"))
+    plane = Plane(bounds=bounds, low=low, high=1.0, scale=(format_share(low), "100%"))
     series = Series(name="completed", role="completed", values=shares)
     return Chart(
         name="completed",
@@ -146,7 +148,7 @@ def states_chart(
         bool(ended) or (row is not None and row.status is not RunStatus.COMPLETE)
         for row, ended in zip(rows, endings or [{}] * len(rows), strict=True)
     ]
-    plane = Plane(name="states", bounds=bounds, high=highest or 1, scale=("0", format_count(highest)))
+    plane = Plane(bounds=bounds, high=highest or 1, scale=("0", format_count(highest)))
     columns = {
         "Items": _total,
         **{state.label.capitalize(): _of(state) for state in ItemState},
@@ -185,7 +187,7 @@ def indexing_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
     most = Series(name="p95", role="p95", values=tuple(times.quantile_s(0.95) for times in report.spans))
     highest = max(value for value in most.values if value is not None)
     unit, name = time_unit(highest)
-    plane = Plane(name="indexing", bounds=bounds, high=highest, scale=("0 s", rounded_duration(highest)))
+    plane = Plane(bounds=bounds, high=highest, scale=("0 s", rounded_duration(highest)))
     rows = tuple(
         (start, end, times.indexed, _rounded(low), _rounded(high))
         for (start, end), times, low, high in zip(pairwise(bounds), report.spans, half.values, most.values, strict=True)
@@ -234,6 +236,7 @@ def stages_chart(target: TargetOverview, *, now: datetime) -> Chart | None:
             rows=tuple(rows),
         ),
         svg=draw_bars(bars),
+        is_image=False,
     )
 
 
@@ -251,6 +254,7 @@ def reasons_chart(target: TargetOverview) -> Chart | None:
         figure=None,
         table=ChartTable(caption="Failed items by reason", heading=("Reason", "Items"), rows=tuple(named)),
         svg=draw_bars(bars),
+        is_image=False,
     )
 
 
@@ -265,7 +269,7 @@ def requests_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
         name="retries", role="retries", values=tuple(None if row is None else row.snapshot.retries for row in rows)
     )
     lines = [series, retries] if any(retries.values) else [series]
-    plane = Plane(name="requests", bounds=bounds, high=line.high, scale=("0", format_count(line.high)))
+    plane = Plane(bounds=bounds, high=line.high, scale=("0", format_count(line.high)))
     return Chart(
         name="requests",
         title="How many requests does a run send?",
@@ -295,7 +299,7 @@ def latency_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Chart
         name="p50", role="p50", values=tuple(None if row is None else row.snapshot.latency_p50_ms for row in rows)
     )
     most = Series(name="p95", role="p95", values=line.values)
-    plane = Plane(name="latency", bounds=bounds, high=line.high, scale=("0 ms", format_latency(line.high)))
+    plane = Plane(bounds=bounds, high=line.high, scale=("0 ms", format_latency(line.high)))
     return Chart(
         name="latency",
         title="How fast does the API answer?",
@@ -340,6 +344,7 @@ def budget_chart(target: TargetOverview) -> Chart | None:
             rows=tuple(rows),
         ),
         svg=draw_bars(bars, longest=1.0),
+        is_image=False,
     )
 
 
@@ -372,6 +377,7 @@ def burn_chart(target: TargetOverview) -> Chart | None:
             rows=tuple(rows),
         ),
         svg=draw_bars(bars),
+        is_image=False,
     )
 
 
