@@ -382,7 +382,7 @@ def burn_chart(target: TargetOverview) -> Chart | None:
 
 
 def _scaled(series: Series, unit: int) -> Series:
-    return replace(series, values=tuple(None if value is None else round(value / unit, 2) for value in series.values))
+    return replace(series, values=tuple(None if value is None else round(value / unit, 3) for value in series.values))
 
 
 def _line(target: TargetOverview, metric: Metric) -> TrendLine | None:
