@@ -14,6 +14,8 @@ from monitor.model import Snapshot
 from monitor.reports.html import plotly_script
 from monitor.web.pages import PERIODS
 
+pytestmark = pytest.mark.slow_twice  # what it serves is tested on both
+
 HTML = {"Accept": "text/html"}
 
 
