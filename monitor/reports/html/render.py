@@ -17,12 +17,11 @@ from monitor.reports.html.drawing import draw_sparkline
 from monitor.reports.html.marks import age, is_number, is_time, segment, time_tag
 from monitor.reports.html.sentences import rounded_duration
 from monitor.reports.html.static import plotly_style_ids
-from monitor.reports.indexing import IndexingReport
+from monitor.reports.indexing import GroupTimes, IndexingReport
 from monitor.reports.overview import Metric, TargetOverview
 from monitor.reports.runs import last_known_text
 from monitor.reports.slos import verdict_text
 from monitor.reports.waits import summary_line
-from monitor.rollups.indexing_store import TimesToIndexed
 from monitor.runs.canary.store import CanarySummary
 from monitor.waits.store import WaitSummary
 
@@ -94,9 +93,9 @@ def _environment() -> Environment:
     return environment
 
 
-def times_of(report: IndexingReport, group: str | None) -> TimesToIndexed | None:
-    """The times to indexed of one group; None if the report does not name it."""
-    return next((each.times for each in report.groups if each.name == group), None)
+def times_of(report: IndexingReport, group: str | None) -> GroupTimes | None:
+    """The uploads of one group; None if the report does not name it."""
+    return next((each for each in report.groups if each.name == group), None)
 
 
 def waits_text(summary: WaitSummary) -> str:
