@@ -132,6 +132,11 @@ class IncidentPage:
         return self.view.incident
 
     @property
+    def max_runs(self) -> int:
+        """How many runs are replayed at most."""
+        return MAX_RUNS
+
+    @property
     def failed_messages(self) -> Sequence[SentMessage]:
         """The messages that are not delivered although an attempt was made, or were given up."""
         return [each for each in self.explained.sent_messages if _failed(each) and each.status != "sent"]

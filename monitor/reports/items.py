@@ -32,7 +32,7 @@ def items_text(
         "ITEM": [row.item_id for row in rows],
         "STATE": ["stuck" if row.stuck else row.display_state for row in rows],
         "LAST KNOWN": [row.known_state if row.display_state != row.known_state else None for row in rows],
-        "DETAIL": [_detail(row) for row in rows],
+        "DETAIL": [item_detail(row) for row in rows],
         "AGE": [format_age(now - row.state_since) for row in rows],
         "GROUP": [row.group for row in rows],
         "TARGET": [row.target for row in rows],
@@ -54,7 +54,7 @@ def _unknown_hint(unknown: int, known_states: Sequence[str]) -> str:
     return f"{format_items(unknown)} unknown now, but last known as {' or '.join(known_states)}: list with {options}"
 
 
-def _detail(row: ItemRow) -> str | None:
+def item_detail(row: ItemRow) -> str | None:
     """What best explains the state: the provider's status, its error, or why the item is unknown."""
     if row.ignored_at is not None:
         return row.ignore_reason
@@ -139,13 +139,14 @@ def _timeline(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: d
         if before is not None:
             lines.append(f"      {format_age(event.at - before)} {interval}")
         lines.append(
-            f"  {format_time(event.at)}  {_event_text(event)}" + (f" (run {event.run_id})" if event.run_id else "")
+            f"  {format_time(event.at)}  {event_text(event)}" + (f" (run {event.run_id})" if event.run_id else "")
         )
         before, interval = event.at, _interval_text(event, interval)
     return [*lines, f"      {format_age(now - before)} {interval}, until now"] if before is not None else lines
 
 
-def _event_text(event: ItemEvent) -> str:
+def event_text(event: ItemEvent) -> str:
+    """A change in words: `state pending → completed`."""
     match event.kind:
         case "state":
             return f"state {event.old or 'new'} → {event.new or 'unknown'}"

@@ -42,3 +42,9 @@ def no_such_target(config: Config, *names: str) -> str:
     """A sentence about targets that do not exist: `there is no target 'x'; choose from gloo-prod`."""
     unknown, known = ", ".join(map(ascii, names)), ", ".join(target.name for target in config.targets)
     return f"there is no target {unknown}; choose from {known}"
+
+
+def unknown_target_sentence(config: Config, name: str) -> str:
+    """The same as a whole sentence."""
+    sentence = no_such_target(config, name)
+    return f"{sentence[0].upper()}{sentence[1:]}."

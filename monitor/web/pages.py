@@ -16,6 +16,8 @@ from monitor.reports.html.pagination import Page, address, numbered_page, page_n
 from monitor.reports.overview_page import TARGETS_PER_PAGE, overview_page
 from monitor.reports.target_page import RunList, target_page
 from monitor.threads import run_in_thread
+from monitor.web.incident_pages import add_incident_pages
+from monitor.web.item_pages import add_item_pages
 from monitor.web.site import Site
 
 _METHODS = ["GET", "HEAD"]
@@ -37,6 +39,8 @@ def add_pages(app: FastAPI, site: Site) -> None:
     pages = _Pages(site)
     app.add_api_route("/", pages.overview, methods=_METHODS, response_model=None)
     app.add_api_route("/targets/{name:path}", pages.target, methods=_METHODS, response_model=None)
+    add_incident_pages(app, site)
+    add_item_pages(app, site)
     app.add_api_route("/static/{name}", pages.static, methods=_METHODS, response_model=None)
 
 

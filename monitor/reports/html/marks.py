@@ -1,7 +1,7 @@
 """Small pieces of HTML that templates and charts share: times, and values in cells."""
 
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
 
@@ -20,6 +20,13 @@ def time_tag(at: datetime | None) -> Markup:
 def segment(name: str) -> str:
     """A name as one segment of a path: percent-encoded, also `/`."""
     return quote(name, safe="")
+
+
+def item_path(target: str, item_id: str) -> str:
+    """The address of an item's page; browsers take the names `.` and `..` out of a path, also percent-encoded."""
+    if {target, item_id} & {".", ".."}:
+        return f"/items?{urlencode({'target': target, 'id': item_id})}"
+    return f"/items/{segment(target)}/{segment(item_id)}"
 
 
 def age(duration: timedelta | None) -> str:

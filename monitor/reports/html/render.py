@@ -1,5 +1,7 @@
 """Renders templates. Every value is escaped; an undefined name is an error."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -7,17 +9,25 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from monitor.incidents.silences import format_matchers, matching_silence
+from monitor.database.text import escape_bidirectional
+from monitor.incidents.decide import Action
+from monitor.incidents.silences import format_matchers, matching_silence, suppression_reasons
 from monitor.incidents.slo_texts import budget_text, objective_text, share_text, spent_text
+from monitor.model import Incident, IncidentState
 from monitor.model.durations import format_duration
-from monitor.notifications.texts import checks_of, describe_cause, display_name
+from monitor.notifications.texts import checks_of, describe_cause, display_name, safe_message
 from monitor.reports.canary import canary_lines
+from monitor.reports.explain import describe_rule
 from monitor.reports.formatting import format_count, format_latency, format_share, iso, plural
 from monitor.reports.html.drawing import draw_sparkline
-from monitor.reports.html.marks import age, is_number, is_time, segment, time_tag
+from monitor.reports.html.marks import age, is_number, is_time, item_path, segment, time_tag
+from monitor.reports.html.pagination import address
 from monitor.reports.html.sentences import rounded_duration
 from monitor.reports.html.static import plotly_style_ids
+from monitor.reports.incident_page import Step
+from monitor.reports.incidents import evidence_facts
 from monitor.reports.indexing import GroupTimes, IndexingReport
+from monitor.reports.items import item_detail
 from monitor.reports.overview import Metric, TargetOverview
 from monitor.reports.runs import last_known_text
 from monitor.reports.slos import verdict_text
@@ -60,6 +70,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        finalize=visible,
     )
     environment.filters.update(
         age=age,
@@ -70,12 +81,17 @@ def _environment() -> Environment:
         describe=describe_cause,
         display_name=display_name,
         duration=format_duration,
+        decided=decided,
+        detail=item_detail,
+        evidence=evidence_facts,
         iso=iso,
+        item_path=item_path,
         last_known=last_known_text,
         latency=format_latency,
         matchers=format_matchers,
         objective=objective_text,
         plural=plural,
+        rule=describe_rule,
         segment=segment,
         seconds=rounded_duration,
         share=format_share,
@@ -87,6 +103,9 @@ def _environment() -> Environment:
         time=time_tag,
         times_of=times_of,
         waits=waits_text,
+        users_text=users_text,
+        with_query=with_query,
+        withheld=suppression_reasons,
     )
     environment.globals["plotly_style_ids"] = plotly_style_ids
     environment.tests.update(moment=is_time, numeric=is_number)
@@ -98,19 +117,43 @@ def times_of(report: IndexingReport, group: str | None) -> GroupTimes | None:
     return next((each for each in report.groups if each.name == group), None)
 
 
-def waits_text(summary: WaitSummary) -> str:
-    """The waits of a period, without their label."""
-    return summary_line(summary).removeprefix("Waits: ")
+def visible(value: object) -> object:
+    """A value of a template. Characters that reorder others, and control characters, are escaped as in Python."""
+    if isinstance(value, Markup):
+        return Markup(escape_bidirectional(value))  # noqa: S704  # it was markup before
+    return escape_bidirectional(_CONTROL.sub(_escaped, value)) if isinstance(value, str) else value
 
 
-def canary_text(summary: CanarySummary) -> str:
-    """The canaries of a period, without their label."""
-    return " ".join(line.strip() for line in canary_lines(summary)).removeprefix("Canaries: ")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def share_sparkline(target: TargetOverview) -> Markup:
-    """The completed share of a target over the period, from 90%, or the lowest share, to 100%; a dash without any."""
-    line = next((line for line in target.trend if line.metric is Metric.COMPLETED_SHARE), None)
-    if line is None:
-        return Markup("–")
-    return draw_sparkline(line.values, low=min(line.low, 0.9), high=1.0)
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+_DECIDED: Mapping[Action, tuple[str, str]] = {
+    Action.OPEN: ("open", "opened"),
+    Action.REOPEN: ("open", "reopened"),
+    Action.UPDATE: ("info", "updated"),
+    Action.REMIND: ("info", "reminded"),
+    Action.RESOLVE: ("resolved", "resolved"),
+}
+
+
+def decided(step: Step) -> tuple[str, str]:
+    """What a step changed: the word of a mark, and what it says."""
+    if step.action is not None and step.action in _DECIDED:
+        return _DECIDED[step.action]
+    return {"acknowledged": "acknowledged", "silenced": "silenced", "notified": "sent"}.get(
+        step.kind, "info"
+    ), step.kind
+
+
+def with_query(path: str, **query: str) -> str:
+    """An address with a query string."""
+    return address(path, query)
+
+
+def users_text(incident: Incident) -> str:
+    """What a product may tell its own users about an incident."""
+    return safe_message(incident.cause, resolved=incident.state is IncidentState.RESOLVED)
