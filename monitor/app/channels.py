@@ -6,6 +6,7 @@ A channel's module is imported when such a channel is configured, the HTTP clien
 import hashlib
 import json
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -19,6 +20,7 @@ from monitor.config import (
     AlertmanagerConfig,
     AppriseConfig,
     ChannelConfig,
+    Config,
     EmailConfig,
     LogConfig,
     PagerDutyConfig,
@@ -30,8 +32,9 @@ from monitor.config.urls import parse_mailbox
 from monitor.errors import ConfigError
 from monitor.logs import redact_text
 from monitor.model.http import CallResult, Request
-from monitor.notifications.channels import Channel
+from monitor.notifications.channels import Channel, SendResult, send_with_fallback
 from monitor.notifications.channels.log import LogChannel
+from monitor.notifications.messages import Message, with_links
 
 CHANNEL_TIMEOUT_S = 15.0  # of wall-clock time, for one attempt
 
@@ -68,6 +71,14 @@ def _build_apprise(config: AppriseConfig, _: timedelta) -> Channel:
     from monitor.notifications.channels.apprise import AppriseChannel
 
     return AppriseChannel(secret_reader(config.url), timeout_s=CHANNEL_TIMEOUT_S)
+
+
+async def send_now(config: Config, name: str, message: Message) -> SendResult:
+    """Sends a message once through a configured channel, or through `log`, without the outbox."""
+    settings = next((each for each in config.channels if each.name == name), None)
+    channel = LogChannel() if settings is None else build_channel(settings)
+    linked = with_links(message, config.web.public_url)
+    return await send_with_fallback(channel, linked, key=uuid.uuid4().hex)
 
 
 def validate_channels(channels: Sequence[ChannelConfig]) -> None:

@@ -201,28 +201,13 @@ def _template(name: str) -> str:
 
 
 def _write(path: Path, text: str, *, mode: int, force: bool) -> None:
-    """Writes a file in one step; it never has another mode than this."""
-    import tempfile
+    """Writes a file, and the folders that it is in."""
+    from monitor.cli.files import write_file
 
+    remedy = "with --path name a folder that you may write to"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # only its owner can read it
     except OSError as error:
-        raise _unwritable(path, error) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.chmod(mode)
-        if force:
-            temporary.replace(path)
-        else:
-            path.hardlink_to(temporary)  # unlike a rename, it never replaces a file that was just created
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> MonitorError:
-    return MonitorError(f"{path} can't be written ({error.strerror}): with --path name a folder that you may write to")
+        reason = f"{path} can't be written ({error.strerror}): {remedy}"
+        raise MonitorError(reason) from error
+    write_file(path, text, mode=mode, force=force, remedy=remedy)

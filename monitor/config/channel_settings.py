@@ -5,7 +5,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal, Union
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
@@ -79,6 +79,8 @@ class ChannelConfig(Section):
         description="The channel's name in routes, incidents and logs."
     )
     type: str = Field(description="The type of the channel.")
+    takes_reports: ClassVar[bool] = True
+    """Whether it can be sent reports; those that raise alerts can't."""
     include_api_message: bool = Field(
         default=False,
         description="Whether messages quote the API's own error text. It may contain file names or document text: "
@@ -207,6 +209,7 @@ class EmailConfig(ChannelConfig):
 class PagerDutyConfig(ChannelConfig):
     """A PagerDuty integration of the type Events API v2."""
 
+    takes_reports: ClassVar[bool] = False
     type: Literal["pagerduty"] = Field(description="A PagerDuty integration of the type Events API v2.")
     routing_key: Annotated[
         Secret,
@@ -223,6 +226,7 @@ class PagerDutyConfig(ChannelConfig):
 class AlertmanagerConfig(_HttpChannelConfig):
     """Prometheus Alertmanager, API v2."""
 
+    takes_reports: ClassVar[bool] = False
     type: Literal["alertmanager"] = Field(description="Prometheus Alertmanager, API v2.")
     url: Annotated[
         Secret,

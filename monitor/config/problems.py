@@ -21,12 +21,15 @@ from monitor.incidents.rulebook import EffectiveRule, Override, RuleProblem, eff
 from monitor.model import Cause
 from monitor.model.durations import format_duration
 from monitor.model.incidents import RENAMED
+from monitor.notifications.routing import LOG_CHANNEL
 from monitor.notifications.texts import channel_target
 
 _Row = TypeVar("_Row", bound=BaseModel)
 
 _TAG_PREFIXES = ("auth:", CHANNEL_TAG)
 """Parts that pydantic adds to a location where a setting has several forms."""
+
+_ALERT_TYPES = frozenset(name for name, model in CHANNEL_TYPES.items() if not model.takes_reports)
 
 _PREDICATES = {
     "bool": "must be true or false",
@@ -65,7 +68,7 @@ def translate_errors(error: ValidationError) -> list[Problem]:
 def find_reference_errors(data: Mapping[str, object]) -> list[Problem]:
     """Duplicate names and undefined channels. It reads unvalidated data, so that other errors hide none of these."""
     named = (problem for table in ("targets", "channels", "slos") for problem in _duplicate_names(data, table))
-    return [*named, *_undefined_channels(data)]
+    return [*named, *_undefined_channels(data), *_report_channels(data)]
 
 
 def find_unopenable_rules(data: Mapping[str, object]) -> list[Problem]:
@@ -215,7 +218,7 @@ def _duplicate_names(data: Mapping[str, object], table: str) -> list[Problem]:
 
 
 def _undefined_channels(data: Mapping[str, object]) -> list[Problem]:
-    known = [*(name for _, name in _named_rows(data, "channels")), "log"]  # always exists
+    known = [*(name for _, name in _named_rows(data, "channels")), LOG_CHANNEL]  # always exists
     return [
         Problem(
             loc=("routes", row, "channels", column),
@@ -226,6 +229,23 @@ def _undefined_channels(data: Mapping[str, object]) -> list[Problem]:
         for column, name in enumerate(_as_list(route.get("channels")))
         if isinstance(name, str) and name not in known
     ]
+
+
+def _report_channels(data: Mapping[str, object]) -> Iterator[Problem]:
+    """Channels of `[report]` that are not defined, or take no reports."""
+    report = data.get("report")
+    types = {row.get("name"): row.get("type") for _, row in _table_rows(data, "channels")}
+    for column, name in enumerate(_as_list(report.get("channels")) if isinstance(report, dict) else ()):
+        if isinstance(name, str) and name not in types and name != LOG_CHANNEL:
+            hint = (
+                did_you_mean(name, [known for known in types if isinstance(known, str)])
+                or ": define it under [[channels]]"
+            )
+            predicate = f"names {quote_name(name)}, which is not a channel{hint}"
+            yield Problem(loc=("report", "channels", column), predicate=predicate)
+        elif isinstance(name, str) and types.get(name) in _ALERT_TYPES:
+            predicate = f"names {quote_name(name)}, which raises alerts and takes no reports: name another channel"
+            yield Problem(loc=("report", "channels", column), predicate=predicate)
 
 
 def _named_rows(data: Mapping[str, object], table: str) -> list[tuple[int, str]]:

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr
 from monitor.config.channel_settings import AnyChannelConfig
 from monitor.config.fields import DatabaseUrl, Text
 from monitor.config.origin import Loc, Origin
+from monitor.config.report import ReportConfig
 from monitor.config.rules import RouteConfig, RuleConfig
 from monitor.config.schedule import ScheduleConfig
 from monitor.config.secret import Secret
@@ -116,6 +117,9 @@ class Config(Section):
         default=timedelta(seconds=30),
         description="How long the daemon waits before it sends a message, so that one cause on many targets becomes "
         "one message. `check` does not wait: it sends after its last target.",
+    )
+    report: ReportConfig | None = Field(
+        default=None, description="The report that the daemon sends by itself. Without this table it sends none."
     )
     web: WebConfig = Field(default=WebConfig(), description="The daemon's page and health endpoints.")
     _warnings: tuple[str, ...] = PrivateAttr(default=())

@@ -8,14 +8,14 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 _PATTERN = re.compile(
-    r"(?:(\d{1,8})d)?(?:(\d{1,8})h)?(?:(\d{1,8})m)?(?:(\d{1,8})s)?(?:(\d{1,8})ms)?", re.ASCII
+    r"(?:(\d{1,8})w)?(?:(\d{1,8})d)?(?:(\d{1,8})h)?(?:(\d{1,8})m)?(?:(\d{1,8})s)?(?:(\d{1,8})ms)?", re.ASCII
 )  # fmt: skip
-_UNGROUPED = "".join(rf"(\d{{1,8}}{unit})?" for unit in ("d", "h", "m", "s", "ms"))
-_UNITS = ("days", "hours", "minutes", "seconds", "milliseconds")
+_UNGROUPED = "".join(rf"(\d{{1,8}}{unit})?" for unit in ("w", "d", "h", "m", "s", "ms"))
+_UNITS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds")
 
 
 def parse_duration(text: str) -> timedelta:
-    """Parses whole numbers with d, h, m, s or ms, in this order: "1h30m". Raises ValueError, also for a bare number."""
+    """Parses whole numbers with w, d, h, m, s or ms, in this order: "1h30m". ValueError, also for a bare number."""
     match = _PATTERN.fullmatch(text)
     if not text or match is None:
         raise ValueError("not a duration")

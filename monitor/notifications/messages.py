@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from monitor.model import ITEM_CAUSES, Cause, Incident, IncidentState, RunStatus, Severity, Team
 from monitor.notifications.texts import describe_cause, display_group, display_name, safe_message, what_to_check
@@ -20,10 +21,26 @@ class MessageKind(StrEnum):
     RESOLVED = "resolved"
     TEST = "test"
     """From `doctor --send-test`: there is no incident."""
+    REPORT = "report"
+    """A report: there is no incident."""
 
 
 SILENCED_LABEL = "silenced"
 """The label of the fact that says why a message comes late: a silence delayed it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContent:
+    """A report in every form that a channel may need; it was built once, so that all channels send the same."""
+
+    lines: tuple[tuple[str, str], ...]
+    """The short form: labels and values, such as a target and its state. Ids and names in it come from outside."""
+    text: str
+    """The whole report as plain text, for mails."""
+    html: str
+    """The whole report as one HTML file, for mails."""
+    data: Mapping[str, Any]
+    """JSON values, for webhooks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +83,8 @@ class Message:
     """Who else must hear of it."""
     url: str | None = None
     """The incident on the page, or of a merged message the list; set at sending, so that it is the present address."""
+    report: ReportContent | None = None
+    """What a message of the kind `REPORT` is about; None for all others."""
 
 
 _MAX_GROUPS = 5
@@ -285,6 +304,7 @@ def with_links(message: Message, public_url: str | None) -> Message:
         return message
     parts = tuple(with_links(part, public_url) for part in message.parts)
     path = "/incidents" if parts else f"/incidents/{message.incident_id}"
+    path = "/" if message.kind is MessageKind.REPORT else path
     return replace(message, url=public_url + path, parts=parts)
 
 
@@ -292,14 +312,39 @@ def links(message: Message) -> tuple[tuple[str, str], ...]:
     """Labels and URLs: the incident, or of a merged message the first incidents and the list of all."""
     if message.url is None:
         return ()
+    if message.kind is MessageKind.REPORT:
+        return (("the page", message.url),)
     if not message.parts:
         return ((f"incident {message.incident_id}", message.url),)
     parts = [(f"incident {part.incident_id}", part.url) for part in message.parts[:_MAX_LINKS] if part.url]
     return (*parts, ("all incidents", message.url))
 
 
+def report_message(title: str, content: ReportContent, *, environment: str, at: datetime) -> Message:
+    """A report as a message; what only incidents have is empty, or without meaning."""
+    return Message(
+        kind=MessageKind.REPORT,
+        incident_id=0,
+        target="",
+        environment=environment,
+        cause=Cause.CHANNEL_FAILING,
+        severity=Severity.INFO,
+        team=Team.MONITOR,
+        title=title,
+        what_to_check=(),
+        facts=content.lines,
+        opened_at=at,
+        at=at,
+        report=content,
+    )
+
+
 def to_text(message: Message) -> str:
     """The message as plain lines, for channels without markup."""
+    if message.kind is MessageKind.REPORT:
+        return "\n".join(
+            [message.title, *(f"  {label}: {value}" for label, value in (*message.facts, *links(message)))]
+        )
     _, team, environment = attribute_texts(message)
     lines = [f"[{message.severity.value}] {message.title} ({team}, {environment})"]
     lines += [f"  check: {check}" for check in message.what_to_check]

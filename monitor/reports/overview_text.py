@@ -44,7 +44,7 @@ from monitor.runs.rollup import health_line
 from monitor.runs.store import HistoryRow
 
 _INDENT = "  "
-_NO_GROUP = "(no group)"
+NO_GROUP = "(no group)"
 _NARROWEST = 5
 
 
@@ -104,18 +104,22 @@ def _health(facts: TargetFacts) -> list[str]:
     return [row for line in (health_line(facts.snapshot.snapshot), *known) for row in wrap_lines(line, indent=2)]
 
 
+STALE = "That is too long ago: check that the daemon or the cron job is running."
+
+
 def _run_lines(target: TargetOverview, now: datetime) -> list[str]:
     """How the last run ended, and whether it is old."""
     facts = target.facts
-    sentences = [_last_run(target, now)]
+    sentences = [last_run_sentence(target, now)]
     if target.stale:
-        sentences.append("That is too long ago: check that the daemon or the cron job is running.")
+        sentences.append(STALE)
     if facts.running_since is not None:
         sentences.append(f"A run is in progress since {format_time(facts.running_since)} UTC.")
     return [line for sentence in sentences for line in wrap_lines(sentence, indent=2)]
 
 
-def _last_run(target: TargetOverview, now: datetime) -> str:
+def last_run_sentence(target: TargetOverview, now: datetime) -> str:
+    """How the last run ended."""
     last, row = target.facts.last_run, target.facts.snapshot
     if last is None:
         return f"No run yet: start one with `ingestion-monitor check --target {target.facts.target}`."
@@ -163,7 +167,7 @@ def _groups(target: TargetOverview, style: Style) -> list[str]:
     if any(group.last_known for group in groups):
         columns.append(("LAST KNOWN", [_last_known(group) for group in groups]))
     room = style.room(sum(2 + max(len(name), *map(len, cells)) for name, cells in columns))
-    names = [style.cut(_NO_GROUP if group.name is None else group.name, room) for group in groups]
+    names = [style.cut(NO_GROUP if group.name is None else group.name, room) for group in groups]
     lines = _table([("GROUP", names), *columns])
     more = target.facts.group_count - len(groups)
     return [*lines, f"{_INDENT}and {plural(more, 'more group')}"] if more > 0 else lines
@@ -189,18 +193,25 @@ _ALWAYS = frozenset({Metric.COMPLETED_SHARE, Metric.FAILED})
 """Shown even if all values are zero."""
 
 
-def _trend(lines: Sequence[TrendLine], period: timedelta, style: Style) -> list[str]:
+def shown_trend(lines: Sequence[TrendLine]) -> list[TrendLine]:
+    """The metrics that texts show; none if no metric has two values."""
     shown = [line for line in lines if line.high > 0 or line.metric in _ALWAYS]
-    if not any(len([value for value in line.values if value is not None]) > 1 for line in shown):
+    several = any(len([value for value in line.values if value is not None]) > 1 for line in shown)
+    return shown if several else []
+
+
+def _trend(lines: Sequence[TrendLine], period: timedelta, style: Style) -> list[str]:
+    shown = shown_trend(lines)
+    if not shown:
         return []
-    series = [_sparkline(line, style) for line in shown]
+    series = [metric_marks(line, style.blocks) for line in shown]
     table = _table(
         [
-            ("TREND", [_NAMES.get(line.metric, line.metric.replace("_", " ")) for line in shown]),
+            ("TREND", [metric_name(line.metric) for line in shown]),
             (f"one mark per {format_age(span_length(period))}", series),
-            right_aligned("LAST", [_shown(line.metric, line.last) for line in shown]),
-            right_aligned("LOW", [_shown(line.metric, line.low) for line in shown]),
-            right_aligned("HIGH", [_shown(line.metric, line.high) for line in shown]),
+            right_aligned("LAST", [metric_text(line.metric, line.last) for line in shown]),
+            right_aligned("LOW", [metric_text(line.metric, line.low) for line in shown]),
+            right_aligned("HIGH", [metric_text(line.metric, line.high) for line in shown]),
         ]
     )
     marks = shown[0].values
@@ -212,18 +223,24 @@ _SHARE_SCALE = 0.9
 """The lowest mark of a completed share is at most this, so that a steady share looks steady."""
 
 
-def _sparkline(line: TrendLine, style: Style) -> str:
-    """Scaled from zero; shares from 90%, or the lowest share, up to 100%."""
+def metric_marks(line: TrendLine, blocks: str = BLOCKS) -> str:
+    """The sparkline of a metric: scaled from zero; shares from 90%, or the lowest share, up to 100%."""
     if line.metric is Metric.COMPLETED_SHARE:
-        return sparkline(line.values, blocks=style.blocks, low=min(line.low, _SHARE_SCALE), high=1.0)
-    return sparkline(line.values, blocks=style.blocks, low=0.0)
+        return sparkline(line.values, blocks=blocks, low=min(line.low, _SHARE_SCALE), high=1.0)
+    return sparkline(line.values, blocks=blocks, low=0.0)
 
 
-def _shown(metric: Metric, value: float) -> str:
+def metric_name(metric: Metric) -> str:
+    """A metric's name in texts."""
+    return _NAMES.get(metric, metric.replace("_", " "))
+
+
+def metric_text(metric: Metric, value: float) -> str:
+    """A metric's value in texts."""
     if metric is Metric.COMPLETED_SHARE:
         return format_share(value)
     if metric is Metric.TIME_TO_INDEXED_P95_S:
-        return _rounded(value)
+        return rounded_time(value)
     return format_latency(value) if metric is Metric.LATENCY_P95_MS else format_count(value)
 
 
@@ -261,7 +278,7 @@ def _indexing_lines(target: TargetOverview, style: Style) -> list[str]:
     times = report.times
     parts = [f"Time to indexed: {plural(times.uploads, 'upload')}"]
     quantiles = [(name, times.quantile_s(share)) for name, share in _QUANTILES]
-    parts += [f"{name} {_rounded(seconds)}" for name, seconds in quantiles if seconds is not None]
+    parts += [f"{name} {rounded_time(seconds)}" for name, seconds in quantiles if seconds is not None]
     others = ((times.failed, "failed"), (times.waiting, "not indexed yet"), (times.not_observed, "at an unknown time"))
     parts += [f"{count} {words}" for count, words in others if count]
     lines = [*wrap_lines(", ".join(parts), indent=2), *_slow_groups(report, style)]
@@ -283,15 +300,17 @@ def _slow_groups(report: IndexingReport, style: Style) -> list[str]:
         return []
     columns = [right_aligned("UPLOADS", [format_count(group.times.uploads) for group in groups])]
     for name, share in _QUANTILES:
-        columns.append(right_aligned(name.upper(), [_rounded(group.times.quantile_s(share) or 0) for group in groups]))
+        columns.append(
+            right_aligned(name.upper(), [rounded_time(group.times.quantile_s(share) or 0) for group in groups])
+        )
     room = style.room(sum(2 + max(len(name), *map(len, cells)) for name, cells in columns))
-    names = [style.cut(_NO_GROUP if group.name is None else group.name, room) for group in groups]
+    names = [style.cut(NO_GROUP if group.name is None else group.name, room) for group in groups]
     lines = _table([("SLOW GROUPS", names), *columns])
     more = report.group_count - len(groups)
     return [*lines, f"{_INDENT}and {plural(more, 'more group')}"] if more > 0 else lines
 
 
-def _rounded(seconds: float) -> str:
+def rounded_time(seconds: float) -> str:
     """A quantile, which is known up to 5%: two digits of the greatest unit."""
     unit, name = next((unit for unit in _UNITS if seconds >= unit[0]), _UNITS[-1])
     number = seconds / unit
@@ -344,7 +363,7 @@ def _table(columns: Sequence[tuple[str, list[str]]]) -> list[str]:
 OPEN_SHOWN = 10
 """Most open incidents shown; `incidents list` has all."""
 _NAMED = 3
-_NOTHING = "No run yet: run `ingestion-monitor check` first."
+NOTHING = "No run yet: run `ingestion-monitor check` first."
 
 
 def overview_text(overview: Overview, *, ascii_only: bool = False, width: int | None = None) -> str:
@@ -354,14 +373,14 @@ def overview_text(overview: Overview, *, ascii_only: bool = False, width: int | 
     title = f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {format_age(period)}"
     blocks = [list(wrap_lines(title, indent=0))]
     if all(target.condition is Condition.NEVER_RAN for target in overview.targets):
-        blocks.append(list(wrap_lines(_NOTHING, indent=0)))
+        blocks.append(list(wrap_lines(NOTHING, indent=0)))
     else:
         blocks += [
             [target.facts.target, *target_lines(target, now=now, period=period, style=style)]
             for target in overview.targets
         ]
         blocks += [_changed(overview, style), _incidents(overview, style)]
-    blocks.append(_undelivered(overview))
+    blocks.append(list(wrap_lines(undelivered_sentence(overview), indent=0)))
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -401,19 +420,20 @@ def _changed(overview: Overview, style: Style) -> list[str]:
     starts = {(target.facts.changes.since, target.facts.changes.first_report) for target in reported}
     lines = ["Changed since the last reports"]
     if len(starts) == 1:
-        lines = [f"Changed {_since(reported[0].facts.changes, overview)}"]
+        lines = [f"Changed {since_text(reported[0].facts.changes, overview)}"]
     for target in reported:
         changes = target.facts.changes
-        when = "" if len(starts) == 1 else f", {_since(changes, overview)}"
+        when = "" if len(starts) == 1 else f", {since_text(changes, overview)}"
         name = style.cut(target.facts.target, 30)
-        lines += wrap_lines(f"{name}{when}: {'; '.join(_parts(changes))}", indent=2)
+        lines += wrap_lines(f"{name}{when}: {'; '.join(change_parts(changes))}", indent=2)
         lines += _incident_change_lines(changes.incidents, indent=4)
     return lines + _incident_change_lines(
         overview.other_incidents, indent=2, of=lambda change: f" on {style.cut(change.target, 40)}"
     )
 
 
-def _since(changes: Changes, overview: Overview) -> str:
+def since_text(changes: Changes, overview: Overview) -> str:
+    """Since when changes are counted."""
     age = format_age(overview.generated_at - changes.since)
     if changes.first_report:
         return f"in the last {age} (this is the first report)"
@@ -429,7 +449,8 @@ _NAMING = frozenset({*(state.value for state in PROBLEM_STATES), "removed"})
 """Changes whose items are named."""
 
 
-def _parts(changes: Changes) -> list[str]:
+def change_parts(changes: Changes) -> list[str]:
+    """What changed, in a few words each, runs first."""
     parts = [_runs(changes.runs)]
     if changes.new:
         parts.append(f"{changes.new} new")
@@ -448,7 +469,7 @@ def _runs(made: RunCounts | None) -> str:
 
 
 def _items(changed: ItemChangeCount, words: str) -> str:
-    if changed.to not in _NAMING:
+    if changed.to not in _NAMING or not changed.sample_ids:
         return f"{changed.count} {words}"
     return f"{changed.count} {words} ({_ids(changed.sample_ids, changed.count)})"
 
@@ -465,7 +486,8 @@ def _incident_change_lines(
     return [*lines, f"{' ' * indent}and {plural(more, 'more incident')}"] if more > 0 else lines
 
 
-def _undelivered(overview: Overview) -> list[str]:
+def undelivered_sentence(overview: Overview) -> str:
+    """The messages that did not reach a channel; empty if there are none."""
     counts = [f"{each.dead} to {each.channel} given up" for each in overview.undelivered if each.dead]
     counts += [f"{each.waiting} to {each.channel} waiting" for each in overview.undelivered if each.waiting]
-    return list(wrap_lines(f"Undelivered messages: {', '.join(counts)}.", indent=0)) if counts else []
+    return f"Undelivered messages: {', '.join(counts)}." if counts else ""

@@ -157,7 +157,7 @@ def test_an_ascii_stream_gets_an_ascii_trend(watching, monkeypatch):
     assert b"  failed  " in raw.getvalue()
 
 
-@pytest.mark.parametrize("since", ["1w", "59m", "0s", "3654d", "yesterday", ""])
+@pytest.mark.parametrize("since", ["1y", "59m", "0s", "3654d", "yesterday", ""])
 def test_a_wrong_period_is_code_2_with_a_remedy(here, small_world, since):
     done = here(small_world, "report", "--since", since)
     assert (done.returncode, done.stdout) == (2, "")

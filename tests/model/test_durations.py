@@ -14,6 +14,8 @@ from monitor.model.durations import exponential_backoff_s, format_duration, pars
         ("5m", timedelta(minutes=5)),
         ("4h", timedelta(hours=4)),
         ("7d", timedelta(days=7)),
+        ("1w", timedelta(days=7)),
+        ("2w1d", timedelta(days=15)),
         ("1h30m", timedelta(hours=1, minutes=30)),
         ("500ms", timedelta(milliseconds=500)),
         ("1m500ms", timedelta(minutes=1, milliseconds=500)),
@@ -27,7 +29,24 @@ def test_a_duration_is_parsed(text, duration):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5", "5 m", " 5m", "5m ", "-5m", "1.5h", "5M", "30m1h", "5m5m", "m", "5w", "\u0665m", "123456789s", "5m\n"],
+    [
+        "",
+        "5",
+        "5 m",
+        " 5m",
+        "5m ",
+        "-5m",
+        "1.5h",
+        "5M",
+        "30m1h",
+        "5m5m",
+        "m",
+        "5y",
+        "1d1w",
+        "\u0665m",
+        "123456789s",
+        "5m\n",
+    ],
 )
 def test_other_texts_are_not_durations(text):
     with pytest.raises(ValueError, match="not a duration"):

@@ -60,12 +60,12 @@ def test_many_runs_become_24_marks_of_the_last_six_hours():
     line = trend_text(Cause.ITEMS_FAILED, runs([9] * 200 + [0] * 300 + [7] * 60, every=MINUTE))
     name, first, marks, last, length = line.split(maxsplit=4)
     assert (name, first, last, length) == ("failed", "0", "7", "over 6 h")
-    assert marks == "▁" * 19 + "█" * 5
+    assert marks == "▁" * 20 + "█" * 4
 
 
 def test_few_runs_go_back_further():
     line = trend_text(Cause.ITEMS_FAILED, runs([*range(20)], every=timedelta(days=1)))
-    assert line == "failed 8 ▄▅▅▅▅▆▆▇▇▇██ 19 over 11 d"
+    assert line == "failed 8 ▄▅▅▆▆▆▇▇▇███ 19 over 11 d"
 
 
 def test_a_time_without_runs_is_a_gap():

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from monitor.notifications.messages import Message
 
-__all__ = ["Channel", "SendOutcome", "SendResult", "SupportsResend", "attempt", "send_with_fallback"]
+__all__ = ["NO_REPORTS", "Channel", "SendOutcome", "SendResult", "SupportsResend", "attempt", "send_with_fallback"]
 
 
 class SendOutcome(StrEnum):
@@ -35,6 +35,10 @@ class SendResult:
     """False when the receiver accepted the message only for a part of the recipients; the reason names the others."""
     deferred: tuple[str, ...] = ()
     """Of those, the recipients to whom the message is sent again."""
+
+
+NO_REPORTS = SendResult(outcome=SendOutcome.REFUSED, reason="its receiver takes alerts and no reports")
+"""The result of a report to a channel that raises alerts."""
 
 
 class Channel(Protocol):

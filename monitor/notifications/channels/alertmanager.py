@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from monitor.model.http import CallResult, Request
-from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels import NO_REPORTS, SendOutcome, SendResult
 from monitor.notifications.channels.http_post import HttpPost, read_api
 from monitor.notifications.messages import Message, MessageKind, shown_safe_message, to_single_lines
 
@@ -44,6 +44,8 @@ class AlertmanagerChannel:
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
         """Posts one alert per incident; an acknowledgement is not sent."""
+        if message.kind is MessageKind.REPORT:
+            return NO_REPORTS
         if message.kind is MessageKind.ACKNOWLEDGED:
             return SendResult(outcome=SendOutcome.DELIVERED, reason="Alertmanager has no acknowledgements")
         parts = message.parts or (message,)

@@ -122,6 +122,8 @@ def send_in_this_process(url: str, title: str, body: str, kind: str, max_s: int)
 def as_text(message: Message) -> str:
     """The message without its title, without mentions and markup for any service."""
     _, *lines = to_text(message).split("\n")
+    if message.kind is MessageKind.REPORT:
+        return _defuse("\n".join(line.strip() for line in lines))
     return _defuse("\n".join([", ".join(attribute_texts(message)), *(line.strip() for line in lines)]))
 
 

@@ -24,6 +24,7 @@ from monitor.notifications.channels.smtp import MailServer, SmtpDelivery
 from monitor.notifications.messages import (
     Message,
     MessageKind,
+    ReportContent,
     attribute_texts,
     links,
     shown_safe_message,
@@ -217,6 +218,8 @@ def as_mail(message: Message, *, key: str, sender: Mailbox, recipients: Sequence
         thread = f"<{message.thread}@{domain}>"
         headers += [token_header("In-Reply-To", thread), token_header("References", thread)]
     headers.append(token_header("Auto-Submitted", "auto-generated"))
+    if message.report is not None:
+        return b"".join([*headers, _report_parts(clean, message.report, key=key, plain=plain)])
     content = EmailMessage(policy=SMTP)  # only for the parts: see mail_headers.py
     # quoted-printable passes every server and keeps lines short
     content.set_content(as_text(clean), cte="quoted-printable")
@@ -226,11 +229,39 @@ def as_mail(message: Message, *, key: str, sender: Mailbox, recipients: Sequence
     return b"".join([*headers, content.as_bytes()])
 
 
+def _report_parts(message: Message, content: ReportContent, *, key: str, plain: bool) -> bytes:
+    """The parts of a report: the whole as text, the short form as HTML, and the whole as an HTML file."""
+    mail = EmailMessage(policy=SMTP)
+    addresses = "".join(f"\n\nOpen {label}: {url}" for label, url in links(message))
+    mail.set_content(f"{content.text}{addresses}\n", cte="quoted-printable")
+    if plain:
+        return mail.as_bytes()
+    mail.add_alternative(_report_html(message), subtype="html", cte="quoted-printable")
+    mail.set_boundary(f"={key}=")
+    name = f"report-{message.at:%Y-%m-%d}.html"
+    mail.add_attachment(content.html.encode(), maintype="text", subtype="html", cte="base64", filename=name,
+                        params={"charset": "utf-8"})  # fmt: skip
+    mail.set_boundary(f"={key}-file=")
+    return mail.as_bytes()
+
+
+def _report_html(message: Message) -> str:
+    parts = [
+        f'<h1 style="margin:0 0 16px;font-size:20px;line-height:1.3;{_WORD_BREAK_STYLE}">{escape(message.title)}</h1>',
+        *(_fact(*fact) for fact in message.facts),
+        *(_link(*each) for each in links(message)),
+        _paragraph("The whole report is attached: it opens in a browser, and loads nothing."),
+    ]
+    return _PAGE.format(title=escape(message.title), colour=_COLOURS[Severity.INFO], body="\n".join(parts))
+
+
 def subject(message: Message) -> str:
     """The subject: the same from opening to resolution, since mail programs thread by it as well as by `References`.
 
     The first line of the text has the kind of message; mail programs show it beside the subject.
     """
+    if message.kind is MessageKind.REPORT:
+        return f"[{message.environment}] {message.title}"
     targets = list(dict.fromkeys(display_name(part.target) for part in message.parts or (message,)))
     about = targets[0] if len(targets) == 1 else f"{len(targets)} targets"
     group = f" ({message.group})" if message.group else ""

@@ -3,7 +3,7 @@
 import structlog
 
 from monitor.notifications.channels import SendOutcome, SendResult
-from monitor.notifications.messages import Message
+from monitor.notifications.messages import Message, MessageKind
 
 
 class LogChannel:
@@ -13,6 +13,9 @@ class LogChannel:
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:  # noqa: ARG002  # Channel's signature
         """Logs the message; always delivered."""
+        if message.kind is MessageKind.REPORT:
+            _log_report(message, key)
+            return SendResult(outcome=SendOutcome.DELIVERED, reason="logged")
         structlog.get_logger().warning(
             "incident_message",
             kind=message.kind.value,
@@ -35,3 +38,14 @@ class LogChannel:
             **({"url": message.url} if message.url else {}),
         )
         return SendResult(outcome=SendOutcome.DELIVERED, reason="logged")
+
+
+def _log_report(message: Message, key: str) -> None:
+    structlog.get_logger().info(
+        "report",
+        environment=message.environment,
+        title=message.title,
+        facts=dict(message.facts),
+        key=key,
+        **({"url": message.url} if message.url else {}),
+    )

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from monitor.errors import MonitorError
 from monitor.model.http import CallResult, Request
-from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels import NO_REPORTS, SendOutcome, SendResult
 from monitor.notifications.channels.http_post import HttpPost, read_api
 from monitor.notifications.messages import Message, MessageKind, links, one_line, shown_safe_message, to_single_lines
 
@@ -46,6 +46,8 @@ class PagerDutyChannel:
         A resolution or acknowledgement is not sent while other incidents of the same alert are open. PagerDuty answers
         400 to a bad event and to a wrong routing key: if it refuses even the simplest event, the channel is suspended.
         """
+        if message.kind is MessageKind.REPORT:
+            return NO_REPORTS
         if message.kind in {MessageKind.RESOLVED, MessageKind.ACKNOWLEDGED} and message.others_open:
             return SendResult(outcome=SendOutcome.DELIVERED, reason="others of the same alert are still open")
         try:

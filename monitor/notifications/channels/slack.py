@@ -144,6 +144,8 @@ def read_answer(reply: Reply) -> SendResult | None:
 def as_blocks(message: Message) -> dict[str, object]:
     """The payload as blocks, and as text for notifications and for clients without blocks."""
     clean = messages.to_single_lines(message)
+    if message.kind is MessageKind.REPORT:
+        return {**as_text(message), "blocks": _report_blocks(clean)}
     checks = "\n".join(f"• {check}" for check in clean.what_to_check)
     emoji = _KIND_EMOJI.get(message.kind) or _SEVERITY_EMOJI[message.severity]
     blocks = [
@@ -155,6 +157,16 @@ def as_blocks(message: Message) -> dict[str, object]:
         _context(clean),
     ]
     return {**as_text(message), "blocks": blocks}
+
+
+def _report_blocks(message: Message) -> list[Block]:
+    when = f"{message.at:%Y-%m-%d %H:%M} UTC · environment: {message.environment}"
+    return [
+        {"type": "header", "text": _plain_text(f"📊 {message.title}", _MAX_HEADER)},
+        *_fact_sections(_shown_facts(message)),
+        *_links(message),
+        {"type": "context", "elements": [_plain_text(when, _MAX_TEXT)]},
+    ]
 
 
 def as_text(message: Message) -> dict[str, object]:

@@ -14,7 +14,7 @@ import msgspec
 from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import SendResult
 from monitor.notifications.channels.http_post import HttpPost
-from monitor.notifications.messages import Message, to_single_lines, to_text
+from monitor.notifications.messages import Message, ReportContent, to_single_lines, to_text
 
 PAYLOAD_VERSION = 1
 """Incremented when a field is removed or changes its meaning, not when one is added."""
@@ -67,10 +67,25 @@ def signature(secret: str, content: bytes) -> str:
     return base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
 
 
+def _report_payload(message: Message, content: ReportContent) -> dict[str, object]:
+    """A report as JSON values: nothing of an incident."""
+    return {
+        "kind": message.kind.value,
+        "environment": message.environment,
+        "title": message.title,
+        "at": message.at,
+        **({"url": message.url} if message.url else {}),
+        "facts": dict(message.facts),
+        "report": content.data,
+    }
+
+
 def _payload(message: Message) -> dict[str, object]:
     """The message and its parts as JSON values."""
+    if message.report is not None:
+        return _report_payload(message, message.report)
     fields = msgspec.to_builtins(message)
-    del fields["recipients"], fields["first_look"]  # they are for delivery
+    del fields["recipients"], fields["first_look"], fields["report"]  # they are for delivery
     if message.url is None:
         del fields["url"]
     return {

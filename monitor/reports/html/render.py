@@ -112,11 +112,6 @@ def _environment() -> Environment:
     return environment
 
 
-def times_of(report: IndexingReport, group: str | None) -> GroupTimes | None:
-    """The uploads of one group; None if the report does not name it."""
-    return next((each for each in report.groups if each.name == group), None)
-
-
 def visible(value: object) -> object:
     """A value of a template. Characters that reorder others, and control characters, are escaped as in Python."""
     if isinstance(value, Markup):
@@ -157,3 +152,26 @@ def with_query(path: str, **query: str) -> str:
 def users_text(incident: Incident) -> str:
     """What a product may tell its own users about an incident."""
     return safe_message(incident.cause, resolved=incident.state is IncidentState.RESOLVED)
+
+
+def times_of(report: IndexingReport, group: str | None) -> GroupTimes | None:
+    """The uploads of one group; None if the report does not name it."""
+    return next((each for each in report.groups if each.name == group), None)
+
+
+def waits_text(summary: WaitSummary) -> str:
+    """The waits of a period, without their label."""
+    return summary_line(summary).removeprefix("Waits: ")
+
+
+def canary_text(summary: CanarySummary) -> str:
+    """The canaries of a period, without their label."""
+    return " ".join(line.strip() for line in canary_lines(summary)).removeprefix("Canaries: ")
+
+
+def share_sparkline(target: TargetOverview) -> Markup:
+    """The completed share of a target over the period, from 90%, or the lowest share, to 100%; a dash without any."""
+    line = next((line for line in target.trend if line.metric is Metric.COMPLETED_SHARE), None)
+    if line is None:
+        return Markup("–")
+    return draw_sparkline(line.values, low=min(line.low, 0.9), high=1.0)
