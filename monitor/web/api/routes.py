@@ -98,7 +98,8 @@ def _describe(app: FastAPI, site: Site) -> Callable[[], Response]:
 async def _invalid(_: Request, error: Exception) -> Response:
     """The first problem of the parameters, as one sentence."""
     problem: Mapping[str, Any] = error.errors()[0] if isinstance(error, RequestValidationError) else {}
-    return JSONResponse({"error": f"{problem['loc'][-1]}: {problem['msg']}"}, status_code=400)
+    name = next(part for part in reversed(problem["loc"]) if isinstance(part, str))  # not the place in a list
+    return JSONResponse({"error": f"{name}: {problem['msg']}"}, status_code=400)
 
 
 class _Routes:
