@@ -145,7 +145,7 @@ def test_head_equals_get_without_the_body(serve, page):
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/nowhere", 404),
         ("GET", "/healthz/", 404),
         ("GET", "/docs", 404),
         ("GET", "/openapi.json", 404),
