@@ -15,7 +15,7 @@ from starlette.requests import Request
 from monitor.config import Config, Secret
 from monitor.database.engine import reading, writing
 from monitor.database.postgres import shorten_timeouts
-from monitor.errors import MonitorError, StoreError
+from monitor.errors import ConfigError, MonitorError, StoreError
 from monitor.reports.html import Frame
 from monitor.threads import run_in_thread
 from monitor.web.database_probe import read_only_engine
@@ -32,6 +32,9 @@ MAX_HUNG = 4
 _GRACE_S = 0.5
 _SQLITE_STEPS = 100_000
 """Instructions of SQLite between two looks at the clock: about a millisecond."""
+_LEAST_SHARE = 0.02
+"""Of the timeout: with less of it left, a query is not begun."""
+_TOO_MANY = "too many pages are asked for at the same time; try again in a moment"
 _NO_ANSWER = "the database did not answer in time; try again in a moment"
 
 
@@ -88,7 +91,11 @@ class Site:
         return await self._run(lambda: self._read(database, query))
 
     def _read(self, database: Secret, query: Callable[[Connection], _T]) -> _T:
-        with reading(self._connect(database.reveal())) as conn:
+        try:
+            url = database.reveal()
+        except ConfigError as error:
+            raise StoreError(str(error)) from error
+        with reading(self._connect(url)) as conn:
             _limit_query(conn)
             return query(conn)
 
@@ -109,16 +116,13 @@ class Site:
         A call that hangs is abandoned: its turn is free again, but only so many may hang at a time.
         """
         ends_s = asyncio.get_running_loop().time() + QUERY_TIMEOUT_S
+        await self._take_turn(ends_s)
         try:
-            async with asyncio.timeout_at(ends_s):
-                await self._turns.acquire()
-        except TimeoutError as error:
-            reason = "too many pages are asked for at the same time; try again in a moment"
-            raise UnavailableError(reason) from error
-        try:
+            left_s = ends_s - asyncio.get_running_loop().time()
+            if left_s < QUERY_TIMEOUT_S * _LEAST_SHARE:
+                raise UnavailableError(_TOO_MANY)
             if len(self._running) >= MAX_QUERIES + MAX_HUNG:
                 raise UnavailableError(_NO_ANSWER)
-            left_s = max(0.01, ends_s - asyncio.get_running_loop().time())
             return await run_in_thread(self._counted(work), timeout_s=left_s)
         except TimeoutError as error:
             raise UnavailableError(_NO_ANSWER) from error
@@ -126,6 +130,13 @@ class Site:
             raise UnavailableError(str(error)) from error
         finally:
             self._turns.release()
+
+    async def _take_turn(self, ends_s: float) -> None:
+        try:
+            async with asyncio.timeout_at(ends_s):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise UnavailableError(_TOO_MANY) from error
 
     def _counted(self, work: Callable[[], _T]) -> Callable[[], _T]:
         """The work, known as running until its thread ends, even if nobody waits for it."""
