@@ -16,6 +16,7 @@ from monitor.reports.formatting import spans
 from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Overview, TargetOverview
 from monitor.reports.triage import (
+    INCIDENTS_SHOWN,
     TargetSummary,
     Verdict,
     open_incidents_by_target,
@@ -26,8 +27,6 @@ from monitor.reports.triage import (
 from monitor.runs.store import HistoryRow
 
 TARGETS_PER_PAGE = 20
-_INCIDENTS = 8
-"""Open incidents that are named; the list of incidents has all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +76,7 @@ def overview_page(
 
 
 def _urgent_incidents(conn: Connection) -> tuple[Incident, ...]:
-    found = (incident_store.find(conn, each) for each in urgent_incident_ids(conn, limit=_INCIDENTS))
+    found = (incident_store.find(conn, each) for each in urgent_incident_ids(conn, limit=INCIDENTS_SHOWN))
     return tuple(incident for incident in found if incident is not None)
 
 
