@@ -55,6 +55,10 @@ def test_the_overview_has_the_targets_of_its_page_in_the_order_of_trouble(engine
     assert [each.name for each in second.summaries] == ["t18", "t19", "t20", "t21", "t22", "t24"]
     assert (first.target_count, len(first.overview.targets), third) == (26, 20, None)
     assert [each.facts.target for each in second.overview.targets] == [each.name for each in second.summaries]
+    with reading(engine) as conn:
+        some = overview_page(conn, settings(*names), since=7 * DAY, now=NOW, wanted="T1")
+    assert ([each.name for each in some.summaries], some.found_count) == ([f"t1{n}" for n in range(10)], 10)
+    assert some.verdict == first.verdict
     assert first.verdict.sentence == "1 critical incident is open, on t23."
     assert [each.target for each in second.overview.incidents] == ["t23"]
 
