@@ -19,6 +19,8 @@ from monitor.reports.trends import LastRun
 
 _SEVERITIES = tuple(reversed(Severity))
 """The most urgent first."""
+INCIDENTS_SHOWN = 8
+"""Open incidents that a page names; the list of incidents has all."""
 _CONDITIONS = (
     Condition.FAILED,
     Condition.CRASHED,
@@ -103,6 +105,12 @@ def urgent_incident_ids(conn: Connection, *, limit: int) -> list[int]:
     query = select(incidents.c.id, incidents.c.severity).where(text(INCIDENT_IS_OPEN))
     found = sorted((_SEVERITIES.index(Severity(severity)), -number) for number, severity in conn.execute(query))
     return [-number for _, number in found[:limit]]
+
+
+def most_urgent(open_incidents: Iterable[Incident], *, limit: int) -> tuple[Incident, ...]:
+    """The incidents that need attention first: the most severe, then the newest."""
+    found = sorted(open_incidents, key=lambda each: (_SEVERITIES.index(each.severity), -each.id))
+    return tuple(found[:limit])
 
 
 def _newest_of(statuses: Iterable[RunStatus]) -> str:

@@ -54,7 +54,10 @@ class _Pages:
         if number is None:
             raise HTTPException(400, "page must be a number from 1 on, such as ?page=2")
         config, now = site.config, site.now()
-        page = await site.read(lambda conn: overview_page(conn, config, since=since, now=now, number=number))
+        wanted = request.query_params.get("target", "").strip()
+        page = await site.read(
+            lambda conn: overview_page(conn, config, since=since, now=now, number=number, wanted=wanted)
+        )
         if page is None:
             raise HTTPException(404, f"There is no page {number} of the targets.")
         bounds = page.overview.bounds
@@ -65,6 +68,7 @@ class _Pages:
             page=page,
             periods=_period_links(request),
             period=period,
+            period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
             slos=[row for target in page.overview.targets for row in target.facts.slos],
             charts=lambda: [
                 chart
@@ -74,11 +78,12 @@ class _Pages:
             target_pages=numbered_page(
                 number,
                 size=TARGETS_PER_PAGE,
-                total=page.target_count,
+                total=page.found_count,
                 noun="target",
                 path="/",
-                query={"since": request.query_params.get("since", "")},
+                query={"since": request.query_params.get("since", ""), "target": wanted},
             ),
+            wanted=wanted,
         )
 
     async def target(self, request: Request, name: str) -> Response:
@@ -99,6 +104,7 @@ class _Pages:
             page=page,
             periods=_period_links(request),
             period=period,
+            period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
             charts=lambda: target_charts(page.target, page.overview.bounds, now=now),
             run_pages=_run_pages(request, page.runs),
         )
@@ -156,8 +162,8 @@ def _period(request: Request) -> tuple[str, timedelta]:
 
 def _period_links(request: Request) -> list[tuple[str, str]]:
     """Links to the same page with other periods; a page of a list is kept."""
-    page = request.query_params.get("page")
-    return [(name, address("", {"since": name, "page": page})) for name in PERIODS]
+    kept = {name: request.query_params.get(name) for name in ("target", "page")}
+    return [(name, address("", {"since": name, **kept})) for name in PERIODS]
 
 
 def _run_id(request: Request, name: str) -> int | None:

@@ -24,12 +24,13 @@ PERIODS = [("24h", "?since=24h"), ("7d", "?since=7d")]
 GOOD = Verdict(kind="good", sentence="Nothing is wrong.")
 
 
-def overview_html(shown, **fields):
+def overview_html(shown, wanted="", **fields):
     found = OverviewPage(
         verdict=GOOD,
         overview=shown,
         summaries=tuple(summary_of(target, shown.incidents) for target in shown.targets),
         target_count=len(shown.targets),
+        found_count=len(shown.targets),
         samples=combined_samples(shown.targets, shown.bounds),
     )
     found = replace(found, **fields)
@@ -40,6 +41,8 @@ def overview_html(shown, **fields):
         page=found,
         periods=PERIODS,
         period="7d",
+        period_query="",
+        wanted=wanted,
         slos=[slo for target in shown.targets for slo in target.facts.slos],
         charts=[chart for chart in made if chart is not None],
         target_pages=Page(text="1–2 of 2 targets"),
@@ -55,6 +58,7 @@ def target_html(shown, **fields):
         page=found,
         periods=PERIODS,
         period="7d",
+        period_query="?since=30d",
         charts=target_charts(found.target, shown.bounds, now=NOW),
         run_pages=Page(text="runs 2 to 1", next="?before=1"),
     )
@@ -84,6 +88,14 @@ def test_without_targets_only_the_verdict_is_shown():
     found = overview_html(replace(overview(), targets=()), target_count=0)
     assert "Nothing is wrong." in found.text
     assert "table" not in found.tags
+
+
+def test_targets_can_be_found_by_name_where_not_all_are_shown():
+    assert "Find" not in overview_html(SAMPLE).text
+    assert "Find" in overview_html(SAMPLE, target_count=30).text
+    nothing = overview_html(replace(SAMPLE, targets=()), target_count=30, wanted=HOSTILE)
+    assert "No target has this in its name." in nothing.text
+    assert ("input", HOSTILE) in [(tag, attributes.get("value")) for tag, attributes in nothing.attributes]
 
 
 def test_the_handling_of_an_incident_is_shown():
@@ -177,7 +189,7 @@ def test_a_report_in_one_file_has_no_links_to_pages():
     frame = Frame(title="Report", generated_at=NOW, offline=True)
     html = render(
         "target.html", frame, page=TargetPage(overview=overview(SAMPLE.targets[0].facts), verdict=GOOD, runs=RunList()),
-        periods=[], period="7d", charts=[], run_pages=Page(text=""),
+        periods=[], period="7d", period_query="", charts=[], run_pages=Page(text=""),
     )  # fmt: skip
     assert 'href="/items' not in html
     assert "data-plotly" not in html
