@@ -19,7 +19,7 @@ from monitor.reports.triage import Verdict, summary_of, verdict
 from monitor.runs import throttle_store
 from monitor.runs.store import HISTORY, history_row
 
-RUNS_PER_PAGE = 25
+RUNS_PER_PAGE = 20
 _SLOWED = 0.5
 """The share of a run's time from which on the rate limit is what makes it slow."""
 

@@ -43,7 +43,7 @@ def evidence_chart(history: IncidentHistory) -> Chart | None:
     legend = [Legend(name=layer.name, role=layer.role) for layer in layers]
     if any(marks):
         legend.append(Legend(name="run cut short", role="cut-short"))
-    plane = Plane(name="evidence", bounds=bounds, high=float(highest), scale=("0", str(highest)))
+    plane = Plane(bounds=bounds, high=float(highest), scale=("0", str(highest)))
     return Chart(
         name="evidence",
         title="In which runs was it seen?",

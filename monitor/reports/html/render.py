@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from monitor.database.text import escape_bidirectional
 from monitor.incidents.decide import Action
-from monitor.incidents.silences import format_matchers, suppression_reasons
+from monitor.incidents.silences import format_matchers, matching_silence, suppression_reasons
 from monitor.incidents.slo_texts import budget_text, objective_text, share_text, spent_text
 from monitor.model import Incident, IncidentState
 from monitor.model.durations import format_duration
@@ -26,13 +26,12 @@ from monitor.reports.html.sentences import rounded_duration
 from monitor.reports.html.static import plotly_style_ids
 from monitor.reports.incident_page import Step
 from monitor.reports.incidents import evidence_facts
-from monitor.reports.indexing import IndexingReport
+from monitor.reports.indexing import GroupTimes, IndexingReport
 from monitor.reports.items import item_detail
 from monitor.reports.overview import Metric, TargetOverview
 from monitor.reports.runs import last_known_text
 from monitor.reports.slos import verdict_text
 from monitor.reports.waits import summary_line
-from monitor.rollups.indexing_store import TimesToIndexed
 from monitor.runs.canary.store import CanarySummary
 from monitor.waits.store import WaitSummary
 
@@ -96,6 +95,7 @@ def _environment() -> Environment:
         segment=segment,
         seconds=rounded_duration,
         share=format_share,
+        silence_of=matching_silence,
         share_in_time=share_text,
         slo_verdict=verdict_text,
         sparkline=share_sparkline,
@@ -154,9 +154,9 @@ def users_text(incident: Incident) -> str:
     return safe_message(incident.cause, resolved=incident.state is IncidentState.RESOLVED)
 
 
-def times_of(report: IndexingReport, group: str | None) -> TimesToIndexed | None:
-    """The times to indexed of one group; None if the report does not name it."""
-    return next((each.times for each in report.groups if each.name == group), None)
+def times_of(report: IndexingReport, group: str | None) -> GroupTimes | None:
+    """The uploads of one group; None if the report does not name it."""
+    return next((each for each in report.groups if each.name == group), None)
 
 
 def waits_text(summary: WaitSummary) -> str:
