@@ -261,7 +261,7 @@ def _notification_lines(event: TimelineEvent, sent_messages: Sequence[SentMessag
         return
     messages = messages_of(event, sent_messages)
     for message in messages:
-        yield from wrap_lines(f"→ {message.channel}: {delivery_status(message, event)}", indent=_INDENT)
+        yield from wrap_lines(f"→ {message.channel}: {_delivery_status(message, event)}", indent=_INDENT)
     if not messages and not event.data.get("channels"):
         yield from wrap_lines("→ not sent", indent=_INDENT)
 
@@ -272,19 +272,25 @@ def messages_of(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> l
     return [each for each in sent_messages if each.kind == kind and each.created_at == event.at]
 
 
-def delivery_status(message: SentMessage, event: TimelineEvent) -> str:
+def _delivery_status(message: SentMessage, event: TimelineEvent) -> str:
     """What became of a message: `opened, sent 12:01:00`; the date is left out on the day of the event."""
-    why = f": {message.error}" if message.error else ""
+    sent = ""
+    if message.status == "sent":
+        late = message.sent_at is not None and message.sent_at.date() != event.at.date()
+        at = format_time(message.sent_at) if late else f"{message.sent_at:%H:%M:%S}" if message.sent_at else "-"
+        sent = f" {at}"
+    why = f": {message.error}" if message.error and message.status in {"sent", "due", "dead"} else ""
+    return f"{delivery_text(message)}{sent}{why}"
+
+
+def delivery_text(message: SentMessage) -> str:
+    """The same without the time and the error."""
     match message.status:
-        case "sent":
-            late = message.sent_at is not None and message.sent_at.date() != event.at.date()
-            at = format_time(message.sent_at) if late else f"{message.sent_at:%H:%M:%S}" if message.sent_at else "-"
-            return f"{message.kind}, sent {at}{why}"
         case "due":
             tried = f" after {plural(message.attempts, 'attempt')}" if message.attempts else ""
-            return f"{message.kind}, waiting{tried}{why}"
+            return f"{message.kind}, waiting{tried}"
         case "dead":
-            return f"{message.kind}, given up after {plural(message.attempts, 'attempt')}{why}"
+            return f"{message.kind}, given up after {plural(message.attempts, 'attempt')}"
         case "superseded":
             return f"{message.kind}, superseded by a later message"
         case other:

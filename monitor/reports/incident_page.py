@@ -16,7 +16,7 @@ from monitor.model import REQUEST_CAUSES, Cause, Incident, IncidentState, RunSta
 from monitor.reports.explain import (
     MESSAGE_KINDS,
     ExplainData,
-    delivery_status,
+    delivery_text,
     evidence_text,
     explain_incident,
     messages_of,
@@ -42,6 +42,9 @@ class StepMessage:
     status: str
     """`due`, `sent`, `superseded` or `dead`."""
     text: str
+    """What became of it, without the time and the error: `opened, sent`."""
+    sent_at: datetime | None
+    error: str | None
     failed: bool
     """Whether an attempt failed, also if a later one succeeded."""
 
@@ -255,7 +258,9 @@ def _step_messages(event: TimelineEvent, sent: Sequence[SentMessage]) -> tuple[S
             channel=each.channel,
             kind=each.kind,
             status=each.status,
-            text=delivery_status(each, event),
+            text=delivery_text(each),
+            sent_at=each.sent_at,
+            error=each.error,
             failed=_failed(each),
         )
         for each in messages_of(event, sent)

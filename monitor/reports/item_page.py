@@ -51,12 +51,14 @@ _ELSEWHERE = frozenset({"state", "since", "incident", "uploaded", "first seen", 
 def item_page(conn: Connection, item: ItemRow, *, now: datetime) -> ItemPage:
     """The page of an item that `look_up` found."""
     view = item_view(conn, item, now=now)
+    # without an answer, the last error is its request id alone
+    elsewhere = _ELSEWHERE if item.http_status or item.code else _ELSEWHERE | {"last error"}
     shown = view.events[-MAX_CHANGES:]
     ends = [*(event.at for event in shown[1:]), now]
     changes = [_change(event, until) for event, until in zip(shown, ends, strict=False)]
     return ItemPage(
         view=view,
-        facts=[(name, text) for name, text in item_facts(item, now) if text and name not in _ELSEWHERE],
+        facts=[(name, text) for name, text in item_facts(item, now) if text and name not in elsewhere],
         changes=list(reversed(changes)),
         left_out=view.event_count - len(shown),
         incident=None if item.incident_id is None else incident_store.find(conn, item.incident_id),

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from monitor.database.text import escape_bidirectional
 from monitor.incidents.decide import Action
-from monitor.incidents.silences import format_matchers, matching_silence, suppression_reasons
+from monitor.incidents.silences import format_matchers, matching_silence
 from monitor.incidents.slo_texts import budget_text, objective_text, share_text, spent_text
 from monitor.model import Incident, IncidentState
 from monitor.model.durations import format_duration
@@ -105,7 +105,6 @@ def _environment() -> Environment:
         waits=waits_text,
         users_text=users_text,
         with_query=with_query,
-        withheld=suppression_reasons,
     )
     environment.globals["plotly_style_ids"] = plotly_style_ids
     environment.tests.update(moment=is_time, numeric=is_number)

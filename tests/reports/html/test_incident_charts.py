@@ -1,0 +1,52 @@
+"""The chart of one incident: a column per run, or per span of many."""
+
+from dataclasses import replace
+
+import pytest
+from reports.html.documents import drawings
+from reports.test_explain import explain_data, run
+from support.samples import NOW
+
+from monitor.incidents.explain import ObservedRun
+from monitor.model import Cause, RunStatus
+from monitor.reports.html.incident_charts import evidence_chart
+
+
+def chart(*runs, **fields):
+    return evidence_chart(replace(explain_data(runs, **fields).history, incident=explain_data(()).history.incident))
+
+
+def test_each_run_has_a_column_by_what_it_says():
+    made = chart(
+        run(1, 2), run(2, 2, inhibited_by=Cause.OUTAGE), run(3), run(4, counts=False), run(5, 1), run(6), run(7)
+    )  # fmt: skip
+    assert made.sentence.striptags().startswith("2 of 7 runs saw it, the last one at 2026-03-01 12:05:00 UTC")
+    assert made.sentence.endswith("none of the 2 runs since did.")
+    assert [each.name for each in made.legend] == [
+        "evidence", "inhibited by a higher cause", "no evidence", "does not count", "run cut short",
+    ]  # fmt: skip
+    assert [row[3:] for row in made.table.rows][:4] == [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
+    assert len(made.figure["data"][0]["x"]) == 7
+    assert drawings(made.svg)
+
+
+def test_many_runs_are_counted_per_span():
+    made = chart(*(run(n, 1) for n in range(200)))
+    assert len(made.table.rows) <= 36
+    assert sum(row[3] for row in made.table.rows) == 200
+    assert made.sentence.endswith("</time>.")
+
+
+def test_a_few_runs_before_it_are_shown_too():
+    made = chart(*(run(n) for n in range(-9, 0)), run(0, 1), run(1, 1))
+    assert [row[2] for row in made.table.rows] == ["-3", "-2", "-1", "0", "1"]
+
+
+def test_evidence_that_was_always_inhibited_is_said():
+    made = chart(*(run(n, 1, inhibited_by=Cause.OUTAGE) for n in range(1, 4)))
+    assert made.sentence.striptags() == "None of these 3 runs saw it itself."
+
+
+@pytest.mark.parametrize("runs", [[], [ObservedRun(run_id=1, at=NOW, status=RunStatus.COMPLETE, point=None)]])
+def test_fewer_than_two_runs_have_no_chart(runs):
+    assert chart(*runs) is None

@@ -1,0 +1,99 @@
+"""The list of items page by page: an order without gaps, in both directions, by filters."""
+
+import itertools
+from datetime import timedelta
+
+import pytest
+from database.history import HOUR, HistoryBuilder
+from support.samples import NOW
+
+from monitor.database.engine import reading
+from monitor.reports.item_queries import ItemFilter
+from monitor.reports.items_page import Position, decode_position, items_page
+
+STUCK_AFTER = {"gloo": timedelta(minutes=30)}
+GONE = {"removed_at": NOW}
+
+
+@pytest.fixture
+def stored(engine):
+    """Items of each kind; returns the engine."""
+    past = HistoryBuilder(engine)
+    rows = [
+        ("z-failed", "failed", {}), ("a/ü .pdf", "failed", {"group_name": "faq"}),
+        ("stuck", "pending", {"pending_since": NOW - HOUR}),
+        ("never asked", "pending", {}), ("young", "pending", {"pending_since": NOW}), ("unknown", "unknown", {}),
+        ("done-1", "completed", {}), ("DONE-2", "completed", {"group_name": "faq"}), ("gone", "failed", GONE),
+        ("let be", "failed", {"ignored_at": NOW, "ignore_reason": "so"}),
+    ]  # fmt: skip
+    for item_id, state, fields in rows:
+        past.item(item_id, state, **fields)
+    past.item("other", "invalid", target="other")
+    return engine
+
+
+def read(engine, *, size=50, after=None, before=None, prefix="", **filters):
+    with reading(engine) as conn:
+        wanted = ItemFilter(stuck_after=STUCK_AFTER, **filters)
+        return items_page(conn, wanted, prefix=prefix, after=after, before=before, size=size, now=NOW)
+
+
+def ids(page):
+    return [each.item_id for each in page.items]
+
+
+URGENT, REST = ["a/ü .pdf", "stuck", "z-failed", "other"], ["unknown", "never asked", "young"]
+
+
+def test_problems_come_first_and_each_item_once(stored):
+    page = read(stored)
+    assert sorted(ids(page)[:4]) == sorted(URGENT)
+    assert ids(page)[4:7] == REST
+    assert sorted(ids(page)[7:]) == ["DONE-2", "done-1"]
+    assert (page.total, page.total_is_minimum, page.before, page.after) == (9, False, None, None)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_pages_forward_and_backward_are_the_whole_list(stored, size):
+    whole, pages = ids(read(stored)), [read(stored, size=size)]
+    while pages[-1].after is not None:
+        pages.append(read(stored, size=size, after=pages[-1].after))
+    assert list(itertools.chain(*map(ids, pages))) == whole
+    assert [page.before is None for page in pages] == [True] + [False] * (len(pages) - 1)
+    assert {page.total for page in pages} == {9}
+    back = [pages[-1]]
+    while back[-1].before is not None:
+        back.append(read(stored, size=size, before=back[-1].before))
+    assert list(map(ids, reversed(back))) == list(map(ids, pages))
+    assert back[-1].after is not None
+
+
+FILTERS = [
+    ({"target": "other"}, ["other"]),
+    ({"stuck": True}, ["stuck"]),
+    ({"states": frozenset({"failed"})}, ["a/ü .pdf", "z-failed"]),
+    ({"states": frozenset({"pending"})}, ["never asked", "stuck", "young"]),
+    ({"states": frozenset({"unknown", "completed"})}, ["DONE-2", "done-1", "unknown"]),
+    ({"states": frozenset({"removed"})}, ["gone"]),
+    ({"states": frozenset({"ignored"})}, ["let be"]),
+    ({"group": "faq"}, ["DONE-2", "a/ü .pdf"]),
+    ({"prefix": "done"}, ["DONE-2", "done-1"]),
+    ({"prefix": "a/ü"}, ["a/ü .pdf"]),
+    ({"prefix": "%"}, []),
+]
+
+
+def test_each_filter_selects_its_items(stored):
+    for filters, found in FILTERS:
+        page = read(stored, **filters)
+        assert (sorted(ids(page)), page.total) == (found, len(found)), filters
+
+
+def test_a_position_survives_its_text():
+    there = Position(urgency=2, target="a:b/c", item_id="ü/../ %:x")
+    assert decode_position(there.encode()) == there
+
+
+@pytest.mark.parametrize("text", ["", "x", "9:a:b", "1:a", "1::b", "1:a:"])
+def test_other_text_is_no_position(text):
+    assert decode_position(text) is None
