@@ -1,4 +1,4 @@
-"""Writes what each channel sends for eight messages into the snapshots of the tests: `make docs`."""
+"""Writes what each channel sends for nine messages into the snapshots of the tests: `make docs`."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from monitor.notifications.channels.pagerduty import PagerDutyChannel
 from monitor.notifications.channels.slack import SlackChannel
 from monitor.notifications.channels.smtp import MailServer, Security
 from monitor.notifications.channels.webhook import WebhookChannel
-from monitor.notifications.messages import MessageKind, RunFacts, render, with_links
+from monitor.notifications.messages import MessageKind, ReportContent, RunFacts, render, report_message, with_links
 
 FOLDER = Path(__file__).parents[1] / "tests/notifications/channels/snapshots"
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
@@ -65,6 +65,21 @@ def merged():
     return replace(merge(parts), thread=KEY)
 
 
+def report():
+    """A report in its short form, and stand-ins for the whole."""
+    content = ReportContent(
+        lines=(
+            ("gloo-prod", "986 completed, 12 pending (2 stuck), 2 failed, 0 not found · completed 89% ▂▅█▇█ 98.6%"),
+            ("open incidents", "#7 gloo-prod: 2 documents failed to ingest"),
+        ),
+        text="Report on production, 2026-03-01 12:00 UTC, over the last 7 d\n\ngloo-prod\n  …",
+        html="<!doctype html>\n<title>Report</title>\n",
+        data={"targets": [{"target": "gloo-prod", "condition": "complete"}], "targets_total": 1},
+    )
+    title = "Report over the last 7 d: 1 target, 1 open incident"
+    return with_links(report_message(title, content, environment="production", at=NOW), PAGE)
+
+
 def messages():
     """The messages by file name."""
     one = refusal(7, "gloo-prod")
@@ -80,6 +95,7 @@ def messages():
             render(MessageKind.OPENED, failures(), WHOLE_RUN, now=NOW, trend="failed 0 ▁▁▂▅█ 41 over 6 h"), PAGE
         ),
         "linked_merged": with_links(merged(), PAGE),
+        "report": report(),
         "resolved": render(MessageKind.RESOLVED, resolved, RUN, now=NOW + timedelta(minutes=47)),
     }
     later = {"reminder", "acknowledged", "resolved"}
@@ -112,8 +128,14 @@ async def capture_mail(message):
         await channel.send(message, key=KEY)
         mail = server.read()
     headers = [f"{name}: {value}" for name, value in mail.items()]
-    parts = [f"----- {part.get_content_type()}\n{part.get_content()}" for part in mail.iter_parts()]
+    contents = [part for part in mail.walk() if not part.is_multipart()]
+    parts = [f"----- {_described(part)}\n{part.get_content()}" for part in contents]
     return "\n".join([*headers, "", *parts]).replace("\r\n", "\n")
+
+
+def _described(part):
+    name = part.get_filename()
+    return f"{part.get_content_type()}, {name}" if name else part.get_content_type()
 
 
 def webhook(url):

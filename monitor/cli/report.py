@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from monitor.reports.overview import Overview
 
 MIN_DURATION, MAX_DURATION = timedelta(hours=1), timedelta(days=3653)
+_MAX_SECTIONS = 100
+"""Targets with charts in an HTML file: more would make it slow to open."""
 FORMATS = ("text", "json", "csv", "markdown", "html")
 
 
@@ -149,7 +151,7 @@ def _text(app: "App", overview: "Overview", form: str, *, to_file: bool) -> str:
             from monitor.reports.document import report_document
             from monitor.reports.html.report_file import report_html
 
-            document = report_document(overview, public_url=app.config.web.public_url)
+            document = report_document(overview, public_url=app.config.web.public_url, sections=_MAX_SECTIONS)
             return report_html(document, environment=overview.environment).removesuffix("\n")
         case _:
             from monitor.model.sparkline import BLOCKS

@@ -1,8 +1,8 @@
-"""Periodic work besides runs: delivery, and the daily pruning."""
+"""Periodic work besides runs: delivery, the daily pruning, and the scheduled report."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -16,12 +16,10 @@ from monitor.reports.pruning import refusal_text
 
 
 class PeriodicTask:
-    """Runs an action at the start, and at the multiples of an interval (> 0) plus an offset, in UTC for all daemons."""
+    """Runs an action at the start, and at each due time."""
 
-    def __init__(
-        self, name: str, *, every: timedelta, action: Callable[[], Awaitable[object]], offset: timedelta = timedelta(0)
-    ) -> None:
-        self.name, self.due, self._action = name, DueTimes(every=every, offset=offset), action
+    def __init__(self, name: str, *, due: DueTimes, action: Callable[[], Awaitable[object]]) -> None:
+        self.name, self.due, self._action = name, due, action
         self._last_done: datetime | None = None
         self._initialised, self._requested = False, True
 
@@ -61,3 +59,13 @@ async def prune(app: App, *, stop: Callable[[], bool]) -> None:
         rows = {kind.value: count for kind, count in result.rows.items()}
         longest_ms = round(result.longest_transaction_s * 1000)
         log.info("pruned", outcome=result.outcome.value, **rows, bytes_freed=result.bytes_freed, longest_ms=longest_ms)
+
+
+async def enqueue_report(app: App) -> bool:
+    """Puts the scheduled report into the outbox if it is due; whether it did."""
+    from monitor.reports.digest import enqueue_digest
+
+    channels = await asyncio.to_thread(enqueue_digest, app.engine, app.config, now=app.clock())
+    if channels:
+        structlog.get_logger().info("report_enqueued", environment=app.config.environment, channels=list(channels))
+    return bool(channels)

@@ -21,13 +21,14 @@ from monitor.app import App
 from monitor.config import Config
 from monitor.daemon.canaries import canary_changes, canary_times_of, no_run_key, run_canary
 from monitor.daemon.database import DatabaseMonitor
-from monitor.daemon.periodic import PeriodicTask, prune
+from monitor.daemon.periodic import PeriodicTask, enqueue_report, prune
 from monitor.daemon.reload import ConfigReloader, LoadedConfig, due_times_of, target_changes
 from monitor.daemon.scheduler import Scheduler
 from monitor.daemon.systemd import SystemdNotifier, record_heartbeat, run_watchdog
 from monitor.daemon.target_schedule import TargetSchedule
 from monitor.daemon.tasks import Clock, RunningTasks, run_forever
 from monitor.database.engine import reading
+from monitor.model.schedule import DueTimes
 from monitor.runs import store as run_store
 from monitor.runs.parallel import ParallelRuns
 from monitor.runs.progress import NoProgress
@@ -45,6 +46,7 @@ DELIVERY_INTERVAL = timedelta(seconds=10)
 """Short, so that `group_wait` is not exceeded by much."""
 WORKER_THREADS = 16
 """For our own database; each use is short."""
+_REPORT = "report"
 _START_EXTENSION_S = 60.0
 """Requested from systemd at each wait for the database during the start."""
 
@@ -80,7 +82,7 @@ class Daemon:
         )
         self._tracker = StateTracker(self.state, utcnow=self._clock.utcnow)
         self._tasks = RunningTasks()
-        self._delivery = PeriodicTask("deliver", every=DELIVERY_INTERVAL, action=self._deliver)
+        self._delivery = PeriodicTask("deliver", due=DueTimes(every=DELIVERY_INTERVAL), action=self._deliver)
         self._interrupt, self._force, self._sighup = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._endpoints = Endpoints(self._tracker)
         self._signal: signal.Signals | None = None
@@ -143,10 +145,10 @@ class Daemon:
     def _schedule(self) -> None:
         self._start_loop("database", self._database.watch)
         self._start_loop("scheduler", self._scheduler.check_periodically)
-        pruning = PeriodicTask("prune", every=timedelta(days=1), offset=PRUNE_OFFSET, action=self._prune)
+        pruning = PeriodicTask("prune", due=DueTimes(every=timedelta(days=1), offset=PRUNE_OFFSET), action=self._prune)
         for task in (self._delivery, pruning):
-            run_due = partial(task.run_due, self._tasks, self._database, self._clock)
-            self._scheduler.add(task.name, task.due.next_due, run_due)
+            self._add_task(task)
+        self._add_report()
         for name in due_times_of(self.state.config):
             self._add_target(name)
         for name in canary_times_of(self.state.config):
@@ -159,6 +161,15 @@ class Daemon:
     def _start_loop(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         self._loops[name] = task = asyncio.ensure_future(run_forever(name, loop))
         task.add_done_callback(lambda _: self._loops.pop(name))
+
+    def _add_task(self, task: PeriodicTask) -> None:
+        run_due = partial(task.run_due, self._tasks, self._database, self._clock)
+        self._scheduler.add(task.name, task.due.next_due, run_due)
+
+    def _add_report(self) -> None:
+        report = self.state.config.report
+        if report is not None:
+            self._add_task(PeriodicTask(_REPORT, due=report.due_times(), action=self._enqueue_report))
 
     def _add_target(self, name: str) -> None:
         schedule = TargetSchedule(
@@ -189,6 +200,14 @@ class Daemon:
     async def _deliver(self) -> None:
         await self._app().sender().deliver()
 
+    async def _enqueue_report(self) -> None:
+        if await enqueue_report(self._app()):
+            self._deliver_soon()
+
+    def _deliver_soon(self) -> None:
+        self._delivery.request()
+        self._scheduler.check_soon(self._delivery.name)
+
     def _last_run_key(self, name: str) -> str | None:
         with reading(self._app().engine) as conn:
             return run_store.last_run_key(conn, target=name)
@@ -216,8 +235,7 @@ class Daemon:
             with self._tracker.count_failure(name):
                 report = await Run(job, interrupt=self._interrupt, progress=NoProgress(), run_key=run_key)()
         self._tracker.observe(report, throttle_keys=app.throttles.key_by_target)
-        self._delivery.request()
-        self._scheduler.check_soon(self._delivery.name)
+        self._deliver_soon()
         self._notifier.status(f"{self._status()}; last run: {report.target}, {report.status.value}")
 
     async def _run_canary(self, name: str, run_key: str) -> None:
@@ -240,6 +258,7 @@ class Daemon:
         """Schedules new and changed targets, and removes others; running runs finish."""
         changes = target_changes(self.state.config, loaded.config)
         canaries = canary_changes(self.state.config, loaded.config)
+        report_before = self.state.config.report
         self.state.config, self.state.reload_error = loaded.config, None
         if loaded.engine is not None:
             if self.state.engine is not None:
@@ -255,6 +274,10 @@ class Daemon:
                 self._scheduler.remove(f"canary {name}")
             for name in canaries.added:
                 self._add_canary(name)
+            if report_before != loaded.config.report:
+                if report_before is not None:
+                    self._scheduler.remove(_REPORT)
+                self._add_report()
         structlog.get_logger().info(
             "configuration_reloaded",
             **asdict(changes),

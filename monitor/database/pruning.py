@@ -138,7 +138,10 @@ def _latest_state_event() -> ColumnElement[bool]:
 
 
 def _of_resolved_incidents(before: datetime) -> ColumnElement[bool]:
-    """Sent, about an incident that was resolved before and has no message due: later messages refer to earlier ones."""
+    """Sent, about an incident that was resolved before and has no message due: later messages refer to earlier ones.
+
+    Or a report that was sent before.
+    """
     over = exists().where(
         incidents.c.id == notifications.c.incident_id,
         incidents.c.state == IncidentState.RESOLVED.value,
@@ -149,7 +152,10 @@ def _of_resolved_incidents(before: datetime) -> ColumnElement[bool]:
         other.c.incident_id == notifications.c.incident_id,
         or_(other.c.status.not_in(("sent", "superseded")), other.c.created_at >= before, other.c.sent_at >= before),
     )
-    return and_(over, ~waits)
+    report = and_(
+        notifications.c.incident_id.is_(None), notifications.c.status == "sent", notifications.c.sent_at < before
+    )
+    return or_(and_(over, ~waits), report)
 
 
 def _older_canary() -> ColumnElement[bool]:

@@ -98,7 +98,7 @@ notifications = Table(
     metadata,
     Column("id", Key, primary_key=True, autoincrement=True),
     Column("key", String(64), nullable=False, unique=True),  # Idempotency-Key: the same on every attempt
-    Column("incident_id", Key, ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
+    Column("incident_id", Key, ForeignKey("incidents.id", ondelete="CASCADE")),  # null: a report
     Column("channel", String(200), nullable=False),
     Column("kind", String(20), nullable=False),  # MessageKind
     Column("message", JSON, nullable=False),
@@ -385,6 +385,17 @@ reports = Table(
     Column("last_incident_event_id", Key, nullable=False),
 )
 """What the last report on each target covered: the next one shows what changed since."""
+
+digests = Table(
+    "digests",
+    metadata,
+    Column("environment", String(200), primary_key=True),
+    Column("due_at", UtcDateTime, primary_key=True),
+    Column("run_key", String(200), nullable=False),  # of the schedule at that time
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("channels", JSON, nullable=False),  # that it was put into the outbox for; empty: the schedule began here
+)
+"""The scheduled reports: one row per environment and due time, so that of several daemons only one sends it."""
 
 WAIT_IS_RUNNING = "result IS NULL"
 """Exactly the condition of the index of waits in progress."""

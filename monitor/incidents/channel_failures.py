@@ -118,14 +118,17 @@ class ChannelFailures:
             redirected = replace(message, recipients=(), facts=(*message.facts, (_REFUSED, f"{channel}: {reason}")))
             outbox.enqueue(conn, redirected, channels=others, now=now)
 
-    def reroute(self, conn: Connection, known: Collection[str]) -> int:
+    def reroute(self, conn: Connection, known: Collection[str], *, now: datetime) -> int:
         """Moves notifications of unknown channels to where their incidents are routed now; returns how many.
 
         Later messages of the incident go there too. If all those channels were notified anyway, or the incident belongs
-        to another environment, the notification stays and waits for its channel.
+        to another environment, the notification stays and waits for its channel. A report becomes a dead letter.
         """
         moved = 0
         for incident_id, channel in outbox.unroutable(conn, known=known):
+            if incident_id is None:
+                outbox.drop_reports(conn, channel=channel, environment=self.environment, now=now)
+                continue
             incident = incident_store.find(conn, incident_id, lock=True)
             if incident is None or incident.environment != self.environment:
                 continue

@@ -368,6 +368,8 @@ def _merge_key(
     message, thread = entry.message, entry.thread if channel in threaded else None
     in_look = message.first_look and (channel, message.target) in looks
     about = f"first look at {message.target}" if in_look else message.cause
+    if message.kind is MessageKind.REPORT:
+        about = entry.key  # each is sent by itself
     return channel, message.environment, about, message.kind, thread or "", message.recipients
 
 

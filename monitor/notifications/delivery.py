@@ -103,8 +103,11 @@ class IncidentHooks(Protocol):
     def resolve_removed(self, conn: Connection, *, now: datetime) -> None:
         """Resolves incidents about channels that are no longer configured."""
 
-    def reroute(self, conn: Connection, known: Collection[str]) -> int:
-        """Moves notifications for unknown channels to the channels of their incident's route; returns how many."""
+    def reroute(self, conn: Connection, known: Collection[str], *, now: datetime) -> int:
+        """Moves notifications for unknown channels to the channels of their incident's route; returns how many.
+
+        Reports to such channels become dead letters.
+        """
 
     def api_messages(self, conn: Connection, incident_ids: Collection[int]) -> Mapping[int, str]:
         """The API's own text, by incident."""
@@ -231,7 +234,7 @@ class Sender:
 
     def _reroute(self) -> None:
         with writing(self._engine) as conn:
-            self._incident_hooks.reroute(conn, self._channels)
+            self._incident_hooks.reroute(conn, self._channels, now=self._utcnow())
 
     async def _send(self, batch: ClaimedBatch) -> SendResult:
         configured = self._channels.get(batch.channel)

@@ -4,6 +4,7 @@ A sender claims a batch with a lease, sends it and marks it. If a sender dies, i
 again with the same key. `batching` decides what is sent as one message.
 """
 
+import hashlib
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -86,6 +87,34 @@ def enqueue(
         conn.execute(insert(notifications), rows)
 
 
+def enqueue_report(conn: Connection, message: Message, *, channels: Sequence[str], name: str, now: datetime) -> None:
+    """Writes a report for each channel, due now. `name` is of this report alone: their keys are made from it."""
+    rows = [
+        {
+            "key": hashlib.sha256(f"report {name}\n{channel}".encode()).hexdigest()[:32],
+            "incident_id": None,
+            "channel": channel,
+            "kind": message.kind.value,
+            "message": msgspec.to_builtins(message),
+            "status": "due",
+            "created_at": now,
+            "next_attempt_at": now,
+        }
+        for channel in channels
+    ]
+    conn.execute(insert(notifications), rows)
+
+
+def drop_reports(conn: Connection, *, channel: str, environment: str, now: datetime) -> None:
+    """Makes undelivered reports on an environment dead letters, if their channel is no longer configured there: no
+    route leads elsewhere.
+    """
+    of_environment = notifications.c.message["environment"].as_string() == environment
+    unknown = _DUE, notifications.c.incident_id.is_(None), notifications.c.channel == channel, of_environment
+    values = {"status": "dead", "died_at": now, "last_error": "its channel is no longer configured", **_UNCLAIMED}
+    conn.execute(update(notifications).where(*unknown, _is_free(now)).values(values))
+
+
 def _hasten_remainders(conn: Connection, incident_id: int, channels: Sequence[str], *, until: datetime) -> None:
     """What waits for a part of the recipients must not hold up the next message for all, which supersedes it."""
     theirs = notifications.c.incident_id == incident_id, notifications.c.channel.in_(list(channels))
@@ -149,8 +178,11 @@ def _is_free(now: datetime) -> ColumnElement[bool]:
 
 def _pending_by_incident(conn: Connection, oldest: Sequence[RowMapping], now: datetime) -> list[list[Pending]]:
     """Each of these with the undelivered notifications that follow it."""
-    queues = {(row["incident_id"], row["channel"]): [_pending(row)] for row in oldest}
-    for chunk in in_chunks(list({row["incident_id"] for row in oldest})):
+    # a report is followed by nothing
+    reports = [[_pending(row)] for row in oldest if row["incident_id"] is None]
+    about = [row for row in oldest if row["incident_id"] is not None]
+    queues = {(row["incident_id"], row["channel"]): [_pending(row)] for row in about}
+    for chunk in in_chunks(list({row["incident_id"] for row in about})):
         query = select(notifications).where(_DUE, notifications.c.incident_id.in_(chunk)).order_by(notifications.c.id)
         for row in conn.execute(query.with_for_update(skip_locked=True)).mappings():
             key = row["incident_id"], row["channel"]
@@ -160,7 +192,7 @@ def _pending_by_incident(conn: Connection, oldest: Sequence[RowMapping], now: da
                 del queues[key]  # another sender has it: the older ones wait
             else:
                 queues[key].append(_pending(row))
-    return list(queues.values())
+    return [*queues.values(), *reports]
 
 
 def _pending(row: RowMapping) -> Pending:
@@ -292,8 +324,8 @@ def messages(conn: Connection, ids: Collection[int]) -> list[Message]:
     return [msgspec.convert(message, Message) for message in conn.execute(query).scalars()]
 
 
-def unroutable(conn: Connection, *, known: Collection[str]) -> list[tuple[int, str]]:
-    """Incident and channel of undelivered notifications whose channel is not among the known ones."""
+def unroutable(conn: Connection, *, known: Collection[str]) -> list[tuple[int | None, str]]:
+    """Incident (None: a report) and channel of undelivered notifications whose channel is not among the known ones."""
     columns = notifications.c.incident_id, notifications.c.channel
     query = select(*columns).where(_DUE, notifications.c.channel.not_in(list(known))).distinct()
     return [(row.incident_id, row.channel) for row in conn.execute(query.order_by(notifications.c.incident_id))]

@@ -10,7 +10,7 @@ from itertools import dropwhile
 from typing import Self
 
 from monitor.incidents.silences import suppression_reasons
-from monitor.model import Incident, ItemState
+from monitor.model import PROBLEM_STATES, Incident, ItemState
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import checks_of, describe_cause, display_group, display_name
 from monitor.reports.canary import canary_lines
@@ -88,23 +88,40 @@ class Document:
     sections: tuple[Section, ...]
 
 
-def report_document(overview: Overview, *, public_url: str | None = None) -> Document:
-    """The report; incidents have addresses on the page at `public_url`, if there is one."""
+def report_document(overview: Overview, *, public_url: str | None = None, sections: int | None = None) -> Document:
+    """The report; incidents have addresses on the page at `public_url`, if there is one.
+
+    `sections`: for how many targets there are details (None: for all); the summary has all of them.
+    """
     now, period = overview.generated_at, overview.generated_at - overview.start
     ran = [target for target in overview.targets if target.condition is not Condition.NEVER_RAN]
     undelivered = undelivered_sentence(overview)
     incidents = _incidents(overview, public_url)
     found = _found(overview) if ran else NOTHING
+    detailed = worst_targets(ran, sections)
+    left_out = f"Details of {len(detailed)} of {len(ran)} targets follow." if len(detailed) < len(ran) else ""
     return Document(
         title=f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {format_age(period)}",
         generated_at=now,
         bounds=overview.bounds,
         summary=_summary(overview.targets) if ran else None,
-        sentences=tuple(sentence for sentence in (found, undelivered) if sentence),
+        sentences=tuple(sentence for sentence in (found, undelivered, left_out) if sentence),
         incidents=incidents,
         changes=tuple(table for table in (_changes(overview, ran), _incident_changes(overview)) if table is not None),
-        sections=tuple(_section(target, now, period) for target in ran),
+        sections=tuple(_section(target, now, period) for target in detailed),
     )
+
+
+def worst_targets(targets: Sequence[TargetOverview], limit: int | None) -> tuple[TargetOverview, ...]:
+    """All in their order, or of more than `limit` (None: no limit) those with most problems, the worst first."""
+    if limit is None or len(targets) <= limit:
+        return tuple(targets)
+    return tuple(sorted(targets, key=_problems, reverse=True)[:limit])
+
+
+def _problems(target: TargetOverview) -> int:
+    row = target.facts.snapshot
+    return 0 if row is None else sum(row.snapshot.count(state) for state in PROBLEM_STATES)
 
 
 def state_of(target: TargetOverview) -> str:

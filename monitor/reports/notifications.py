@@ -1,7 +1,7 @@
 """Notifications as text and JSON values, and the channels that fail, as text."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from monitor.model import ChannelState
 from monitor.notifications import channel_state
-from monitor.notifications.messages import format_age
+from monitor.notifications.messages import MessageKind, format_age
 from monitor.reports import notification_queries
 from monitor.reports.formatting import count_limit, counted_list, fit, format_time, iso, json_values, with_rest
 from monitor.reports.notification_queries import NotificationRow
@@ -56,9 +56,10 @@ def notifications_text(view: NotificationsView, *, width: int | None = None) -> 
         "CREATED (UTC)": [format_time(each.created_at) for each in notifications],
         "CHANNEL": [each.channel for each in notifications],
         "KIND": [each.kind.value for each in messages],
-        "INCIDENT": [each.incident_id for each in messages],
-        "TARGET": [each.target for each in messages],
-        "CAUSE": [each.cause.value for each in messages],
+        # a report has none of these
+        "INCIDENT": [each.incident_id or None for each in messages],
+        "TARGET": [each.target or None for each in messages],
+        "CAUSE": [None if each.kind is MessageKind.REPORT else each.cause.value for each in messages],
         "ATTEMPTS": [each.attempts for each in notifications],
         "STATUS": [_delivery_status(each, states.get(each.channel), now) for each in notifications],
     }
@@ -107,5 +108,6 @@ def notification_json(notification: NotificationRow) -> dict[str, Any]:
         "kind": message.kind.value,
         "incident_id": message.incident_id,
         "next_attempt_at": iso(notification.next_attempt_at) if notification.status == "due" else None,
-        "message": {**msgspec.to_builtins(message), "facts": dict(message.facts)},
+        # not the whole of a report, which is as long as many messages
+        "message": {**msgspec.to_builtins(replace(message, report=None)), "facts": dict(message.facts)},
     }

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from monitor.model import PROBLEM_STATES
 from monitor.notifications.messages import Message, ReportContent, format_age, report_message
 from monitor.notifications.texts import describe_cause, display_name
-from monitor.reports.document import completed_text, health_text, report_document, state_of
+from monitor.reports.document import completed_text, health_text, report_document, state_of, worst_targets
 from monitor.reports.formatting import plural
 from monitor.reports.html.report_file import report_html
-from monitor.reports.overview import Condition, Overview, TargetOverview
+from monitor.reports.overview import Condition, Overview
 from monitor.reports.overview_json import overview_json
 from monitor.reports.overview_text import overview_text
 
@@ -22,7 +21,7 @@ _MAX_INCIDENTS = 10
 
 def as_message(overview: Overview, *, public_url: str | None = None) -> Message:
     """The report as a message. `public_url`: the page's address, for links in the HTML file."""
-    shown = replace(overview, targets=_worst(overview.targets))
+    shown = replace(overview, targets=worst_targets(overview.targets, MAX_TARGETS))
     content = ReportContent(
         lines=tuple(_lines(overview, shown)),
         text=overview_text(shown) + _left_out_note(overview),
@@ -37,18 +36,6 @@ def _title(overview: Overview) -> str:
     found = plural(incidents, "open incident") if incidents else "no open incidents"
     period = format_age(overview.generated_at - overview.start)
     return f"Report over the last {period}: {plural(len(overview.targets), 'target')}, {found}"
-
-
-def _worst(targets: tuple[TargetOverview, ...]) -> tuple[TargetOverview, ...]:
-    """All in their order, or of too many those with most problems."""
-    if len(targets) <= MAX_TARGETS:
-        return targets
-    return tuple(sorted(targets, key=_problems, reverse=True)[:MAX_TARGETS])
-
-
-def _problems(target: TargetOverview) -> int:
-    row = target.facts.snapshot
-    return 0 if row is None else sum(row.snapshot.count(state) for state in PROBLEM_STATES)
 
 
 def _left_out_note(overview: Overview) -> str:

@@ -1,9 +1,14 @@
 """`notifications list|dead|retry`, with a receiver that refuses, recovers or is unreachable."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from support.receiver import Receiver
+
+from monitor.database.engine import writing
+from monitor.notifications import outbox
+from monitor.notifications.messages import ReportContent, report_message
 
 HOOK = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 
@@ -105,3 +110,15 @@ def test_a_failing_channel_shows_its_next_attempt(suspended, here):
     assert "due in " in lines[1]
     assert lines[1].endswith("last: HTTP 503")
     assert "next attempt in " in lines[-1]
+
+
+def test_a_report_is_listed_without_an_incident(small_world, here):
+    content = ReportContent(lines=(("gloo", "2 completed"),), text="long", html="longer", data={})
+    report = report_message("Report over the last 7 d", content, environment="test", at=datetime.now(UTC))
+    with writing(small_world.app.engine) as conn:
+        outbox.enqueue_report(conn, report, channels=["log"], name="weekly", now=datetime.now(UTC))
+    (line,) = [line for line in here(small_world, "notifications", "list").stdout.splitlines() if "report" in line]
+    assert line.split()[3:8] == ["log", "report", "-", "-", "-"]
+    (listed,) = json.loads(here(small_world, "notifications", "list", "--json").stdout)["notifications"]
+    assert (listed["kind"], listed["message"]["report"]) == ("report", None)
+    assert listed["message"]["title"] == "Report over the last 7 d"

@@ -3,10 +3,15 @@
 import csv
 import io
 import json
+import os
+import stat
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from support.mailserver import MailServer
+from support.receiver import Receiver
 
 from monitor.cli import main
 from monitor.config.targets import CheckConfig
@@ -166,7 +171,7 @@ def test_a_wrong_period_is_code_2_with_a_remedy(here, small_world, since):
 
 def test_an_unknown_format_or_target_is_code_2(here, small_world):
     assert here(small_world, "report", "--format", "yaml").stderr == (
-        "error: --format: 'yaml' is none of text, json, csv\n"
+        "error: --format: 'yaml' is none of text, json, csv, markdown, html\n"
     )
     assert here(small_world, "report", "--target", "glo").returncode == 2
 
@@ -203,3 +208,121 @@ def test_a_report_is_built_and_its_cursor_stored(world):
     (target,) = overview.targets
     assert (target.facts.changes.runs, target.facts.changes.items) == (None, ())
     assert [sorted(each.happened) for each in target.facts.changes.incidents.newest] == [["resolved"]]
+
+
+# --- files, Markdown and HTML -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "part"),
+    [
+        ("markdown", "| `gloo` |"),
+        ("html", "<!doctype html>"),
+        ("text", "Report on test"),
+        ("json", "{"),
+        ("csv", "run_id,"),
+    ],
+)
+def test_a_format_is_written_to_a_file_that_only_its_owner_reads(here, watching, tmp_path, form, part):
+    file = tmp_path / "report.out"
+    file.write_text("of last week")
+    done = here(watching, "report", "--peek", "--format", form, "--output", str(file))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert part in file.read_text(encoding="utf-8")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".report")] == []
+
+
+def test_html_on_stdout_is_the_same_file(here, watching):
+    text = here(watching, "report", "--peek", "--format", "html").stdout
+    assert text.startswith("<!doctype html>")
+    assert text.endswith("</html>\n")
+    assert watching.stuck in text
+
+
+def test_a_file_that_can_t_be_written_is_refused_before_anything_is_read(here, small_world, tmp_path):
+    for path, why in (
+        (tmp_path, "is a folder: name a file in it"),
+        (tmp_path / "none" / "report.html", "there is no folder"),
+        (Path(os.devnull), "is no regular file"),
+    ):
+        done = here(small_world, "report", "--output", str(path))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert why in done.stderr
+
+
+# --- sending ----------------------------------------------------------------------------------------------------------
+
+
+def channels(watching, *more, public_url=""):
+    """Configures channels, and the page's address."""
+    page = f'\n[web]\npublic_url = "{public_url}"\n' if public_url else ""
+    watching.configure(more="".join(f"\n[[channels]]\n{each}\n" for each in more) + page)
+
+
+def test_a_report_is_posted_to_slack_in_short_with_a_link(here, watching):
+    with Receiver() as receiver:
+        channels(watching, f'name = "team"\ntype = "slack"\nurl = "{receiver.url}"', public_url="https://m.example")
+        done = here(watching, "report", "--send", "team")
+        assert (done.returncode, done.stdout) == (0, "The report was sent to team: accepted.\n")
+        ((_, _, body),) = receiver.got
+    texts = json.dumps(body, ensure_ascii=False)
+    for part in ("📊 Report over the last 7 d: 1 target, 2 open incidents", "3 completed, 1 pending", "completed ",
+                 "<https://m.example/|Open the page>"):  # fmt: skip
+        assert part in texts
+    assert len(body["blocks"]) < 8
+    assert changes(here, watching)["first_report"] is False, "it counts as the last report"
+
+
+def test_a_webhook_gets_the_values_of_the_json_report(here, watching):
+    with Receiver() as receiver:
+        channels(watching, f'name = "hook"\ntype = "webhook"\nurl = "{receiver.url}"')
+        done = here(watching, "report", "--send", "hook", "--peek", "--json")
+        assert json.loads(done.stdout) == {"channel": "hook", "outcome": "delivered", "reason": "accepted"}
+        ((_, headers, body),) = receiver.got
+    assert (body["version"], body["kind"], body["key"]) == (1, "report", headers["idempotency-key"])
+    (target,) = body["report"]["targets"]
+    assert (target["target"], target["health"]["failed"], "trend" in target) == ("gloo", 1, False)
+    assert {"incident_id", "cause", "severity", "url"} & set(body) == set()
+    assert changes(here, watching)["first_report"] is True, "--peek"
+
+
+def test_a_mail_has_the_text_a_short_form_and_the_file(here, watching):
+    with MailServer() as server:
+        channels(
+            watching,
+            f'name = "mail"\ntype = "email"\nhost = "127.0.0.1"\nport = {server.port}\nsecurity = "none"\n'
+            'from = "monitor@example.com"\nto = ["team@example.com"]',
+            public_url="https://m.example",
+        )
+        assert here(watching, "report", "--send", "mail", "--peek").returncode == 0
+        mail = server.read()
+    assert mail["Subject"] == "[test] Report over the last 7 d: 1 target, 2 open incidents"
+    text, html, file = [part for part in mail.walk() if not part.is_multipart()]
+    assert [part.get_content_type() for part in (text, html, file)] == ["text/plain", "text/html", "text/html"]
+    assert watching.stuck in text.get_content()
+    assert "Open the page: https://m.example/" in text.get_content()
+    assert '<a href="https://m.example/">' in html.get_content()
+    assert file.get_filename().startswith("report-20")
+    assert file.get_content().startswith("<!doctype html>")
+
+
+def test_a_report_that_is_refused_is_code_4_and_no_last_report(here, watching):
+    with Receiver((404, {}, b"")) as receiver:
+        channels(watching, f'name = "team"\ntype = "webhook"\nurl = "{receiver.url}"')
+        done = here(watching, "report", "--send", "team")
+    assert (done.returncode, done.stdout) == (4, "The report was not delivered to team: HTTP 404.\n")
+    assert changes(here, watching)["first_report"] is True
+
+
+def test_a_channel_that_is_unknown_or_raises_alerts_is_code_2(here, small_world):
+    alerts = f'name = "pager"\ntype = "pagerduty"\nrouting_key = "{"a" * 32}"'
+    channels(small_world, alerts, 'name = "team"\ntype = "log"')
+    assert here(small_world, "report", "--send", "tam").stderr == (
+        "error: --send: there is no channel 'tam'; those that take reports: log, team\n"
+    )
+    assert here(small_world, "report", "--send", "pager").stderr == (
+        "error: --send: the channel pager raises alerts and takes no reports; those that do: log, team\n"
+    )
+    for contradiction in (["--format", "html"], ["--output", "report.html"]):
+        assert here(small_world, "report", "--send", "team", *contradiction).returncode == 2

@@ -282,6 +282,16 @@ LINES = {
             ('[web]\npublic_url = "https://monitor.example.com/?a=b"', "public_url", "only scheme, host and port"),
         ),
     ],
+    "The scheduled report": [
+        *_rows("#end", "report.",
+            ('[report]\nchannels = ["log"]', "every", "say when the report is sent"),
+            ('[report]\nevery = "1w"', "channels", "name the channels that get it"),
+            ('[report]\nevery = "1w"\nchannels = ["oncall"]', "channels[0]", "which is not a channel"),
+            ('[report]\nevery = "1w"\ncron = "0 8 * * 1"\nchannels = ["log"]', "every", "keep one of them"),
+            ('[report]\nevery = "5m"\nchannels = ["log"]', "every", "between 1h and 35d"),
+            ('[report]\nweekly = true\nevery = "1w"\nchannels = ["log"]', "weekly", "not a known key"),
+        ),
+    ],
     "Targets": [
         *_rows('name = "gloo-prod"', "",
             ("", "targets[0].name", "give the target a name, such as gloo-prod"),

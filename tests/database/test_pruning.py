@@ -29,7 +29,7 @@ from monitor.incidents import store as incident_store
 from monitor.incidents import store as incidents
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
 from monitor.notifications import outbox
-from monitor.notifications.messages import MessageKind
+from monitor.notifications.messages import MessageKind, ReportContent, report_message
 from monitor.reports import changes, trends
 from monitor.runs import store as runs
 
@@ -253,6 +253,18 @@ def test_delivered_messages_of_long_resolved_incidents_are_deleted_if_none_is_pe
         )
         assert incidents.find(conn, gone) is not None
     assert left == stays
+
+
+def test_delivered_reports_are_deleted_and_others_stay(engine):
+    sent = report_message("Report", ReportContent(lines=(), text="", html="", data={}), environment="test", at=NOW)
+    with writing(engine) as conn:
+        for age, status in ((90, "sent"), (80, "dead"), (70, "due"), (1, "sent")):
+            at = NOW - age * DAY
+            outbox.enqueue_report(conn, sent, channels=["mail"], name=f"{age}", now=at)
+            mine = notifications.c.created_at == at
+            conn.execute(update(notifications).where(mine).values(status=status, sent_at=at))
+    assert pruned(engine, Prunable.NOTIFICATIONS, age=30 * DAY) == 1
+    assert ids(engine, notifications) == [2, 3, 4]
 
 
 def test_the_clock_is_checked_against_the_runs(engine):

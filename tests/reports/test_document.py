@@ -22,6 +22,7 @@ from monitor.reports.html.report_file import report_html
 from monitor.reports.overview import Changes
 from monitor.reports.overview_markdown import code, escape, report_markdown
 from monitor.reports.overview_text import overview_text
+from monitor.reports.report_message import as_message
 from monitor.reports.trends import ReasonCount, StageCount, StuckItem
 
 PAGE = "https://monitor.example.com"
@@ -203,3 +204,37 @@ def test_before_the_first_run_both_say_what_to_do():
     nothing = report_document(overview(facts(last_run=None, snapshot=None)))
     assert "No run yet" in report_markdown(nothing)
     assert "No run yet" in report_html(nothing, environment="test")
+
+
+# --- many targets -----------------------------------------------------------------------------------------------------
+
+
+def many(count):
+    return overview(*(facts(target=f"t{n}", snapshot=row(failed=n)) for n in range(count)))
+
+
+def test_of_many_targets_the_worst_have_details_and_the_summary_has_all():
+    document = report_document(many(5), sections=2)
+    assert [section.name for section in document.sections] == ["t4", "t3"]
+    assert len(document.summary.rows) == 5
+    assert "Details of 2 of 5 targets follow." in document.sentences
+
+
+def test_a_message_has_at_most_50_targets_and_says_how_many_there_are():
+    message = as_message(many(53), public_url=PAGE)
+    assert message.title == "Report over the last 7 d: 53 targets, no open incidents"
+    names = [label for label, _ in message.facts]
+    assert (len(names), names[0], names[-2:]) == (52, "t52", ["…", "open incidents"])
+    assert dict(message.facts)["…"] == "3 more targets"
+    assert (len(message.report.data["targets"]), message.report.data["targets_total"]) == (50, 53)
+    assert message.report.text.endswith("and 3 more targets: `ingestion-monitor report`")
+
+
+def test_a_message_names_the_state_the_trend_and_the_first_incidents():
+    incidents = tuple(replace(INCIDENT, id=n) for n in range(1, 13))
+    message = as_message(replace(SAMPLE, incidents=incidents, incident_count=12))
+    lines = dict(message.facts)
+    assert lines["gloo"].endswith("· completed 89.5% ······▂▂▃▄▅▆▇███▇▆▅▄·▃▂▁▁▂▂█ 98.6%")
+    assert lines["uppzy"] == "no results yet · never ran"
+    assert lines["open incidents"].startswith("#1 gloo: 2 documents failed to ingest; #2 ")
+    assert lines["open incidents"].endswith("; 2 more")

@@ -138,6 +138,7 @@ def check_routes(config: Config, locations: SettingLocations) -> list[Finding]:
     if not config.routes:
         return [_finding(Level.OK, "there is no route: every channel gets every incident.")]
     routed = {channel for route in config.routes for channel in route.channels}
+    routed.update(config.report.channels if config.report else ())
     findings = [
         _finding(
             Level.WARNING,
