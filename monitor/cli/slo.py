@@ -15,15 +15,12 @@ def slo(config: ConfigPath = None, target: TargetName = None, as_json: AsJson = 
     loaded = load(config)
     from monitor.config.slos import objectives_of
     from monitor.database.engine import reading
-    from monitor.reports.slos import read_slos, slos_json, slos_text
+    from monitor.reports.slos import read_all_slos, slos_json, slos_text
 
     targets = select_targets(loaded, [target] if target is not None else [])
     with open_app(loaded) as app, reading(app.engine) as conn:
-        rows = [
-            row
-            for each in targets
-            for row in read_slos(conn, target=each.name, objectives=objectives_of(loaded.slos, each.name))
-        ]
+        promised = {each.name: objectives_of(loaded.slos, each.name) for each in targets}
+        rows = [row for found in read_all_slos(conn, objectives=promised).values() for row in found]
     if as_json:
         print_json(slos_json(rows))
     else:

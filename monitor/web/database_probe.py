@@ -25,7 +25,7 @@ from monitor.incidents.store import crash_streak
 from monitor.model import FINISHED, ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
 from monitor.notifications.routing import LOG_CHANNEL
-from monitor.rollups.indexing_store import TimesToIndexed, all_times
+from monitor.rollups.indexing_queries import TimesToIndexed, all_times
 from monitor.runs import throttle_store
 from monitor.runs.canary.store import LastCanary, last_canaries
 from monitor.threads import run_in_thread
