@@ -6,7 +6,7 @@ Revises: 0017
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ _WIDTHS_S = (300, 3_600, 86_400, 604_800)
 _MONDAY_S = 4 * 86_400
 _Slot = tuple[int, int, str]
 """Width, start in seconds since 1970, group."""
+_Row = Mapping[str, Any]
 _CHUNK = 1_000
 
 
@@ -35,9 +36,7 @@ def _table(name: str, *values: sa.Column[Any], key: tuple[str, ...] = ()) -> sa.
         sa.Column("group_name", sa.String(200), server_default=sa.text("''"), nullable=False),
         *values,
         sa.Column("sum_s", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint(
-            "target", "slot_s", "starts_at", "group_name", *key, name=op.f("pk_time_to_indexed")
-        ),
+        sa.PrimaryKeyConstraint("target", "slot_s", "starts_at", "group_name", *key, name=op.f("pk_time_to_indexed")),
         sqlite_with_rowid=False,
     )
 
@@ -52,7 +51,9 @@ def _rows_of_buckets(name: str) -> sa.Table:
 
 
 def _rows_of_slots(name: str) -> sa.Table:
-    return _table(name, sa.Column("buckets", sa.Text(), nullable=False), sa.Column("indexed", sa.Integer(), nullable=False))
+    return _table(
+        name, sa.Column("buckets", sa.Text(), nullable=False), sa.Column("indexed", sa.Integer(), nullable=False)
+    )
 
 
 def upgrade() -> None:
@@ -65,7 +66,11 @@ def downgrade() -> None:
     _rebuild(_rows_of_slots, _rows_of_buckets, _in_one_width)
 
 
-def _rebuild(before: Any, after: Any, converted: Any) -> None:
+def _rebuild(
+    before: Callable[[str], sa.Table],
+    after: Callable[[str], sa.Table],
+    converted: Callable[[Iterable[_Row]], Iterator[_Row]],
+) -> None:
     conn = op.get_bind()
     op.rename_table("time_to_indexed", "time_to_indexed_before")
     if conn.dialect.name == "postgresql":
@@ -73,8 +78,8 @@ def _rebuild(before: Any, after: Any, converted: Any) -> None:
     old, new = before("time_to_indexed_before"), after("time_to_indexed")
     new.create(conn)
     for target in conn.execute(sa.select(old.c.target).distinct()).scalars().all():
-        rows = conn.execute(sa.select(old).where(old.c.target == target)).mappings().all()
-        found = [{"target": target, **row} for row in converted(rows)]
+        rows = conn.execute(sa.select(old).where(old.c.target == target)).mappings()
+        found = [{"target": target, **row} for row in converted(list(map(dict, rows)))]
         for start in range(0, len(found), _CHUNK):
             conn.execute(sa.insert(new), found[start : start + _CHUNK])
     op.drop_table("time_to_indexed_before")
@@ -88,7 +93,7 @@ def _seconds(at: datetime) -> int:
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
 
 
-def _in_every_width(rows: Any) -> Iterator[dict[str, Any]]:
+def _in_every_width(rows: Iterable[_Row]) -> Iterator[_Row]:
     """Each slot into those of all wider widths.
 
     Narrow ones go from where a wider one begins that was merged before: late uploads alone came after that.
@@ -99,7 +104,9 @@ def _in_every_width(rows: Any) -> Iterator[dict[str, Any]]:
         slot = (row["slot_s"], _seconds(row["starts_at"]), row["group_name"])
         own[slot][row["le_ms"]] += row["uploads"]
         seconds[slot] += row["sum_s"]
-    merged = {width_s: max((at + width_s for each_s, at, _ in own if each_s == width_s), default=0) for width_s in _WIDTHS_S}
+    merged = {
+        width_s: max((at + width_s for each_s, at, _ in own if each_s == width_s), default=0) for width_s in _WIDTHS_S
+    }
     found = defaultdict[_Slot, Counter[int]](Counter)
     sums: defaultdict[_Slot, float] = defaultdict(float)
     for (width_s, at, group), counts in own.items():
@@ -121,7 +128,7 @@ def _in_every_width(rows: Any) -> Iterator[dict[str, Any]]:
         }
 
 
-def _in_one_width(rows: Any) -> Iterator[dict[str, Any]]:
+def _in_one_width(rows: Iterable[_Row]) -> Iterator[_Row]:
     """Of each slot what is in no narrower one."""
     left = {
         (row["slot_s"], _seconds(row["starts_at"]), row["group_name"]): (

@@ -190,9 +190,7 @@ class _ReportBuilder:
         # a first report covers the period
         began = {name: started.get(run_id, self.bounds[0]) for name, run_id in after.items() if name in before}
         began |= dict.fromkeys(first, self.bounds[0])
-        made = changes.count_runs_since(
-            conn, began={name: (after[name], began[name]) for name in names}, now=self.now
-        )
+        made = changes.count_runs_since(conn, began={name: (after[name], began[name]) for name in names}, now=self.now)
         incidents = changes.incident_changes_by_target(
             conn,
             reported={
@@ -219,8 +217,7 @@ class _ReportBuilder:
         asked = [
             (target, new_runs, row)
             for target in self.targets
-            if (new_runs := found[target.name].runs) is not None
-            and (row := newest[target.name].snapshot) is not None
+            if (new_runs := found[target.name].runs) is not None and (row := newest[target.name].snapshot) is not None
         ]
         if not asked:
             return {}

@@ -97,9 +97,7 @@ class _RowsOf(FunctionElement[Any]):
 @compiles(_RowsOf, "sqlite")
 def _rows_from_json(element: _RowsOf, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
     rows, *arrays = element.clauses
-    columns = ", ".join(
-        f"json_extract(value, '$[{n}]') AS {_name_of(rows, array)}" for n, array in enumerate(arrays)
-    )
+    columns = ", ".join(f"json_extract(value, '$[{n}]') AS {_name_of(rows, array)}" for n, array in enumerate(arrays))
     return f"(SELECT {columns} FROM json_each({compiler.process(rows, **options)}))"  # noqa: S608  # our own names
 
 

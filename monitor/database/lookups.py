@@ -95,6 +95,19 @@ def _of(
     return where if upto is None else (*where, row.c.id <= upto)
 
 
+def looked_up(
+    conn: Connection, of: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], *which: ColumnElement[bool]
+) -> Select[Any]:
+    """A query for rows of a table that grows, each after the columns `of` the row set that asks: one look-up per row.
+
+    For a join PostgreSQL might read the whole table, and compare every row of it with every row of the set.
+    """
+    if conn.dialect.name == "sqlite":
+        return select(*of, *columns).where(*which)
+    found = select(*columns).where(*which).offset(0).lateral("found")
+    return select(*of, *found.c)
+
+
 def places(target: ColumnElement[str], order: Sequence[ColumnElement[Any]]) -> tuple[ColumnElement[int], ...]:
     """The place of a row among those of its target, and how many these are."""
     place = func.row_number().over(partition_by=target, order_by=order)

@@ -530,14 +530,14 @@ time_to_indexed = Table(
     Column("slot_s", Integer, primary_key=True, autoincrement=False),  # width of the slot in seconds; 0: all time
     Column("starts_at", UtcDateTime, primary_key=True),  # of the slot in which the items were uploaded
     Column("group_name", String(200), primary_key=True, server_default=text("''")),  # empty: without a group
-    # uploads by upper bound of their bucket in ms, as a JSON object; -1: no known time, -2: failed, and left the sync log
+    # uploads by upper bound of their bucket in ms, as a JSON object; -1: no known time, -2: failed, left the sync log
     Column("buckets", Text, nullable=False),
     Column("indexed", Integer, nullable=False),  # uploads with a known time
     Column("sum_s", Float, nullable=False),  # of the times of these uploads, in seconds
     sqlite_with_rowid=False,  # rows lie in the order of the key, in which they are read
 )
-"""Histograms of the time from upload to the first `completed`: an upload is in a slot of every width that is still kept.
-Weeks are kept for good."""
+"""Histograms of the time from upload to the first `completed`. An upload is in a slot of each width that is kept; weeks
+are kept for good."""
 
 slowest_uploads = Table(
     "slowest_uploads",

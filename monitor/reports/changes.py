@@ -35,6 +35,7 @@ from monitor.database.lookups import (
     WITH_SNAPSHOT,
     every_target,
     has_status,
+    looked_up,
     newest_id,
     newest_of_each,
 )
@@ -115,15 +116,18 @@ def last_snapshots_at(conn: Connection, *, upto: Mapping[str, int]) -> dict[str,
 
 def count_runs(conn: Connection, *, after: Mapping[str, int]) -> dict[str, RunCounts]:
     """The finished runs of each target after a run id; only where there are any."""
+    each = looked_up(
+        conn, (_AFTER.c.target,), (runs.c.status, runs.c.started_at, runs.c.finished_at, runs.c.id),
+        runs.c.target == _AFTER.c.target, runs.c.id > _AFTER.c.after, has_status(ENDED),
+    ).subquery("each").c  # fmt: skip
     query = select(
-        runs.c.target,
-        runs.c.status,
+        each.target,
+        each.status,
         func.count().label("runs"),
-        func.min(runs.c.started_at).label("first"),
-        func.max(runs.c.finished_at).label("last"),
-        func.max(runs.c.id).label("last_id"),
-    ).join_from(_AFTER.table, runs, runs.c.target == _AFTER.c.target)
-    query = query.where(runs.c.id > _AFTER.c.after, has_status(ENDED)).group_by(runs.c.target, runs.c.status)
+        func.min(each.started_at).label("first"),
+        func.max(each.finished_at).label("last"),
+        func.max(each.id).label("last_id"),
+    ).group_by(each.target, each.status)
     found = defaultdict[str, list[Row[Any]]](list)
     for row in conn.execute(query, _AFTER.of(conn, list(after.items()))):
         found[row.target].append(row)
@@ -155,9 +159,7 @@ def count_runs_since(
     return found | (_out_of_rollups(conn, long, now) if long else {})
 
 
-def _out_of_rollups(
-    conn: Connection, began: Mapping[str, tuple[int, datetime]], now: datetime
-) -> dict[str, RunCounts]:
+def _out_of_rollups(conn: Connection, began: Mapping[str, tuple[int, datetime]], now: datetime) -> dict[str, RunCounts]:
     newest = newest_of_each(conn, list(began), {"ended": ENDED})
     ids = {row.ended: name for name, row in newest.items() if row.ended is not None and row.ended > began[name][0]}
     if not ids:
@@ -166,15 +168,12 @@ def _out_of_rollups(
     last_hour = slot_start(now, HOUR)
     whole = [(name, slot_start(began[name][1], HOUR) + HOUR, last_hour) for name in ids.values()]
     counts = {name: Counter(each) for (name, _, _), each in zip(whole, rollups.count_runs(conn, whole), strict=True)}
-    edges = [
-        edge
-        for name, first, _ in whole
-        for edge in ((name, began[name][1], first), (name, last_hour, _FOREVER))
-    ]
-    in_hour = (runs.c.started_at >= _WITHIN.c.first, runs.c.started_at < _WITHIN.c.last)
+    edges = [edge for name, first, _ in whole for edge in ((name, began[name][1], first), (name, last_hour, _FOREVER))]
     # by the index on starts: not by ids and statuses, of which there are many
-    query = select(runs.c.target, runs.c.id, runs.c.status)
-    query = query.join_from(_WITHIN.table, runs, runs.c.target == _WITHIN.c.target).where(*in_hour)
+    query = looked_up(
+        conn, (_WITHIN.c.target,), (runs.c.id, runs.c.status),
+        runs.c.target == _WITHIN.c.target, runs.c.started_at >= _WITHIN.c.first, runs.c.started_at < _WITHIN.c.last,
+    )  # fmt: skip
     for name, run_id, status in conn.execute(query, _WITHIN.of(conn, edges)):
         if run_id > began[name][0] and status != RunStatus.RUNNING:
             counts[name][RunStatus(status)] += 1
@@ -192,7 +191,7 @@ def _out_of_rollups(
 def started_at(conn: Connection, *, run_ids: Collection[int]) -> dict[int, datetime]:
     """When runs started, by id; without those that are gone."""
     query = select(runs.c.id, runs.c.started_at).where(runs.c.id.in_(run_ids))
-    return {run_id: at for run_id, at in conn.execute(query)}
+    return {row.id: row.started_at for row in conn.execute(query)}
 
 
 _BETWEEN = RowSet("between_runs", target=String(), after=BigInteger(), upto=BigInteger())
@@ -202,19 +201,18 @@ def count_item_changes(
     conn: Connection, *, between: Mapping[str, tuple[int, int]], samples: int
 ) -> dict[str, list[ItemChangeCount]]:
     """By target the items that changed in the runs after one and up to another, with `samples` (≥ 1) ids per state."""
-    turned = and_(item_events.c.kind == "state", items.c.known_state == item_events.c.new, *active())
-    left = and_(item_events.c.kind == "removed", items.c.removed_at.is_not(None))
-    back = and_(item_events.c.kind == "returned", items.c.removed_at.is_(None))
-    change = case((item_events.c.kind == "state", item_events.c.new), else_=item_events.c.kind).label("to")
-    same = and_(items.c.target == item_events.c.target, items.c.item_id == item_events.c.item_id)
     # not by the runs: a year has half a million, and events in few of them
-    of_runs = and_(
-        item_events.c.target == _BETWEEN.c.target,
-        item_events.c.run_id > _BETWEEN.c.after,
+    event = looked_up(
+        conn, (_BETWEEN.c.target,), (item_events.c.item_id, item_events.c.kind, item_events.c.new),
+        item_events.c.target == _BETWEEN.c.target, item_events.c.run_id > _BETWEEN.c.after,
         item_events.c.run_id <= _BETWEEN.c.upto,
-    )
-    each = select(items.c.target, change, items.c.item_id).distinct()
-    each = each.join_from(_BETWEEN.table, item_events, of_runs).join(items, same).where(or_(turned, left, back))
+    ).subquery("event").c  # fmt: skip
+    turned = and_(event.kind == "state", items.c.known_state == event.new, *active())
+    left = and_(event.kind == "removed", items.c.removed_at.is_not(None))
+    back = and_(event.kind == "returned", items.c.removed_at.is_(None))
+    change = case((event.kind == "state", event.new), else_=event.kind).label("to")
+    same = (items.c.target == event.target, items.c.item_id == event.item_id)
+    each = select(items.c.target, change, items.c.item_id).distinct().where(*same, or_(turned, left, back))
     each_one = each.subquery("each_one")
     kinds = [each_one.c.target, each_one.c.to]
     place = func.row_number().over(partition_by=kinds, order_by=each_one.c.item_id).label("place")
@@ -268,15 +266,17 @@ def incident_changes_by_target(
     began = _first_events_at(conn, {after for after, since in reported.values() if since is None})
     rows = [(target, after, since, since or began.get(after)) for target, (after, since) in reported.items()]
     of, target = _REPORTED.c, incidents.c.target
-    happened = exists().where(incident_events.c.incident_id == incidents.c.id, *_events_since(of.after, of.since))
+    happened = (
+        exists()
+        .where(incident_events.c.incident_id == incidents.c.id, *_events_since(of.after, of.since))
+        .correlate(incidents, _REPORTED.table)
+    )
     ids = [
-        select(target, incidents.c.id)
-        .join_from(_REPORTED.table, incidents, target == of.target)
-        .where(each)
+        looked_up(conn, (of.target,), (incidents.c.id,), target == of.target, *each)
         for each in (
             # only these can have events of the period: the last event of a resolved one is its resolution
-            and_(incidents.c.resolved_at.is_(None), happened),
-            and_(incidents.c.resolved_at >= of.began, or_(incidents.c.resolved_at >= of.since, happened)),
+            (incidents.c.resolved_at.is_(None), happened),
+            (incidents.c.resolved_at >= of.began, or_(incidents.c.resolved_at >= of.since, happened)),
         )
     ]
     ids_of = defaultdict[str, list[int]](list)

@@ -10,19 +10,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Integer,
-    RowMapping,
-    Select,
-    String,
-    case,
-    func,
-    or_,
-    select,
-    true,
-)
+from sqlalchemy import ColumnElement, Connection, Integer, RowMapping, Select, String, case, func, or_, select, true
 
 from monitor.database.bulk import RowSet
 from monitor.database.engine import in_chunks
@@ -299,7 +287,7 @@ class NewestRuns:
 
 def newest_runs(conn: Connection, *, targets: Sequence[str]) -> dict[str, NewestRuns]:
     """The newest runs by target."""
-    wanted = {"ended": ENDED, "counted": WITH_SNAPSHOT, "newest": RunStatus}
+    wanted = {"ended": ENDED, "counted": WITH_SNAPSHOT, "newest": tuple(RunStatus)}
     chosen = newest_of_each(conn, targets, wanted)
     ids = {number for row in chosen.values() for number in (row.ended, row.newest) if number is not None}
     columns = [runs.c.id.label("run_id"), *(runs.c[field.name] for field in fields(LastRun)[1:])]
@@ -331,8 +319,8 @@ def _unreadable_since(conn: Connection, targets: Sequence[str]) -> dict[str, dat
     last_read = func.coalesce(newest_id(name, WITH_SNAPSHOT, correlate=names), 0)
     unreadable = runs.c.target == name, has_status([RunStatus.FAILED]), runs.c.id > last_read
     first = select(runs.c.started_at).where(*unreadable).order_by(runs.c.id).limit(1).correlate(names).scalar_subquery()
-    rows = conn.execute(select(name, first), TARGETS.of(conn, [(each,) for each in targets]))
-    return {target: at for target, at in rows}
+    rows = conn.execute(select(name, first.label("since")), TARGETS.of(conn, [(each,) for each in targets]))
+    return {row.target: row.since for row in rows}
 
 
 def newest_snapshot(conn: Connection, *, target: str) -> HistoryRow | None:

@@ -11,11 +11,11 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, RowMapping, String, Table, TextClause, func, select, text, true
+from sqlalchemy import Column, Connection, Integer, Row, RowMapping, String, Table, TextClause, func, select, text, true
 
 from monitor.database.bulk import RowSet, timestamp_encoder
 from monitor.database.engine import in_chunks
-from monitor.database.lookups import TARGETS
+from monitor.database.lookups import TARGETS, looked_up
 from monitor.database.tables import ROLLED_UP_MAXIMA, UtcDateTime, history_daily, history_hourly, runs, snapshots
 from monitor.model import RunStatus, Snapshot
 from monitor.rollups.bounds import slot_start
@@ -103,13 +103,11 @@ def _upsert(name: str) -> TextClause:
     )
 
 
-_SPANS = RowSet(
-    "hour_spans", n=Integer(), earliest=UtcDateTime(), beginning=UtcDateTime(), ending=UtcDateTime()
-)
+_SPANS = RowSet("hour_spans", n=Integer(), earliest=UtcDateTime(), beginning=UtcDateTime(), ending=UtcDateTime())
 
 
 def last_runs(
-    conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime], known: Container[int]
+    conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime], known: Container[int | None]
 ) -> dict[tuple[str, int], RowMapping]:
     """The last run with a snapshot in each span (start, end], by target and number of the span, if it is not `known`.
 
@@ -129,7 +127,7 @@ def last_runs(
     parameters |= _SPANS.of(conn, [(n, start - HOUR, start, end) for n, (start, end) in enumerate(pairwise(bounds))])
     chosen = conn.execute(select(name, spans.n, *newest).join_from(*both, true()), parameters).all()
     wanted = {(target, hour): n for target, n, hour, run_id in chosen if hour is not None and run_id not in known}
-    found = {}
+    found: dict[tuple[str, int], RowMapping] = {}
     columns = (row.target, row.starts_at, *(row[each] for each in _LAST))
     for chunk in in_chunks(list(wanted)):
         query = select(*columns).join_from(_HOURS.table, history_hourly, row.target == _HOURS.c.target)
@@ -148,6 +146,7 @@ def count_runs(conn: Connection, periods: Sequence[tuple[str, datetime, datetime
 
     Only statuses that occurred. Days are read where they are whole, hours at the ends.
     """
+    sums: Sequence[Any]
     parts: dict[Table, list[tuple[int, str, datetime, datetime]]] = {history_hourly: [], history_daily: []}
     for number, (target, since, until) in enumerate(periods):
         first, last = _whole(since, HOUR), slot_start(until, HOUR)
@@ -166,9 +165,10 @@ def count_runs(conn: Connection, periods: Sequence[tuple[str, datetime, datetime
 
 def _sums(conn: Connection, table: Table, rows: Sequence[tuple[int, str, datetime, datetime]]) -> Iterable[Row[Any]]:
     of = _PERIODS.c
-    sums = [func.sum(table.c[f"runs_{status.value}"]) for status in _STATUSES]
-    query = select(of.number, *sums).join_from(_PERIODS.table, table, table.c.target == of.target)
-    query = query.where(table.c.starts_at >= of.since, table.c.starts_at < of.until).group_by(of.number)
+    counts: list[Column[int]] = [table.c[f"runs_{status.value}"] for status in _STATUSES]
+    of_period = (table.c.target == of.target, table.c.starts_at >= of.since, table.c.starts_at < of.until)
+    each = looked_up(conn, (of.number,), counts, *of_period).subquery("each").c
+    query = select(each.number, *(func.sum(each[count.name]) for count in counts)).group_by(each.number)
     return conn.execute(query, _PERIODS.of(conn, rows))
 
 

@@ -13,28 +13,13 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Integer,
-    Row,
-    Select,
-    String,
-    and_,
-    case,
-    func,
-    literal,
-    or_,
-    select,
-    true,
-)
+from sqlalchemy import Connection, Integer, String, and_, case, func, literal, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from monitor.database.bulk import RowSet
-from monitor.database.lookups import TARGETS
+from monitor.database.lookups import TARGETS, looked_up
 from monitor.database.tables import UtcDateTime, is_due, items, time_to_indexed
 from monitor.model import PROBLEM_STATES, ItemState
 from monitor.rollups.bounds import LOST, NOT_OBSERVED, SLOTS, quantile_s, slot_start
@@ -115,9 +100,7 @@ class PeriodTimes:
     """Of each span of the period, oldest first: only completed uploads with a known time."""
 
 
-def times_of_period(
-    conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime]
-) -> dict[str, PeriodTimes]:
+def times_of_period(conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime]) -> dict[str, PeriodTimes]:
     """What became of the uploads of each target from the first of `bounds` to before the last, by group and span.
 
     `bounds` ascend: n + 1 for n spans. They are as fine as the slots there: five minutes, an hour, a day or a week.
@@ -141,8 +124,7 @@ def times_of_period(
         groups[target][group] = by_group[target, group].times(failed=failed, waiting=waiting)
     return {
         target: PeriodTimes(
-            groups=groups[target],
-            spans=tuple(_known(by_span[target, span]) for span in range(len(bounds) - 1)),
+            groups=groups[target], spans=tuple(_known(by_span[target, span]) for span in range(len(bounds) - 1))
         )
         for target in targets
     }
@@ -173,7 +155,7 @@ _WANTED = RowSet(
 _PARTS = RowSet("parts", number=Integer(), slot_s=Integer(), since=UtcDateTime(), until=UtcDateTime())
 
 
-def _read_parts(conn: Connection, targets: Sequence[str], parts: Sequence[Part]) -> Sequence[Row[Any]]:
+def _read_parts(conn: Connection, targets: Sequence[str], parts: Sequence[Part]) -> Sequence[Any]:
     """Of the slots of each part: target, number of the part, group, counts by bucket as text, seconds."""
     rows = [
         (number, part.slots.width_s, _at(part.slots.start_s), _at(part.slots.end_s))
@@ -181,23 +163,15 @@ def _read_parts(conn: Connection, targets: Sequence[str], parts: Sequence[Part])
     ]
     # read once, not once per target
     each_part = select(_PARTS.table).cte("each_part").prefix_with("MATERIALIZED").c
-    query = _looked_up(
+    query = looked_up(
         conn, (TARGETS.c.target, each_part.number), (_rows.group_name, _rows.buckets, _rows.sum_s),
         _rows.target == TARGETS.c.target, _rows.slot_s == each_part.slot_s,
         _rows.starts_at >= each_part.since, _rows.starts_at < each_part.until,
     )  # fmt: skip
-    return conn.execute(query, _PARTS.of(conn, rows) | TARGETS.of(conn, [(each,) for each in targets])).all()
-
-
-def _looked_up(
-    conn: Connection, of: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], *which: ColumnElement[bool]
-) -> Select[Any]:
-    """Rows of slots, each after the columns `of` what is wanted."""
-    if conn.dialect.name == "sqlite":
-        return select(*of, *columns).where(*which)
-    # one look-up per slot: for a join PostgreSQL might compare every row with every slot
-    found = select(*columns).where(*which).offset(0).lateral("found")
-    return select(*of, *found.c)
+    return [
+        tuple(row)
+        for row in conn.execute(query, _PARTS.of(conn, rows) | TARGETS.of(conn, [(each,) for each in targets]))
+    ]
 
 
 @cache
@@ -205,7 +179,7 @@ def _at(at_s: int) -> datetime:
     return datetime.fromtimestamp(at_s, UTC)
 
 
-def _read_slots(conn: Connection, wanted: Sequence[tuple[str, Slots]], group: str | None) -> Sequence[Row[Any]]:
+def _read_slots(conn: Connection, wanted: Sequence[tuple[str, Slots]], group: str | None) -> Sequence[Any]:
     """Of the slots of a group, or of all groups: number in `wanted`, width, start, counts by bucket as text."""
     rows = [
         (number, target, slots.width_s, _at(slots.start_s), _at(slots.end_s))
@@ -217,7 +191,7 @@ def _read_slots(conn: Connection, wanted: Sequence[tuple[str, Slots]], group: st
     ]  # fmt: skip
     if group is not None:
         which.append(_rows.group_name == group)
-    query = _looked_up(conn, (_WANTED.c.number,), (_rows.slot_s, _rows.starts_at, _rows.buckets), *which)
+    query = looked_up(conn, (_WANTED.c.number,), (_rows.slot_s, _rows.starts_at, _rows.buckets), *which)
     return conn.execute(query, _WANTED.of(conn, rows)).all()
 
 

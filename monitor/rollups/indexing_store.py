@@ -1,8 +1,8 @@
 """Adds up the histograms of times to indexed (table `time_to_indexed`). `indexing` decides what is known.
 
 Rows only add up: an upload is one count in a slot of each width that is still kept, so that a reader takes wide slots
-for a long time and narrow ones for its ends. Uploads that are not completed are not in the table; they are counted where
-they stand, in the work list. The queries are in `indexing_queries`.
+for a long time and narrow ones for its ends. Uploads that are not completed are not in the table; they are counted
+where they stand, in the work list. The queries are in `indexing_queries`.
 """
 
 from collections import Counter, defaultdict
@@ -137,19 +137,25 @@ _EACH = {"sqlite": "json_each({0})", "postgresql": "json_each_text(CAST({0} AS j
 _OBJECT = {"sqlite": "json_group_object(key, uploads)", "postgresql": "CAST(json_object_agg(key, uploads) AS text)"}
 
 
+_ADD = """
+INSERT INTO time_to_indexed (target, slot_s, starts_at, group_name, buckets, indexed, sum_s)
+VALUES (:target, :slot_s, :starts_at, :group_name, :buckets, :indexed, :sum_s)
+ON CONFLICT (target, slot_s, starts_at, group_name) DO UPDATE SET
+buckets = (
+    SELECT {object} FROM (
+        SELECT key, CAST(sum(CAST(value AS INTEGER)) AS INTEGER) AS uploads
+        FROM (SELECT key, value FROM {stored} UNION ALL SELECT key, value FROM {added}) AS pairs GROUP BY key
+    ) AS summed
+),
+indexed = time_to_indexed.indexed + excluded.indexed, sum_s = time_to_indexed.sum_s + excluded.sum_s
+"""
+"""Adds a row to the one of the same slot and group: the database adds, so that nothing is overwritten."""
+
+
 @cache
 def _adding(dialect: str) -> TextClause:
-    """The statement that adds rows to those of the same slot and group: the database adds, so nothing is overwritten."""
-    each, stored = _EACH[dialect], "time_to_indexed.buckets"
-    pairs = " UNION ALL ".join(f"SELECT key, value FROM {each.format(of)}" for of in (stored, "excluded.buckets"))
-    summed = f"SELECT key, CAST(sum(CAST(value AS INTEGER)) AS INTEGER) AS uploads FROM ({pairs}) AS pairs GROUP BY key"
-    return text(
-        "INSERT INTO time_to_indexed (target, slot_s, starts_at, group_name, buckets, indexed, sum_s) "
-        "VALUES (:target, :slot_s, :starts_at, :group_name, :buckets, :indexed, :sum_s) "
-        "ON CONFLICT (target, slot_s, starts_at, group_name) DO UPDATE SET "
-        f"buckets = (SELECT {_OBJECT[dialect]} FROM ({summed}) AS summed), "  # noqa: S608  # our own names
-        "indexed = time_to_indexed.indexed + excluded.indexed, sum_s = time_to_indexed.sum_s + excluded.sum_s"
-    )
+    stored, added = (_EACH[dialect].format(of) for of in ("time_to_indexed.buckets", "excluded.buckets"))
+    return text(_ADD.format(object=_OBJECT[dialect], stored=stored, added=added))
 
 
 def uploaded() -> ColumnElement[datetime]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
 
 from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
-from monitor.database.lookups import TARGETS
+from monitor.database.lookups import TARGETS, looked_up
 from monitor.database.tables import WAIT_IS_RUNNING, items, wait_totals, waits
 from monitor.model import Cause
 from monitor.model.items import NO_PARAMS
@@ -176,18 +176,22 @@ def newest(conn: Connection, *, target: str, limit: int) -> list[StoredWait]:
 
 def summaries(conn: Connection, *, targets: Sequence[str], since: datetime) -> dict[str, WaitSummary]:
     """By target the waits that began since then and ended; without targets that had none."""
-    sums = (
-        func.sum(waits.c.asked).label("asked"),
-        func.sum(waits.c.completed).label("completed"),
-        func.sum(waits.c.duration_s).label("seconds"),
-        func.max(waits.c.duration_s).label("longest"),
-    )
-    query = select(waits.c.target, waits.c.result, func.count().label("waits"), *sums)
-    query = query.join_from(TARGETS.table, waits, waits.c.target == TARGETS.c.target)
-    query = query.where(waits.c.started_at >= since, waits.c.result.is_not(None))
+    each = looked_up(
+        conn, (TARGETS.c.target,), (waits.c.result, waits.c.asked, waits.c.completed, waits.c.duration_s),
+        waits.c.target == TARGETS.c.target, waits.c.started_at >= since, waits.c.result.is_not(None),
+    ).subquery("each").c  # fmt: skip
+    query = select(
+        each.target,
+        each.result,
+        func.count().label("waits"),
+        func.sum(each.asked).label("asked"),
+        func.sum(each.completed).label("completed"),
+        func.sum(each.duration_s).label("seconds"),
+        func.max(each.duration_s).label("longest"),
+    ).group_by(each.target, each.result)
     wanted = TARGETS.of(conn, [(each,) for each in targets])
     by_target = defaultdict[str, list[Row[Any]]](list)
-    for row in conn.execute(query.group_by(waits.c.target, waits.c.result), wanted):
+    for row in conn.execute(query, wanted):
         by_target[row.target].append(row)
     last = _newest(conn, list(by_target)) if by_target else {}
     return {target: _summary(rows, last.get(target)) for target, rows in by_target.items()}

@@ -153,8 +153,9 @@ def count_leftovers(conn: Connection, *, target: str) -> int:
 
 def _count_leftovers(conn: Connection, targets: Sequence[str]) -> dict[str, int]:
     """By target, where there are any."""
-    query = select(canaries.c.target, func.count()).where(canaries.c.target.in_(targets), *_is_leftover())
-    return {target: count for target, count in conn.execute(query.group_by(canaries.c.target))}
+    query = select(canaries.c.target, func.count().label("number"))
+    query = query.where(canaries.c.target.in_(targets), *_is_leftover()).group_by(canaries.c.target)
+    return {row.target: row.number for row in conn.execute(query)}
 
 
 def _is_leftover() -> tuple[ColumnElement[bool], ...]:
