@@ -115,7 +115,8 @@ def _parts(edges_s: Sequence[int], kept: Kept, number: int) -> list[Part]:
             signs[slots][span] += 1
     for slots in cover(starts_s[0], starts_s[-1], kept):
         signs[slots][WHOLE] += 1
-    return [Part(slots, tuple((span, sign) for span, sign in found.items() if sign)) for slots, found in signs.items()]
+    parts = (Part(slots, tuple((span, sign) for span, sign in found.items() if sign)) for slots, found in signs.items())
+    return [part for part in parts if part.signs]
 
 
 def _head(edge_s: int, number: int) -> list[tuple[Slots, int]]:
