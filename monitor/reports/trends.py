@@ -252,9 +252,14 @@ def samples(
     chosen = {(target, n): run_id for target, n, run_id in conn.execute(query, parameters)}
     stored = _history_rows(conn, [run_id for run_id in chosen.values() if run_id is not None])
     found = {target: [stored.get(chosen[target, n]) for n in range(len(bounds) - 1)] for target in targets}
-    rolled_up = last_runs(conn, targets=targets, bounds=bounds, known=stored)
-    for (target, n), row in rolled_up.items():
-        found[target][n] = _later(found[target][n], history_row(row))
+    known = {
+        (target, n): (row.started_at, row.run_id)
+        for target, rows in found.items()
+        for n, row in enumerate(rows)
+        if row is not None
+    }
+    for (target, n), later in last_runs(conn, targets=targets, bounds=bounds, known=known).items():
+        found[target][n] = history_row(later)
     return found
 
 
@@ -265,10 +270,6 @@ def _history_rows(conn: Connection, ids: Sequence[int]) -> dict[int | None, Hist
         rows = conn.execute(select(HISTORY).where(HISTORY.c.run_id.in_(chunk))).mappings()
         found |= {row["run_id"]: history_row(row) for row in rows}
     return found
-
-
-def _later(one: HistoryRow | None, other: HistoryRow) -> HistoryRow:
-    return other if one is None else max(one, other, key=lambda row: (row.started_at, row.run_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

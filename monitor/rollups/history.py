@@ -4,7 +4,7 @@ Each closed run is added once, in the transaction that closes it, to the hour an
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -107,11 +107,16 @@ _SPANS = RowSet("hour_spans", n=Integer(), earliest=UtcDateTime(), beginning=Utc
 
 
 def last_runs(
-    conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime], known: Container[int | None]
+    conn: Connection,
+    *,
+    targets: Sequence[str],
+    bounds: Sequence[datetime],
+    known: Mapping[tuple[str, int], tuple[datetime, int]],
 ) -> dict[tuple[str, int], RowMapping]:
-    """The last run with a snapshot in each span (start, end], by target and number of the span, if it is not `known`.
+    """The last run with a snapshot in each span (start, end], by target and number of the span.
 
-    The columns are those of `history`. `bounds` ascend: n + 1 for n spans. Only the last run of each hour is found.
+    Without those that are no later than the start and the id of a run that is `known`. The columns are those of
+    `history`. `bounds` ascend: n + 1 for n spans. Only the last run of each hour is found.
     """
     row, spans, name = history_hourly.c, _SPANS.c, TARGETS.c.target
     both = (TARGETS.table, _SPANS.table)
@@ -121,12 +126,16 @@ def last_runs(
     )  # fmt: skip
     newest = [
         select(each).where(*within).order_by(row.starts_at.desc()).limit(1).correlate(*both).scalar_subquery()
-        for each in (row.starts_at, row.run_id)
+        for each in (row.started_at, row.run_id)
     ]
     parameters = TARGETS.of(conn, [(each,) for each in targets])
     parameters |= _SPANS.of(conn, [(n, start - HOUR, start, end) for n, (start, end) in enumerate(pairwise(bounds))])
     chosen = conn.execute(select(name, spans.n, *newest).join_from(*both, true()), parameters).all()
-    wanted = {(target, hour): n for target, n, hour, run_id in chosen if hour is not None and run_id not in known}
+    wanted = {
+        (target, slot_start(at, HOUR)): n
+        for target, n, at, run_id in chosen
+        if at is not None and ((target, n) not in known or (at, run_id) > known[target, n])
+    }
     found: dict[tuple[str, int], RowMapping] = {}
     columns = (row.target, row.starts_at, *(row[each] for each in _LAST))
     for chunk in in_chunks(list(wanted)):

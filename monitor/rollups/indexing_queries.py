@@ -75,9 +75,9 @@ class _Sum:
     seconds: float = 0.0
 
     def add(self, counts: Mapping[int, int], seconds: float, sign: int) -> None:
-        mine = self.counts
+        mine, known = self.counts, self.counts.get  # a report adds up a hundred thousand buckets
         for bound, count in counts.items():
-            mine[bound] = mine.get(bound, 0) + sign * count
+            mine[bound] = known(bound, 0) + (count if sign > 0 else -count)
         self.seconds += sign * seconds
 
     def times(self, *, failed: int = 0, waiting: int = 0) -> TimesToIndexed:
@@ -180,7 +180,7 @@ def _at(at_s: int) -> datetime:
 
 
 def _read_slots(conn: Connection, wanted: Sequence[tuple[str, Slots]], group: str | None) -> Sequence[Any]:
-    """Of the slots of a group, or of all groups: number in `wanted`, width, start, counts by bucket as text."""
+    """Of the slots of a group, or of all: number in `wanted`, width, start, counts by bucket as text, indexed."""
     rows = [
         (number, target, slots.width_s, _at(slots.start_s), _at(slots.end_s))
         for number, (target, slots) in enumerate(wanted)
@@ -191,7 +191,7 @@ def _read_slots(conn: Connection, wanted: Sequence[tuple[str, Slots]], group: st
     ]  # fmt: skip
     if group is not None:
         which.append(_rows.group_name == group)
-    query = looked_up(conn, (_WANTED.c.number,), (_rows.slot_s, _rows.starts_at, _rows.buckets), *which)
+    query = looked_up(conn, (_WANTED.c.number,), (_rows.slot_s, _rows.starts_at, _rows.buckets, _rows.indexed), *which)
     return conn.execute(query, _WANTED.of(conn, rows)).all()
 
 
@@ -269,14 +269,12 @@ def indexing_counts(conn: Connection, asked: Sequence[Uploads]) -> list[list[Ind
             if each.group == group
             for slots in _between_cuts(each, kept[each.target])
         ]
-        for place, width_s, start, buckets in _read_slots(conn, [slots for _, slots in places], group):
+        within_ms = [each.within // timedelta(milliseconds=1) for each in asked]
+        for place, width_s, start, buckets, indexed in _read_slots(conn, [slots for _, slots in places], group):
             number = places[place][0]
-            within_ms = asked[number].within // timedelta(milliseconds=1)
-            counts, slot = _buckets.decode(buckets), (number, start, width_s)
-            counts.pop(NOT_OBSERVED, None)
-            lost = counts.pop(LOST, 0)
-            due[slot] += sum(counts.values()) + (lost if asked[number].with_failed else 0)
-            good[slot] += sum([count for bound, count in counts.items() if bound <= within_ms])
+            counts, slot, most_ms = _buckets.decode(buckets), (number, start, width_s), within_ms[number]
+            due[slot] += indexed + (counts.get(LOST, 0) if asked[number].with_failed else 0)
+            good[slot] += sum([count for bound, count in counts.items() if 0 <= bound <= most_ms])
     for number, start, count in _overdue(conn, asked):
         due[number, start, WIDTHS_S[0]] += count
     found: list[list[IndexingCount]] = [[] for _ in asked]
