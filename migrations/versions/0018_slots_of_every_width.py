@@ -36,7 +36,7 @@ def _table(name: str, *values: sa.Column[Any], key: tuple[str, ...] = ()) -> sa.
         sa.Column("group_name", sa.String(200), server_default=sa.text("''"), nullable=False),
         *values,
         sa.Column("sum_s", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("target", "slot_s", "starts_at", "group_name", *key, name=op.f("pk_time_to_indexed")),
+        sa.PrimaryKeyConstraint("target", "slot_s", "starts_at", "group_name", *key, name="pk_time_to_indexed"),
         sqlite_with_rowid=False,
     )
 
