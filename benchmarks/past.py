@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert, inspect, text
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -18,16 +19,16 @@ from support.statements import analyse
 from support.years import GROWING, Years
 
 from monitor.database.engine import connect, writing
-from monitor.database.tables import slowest_uploads, time_to_indexed
+from monitor.database.tables import slowest_uploads
 from monitor.rollups.bounds import BOUNDS_MS, KEPT, SLOTS, slot_start
 
 __all__ = ["fill", "indexes_set_aside", "make_indexes"]
 
 EVERY = timedelta(minutes=1)
 RUNS_PER_INCIDENT = 1_000
-GROUPS, FEW_BUCKETS, BUCKETS, SLOWEST_PER_DAY = 5, 3, 40, 3
-"""Groups of the first target (the others have one); buckets in use in slots of minutes or an hour, and in longer
-ones."""
+GROUPS, FEW_BUCKETS, BUCKETS, DENSE, SLOWEST_PER_DAY = 5, 3, 40, 60, 5
+"""Groups of the first target (the others have one); buckets in use in slots of minutes or an hour, and in longer ones;
+in any slot of the second target, whose uploads are dense."""
 _CLONE = Path(__file__).parent.parent
 
 
@@ -53,8 +54,7 @@ def fill(url: str, names: Sequence[str], runs: int) -> None:
         make_indexes(conn, indexes)
         _roll_up(conn, names)
         for number, name in enumerate(names):
-            groups = 1 if number else GROUPS
-            conn.execute(insert(time_to_indexed), list(_uploads(name, end, runs * EVERY, groups)))
+            _count(conn, name, list(_uploads(name, end, runs * EVERY, number)))
             conn.execute(insert(slowest_uploads), list(_slowest(name, end, runs * EVERY)))
     with writing(engine) as conn:
         analyse(conn)
@@ -99,14 +99,26 @@ def _revision(name: str) -> ModuleType:
     return found
 
 
-def _uploads(target: str, end: datetime, length: timedelta, groups: int) -> Iterator[dict[str, object]]:
-    """Histograms of uploads in every slot, each as wide as its age makes it."""
+def _count(conn: Connection, target: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Inserts histograms in the shape of the database: before revision 0018 it has a row per bucket."""
+    revision = vars(_revision("0018_slots_of_every_width"))
+    if "le_ms" in {column["name"] for column in inspect(conn).get_columns("time_to_indexed")}:
+        conn.execute(insert(revision["_rows_of_buckets"]("time_to_indexed")), rows)
+    else:
+        found = [{"target": target, **row} for row in revision["_in_every_width"](rows)]
+        conn.execute(insert(revision["_rows_of_slots"]("time_to_indexed")), found)
+
+
+def _uploads(target: str, end: datetime, length: timedelta, number: int) -> Iterator[dict[str, Any]]:
+    """Histograms of uploads in every slot, each as wide as its age makes it, of the target of this number."""
     at, rand = end - length, random.Random(target)  # noqa: S311  # repeatable, not secret
+    groups, is_dense = (GROUPS if number == 0 else 1), number == 1
     while at < end:
         age = end - at
         width = SLOTS[sum(age > kept for kept in KEPT)]
         for group in range(groups):
-            for bound in rand.sample(BOUNDS_MS[60:160], BUCKETS if width >= SLOTS[2] else FEW_BUCKETS):
+            few = DENSE if is_dense else FEW_BUCKETS
+            for bound in rand.sample(BOUNDS_MS[60:160], max(few, BUCKETS) if width >= SLOTS[2] else few):
                 yield {
                     "target": target, "slot_s": int(width.total_seconds()), "starts_at": slot_start(at, width),
                     "group_name": f"group-{group}", "le_ms": bound, "uploads": 7, "sum_s": bound / 200,
@@ -115,7 +127,9 @@ def _uploads(target: str, end: datetime, length: timedelta, groups: int) -> Iter
 
 
 def _slowest(target: str, end: datetime, length: timedelta) -> Iterator[dict[str, object]]:
+    rand = random.Random(target)  # noqa: S311  # as above
     for day in range(max(1, length.days)):
         at = slot_start(end, timedelta(days=1)) - timedelta(days=day)
         for number in range(SLOWEST_PER_DAY):
-            yield {"target": target, "starts_at": at, "item_id": f"{day}-{number}", "took_s": 60.0, "indexed_at": at}
+            yield {"target": target, "starts_at": at, "item_id": f"{day}-{number}", "took_s": 60 + rand.random() * 900,
+                   "indexed_at": at}  # fmt: skip

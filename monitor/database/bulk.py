@@ -6,6 +6,7 @@ Statements are compiled once per dialect and bound without SQLAlchemy, whose cos
 import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    TableValuedAlias,
     Text,
     Update,
     bindparam,
@@ -27,9 +29,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
 
 from monitor.database.engine import begin_immediate
-from monitor.database.tables import sqlite_timestamp, to_utc
+from monitor.database.tables import UtcDateTime, sqlite_timestamp, to_utc
 
 TimestampEncoder = Callable[[datetime | None], object]
 
@@ -82,6 +85,67 @@ def ids_of(name: str) -> Select[tuple[str]]:
     # PostgreSQL names the column of a function's rows like the function, here by its alias
     found = _IdsOf(bindparam(name, type_=ARRAY(Text))).table_valued(column("value", String), name="value")
     return select(found.c.value)
+
+
+class _RowsOf(FunctionElement[Any]):
+    """Rows of one parameter: a JSON array on SQLite, an array per column on PostgreSQL."""
+
+    name = "rows_of"
+    inherit_cache = True
+
+
+@compiles(_RowsOf, "sqlite")
+def _rows_from_json(element: _RowsOf, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
+    rows, *arrays = element.clauses
+    columns = ", ".join(f"json_extract(value, '$[{n}]') AS {_name_of(rows, array)}" for n, array in enumerate(arrays))
+    return f"(SELECT {columns} FROM json_each({compiler.process(rows, **options)}))"  # noqa: S608  # our own names
+
+
+@compiles(_RowsOf, "postgresql")
+def _rows_from_arrays(element: _RowsOf, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
+    rows, *arrays = element.clauses
+    values = ", ".join(compiler.process(array, **options) for array in arrays)
+    columns = ", ".join(_name_of(rows, array) for array in arrays)
+    return f"(SELECT * FROM unnest({values}) AS found ({columns}))"  # noqa: S608  # our own names
+
+
+def _name_of(rows: Any, array: Any) -> str:  # noqa: ANN401  # bind parameters
+    return str(array.key).removeprefix(f"{rows.key}_")
+
+
+class RowSet:
+    """Rows as parameters of a statement, whose text and plan are the same with any number of them.
+
+    A question about several targets joins their rows: one statement, in which each is looked up in an index.
+    """
+
+    def __init__(self, name: str, **types: TypeEngine[Any]) -> None:
+        self._name, self._types = name, types
+        self._times = [n for n, each in enumerate(types.values()) if isinstance(each, UtcDateTime)]
+        parameters = [bindparam(f"{name}_{each}", type_=ARRAY(kind)) for each, kind in types.items()]
+        function = _RowsOf(bindparam(name, type_=Text()), *parameters)
+        found = function.table_valued(*(column(each, kind) for each, kind in types.items()), name=name)
+        self.table: TableValuedAlias = found
+        """What the statement selects from."""
+        self.c = found.c
+
+    def of(self, conn: Connection, rows: Sequence[_Row]) -> dict[str, object]:
+        """The parameters; values in the order of the columns."""
+        if conn.dialect.name == "sqlite":
+            return {self._name: json.dumps([self._with_text(row) for row in rows])}
+        columns = zip(*rows, strict=True) if rows else [()] * len(self._types)
+        return {f"{self._name}_{each}": list(found) for each, found in zip(self._types, columns, strict=True)}
+
+    def _with_text(self, row: _Row) -> list[object]:
+        found = list(row)
+        for number in self._times:
+            at = found[number]
+            found[number] = _timestamp(at) if isinstance(at, datetime) else None
+        return found
+
+
+_timestamp = lru_cache(maxsize=4_096)(sqlite_timestamp)
+"""Questions about several targets have the same times."""
 
 
 class Bulk:

@@ -4,11 +4,25 @@
 year of runs that could not read their sync log.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import CTE, Column, ColumnElement, Connection, FromClause, ScalarSelect, Select, func, select, union_all
+from sqlalchemy import (
+    CTE,
+    Column,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    ScalarSelect,
+    Select,
+    String,
+    func,
+    select,
+    union_all,
+)
 
+from monitor.database.bulk import RowSet
 from monitor.database.tables import runs
 from monitor.model import RunStatus
 
@@ -32,7 +46,7 @@ def newest_id(
     target: str | ColumnElement[str],
     statuses: Iterable[RunStatus],
     *,
-    upto: int | None = None,
+    upto: int | ColumnElement[int] | None = None,
     correlate: FromClause | None = None,
 ) -> ScalarSelect[int | None]:
     """The id of a target's newest run with one of these statuses and an id up to `upto`; null if there is none.
@@ -44,6 +58,23 @@ def newest_id(
     if correlate is not None:
         seeks = [seek.correlate(correlate) for seek in seeks]
     return select(func.max(union_all(*seeks).subquery("seeks").c.id)).scalar_subquery()
+
+
+TARGETS = RowSet("targets", target=String())
+"""The names of targets."""
+
+
+def newest_of_each(
+    conn: Connection, targets: Sequence[str], wanted: Mapping[str, Iterable[RunStatus]]
+) -> dict[str, Row[Any]]:
+    """Per target the ids of its newest runs: a column per name in `wanted`, of the runs with one of these statuses.
+
+    One index seek per target and status, in one statement; null if there is no such run.
+    """
+    target, names = TARGETS.c.target, TARGETS.table
+    newest = [newest_id(target, each, correlate=names).label(name) for name, each in wanted.items()]
+    rows = conn.execute(select(target, *newest), TARGETS.of(conn, [(name,) for name in targets]))
+    return {row.target: row for row in rows}
 
 
 def newest_ids(target: str, statuses: Iterable[RunStatus], *, limit: int) -> Select[tuple[int]]:
@@ -58,17 +89,36 @@ def newest_ids(target: str, statuses: Iterable[RunStatus], *, limit: int) -> Sel
 
 
 def _of(
-    row: FromClause, target: str | ColumnElement[str], status: RunStatus, upto: int | None
+    row: FromClause, target: str | ColumnElement[str], status: RunStatus, upto: int | ColumnElement[int] | None
 ) -> tuple[ColumnElement[bool], ...]:
     where = (row.c.target == target, row.c.status == status.value)
     return where if upto is None else (*where, row.c.id <= upto)
 
 
-def every_target(column: Column[str]) -> CTE:
-    """The distinct values of a column `target` that begins an index, as `target`; the last row is null.
+def looked_up(
+    conn: Connection, of: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], *which: ColumnElement[bool]
+) -> Select[Any]:
+    """A query for rows of a table that grows, each after the columns `of` the row set that asks: one look-up per row.
+
+    For a join PostgreSQL might read the whole table, and compare every row of it with every row of the set.
+    """
+    if conn.dialect.name == "sqlite":
+        return select(*of, *columns).where(*which)
+    found = select(*columns).where(*which).offset(0).lateral("found")
+    return select(*of, *found.c)
+
+
+def places(target: ColumnElement[str], order: Sequence[ColumnElement[Any]]) -> tuple[ColumnElement[int], ...]:
+    """The place of a row among those of its target, and how many these are."""
+    place = func.row_number().over(partition_by=target, order_by=order)
+    return place.label("place"), func.count().over(partition_by=target).label("number")
+
+
+def every_target(key: Column[str]) -> CTE:
+    """The distinct values of a column `target` (`key`) that begins an index, as `target`; the last row is null.
 
     Each is found by one look-up after the one before it.
     """
-    found = select(func.min(column).label("target")).cte("targets", recursive=True)
-    following = select(func.min(column)).where(column > found.c.target).scalar_subquery()
+    found = select(func.min(key).label("target")).cte("targets", recursive=True)
+    following = select(func.min(key)).where(key > found.c.target).scalar_subquery()
     return found.union_all(select(following).where(found.c.target.is_not(None)))

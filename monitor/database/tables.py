@@ -541,13 +541,14 @@ time_to_indexed = Table(
     Column("slot_s", Integer, primary_key=True, autoincrement=False),  # width of the slot in seconds; 0: all time
     Column("starts_at", UtcDateTime, primary_key=True),  # of the slot in which the items were uploaded
     Column("group_name", String(200), primary_key=True, server_default=text("''")),  # empty: without a group
-    # upper bound of the bucket in ms; -1: no known time, -2: failed, and left the sync log
-    Column("le_ms", BigInteger, primary_key=True, autoincrement=False),
-    Column("uploads", Integer, nullable=False),
+    # uploads by upper bound of their bucket in ms, as a JSON object; -1: no known time, -2: failed, left the sync log
+    Column("buckets", Text, nullable=False),
+    Column("indexed", Integer, nullable=False),  # uploads with a known time
     Column("sum_s", Float, nullable=False),  # of the times of these uploads, in seconds
     sqlite_with_rowid=False,  # rows lie in the order of the key, in which they are read
 )
-"""Histograms of the time from upload to the first `completed`. Never pruned; old slots are merged into longer ones."""
+"""Histograms of the time from upload to the first `completed`. An upload is in a slot of each width that is kept; weeks
+are kept for good."""
 
 slowest_uploads = Table(
     "slowest_uploads",
@@ -589,6 +590,12 @@ evidence = Table(
 def active() -> tuple[ColumnElement[bool], ...]:
     """The conditions of a tracked item: neither removed nor ignored."""
     return items.c.removed_at.is_(None), items.c.ignored_at.is_(None)
+
+
+def is_due() -> tuple[ColumnElement[bool], ...]:
+    """The conditions of an item that every run checks, looked up in the index of these."""
+    due: Any = text(ITEM_IS_DUE)
+    return (due,)
 
 
 def is_open() -> tuple[ColumnElement[bool], ...]:

@@ -3,22 +3,23 @@
 It counts no upload itself: `monitor.rollups` does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select, text
 
-from monitor.database.lookups import newest_id
-from monitor.database.tables import incidents, is_open, runs
+from monitor.database.engine import in_chunks
+from monitor.database.lookups import newest_of_each
+from monitor.database.tables import INCIDENT_IS_OPEN, incidents, runs
 from monitor.incidents.decide import EvidencePoint
 from monitor.incidents.observations import Observation
 from monitor.incidents.rulebook import Rule
-from monitor.incidents.slo import LONGEST_BURN_WINDOW, AlertState, Objective, SloStatus, Slot, assess
+from monitor.incidents.slo import BURN_WINDOWS, LONGEST_BURN_WINDOW, AlertState, Objective, SloStatus, Slot, assess
 from monitor.incidents.slo_texts import slo_facts
 from monitor.model import Cause, Evidence, RunStatus
-from monitor.rollups.counting_start import counted_since
-from monitor.rollups.indexing_store import indexing_counts
+from monitor.rollups.indexing_queries import IndexingCount, Uploads, counted_since, indexing_counts
 
 _ASKED = (RunStatus.COMPLETE, RunStatus.PARTIAL)
 """Runs after which the state of uploads is known. While a target is stopped, no upload is known to be late."""
@@ -27,53 +28,71 @@ _ASKED = (RunStatus.COMPLETE, RunStatus.PARTIAL)
 def read_status(
     conn: Connection, *, target: str, objective: Objective, known: SloStatus | None = None
 ) -> SloStatus | None:
-    """The objective at the end of the last run that could ask; None before the first.
+    """The objective at the end of the last run that could ask; None before the first. As `read_statuses`."""
+    before = {} if known is None else {target: (known,)}
+    return next(iter(read_statuses(conn, objectives={target: (objective,)}, known=before)[target]), None)
+
+
+def read_statuses(
+    conn: Connection,
+    *,
+    objectives: Mapping[str, Sequence[Objective]],
+    known: Mapping[str, Sequence[SloStatus]] = MappingProxyType({}),
+) -> dict[str, tuple[SloStatus, ...]]:
+    """The objectives of each target, by its name, at the end of its last run that could ask; none before the first.
 
     `known` is what was read before: it is returned if no such run has ended since.
 
     An upload counts from the moment that its time is up, so slots of submission are moved by `within`, and a slot
     counts once all of its uploads are due. Uploads of before the monitor could count them are left out.
     """
-    at = _last_asked(conn, target)
-    if at is None:
-        return None
-    if known is not None and (known.at, known.objective) == (at, objective):
-        return known
-    counts = indexing_counts(
-        conn,
+    asked_at = _last_asked(conn, list(objectives))
+    before = {(target, each.at, each.objective): each for target, found in known.items() for each in found}
+    promised = [
+        (target, asked_at[target], each)
+        for target, of_target in objectives.items()
+        for each in of_target
+        if target in asked_at
+    ]
+    status = {key: before[key] for key in promised if key in before}
+    unread = [key for key in promised if key not in before]
+    first = counted_since(conn, targets=[target for target, _, _ in unread]) if unread else {}
+    counted = [(key, _uploads(*key, counted_since=first[key[0]])) for key in unread if key[0] in first]
+    found = dict(zip([key for key, _ in counted], indexing_counts(conn, [each for _, each in counted]), strict=True))
+    status |= {key: _assessed(key[2], found.get(key, ()), key[1]) for key in unread}
+    return {target: tuple(status[key] for key in promised if key[0] == target) for target in objectives}
+
+
+def _last_asked(conn: Connection, targets: Sequence[str]) -> dict[str, datetime]:
+    """When the newest run of each target ended after which the state of uploads is known."""
+    found = newest_of_each(conn, targets, {"asked": _ASKED})
+    ids = [row.asked for row in found.values() if row.asked is not None]
+    return {row.target: row.finished_at for chunk in in_chunks(ids) for row in conn.execute(_ended(chunk))}
+
+
+def _ended(ids: Sequence[int]) -> Select[tuple[str, datetime]]:
+    return select(runs.c.target, runs.c.finished_at).where(runs.c.id.in_(ids))
+
+
+def _uploads(target: str, at: datetime, objective: Objective, *, counted_since: datetime) -> Uploads:
+    until = at - objective.within
+    return Uploads(
         target=target,
-        since=at - objective.within - max(objective.window, LONGEST_BURN_WINDOW),
-        until=at - objective.within,
+        since=max(counted_since, until - max(objective.window, LONGEST_BURN_WINDOW)),
+        until=until,
         within=objective.within,
         now=at,
         group=objective.group,
+        cuts=tuple(until - window for window in (objective.window, *BURN_WINDOWS)),
     )
-    if counts and not counts[0].good:  # else they were counted then
-        first = counted_since(conn, target=target)
-        counts = [each for each in counts if first is not None and each.start >= first]
+
+
+def _assessed(objective: Objective, counts: Iterable[IndexingCount], at: datetime) -> SloStatus:
     slots = (
         Slot(start=each.start + objective.within, resolution=each.resolution, total=each.due, good=each.good)
         for each in counts
     )
     return assess(objective, [slot for slot in slots if slot.start + slot.resolution <= at], now=at)
-
-
-def _last_asked(conn: Connection, target: str) -> datetime | None:
-    """When the newest run ended after which the state of uploads is known."""
-    ended: datetime | None = conn.scalar(select(runs.c.finished_at).where(runs.c.id == newest_id(target, _ASKED)))
-    return ended
-
-
-def read_statuses(
-    conn: Connection, *, objectives: Mapping[str, Sequence[Objective]], known: Mapping[str, Sequence[SloStatus]]
-) -> dict[str, tuple[SloStatus, ...]]:
-    """The objectives of each target, by its name, without those of before its first run; `known` as above."""
-    found = {}
-    for target, promised in objectives.items():
-        before = {status.objective.name: status for status in known.get(target, ())}
-        read = (read_status(conn, target=target, objective=each, known=before.get(each.name)) for each in promised)
-        found[target] = tuple(status for status in read if status is not None)
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +134,12 @@ def _observation(conn: Connection, target: str, objective: Objective, now: datet
 
 def open_incident_id(conn: Connection, *, target: str, name: str) -> int | None:
     """The open incident of an objective, if there is one."""
-    key = (incidents.c.target == target, incidents.c.cause == Cause.SLO_BURN.value, incidents.c.group_name == name)
-    found: int | None = conn.scalar(select(incidents.c.id).where(*key, *is_open()).limit(1))
-    return found
+    return open_incident_ids(conn, targets=[target]).get((target, name))
+
+
+def open_incident_ids(conn: Connection, *, targets: Sequence[str]) -> dict[tuple[str, str], int]:
+    """The open incidents of objectives, by target and name of the objective."""
+    query = select(incidents.c.target, incidents.c.group_name, incidents.c.id).where(
+        incidents.c.target.in_(targets), incidents.c.cause == Cause.SLO_BURN.value, text(INCIDENT_IS_OPEN)
+    )
+    return {(target, name): number for target, name, number in conn.execute(query)}

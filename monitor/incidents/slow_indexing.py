@@ -15,7 +15,7 @@ from monitor.incidents.rulebook import Rule
 from monitor.model import Cause, Evidence
 from monitor.model.durations import format_duration
 from monitor.rollups.bounds import SLOTS, slot_start
-from monitor.rollups.indexing_store import indexing_counts
+from monitor.rollups.indexing_queries import Uploads, indexing_counts
 
 _KEY = (Cause.INDEXING_SLOW, "")
 _SHARE, _LEAST = 0.05, 2
@@ -57,7 +57,8 @@ class SlowIndexing:
         within = self.slow_after or timedelta(0)
         # what was uploaded later than this is not due
         start = slot_start(since - within, SLOTS[0])
-        counts = indexing_counts(conn, target=target, since=start, until=now, within=within, now=now, with_failed=False)
+        uploads = Uploads(target=target, since=start, until=now, within=within, now=now, with_failed=False)
+        [counts] = indexing_counts(conn, [uploads])
         due, good = sum(each.due for each in counts), sum(each.good for each in counts)
         if not are_late(due - good, due):
             return None

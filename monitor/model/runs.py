@@ -91,8 +91,9 @@ class Snapshot:
     duration_s: float = 0.0
 
     def __post_init__(self) -> None:
-        counts = (*self.states.values(), self.stuck, self.checked, self.requests, self.retries)
-        if min(counts) < 0:
+        # not by `states`: a report makes hundreds
+        states = (self.completed, self.pending, self.failed, self.not_found, self.invalid, self.unknown)
+        if min(*states, self.stuck, self.checked, self.requests, self.retries) < 0:
             raise ValueError("the counts of a snapshot are never negative")
         if self.stuck > self.pending:
             raise ValueError("stuck items are pending: stuck must not exceed pending")

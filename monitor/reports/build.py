@@ -1,8 +1,9 @@
 """Builds a report from the database, and the cursor up to which each target was reported. It prints nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -12,24 +13,27 @@ from monitor.config.targets import CheckConfig
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.slo import Objective
-from monitor.model import RunStatus
 from monitor.model.schedule import DueTimes
 from monitor.reports import changes, trends
 from monitor.reports.changes import NO_TARGET, ReportCursor
 from monitor.reports.formatting import spans
-from monitor.reports.indexing import indexing_report
+from monitor.reports.indexing import indexing_reports
 from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, TargetOverview, target_overview
-from monitor.reports.slos import read_slos
+from monitor.reports.slos import read_all_slos
+from monitor.reports.trends import NewestRuns
 from monitor.runs import worklist
 from monitor.runs.canary import store as canary_store
-from monitor.runs.store import HistoryRow
 from monitor.waits import store as wait_store
 
 _MAX_ITEMS = 5
 """Items that are named, per target and list."""
 _MAX_SAMPLES = 3
 _MAX_GROUPS, _MAX_STAGES, _MAX_CHANGES, _MAX_INCIDENTS = 15, 15, 10, 1000
+_EMPTY = TargetFacts(
+    target="", due=None, last_run=None, running_since=None, unreadable_since=None, snapshot=None, samples=(),
+    changes=Changes(since=datetime.min.replace(tzinfo=UTC), first_report=True),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +74,15 @@ def build_report(
 
     `since` is how far the trend goes back, and in a first report the changes.
     """
-    builder = _ReportBuilder(conn=conn, now=now, bounds=tuple(spans(now - since, now)), event=changes.last_event(conn))
-    names = [target.name for target in config.targets]
-    found = [builder.target_facts(each) for each in report_targets(config, target)]
+    builder = _ReportBuilder(
+        conn=conn,
+        now=now,
+        bounds=tuple(spans(now - since, now)),
+        event=changes.last_event(conn),
+        targets=report_targets(config, target),
+    )
+    names = [each.name for each in config.targets]
+    found = builder.facts()
     cursor = {
         target_facts.target: builder.cursor(target_facts) for target_facts in found if target_facts.last_run is not None
     }
@@ -96,112 +106,167 @@ def brief_overviews(
     conn: Connection, targets: Sequence[ReportTarget], *, bounds: Sequence[datetime], now: datetime
 ) -> tuple[TargetOverview, ...]:
     """These targets without breakdowns, waits, canaries and changes: for a list of many."""
-    builder = _ReportBuilder(conn=conn, now=now, bounds=tuple(bounds), brief=True)
-    return tuple(target_overview(builder.target_facts(each), now=now) for each in targets)
+    builder = _ReportBuilder(conn=conn, now=now, bounds=tuple(bounds), targets=targets, brief=True)
+    return tuple(target_overview(facts, now=now) for facts in builder.facts())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ReportBuilder:
-    """The queries of one report."""
+    """The queries of one report. Each is about all targets: their number does not depend on how many these are."""
 
     conn: Connection
     now: datetime
     bounds: tuple[datetime, ...]
+    targets: Sequence[ReportTarget]
     event: int = 0
     """The newest event of any incident: the report covers events up to it."""
     brief: bool = False
     """Whether to leave out what only a report on one target shows: breakdowns, waits, canaries and changes."""
 
-    def target_facts(self, target: ReportTarget) -> TargetFacts:
-        """What is stored about a target."""
-        conn, name = self.conn, target.name
-        last, row = trends.last_run(conn, target=name), trends.newest_snapshot(conn, target=name)
-        failed = last is not None and last.status is RunStatus.FAILED
-        target_facts = TargetFacts(
-            target=name,
-            due=target.due,
-            last_run=last,
-            running_since=trends.running_since(conn, target=name),
-            unreadable_since=trends.unreadable_since(conn, target=name) if failed else None,
-            snapshot=row,
-            samples=tuple(trends.snapshot_samples(conn, target=name, bounds=self.bounds)),
-            slos=tuple(read_slos(conn, target=name, objectives=target.objectives)),
-            changes=Changes(since=self.bounds[0], first_report=True) if self.brief else self._changes(target, row),
-        )
-        if self.brief:
-            return target_facts
-        target_facts = replace(
-            target_facts,
-            canaries=canary_store.summarize(conn, target=name, since=self.bounds[0], until=self.now),
-            waits=wait_store.summarise(conn, target=name, since=self.bounds[0]),
-        )
-        return target_facts if row is None else self._with_breakdowns(target_facts, row, target.stuck_after)
+    def facts(self) -> list[TargetFacts]:
+        """What is stored about the targets."""
+        if not self.targets:
+            return []
+        conn, names = self.conn, [target.name for target in self.targets]
+        newest = trends.newest_runs(conn, targets=names)
+        samples = trends.samples(conn, targets=names, bounds=self.bounds)
+        slos = read_all_slos(conn, objectives={target.name: target.objectives for target in self.targets})
+        known = [
+            replace(
+                _EMPTY,
+                target=target.name,
+                due=target.due,
+                last_run=newest[target.name].last,
+                running_since=newest[target.name].running_since,
+                unreadable_since=newest[target.name].unreadable_since,
+                snapshot=newest[target.name].snapshot,
+                samples=tuple(samples[target.name]),
+                slos=tuple(slos[target.name]),
+            )
+            for target in self.targets
+        ]
+        return known if self.brief else self._with_details(known, newest)
 
-    def _with_breakdowns(self, target_facts: TargetFacts, row: HistoryRow, stuck_after: timedelta) -> TargetFacts:
-        """Adds groups, stages, stuck items and times to indexed, as of the newest snapshot."""
-        conn, name, as_of = self.conn, target_facts.target, row.finished_at
-        group_count, groups = trends.by_group(
-            conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_MAX_GROUPS
-        )
-        stage_count, stages = trends.by_stage(conn, target=name, limit=_MAX_STAGES)
-        reason_count, reasons = trends.failure_reasons(conn, target=name, limit=_MAX_STAGES)
-        stuck = trends.longest_stuck(conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_MAX_ITEMS)
-        return replace(
-            target_facts,
-            last_known=worklist.count_last_known(conn, target=name) if row.snapshot.unknown else {},
-            group_count=group_count,
-            groups=tuple(groups),
-            stage_count=stage_count,
-            stages=tuple(stages),
-            reason_count=reason_count,
-            reasons=tuple(reasons),
-            stuck=tuple(stuck),
-            indexing=indexing_report(conn, target=name, bounds=self.bounds, limit=_MAX_GROUPS),
-        )
+    def _with_details(self, known: Sequence[TargetFacts], newest: Mapping[str, NewestRuns]) -> list[TargetFacts]:
+        """Adds what a list of many targets does not show."""
+        conn, names = self.conn, [facts.target for facts in known]
+        canaries = canary_store.summaries(conn, targets=names, since=self.bounds[0], until=self.now)
+        waits = wait_store.summaries(conn, targets=names, since=self.bounds[0])
+        changed = self._changes(newest)
+        breakdowns = self._breakdowns(newest)
+        return [
+            replace(
+                facts,
+                canaries=canaries.get(facts.target),
+                waits=waits.get(facts.target),
+                changes=changed[facts.target],
+                **breakdowns.get(facts.target, {}),
+            )
+            for facts in known
+        ]
 
-    def _changes(self, target: ReportTarget, row: HistoryRow | None) -> Changes:
+    def _breakdowns(self, newest: Mapping[str, NewestRuns]) -> dict[str, dict[str, Any]]:
+        """Groups, stages, stuck items and times to indexed, as of the newest snapshot, of targets that have one."""
+        conn, counted = self.conn, {name: runs.snapshot for name, runs in newest.items() if runs.snapshot is not None}
+        if not counted:
+            return {}
+        names = list(counted)
+        stuck_before = {
+            target.name: counted[target.name].finished_at - target.stuck_after
+            for target in self.targets
+            if target.name in counted
+        }
+        groups = trends.by_groups(conn, stuck_before=stuck_before, limit=_MAX_GROUPS)
+        stages = trends.by_stages(conn, targets=names, limit=_MAX_STAGES)
+        reasons = trends.reasons_of_failures(conn, targets=names, limit=_MAX_STAGES)
+        stuck = trends.stuck_items(conn, stuck_before=stuck_before, limit=_MAX_ITEMS)
+        with_unknown = [name for name, row in counted.items() if row.snapshot.unknown]
+        last_known = worklist.count_all_last_known(conn, targets=with_unknown) if with_unknown else {}
+        indexing = indexing_reports(conn, targets=names, bounds=self.bounds, limit=_MAX_GROUPS)
+        found = {}
+        for name in names:
+            group_count, of_groups = groups.get(name, (0, []))
+            stage_count, of_stages = stages.get(name, (0, []))
+            reason_count, of_reasons = reasons.get(name, (0, []))
+            found[name] = {
+                "last_known": last_known.get(name, {}),
+                "group_count": group_count,
+                "groups": tuple(of_groups),
+                "stage_count": stage_count,
+                "stages": tuple(of_stages),
+                "reason_count": reason_count,
+                "reasons": tuple(of_reasons),
+                "stuck": tuple(stuck.get(name, ())),
+                "indexing": indexing.get(name),
+            }
+        return found
+
+    def _changes(self, newest: Mapping[str, NewestRuns]) -> dict[str, Changes]:
         """What changed since the last report, or since the period began."""
-        conn, name, before = self.conn, target.name, changes.last_cursor(self.conn, target=target.name)
-        after = before.last_run_id if before else changes.run_before(conn, target=name, at=self.bounds[0])
+        conn, names = self.conn, [target.name for target in self.targets]
+        before = changes.last_cursors(conn, targets=names)
+        first = [name for name in names if name not in before]
+        after = changes.runs_before(conn, targets=first, at=self.bounds[0]) if first else {}
+        after |= {name: cursor.last_run_id for name, cursor in before.items()}
+        started = changes.started_at(conn, run_ids=[cursor.last_run_id for cursor in before.values()])
         # a first report covers the period
-        began = (changes.started_at(conn, run_id=after) if before else None) or self.bounds[0]
-        found = Changes(
-            since=before.generated_at if before else self.bounds[0],
-            first_report=before is None,
-            after_run_id=after,
-            runs=changes.count_runs_since(conn, target=name, after=after, since=began, now=self.now),
-            incidents=self._incidents(before, of=name),
+        began = {name: started.get(run_id, self.bounds[0]) for name, run_id in after.items() if name in before}
+        began |= dict.fromkeys(first, self.bounds[0])
+        made = changes.count_runs_since(conn, began={name: (after[name], began[name]) for name in names}, now=self.now)
+        incidents = changes.incident_changes_by_target(
+            conn,
+            reported={
+                name: (before[name].last_incident_event_id, None) if name in before else (0, self.bounds[0])
+                for name in names
+            },
+            limit=_MAX_CHANGES,
         )
-        new_runs = found.runs
-        if new_runs is None or row is None:
-            return found
-        stuck_since = changes.last_snapshot_at(conn, target=name, upto=after) or self.bounds[0]
-        return replace(
-            found,
-            items=tuple(
-                changes.count_item_changes(
-                    conn, target=name, after=after, upto=new_runs.last_run_id, samples=_MAX_SAMPLES
-                )
-            ),
-            new=changes.count_new_items(
-                conn, target=name, start=new_runs.first_started_at, end=new_runs.last_finished_at
-            ),
-            stuck=changes.count_newly_stuck(
-                conn, target=name, after=stuck_since, upto=row.finished_at, stuck_after=target.stuck_after
-            ),
-        )
+        found = {}
+        for name in names:
+            total, listed = incidents[name]
+            found[name] = Changes(
+                since=before[name].generated_at if name in before else self.bounds[0],
+                first_report=name not in before,
+                after_run_id=after[name],
+                runs=made.get(name),
+                incidents=IncidentChanges(total=total, newest=tuple(listed)),
+            )
+        return found | self._changed_items(found, newest)
+
+    def _changed_items(self, found: Mapping[str, Changes], newest: Mapping[str, NewestRuns]) -> dict[str, Changes]:
+        """Adds the items that changed in the new runs."""
+        conn = self.conn
+        asked = [
+            (target, new_runs, row)
+            for target in self.targets
+            if (new_runs := found[target.name].runs) is not None and (row := newest[target.name].snapshot) is not None
+        ]
+        if not asked:
+            return {}
+        after = {target.name: found[target.name].after_run_id for target, _, _ in asked}
+        between = {target.name: (after[target.name], new_runs.last_run_id) for target, new_runs, _ in asked}
+        items = changes.count_item_changes(conn, between=between, samples=_MAX_SAMPLES)
+        seen = {target.name: (runs.first_started_at, runs.last_finished_at) for target, runs, _ in asked}
+        new = changes.count_new_items(conn, seen=seen)
+        last_at = changes.last_snapshots_at(conn, upto=after)
+        ran_out = {
+            target.name: (
+                last_at.get(target.name, self.bounds[0]) - target.stuck_after, row.finished_at - target.stuck_after
+            )
+            for target, _, row in asked
+        }  # fmt: skip
+        stuck = changes.count_newly_stuck(conn, ran_out=ran_out)
+        return {
+            name: replace(found[name], items=tuple(items.get(name, ())), new=new[name], stuck=stuck[name])
+            for name in after
+        }
 
     def other_incidents(self, names: Sequence[str]) -> IncidentChanges:
         """Changes of incidents that belong to none of these targets."""
-        return self._incidents(changes.last_cursor(self.conn, target=NO_TARGET), not_of=names)
-
-    def _incidents(
-        self, before: ReportCursor | None, *, of: str | None = None, not_of: Sequence[str] = ()
-    ) -> IncidentChanges:
+        before = changes.last_cursors(self.conn, targets=[NO_TARGET]).get(NO_TARGET)
         total, newest = changes.incident_changes(
             self.conn,
-            of=of,
-            not_of=not_of,
+            not_of=names,
             after=before.last_incident_event_id if before else 0,
             since=None if before else self.bounds[0],
             limit=_MAX_CHANGES,

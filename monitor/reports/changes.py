@@ -1,19 +1,55 @@
-"""Counts what changed since a given run, and stores the report's cursor.
+"""Counts what changed since given runs, of several targets in one statement, and stores the report's cursor.
 
 Each item counts once, under its current state: an item that failed and recovered counts as completed.
 """
 
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from heapq import nlargest
 from types import MappingProxyType
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    RowMapping,
+    String,
+    and_,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    union_all,
+)
 
+from monitor.database.bulk import RowSet
 from monitor.database.engine import insert
-from monitor.database.lookups import ENDED, WITH_SNAPSHOT, every_target, has_status, newest_id
-from monitor.database.tables import active, in_state, incident_events, incidents, item_events, items, reports, runs
+from monitor.database.lookups import (
+    ENDED,
+    TARGETS,
+    WITH_SNAPSHOT,
+    every_target,
+    has_status,
+    looked_up,
+    newest_id,
+    newest_of_each,
+)
+from monitor.database.tables import (
+    UtcDateTime,
+    active,
+    in_state,
+    incident_events,
+    incidents,
+    item_events,
+    items,
+    reports,
+    runs,
+)
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 from monitor.rollups import history as rollups
 from monitor.rollups.bounds import slot_start
@@ -57,164 +93,263 @@ class IncidentChange:
     """Those of `opened`, `reopened` and `resolved` that happened, ordered by their last occurrence."""
 
 
-def run_before(conn: Connection, *, target: str, at: datetime) -> int:
-    """The id of a target's last run that started before a time; 0 if there is none."""
-    earlier = select(runs.c.id).where(runs.c.target == target, runs.c.started_at < at)
-    return conn.execute(earlier.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)).scalar() or 0
+_AFTER = RowSet("after_runs", target=String(), after=BigInteger())
+_WITHIN = RowSet("within", target=String(), first=UtcDateTime(), last=UtcDateTime())
+_FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-def last_snapshot_at(conn: Connection, *, target: str, upto: int) -> datetime | None:
-    """When the newest run with a snapshot finished, of the runs up to an id; None if there is none."""
-    newest = newest_id(target, WITH_SNAPSHOT, upto=upto)
-    return conn.execute(select(runs.c.finished_at).where(runs.c.id == newest)).scalar()
+def runs_before(conn: Connection, *, targets: Sequence[str], at: datetime) -> dict[str, int]:
+    """The id of each target's last run that started before a time; 0 if there is none."""
+    earlier = select(runs.c.id).where(runs.c.target == TARGETS.c.target, runs.c.started_at < at)
+    last = earlier.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1).correlate(TARGETS.table)
+    query = select(TARGETS.c.target, last.scalar_subquery())
+    return {name: run_id or 0 for name, run_id in conn.execute(query, TARGETS.of(conn, [(each,) for each in targets]))}
 
 
-def count_runs(conn: Connection, *, target: str, after: int) -> RunCounts | None:
-    """The finished runs of a target after a run id; None if there are none."""
-    finished = and_(runs.c.target == target, runs.c.id > after, has_status(ENDED))
+def last_snapshots_at(conn: Connection, *, upto: Mapping[str, int]) -> dict[str, datetime]:
+    """When the newest run with a snapshot finished, of the runs of a target up to an id; only where there is one."""
+    newest = newest_id(_AFTER.c.target, WITH_SNAPSHOT, upto=_AFTER.c.after, correlate=_AFTER.table)
+    ended = select(runs.c.finished_at).where(runs.c.id == newest).correlate(_AFTER.table).scalar_subquery()
+    rows = conn.execute(select(_AFTER.c.target, ended), _AFTER.of(conn, list(upto.items())))
+    return {target: at for target, at in rows if at is not None}
+
+
+def count_runs(conn: Connection, *, after: Mapping[str, int]) -> dict[str, RunCounts]:
+    """The finished runs of each target after a run id; only where there are any."""
+    each = looked_up(
+        conn, (_AFTER.c.target,), (runs.c.status, runs.c.started_at, runs.c.finished_at, runs.c.id),
+        runs.c.target == _AFTER.c.target, runs.c.id > _AFTER.c.after, has_status(ENDED),
+    ).subquery("each").c  # fmt: skip
     query = select(
-        runs.c.status,
+        each.target,
+        each.status,
         func.count().label("runs"),
-        func.min(runs.c.started_at).label("first"),
-        func.max(runs.c.finished_at).label("last"),
-        func.max(runs.c.id).label("last_id"),
-    )
-    rows = conn.execute(query.where(finished).group_by(runs.c.status)).all()
-    if not rows:
-        return None
-    return RunCounts(
-        by_status=MappingProxyType({RunStatus(row.status): row.runs for row in rows}),
-        first_started_at=min(row.first for row in rows),
-        last_finished_at=max(row.last for row in rows),
-        last_run_id=max(row.last_id for row in rows),
-    )
+        func.min(each.started_at).label("first"),
+        func.max(each.finished_at).label("last"),
+        func.max(each.id).label("last_id"),
+    ).group_by(each.target, each.status)
+    found = defaultdict[str, list[Row[Any]]](list)
+    for row in conn.execute(query, _AFTER.of(conn, list(after.items()))):
+        found[row.target].append(row)
+    return {
+        target: RunCounts(
+            by_status=MappingProxyType({RunStatus(row.status): row.runs for row in rows}),
+            first_started_at=min(row.first for row in rows),
+            last_finished_at=max(row.last for row in rows),
+            last_run_id=max(row.last_id for row in rows),
+        )
+        for target, rows in found.items()
+    }
 
 
 LONG = timedelta(days=2)
 """From here on runs are counted out of the rollups."""
 
 
-def count_runs_since(conn: Connection, *, target: str, after: int, since: datetime, now: datetime) -> RunCounts | None:
-    """As `count_runs`, for a run, or a period, that began at `since`.
+def count_runs_since(
+    conn: Connection, *, began: Mapping[str, tuple[int, datetime]], now: datetime
+) -> dict[str, RunCounts]:
+    """As `count_runs`, by the id of a run and the time at which it, or a period, began.
 
     In a long time, whole hours are counted out of the rollups: these are few, and there where runs were pruned, too.
     """
-    if now - since < LONG:
-        return count_runs(conn, target=target, after=after)
-    newest = select(runs.c.id, runs.c.finished_at).where(runs.c.id == newest_id(target, ENDED), runs.c.id > after)
-    last = conn.execute(newest).first()
-    if last is None:
-        return None
-    first_hour, last_hour = slot_start(since, HOUR) + HOUR, slot_start(now, HOUR)
-    counts = Counter(rollups.count_runs(conn, target=target, since=first_hour, until=last_hour))
-    for start, end in ((since, first_hour), (last_hour, None)):
-        in_hour = [runs.c.target == target, runs.c.started_at >= start]
-        in_hour += [runs.c.started_at < end] if end else []
-        # by the index on starts: not by ids and statuses, of which there are many
-        rows = conn.execute(select(runs.c.id, runs.c.status).where(*in_hour))
-        counts.update(RunStatus(status) for run_id, status in rows if run_id > after and status != RunStatus.RUNNING)
-    return RunCounts(
-        by_status=MappingProxyType(dict(counts)),
-        first_started_at=since,
-        last_finished_at=last.finished_at,
-        last_run_id=last.id,
-    )
+    short = {target: after for target, (after, since) in began.items() if now - since < LONG}
+    found = count_runs(conn, after=short) if short else {}
+    long = {target: each for target, each in began.items() if target not in short}
+    return found | (_out_of_rollups(conn, long, now) if long else {})
 
 
-def started_at(conn: Connection, *, run_id: int) -> datetime | None:
-    """When a run started; None if it is gone."""
-    return conn.execute(select(runs.c.started_at).where(runs.c.id == run_id)).scalar()
+def _out_of_rollups(conn: Connection, began: Mapping[str, tuple[int, datetime]], now: datetime) -> dict[str, RunCounts]:
+    newest = newest_of_each(conn, list(began), {"ended": ENDED})
+    ids = {row.ended: name for name, row in newest.items() if row.ended is not None and row.ended > began[name][0]}
+    if not ids:
+        return {}
+    ended = dict(map(tuple, conn.execute(select(runs.c.id, runs.c.finished_at).where(runs.c.id.in_(ids)))))
+    last_hour = slot_start(now, HOUR)
+    whole = [(name, slot_start(began[name][1], HOUR) + HOUR, last_hour) for name in ids.values()]
+    counts = {name: Counter(each) for (name, _, _), each in zip(whole, rollups.count_runs(conn, whole), strict=True)}
+    edges = [edge for name, first, _ in whole for edge in ((name, began[name][1], first), (name, last_hour, _FOREVER))]
+    # by the index on starts: not by ids and statuses, of which there are many
+    query = looked_up(
+        conn, (_WITHIN.c.target,), (runs.c.id, runs.c.status),
+        runs.c.target == _WITHIN.c.target, runs.c.started_at >= _WITHIN.c.first, runs.c.started_at < _WITHIN.c.last,
+    )  # fmt: skip
+    for name, run_id, status in conn.execute(query, _WITHIN.of(conn, edges)):
+        if run_id > began[name][0] and status != RunStatus.RUNNING:
+            counts[name][RunStatus(status)] += 1
+    return {
+        name: RunCounts(
+            by_status=MappingProxyType(dict(counts[name])),
+            first_started_at=began[name][1],
+            last_finished_at=ended[run_id],
+            last_run_id=run_id,
+        )
+        for run_id, name in ids.items()
+    }
 
 
-def count_item_changes(conn: Connection, *, target: str, after: int, upto: int, samples: int) -> list[ItemChangeCount]:
-    """The changed items of a target in the runs after `after` and up to `upto`, with `samples` (≥ 1) ids per state."""
-    turned = and_(item_events.c.kind == "state", items.c.known_state == item_events.c.new, *active())
-    left = and_(item_events.c.kind == "removed", items.c.removed_at.is_not(None))
-    back = and_(item_events.c.kind == "returned", items.c.removed_at.is_(None))
-    change = case((item_events.c.kind == "state", item_events.c.new), else_=item_events.c.kind).label("to")
-    same = and_(items.c.target == item_events.c.target, items.c.item_id == item_events.c.item_id)
+def started_at(conn: Connection, *, run_ids: Collection[int]) -> dict[int, datetime]:
+    """When runs started, by id; without those that are gone."""
+    query = select(runs.c.id, runs.c.started_at).where(runs.c.id.in_(run_ids))
+    return {row.id: row.started_at for row in conn.execute(query)}
+
+
+_BETWEEN = RowSet("between_runs", target=String(), after=BigInteger(), upto=BigInteger())
+
+
+def count_item_changes(
+    conn: Connection, *, between: Mapping[str, tuple[int, int]], samples: int
+) -> dict[str, list[ItemChangeCount]]:
+    """By target the items that changed in the runs after one and up to another, with `samples` (≥ 1) ids per state."""
     # not by the runs: a year has half a million, and events in few of them
-    of_runs = item_events.c.target == target, item_events.c.run_id > after, item_events.c.run_id <= upto
-    each = select(change, items.c.item_id).distinct().join(items, same).where(*of_runs, or_(turned, left, back))
+    event = looked_up(
+        conn, (_BETWEEN.c.target,), (item_events.c.item_id, item_events.c.kind, item_events.c.new),
+        item_events.c.target == _BETWEEN.c.target, item_events.c.run_id > _BETWEEN.c.after,
+        item_events.c.run_id <= _BETWEEN.c.upto,
+    ).subquery("event").c  # fmt: skip
+    turned = and_(event.kind == "state", items.c.known_state == event.new, *active())
+    left = and_(event.kind == "removed", items.c.removed_at.is_not(None))
+    back = and_(event.kind == "returned", items.c.removed_at.is_(None))
+    change = case((event.kind == "state", event.new), else_=event.kind).label("to")
+    same = (items.c.target == event.target, items.c.item_id == event.item_id)
+    each = select(items.c.target, change, items.c.item_id).distinct().where(*same, or_(turned, left, back))
     each_one = each.subquery("each_one")
-    place = func.row_number().over(partition_by=each_one.c.to, order_by=each_one.c.item_id).label("place")
-    counted = func.count().over(partition_by=each_one.c.to).label("items")
+    kinds = [each_one.c.target, each_one.c.to]
+    place = func.row_number().over(partition_by=kinds, order_by=each_one.c.item_id).label("place")
+    counted = func.count().over(partition_by=kinds).label("items")
     placed = select(each_one, place, counted).subquery("placed")
-    rows = conn.execute(select(placed).where(placed.c.place <= samples).order_by(placed.c.to, placed.c.place)).all()
-    found: dict[str, list[str]] = {}
-    counts: dict[str, int] = {}
-    for row in rows:
-        found.setdefault(row.to, []).append(row.item_id)
-        counts[row.to] = row.items
-    return [ItemChangeCount(to=each, count=counts[each], sample_ids=tuple(ids)) for each, ids in found.items()]
+    query = select(placed).where(placed.c.place <= samples).order_by(placed.c.target, placed.c.to, placed.c.place)
+    rows = [(target, after, upto) for target, (after, upto) in between.items()]
+    ids = defaultdict[tuple[str, str, int], list[str]](list)
+    for row in conn.execute(query, _BETWEEN.of(conn, rows)):
+        ids[row.target, row.to, row.items].append(row.item_id)
+    found = defaultdict[str, list[ItemChangeCount]](list)
+    for (target, to, count), sample in ids.items():
+        found[target].append(ItemChangeCount(to=to, count=count, sample_ids=tuple(sample)))
+    return found
 
 
-def count_new_items(conn: Connection, *, target: str, start: datetime, end: datetime) -> int:
-    """Number of tracked items first seen in the sync log from `start` to `end` (inclusive)."""
-    seen = items.c.first_seen_at >= start, items.c.first_seen_at <= end
-    query = select(func.count()).select_from(items).where(items.c.target == target, *seen, *active())
-    return conn.execute(query).scalar_one()
+def count_new_items(conn: Connection, *, seen: Mapping[str, tuple[datetime, datetime]]) -> dict[str, int]:
+    """By target the tracked items that were first seen in the sync log from one time to another (inclusive)."""
+    within = (items.c.first_seen_at >= _WITHIN.c.first, items.c.first_seen_at <= _WITHIN.c.last)
+    return _count_items(conn, seen, *within, *active())
 
 
-def count_newly_stuck(conn: Connection, *, target: str, after: datetime, upto: datetime, stuck_after: timedelta) -> int:
-    """Number of pending items that became stuck between two times."""
-    ran_out = items.c.pending_since >= after - stuck_after, items.c.pending_since < upto - stuck_after
-    pending = items.c.target == target, in_state(ItemState.PENDING), *active()
-    return conn.execute(select(func.count()).select_from(items).where(*pending, *ran_out)).scalar_one()
+def count_newly_stuck(conn: Connection, *, ran_out: Mapping[str, tuple[datetime, datetime]]) -> dict[str, int]:
+    """By target the pending items that are so since one time or later, but before another: these became stuck."""
+    within = (items.c.pending_since >= _WITHIN.c.first, items.c.pending_since < _WITHIN.c.last)
+    return _count_items(conn, ran_out, in_state(ItemState.PENDING), *active(), *within)
+
+
+def _count_items(
+    conn: Connection, within: Mapping[str, tuple[datetime, datetime]], *which: ColumnElement[bool]
+) -> dict[str, int]:
+    query = select(items.c.target, func.count()).where(*which).group_by(items.c.target)
+    query = query.join_from(_WITHIN.table, items, items.c.target == _WITHIN.c.target)
+    rows = [(target, first, last) for target, (first, last) in within.items()]
+    return dict.fromkeys(within, 0) | dict(map(tuple, conn.execute(query, _WITHIN.of(conn, rows))))
+
+
+_REPORTED = RowSet("reported", target=String(), after=BigInteger(), since=UtcDateTime(), began=UtcDateTime())
+
+
+_NAMED = RowSet("named", id=BigInteger(), after=BigInteger(), since=UtcDateTime())
+
+
+def incident_changes_by_target(
+    conn: Connection, *, reported: Mapping[str, tuple[int, datetime | None]], limit: int
+) -> dict[str, tuple[int, list[IncidentChange]]]:
+    """By target the number of incidents that opened, reopened or resolved, and the newest `limit` (> 0).
+
+    Only incident events after an id count, and with a time only those from then on.
+    """
+    began = _first_events_at(conn, {after for after, since in reported.values() if since is None})
+    rows = [(target, after, since, since or began.get(after)) for target, (after, since) in reported.items()]
+    of, target = _REPORTED.c, incidents.c.target
+    happened = (
+        exists()
+        .where(incident_events.c.incident_id == incidents.c.id, *_events_since(of.after, of.since))
+        .correlate(incidents, _REPORTED.table)
+    )
+    ids = [
+        looked_up(conn, (of.target,), (incidents.c.id,), target == of.target, *each)
+        for each in (
+            # only these can have events of the period: the last event of a resolved one is its resolution
+            (incidents.c.resolved_at.is_(None), happened),
+            (incidents.c.resolved_at >= of.began, or_(incidents.c.resolved_at >= of.since, happened)),
+        )
+    ]
+    ids_of = defaultdict[str, list[int]](list)
+    for name, number in conn.execute(union_all(*ids), _REPORTED.of(conn, rows)):
+        ids_of[name].append(number)
+    # not placed by the database: it would sort thousands of a year
+    named = {name: nlargest(limit, numbers) for name, numbers in ids_of.items()}
+    periods = {name: (after, since) for name, after, since, _ in rows}
+    wanted = [(number, *periods[name]) for name, numbers in named.items() for number in numbers]
+    which = (incidents.c.id, target, incidents.c.cause, incidents.c.state)
+    query = select(*which, *_flags()).join_from(_NAMED.table, incidents, incidents.c.id == _NAMED.c.id)
+    query = query.join(incident_events, incident_events.c.incident_id == incidents.c.id)
+    query = query.where(*_events_since(_NAMED.c.after, _NAMED.c.since)).group_by(*which).order_by(incidents.c.id.desc())
+    changed = conn.execute(query, _NAMED.of(conn, wanted)).mappings().all() if wanted else ()
+    listed = defaultdict[str, list[IncidentChange]](list)
+    for row in changed:
+        listed[row["target"]].append(_incident_change(row))
+    return {name: (len(ids_of[name]), listed[name]) for name in reported}
 
 
 def incident_changes(
-    conn: Connection, *, of: str | None, not_of: Collection[str] = (), after: int, since: datetime | None, limit: int
+    conn: Connection, *, not_of: Collection[str], after: int, since: datetime | None, limit: int
 ) -> tuple[int, list[IncidentChange]]:
-    """The number of incidents that opened, reopened or resolved, and the newest `limit` (> 0).
+    """The number of incidents of other targets that opened, reopened or resolved, and the newest `limit` (> 0).
 
     `after` is the id of an incident event: only later ones count, and with `since` only those from that time on.
-    If `of` is None, all targets except `not_of` count.
     """
-    ids = select(incidents.c.id)
-    if of is not None:
-        ids = ids.where(incidents.c.target == of)
-    else:
-        others = select(every_target(incidents.c.target).c.target)
-        ids = ids.where(incidents.c.target.in_(others), incidents.c.target.not_in(list(not_of)))
-    began = since or _first_event_at(conn, after=after)
-    # only these can have events of the period: the last event of a resolved one is its resolution
-    wanted = [ids.where(incidents.c.resolved_at.is_(None))]
-    if began is not None:
-        wanted.append(ids.where(incidents.c.resolved_at >= began))
-    happened: list[ColumnElement[bool]] = [
+    others = conn.execute(select(every_target(incidents.c.target).c.target)).scalars()
+    names = [name for name in others if name is not None and name not in not_of]
+    if not names:
+        return 0, []
+    found = incident_changes_by_target(conn, reported=dict.fromkeys(names, (after, since)), limit=limit).values()
+    newest = sorted((each for _, listed in found for each in listed), key=lambda each: -each.id)
+    return sum(total for total, _ in found), newest[:limit]
+
+
+def _events_since(after: ColumnElement[int], since: ColumnElement[datetime]) -> tuple[ColumnElement[bool], ...]:
+    return (
         incident_events.c.id > after,
         incident_events.c.kind.in_(_LIFECYCLE_EVENTS),
-        incidents.c.id.in_(union_all(*wanted)),
-    ]
-    if since is not None:
-        happened.append(incident_events.c.at >= since)
-    which = (incidents.c.id, incidents.c.target, incidents.c.cause, incidents.c.state)
-    flags = [
+        or_(since.is_(None), incident_events.c.at >= since),
+    )
+
+
+def _flags() -> list[ColumnElement[int]]:
+    """Per kind of event the id of the newest one of an incident."""
+    return [
         func.max(case((incident_events.c.kind == kind, incident_events.c.id), else_=0)).label(kind)
         for kind in _LIFECYCLE_EVENTS
     ]
-    query = select(*which, *flags, func.count().over().label("incidents"))
-    query = query.join(incident_events, incident_events.c.incident_id == incidents.c.id).where(*happened)
-    rows = conn.execute(query.group_by(*which).order_by(incidents.c.id.desc()).limit(limit)).mappings().all()
-    found = [
-        IncidentChange(
-            id=row["id"],
-            target=row["target"],
-            cause=Cause(row["cause"]),
-            state=IncidentState(row["state"]),
-            happened=tuple(sorted((kind for kind in _LIFECYCLE_EVENTS if row[kind]), key=lambda kind: row[kind])),
-        )
-        for row in rows
-    ]
-    return (rows[0]["incidents"] if rows else 0), found
 
 
-def _first_event_at(conn: Connection, *, after: int) -> datetime | None:
-    """A time before all incident events after an id; None if there are none."""
-    first = select(incident_events.c.at).where(incident_events.c.id > after).order_by(incident_events.c.id).limit(1)
-    at: datetime | None = conn.execute(first).scalar()
-    return None if at is None else at - _CLOCK_SET_BACK_AT_MOST
+def _incident_change(row: RowMapping) -> IncidentChange:
+    return IncidentChange(
+        id=row["id"],
+        target=row["target"],
+        cause=Cause(row["cause"]),
+        state=IncidentState(row["state"]),
+        happened=tuple(sorted((kind for kind in _LIFECYCLE_EVENTS if row[kind]), key=lambda kind: row[kind])),
+    )
+
+
+_EVENTS = RowSet("events", after=BigInteger())
+
+
+def _first_events_at(conn: Connection, after: Collection[int]) -> dict[int, datetime]:
+    """A time before all incident events after each of these ids; only where there are any."""
+    if not after:
+        return {}
+    later = select(incident_events.c.at).where(incident_events.c.id > _EVENTS.c.after).order_by(incident_events.c.id)
+    first = later.limit(1).correlate(_EVENTS.table).scalar_subquery()
+    rows = conn.execute(select(_EVENTS.c.after, first), _EVENTS.of(conn, [(each,) for each in after]))
+    return {number: at - _CLOCK_SET_BACK_AT_MOST for number, at in rows if at is not None}
 
 
 def last_event(conn: Connection) -> int:
@@ -236,11 +371,11 @@ class ReportCursor:
     last_incident_event_id: int
 
 
-def last_cursor(conn: Connection, *, target: str) -> ReportCursor | None:
-    """What the last report on a target covered; None before the first."""
-    columns = (reports.c.generated_at, reports.c.last_run_id, reports.c.last_incident_event_id)
-    row = conn.execute(select(*columns).where(reports.c.target == target)).mappings().one_or_none()
-    return None if row is None else ReportCursor(**row)
+def last_cursors(conn: Connection, *, targets: Collection[str]) -> dict[str, ReportCursor]:
+    """What the last report on each target covered; without targets that had none."""
+    columns = (reports.c.target, reports.c.generated_at, reports.c.last_run_id, reports.c.last_incident_event_id)
+    rows = map(dict, conn.execute(select(*columns).where(reports.c.target.in_(targets))).mappings())
+    return {row.pop("target"): ReportCursor(**row) for row in rows}
 
 
 def save_cursor(conn: Connection, *, target: str, cursor: ReportCursor) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from monitor.reports.formatting import cut_list, json_values
-from monitor.rollups.indexing_store import TimesToIndexed, add_up, times_by_group, times_by_span
+from monitor.rollups.indexing_queries import TimesToIndexed, add_up, times_of_period
 from monitor.rollups.slowest import NAMED, IndexedUpload, slowest
 
 QUANTILES = {"p50_s": 0.5, "p95_s": 0.95, "p99_s": 0.99}
@@ -38,22 +38,31 @@ class IndexingReport:
 
 def indexing_report(conn: Connection, *, target: str, bounds: Sequence[datetime], limit: int) -> IndexingReport | None:
     """The uploads of a target from the first to the last of `bounds`, with `limit` (> 0) groups; None without any."""
-    period = {"since": bounds[0], "until": bounds[-1]}
-    found = [
-        GroupTimes(name=name or None, times=times)
-        for name, times in times_by_group(conn, target=target, **period).items()
-        if times.uploads
-    ]
-    if not found:
-        return None
-    found.sort(key=lambda group: (-(group.times.quantile_s(0.95) or 0), -group.times.uploads, group.name or ""))
-    return IndexingReport(
-        times=add_up(group.times for group in found),
-        group_count=len(found),
-        groups=tuple(found[:limit]),
-        slowest=tuple(slowest(conn, target=target, limit=NAMED, **period)),
-        spans=tuple(times_by_span(conn, target=target, bounds=bounds)),
-    )
+    return indexing_reports(conn, targets=[target], bounds=bounds, limit=limit).get(target)
+
+
+def indexing_reports(
+    conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime], limit: int
+) -> dict[str, IndexingReport]:
+    """The same by target; targets without uploads are left out."""
+    found: dict[str, IndexingReport] = {}
+    named = slowest(conn, targets=targets, since=bounds[0], until=bounds[-1], limit=NAMED)
+    for target, period in times_of_period(conn, targets=targets, bounds=bounds).items():
+        groups = [GroupTimes(name=name or None, times=times) for name, times in period.groups.items() if times.uploads]
+        if groups:
+            groups.sort(key=_by_p95)
+            found[target] = IndexingReport(
+                times=add_up(group.times for group in groups),
+                group_count=len(groups),
+                groups=tuple(groups[:limit]),
+                slowest=tuple(named[target]),
+                spans=period.spans,
+            )
+    return found
+
+
+def _by_p95(group: GroupTimes) -> tuple[float, int, str]:
+    return -(group.times.quantile_s(0.95) or 0), -group.times.uploads, group.name or ""
 
 
 def indexing_json(report: IndexingReport | None) -> dict[str, Any] | None:

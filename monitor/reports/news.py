@@ -78,7 +78,7 @@ class ChannelNews:
         """
         with reading(self._engine) as conn:
             _, found = changes.incident_changes(
-                conn, of=None, not_of=self._targets, after=self._event, since=None, limit=_MAX_CHANNEL_NEWS
+                conn, not_of=self._targets, after=self._event, since=None, limit=_MAX_CHANNEL_NEWS
             )
             active = silence_store.active(conn, now=now)
             changed = [(change, incident_store.find(conn, change.id)) for change in found]

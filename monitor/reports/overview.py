@@ -12,7 +12,7 @@ from monitor.reports.indexing import IndexingReport
 from monitor.reports.notification_queries import Undelivered
 from monitor.reports.slos import SloRow
 from monitor.reports.trends import GroupHealth, LastRun, ReasonCount, StageCount, StuckItem
-from monitor.rollups.indexing_store import TimesToIndexed
+from monitor.rollups.indexing_queries import TimesToIndexed
 from monitor.runs.canary.store import CanarySummary
 from monitor.runs.store import HistoryRow
 from monitor.waits.store import WaitSummary

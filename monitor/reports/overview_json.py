@@ -16,7 +16,7 @@ from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetO
 from monitor.reports.slos import slo_json
 from monitor.reports.trends import GroupHealth
 from monitor.reports.waits import summary_json
-from monitor.runs.store import HISTORY_COLUMNS
+from monitor.runs.store import HISTORY_COLUMNS, HistoryRow
 
 _INDEXED = {f"time_to_indexed_{name}": share for name, share in QUANTILES.items()}
 COLUMNS = (*HISTORY_COLUMNS, "span_started_at", "span_ended_at", "uploads_indexed", *_INDEXED)
@@ -74,11 +74,11 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "last_run": json_values(facts.last_run),
         "running_since": iso(facts.running_since),
         "sync_log_unreadable_since": iso(facts.unreadable_since),
-        "health": facts.snapshot and json_values(facts.snapshot.columns()),
+        "health": facts.snapshot and _row(facts.snapshot),
         "last_known": {state or "never_answered": count for state, count in facts.last_known.items()},
         "groups": cut_list("groups", [_group(group) for group in facts.groups], total=facts.group_count),
         "trend": [
-            {"start": start.isoformat(), "end": end.isoformat(), "snapshot": sample and json_values(sample.columns())}
+            {"start": start.isoformat(), "end": end.isoformat(), "snapshot": sample and _row(sample)}
             for (start, end), sample in zip(pairwise(bounds), facts.samples, strict=True)
         ],
         "stages": cut_list("stages", json_values(facts.stages), total=facts.stage_count),
@@ -91,6 +91,12 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "waits": summary_json(facts.waits),
         "changes": _changes(facts.changes),
     }
+
+
+def _row(row: HistoryRow) -> dict[str, Any]:
+    """As `json_values`, which looks at every value: a report has hundreds of rows."""
+    times = {"started_at": row.started_at.isoformat(), "finished_at": row.finished_at.isoformat()}
+    return row.columns() | times | {"status": row.status.value}
 
 
 def _group(group: GroupHealth) -> dict[str, Any]:

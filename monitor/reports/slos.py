@@ -1,6 +1,6 @@
 """Objectives as text and JSON, for `slo` and `report`: queries are in `incidents.slo_source`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from monitor.config import Config
 from monitor.config.slos import objectives_of
 from monitor.incidents.slo import BURN_ALERTS, MIN_BAD, AlertState, BurnAlert, BurnRate, Objective, SloStatus
-from monitor.incidents.slo_source import open_incident_id, read_status
+from monitor.incidents.slo_source import open_incident_ids, read_statuses
 from monitor.incidents.slo_texts import (
     UNDECIDED,
     budget_text,
@@ -38,24 +38,35 @@ class SloRow:
 
 def read_slos(conn: Connection, *, target: str, objectives: Sequence[Objective]) -> list[SloRow]:
     """The objectives of a target as of its last run that could ask."""
-    return [
-        SloRow(
-            target=target,
-            objective=each,
-            status=read_status(conn, target=target, objective=each),
-            incident_id=open_incident_id(conn, target=target, name=each.name),
-        )
-        for each in objectives
-    ]
+    return read_all_slos(conn, objectives={target: objectives})[target]
+
+
+def read_all_slos(conn: Connection, *, objectives: Mapping[str, Sequence[Objective]]) -> dict[str, list[SloRow]]:
+    """The same by target."""
+    promised = {target: found for target, found in objectives.items() if found}
+    if not promised:
+        return {target: [] for target in objectives}
+    statuses = read_statuses(conn, objectives=promised)
+    status = {(target, each.objective.name): each for target, found in statuses.items() for each in found}
+    open_ids = open_incident_ids(conn, targets=list(promised))
+    return {
+        target: [
+            SloRow(
+                target=target,
+                objective=each,
+                status=status.get((target, each.name)),
+                incident_id=open_ids.get((target, each.name)),
+            )
+            for each in found
+        ]
+        for target, found in objectives.items()
+    }
 
 
 def configured_slos(conn: Connection, config: Config, *, targets: Sequence[str]) -> list[SloRow]:
     """The objectives of these targets."""
-    return [
-        row
-        for target in targets
-        for row in read_slos(conn, target=target, objectives=objectives_of(config.slos, target))
-    ]
+    objectives = {target: objectives_of(config.slos, target) for target in targets}
+    return [row for found in read_all_slos(conn, objectives=objectives).values() for row in found]
 
 
 _NONE_CONFIGURED = "No objective is configured: [[slos]] in monitor.toml, see `ingestion-monitor docs slo`"

@@ -1,18 +1,24 @@
-"""Queries for the report. Snapshots and runs are looked up in an index, so they stay fast as the history grows."""
+"""Queries for the report, each for several targets in one statement; those about one target ask the same.
 
-from collections.abc import Mapping, Sequence
+Snapshots and runs are looked up in an index, so they stay fast as the history grows.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, case, column, func, or_, select, values
+from sqlalchemy import ColumnElement, Connection, Integer, RowMapping, Select, String, case, func, or_, select, true
 
-from monitor.database.lookups import ENDED, WITH_SNAPSHOT, has_status, newest_id
-from monitor.database.tables import UtcDateTime, active, in_state, items, runs, snapshots, stuck
+from monitor.database.bulk import RowSet
+from monitor.database.engine import in_chunks
+from monitor.database.lookups import ENDED, TARGETS, WITH_SNAPSHOT, has_status, newest_id, newest_of_each, places
+from monitor.database.tables import UtcDateTime, active, in_state, is_due, items, runs, snapshots, stuck
 from monitor.model import EXISTING_STATES, PROBLEM_STATES, ItemState, RunStatus
 from monitor.rollups.history import last_runs
-from monitor.runs.store import HISTORY, HistoryRow, history, history_row
+from monitor.runs.store import HISTORY, HistoryRow, history_row
 
 _STAGED = tuple(state.value for state in EXISTING_STATES)
 """States in which the provider returns an item, and with it a stage."""
@@ -65,6 +71,9 @@ class StuckItem:
     pending_since: datetime
 
 
+_AS_OF = RowSet("as_of", target=String(), stuck_before=UtcDateTime())
+
+
 def by_group(
     conn: Connection, *, target: str, as_of: datetime, stuck_after: timedelta, limit: int
 ) -> tuple[int, list[GroupHealth]]:
@@ -72,47 +81,63 @@ def by_group(
 
     Items pending for longer than `stuck_after` at `as_of` count as stuck.
     """
+    return by_groups(conn, stuck_before={target: as_of - stuck_after}, limit=limit).get(target, (0, []))
+
+
+def by_groups(
+    conn: Connection, *, stuck_before: Mapping[str, datetime], limit: int
+) -> dict[str, tuple[int, list[GroupHealth]]]:
+    """The same by target; items that are pending since before these times count as stuck."""
     counts = {state: _count(items.c.state == state.value) for state in ItemState}
-    stuck_count = _count(stuck(as_of - stuck_after))
+    stuck_count = _count(stuck(_AS_OF.c.stuck_before))
     problems = sum((counts[state] for state in PROBLEM_STATES), stuck_count)
-    query = (
+    order = (problems.desc(), func.count().desc(), items.c.group_name)
+    grouped = (
         select(
+            items.c.target,
             items.c.group_name,
-            func.count().over().label("groups"),
+            *places(items.c.target, order),
             stuck_count.label("stuck"),
             *(count.label(state.value) for state, count in counts.items()),
         )
-        .where(items.c.target == target, *active())
-        .group_by(items.c.group_name)
-        .order_by(problems.desc(), func.count().desc(), items.c.group_name)
-        .limit(limit)
+        .join_from(_AS_OF.table, items, items.c.target == _AS_OF.c.target)
+        .where(*active())
+        .group_by(items.c.target, items.c.group_name)
     )
-    rows = conn.execute(query).mappings().all()
-    with_unknown = [row["group_name"] for row in rows if row[ItemState.UNKNOWN.value]]
-    last_known = _last_known_by_group(conn, target, with_unknown) if with_unknown else {}
-    found = [
-        GroupHealth(
+    rows = _first(conn, grouped, limit, _AS_OF.of(conn, list(stuck_before.items())))
+    unknown = {(row["target"], row["group_name"]) for row in rows if row[ItemState.UNKNOWN.value]}
+    last_known = _last_known_by_group(conn, unknown) if unknown else {}
+    found: dict[str, tuple[int, list[GroupHealth]]] = {}
+    for row in rows:
+        health = GroupHealth(
             name=row["group_name"],
             counts=MappingProxyType({state: row[state.value] for state in ItemState}),
             stuck=row["stuck"],
-            last_known=last_known.get(row["group_name"], {}),
+            last_known=last_known.get((row["target"], row["group_name"]), {}),
         )
-        for row in rows
-    ]
-    return (rows[0]["groups"] if rows else 0), found
+        found.setdefault(row["target"], (row["number"], []))[1].append(health)
+    return found
+
+
+def _first(conn: Connection, query: Select[Any], limit: int, parameters: Mapping[str, object]) -> Sequence[RowMapping]:
+    """The rows with the first places of each target."""
+    placed = query.subquery("placed")
+    first = select(placed).where(placed.c.place <= limit).order_by(placed.c.target, placed.c.place)
+    return conn.execute(first, parameters).mappings().all()
 
 
 def _last_known_by_group(
-    conn: Connection, target: str, names: Sequence[str | None]
-) -> dict[str | None, dict[str | None, int]]:
-    """Of these groups, the unknown items by their last known state."""
-    kinds, how_many = (items.c.group_name, items.c.known_state), func.count()
-    named = or_(items.c.group_name.in_([name for name in names if name is not None]), items.c.group_name.is_(None))
-    unknown = items.c.target == target, in_state(ItemState.UNKNOWN), named, *active()
+    conn: Connection, groups: Collection[tuple[str, str | None]]
+) -> dict[tuple[str, str | None], dict[str | None, int]]:
+    """Of these groups of targets, the unknown items by their last known state."""
+    kinds, how_many = (items.c.target, items.c.group_name, items.c.known_state), func.count()
+    names = [name for _, name in groups if name is not None]
+    named = or_(items.c.group_name.in_(names), items.c.group_name.is_(None))
+    unknown = items.c.target.in_({target for target, _ in groups}), in_state(ItemState.UNKNOWN), named, *active()
     query = select(*kinds, how_many).where(*unknown).group_by(*kinds).order_by(how_many.desc(), items.c.known_state)
-    found: dict[str | None, dict[str | None, int]] = {}
-    for name, state, count in conn.execute(query):
-        found.setdefault(name, {})[state] = count
+    found: dict[tuple[str, str | None], dict[str | None, int]] = {}
+    for target, name, state, count in conn.execute(query):
+        found.setdefault((target, name), {})[state] = count
     return found
 
 
@@ -121,38 +146,61 @@ def by_stage(conn: Connection, *, target: str, limit: int) -> tuple[int, list[St
 
     Unknown items count under the stage they were last seen in; `not_found` and `invalid` items have none.
     """
-    kinds = (items.c.known_state, items.c.stage)
-    how_many = func.count()
-    query = select(*kinds, how_many.label("items"), func.count().over().label("stages"))
-    query = query.where(items.c.target == target, *active(), items.c.known_state.in_(_STAGED))
-    query = query.group_by(*kinds).order_by(how_many.desc(), *kinds).limit(limit)
-    rows = conn.execute(query).mappings().all()
-    found = [StageCount(state=ItemState(row["known_state"]), stage=row["stage"], items=row["items"]) for row in rows]
-    return (rows[0]["stages"] if rows else 0), found
+    return by_stages(conn, targets=[target], limit=limit).get(target, (0, []))
+
+
+def by_stages(conn: Connection, *, targets: Sequence[str], limit: int) -> dict[str, tuple[int, list[StageCount]]]:
+    """The same by target."""
+    kinds, how_many = (items.c.known_state, items.c.stage), func.count()
+    query = select(items.c.target, *kinds, how_many.label("items"), *places(items.c.target, (how_many.desc(), *kinds)))
+    query = query.where(items.c.target.in_(targets), *active(), items.c.known_state.in_(_STAGED))
+    found: dict[str, tuple[int, list[StageCount]]] = {}
+    for row in _first(conn, query.group_by(items.c.target, *kinds), limit, {}):
+        stage = StageCount(state=ItemState(row["known_state"]), stage=row["stage"], items=row["items"])
+        found.setdefault(row["target"], (row["number"], []))[1].append(stage)
+    return found
 
 
 def failure_reasons(conn: Connection, *, target: str, limit: int) -> tuple[int, list[ReasonCount]]:
     """The number of reasons of the items last known as failed, and the most frequent `limit` (> 0)."""
+    return reasons_of_failures(conn, targets=[target], limit=limit).get(target, (0, []))
+
+
+def reasons_of_failures(
+    conn: Connection, *, targets: Sequence[str], limit: int
+) -> dict[str, tuple[int, list[ReasonCount]]]:
+    """The same by target."""
     reason, how_many = items.c.failure_reason, func.count()
-    query = select(reason, how_many.label("items"), func.count().over().label("reasons"))
-    query = query.where(items.c.target == target, *active(), items.c.known_state == ItemState.FAILED.value)
-    query = query.group_by(reason).order_by(how_many.desc(), reason).limit(limit)
-    rows = conn.execute(query).mappings().all()
-    found = [ReasonCount(reason=row["failure_reason"], items=row["items"]) for row in rows]
-    return (rows[0]["reasons"] if rows else 0), found
+    query = select(items.c.target, reason, how_many.label("items"), *places(items.c.target, (how_many.desc(), reason)))
+    is_failed = items.c.known_state == ItemState.FAILED.value
+    query = query.where(items.c.target.in_(targets), *is_due(), is_failed).group_by(items.c.target, reason)
+    found: dict[str, tuple[int, list[ReasonCount]]] = {}
+    for row in _first(conn, query, limit, {}):
+        count = ReasonCount(reason=row["failure_reason"], items=row["items"])
+        found.setdefault(row["target"], (row["number"], []))[1].append(count)
+    return found
 
 
 def longest_stuck(
     conn: Connection, *, target: str, as_of: datetime, stuck_after: timedelta, limit: int
 ) -> list[StuckItem]:
     """The items stuck the longest, at most `limit` (> 0); arguments as in `by_group`."""
-    query = select(items.c.item_id, items.c.group_name, items.c.stage, items.c.pending_since)
-    query = query.where(items.c.target == target, *active(), stuck(as_of - stuck_after))
-    rows = conn.execute(query.order_by(items.c.pending_since, items.c.item_id).limit(limit))
-    return [
-        StuckItem(item_id=row.item_id, group=row.group_name, stage=row.stage, pending_since=row.pending_since)
-        for row in rows
-    ]
+    return stuck_items(conn, stuck_before={target: as_of - stuck_after}, limit=limit).get(target, [])
+
+
+def stuck_items(conn: Connection, *, stuck_before: Mapping[str, datetime], limit: int) -> dict[str, list[StuckItem]]:
+    """The same by target; arguments as in `by_groups`."""
+    columns = (items.c.target, items.c.item_id, items.c.group_name, items.c.stage, items.c.pending_since)
+    query = select(*columns, *places(items.c.target, (items.c.pending_since, items.c.item_id)))
+    query = query.join_from(_AS_OF.table, items, items.c.target == _AS_OF.c.target)
+    query = query.where(*active(), stuck(_AS_OF.c.stuck_before))
+    found: dict[str, list[StuckItem]] = {}
+    for row in _first(conn, query, limit, _AS_OF.of(conn, list(stuck_before.items()))):
+        each = StuckItem(
+            item_id=row["item_id"], group=row["group_name"], stage=row["stage"], pending_since=row["pending_since"]
+        )
+        found.setdefault(row["target"], []).append(each)
+    return found
 
 
 def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
@@ -172,58 +220,125 @@ class LastRun:
     finished_at: datetime
 
 
+_SPANS = RowSet("spans", n=Integer(), beginning=UtcDateTime(), ending=UtcDateTime())
+
+
 def snapshot_samples(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[HistoryRow | None]:
     """The last snapshot of each span (start, end], oldest first, or None. `bounds` ascend: n + 1 for n spans.
 
     Where runs were pruned it is the last one of the last hour with one, out of the rollups.
     """
-    spans = (
-        values(column("n", Integer), column("beginning", UtcDateTime), column("ending", UtcDateTime), name="spans")
-        .data([(n, beginning, ending) for n, (beginning, ending) in enumerate(pairwise(bounds))])
-        .cte("spans")
-    )
+    return samples(conn, targets=[target], bounds=bounds)[target]
+
+
+def samples(
+    conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime]
+) -> dict[str, list[HistoryRow | None]]:
+    """The same by target."""
+    name, spans = TARGETS.c.target, _SPANS.c
+    within = (runs.c.started_at > spans.beginning, runs.c.started_at <= spans.ending)
     newest = (
         select(runs.c.id)
         .join(snapshots, snapshots.c.run_id == runs.c.id)
-        .where(runs.c.target == target, runs.c.started_at > spans.c.beginning, runs.c.started_at <= spans.c.ending)
+        .where(runs.c.target == name, *within)
         .order_by(runs.c.started_at.desc(), runs.c.id.desc())
         .limit(1)
-        .correlate(spans)
+        .correlate(TARGETS.table, _SPANS.table)
         .scalar_subquery()
     )
-    chosen = conn.execute(select(spans.c.n, newest).order_by(spans.c.n)).all()
-    query = select(HISTORY).where(HISTORY.c.run_id.in_([run_id for _, run_id in chosen if run_id is not None]))
-    found = {row["run_id"]: history_row(row) for row in conn.execute(query).mappings()}
-    rolled_up = [None if row is None else history_row(row) for row in last_runs(conn, target=target, bounds=bounds)]
-    return [_later(found.get(run_id), row) for (_, run_id), row in zip(chosen, rolled_up, strict=True)]
+    query = select(name, spans.n, newest).join_from(TARGETS.table, _SPANS.table, true()).order_by(name, spans.n)
+    parameters = TARGETS.of(conn, [(each,) for each in targets])
+    parameters |= _SPANS.of(conn, [(n, *span) for n, span in enumerate(pairwise(bounds))])
+    chosen = {(target, n): run_id for target, n, run_id in conn.execute(query, parameters)}
+    stored = _history_rows(conn, [run_id for run_id in chosen.values() if run_id is not None])
+    found = {target: [stored.get(chosen[target, n]) for n in range(len(bounds) - 1)] for target in targets}
+    known = {
+        (target, n): (row.started_at, row.run_id)
+        for target, rows in found.items()
+        for n, row in enumerate(rows)
+        if row is not None
+    }
+    for (target, n), later in last_runs(conn, targets=targets, bounds=bounds, known=known).items():
+        found[target][n] = history_row(later)
+    return found
 
 
-def _later(one: HistoryRow | None, other: HistoryRow | None) -> HistoryRow | None:
-    known = [row for row in (one, other) if row is not None]
-    return max(known, key=lambda row: (row.started_at, row.run_id), default=None)
+def _history_rows(conn: Connection, ids: Sequence[int]) -> dict[int | None, HistoryRow]:
+    """Rows of history by the id of the run."""
+    found: dict[int | None, HistoryRow] = {}
+    for chunk in in_chunks(ids):
+        rows = conn.execute(select(HISTORY).where(HISTORY.c.run_id.in_(chunk))).mappings()
+        found |= {row["run_id"]: history_row(row) for row in rows}
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewestRuns:
+    """The newest runs of a target."""
+
+    last: LastRun | None = None
+    """The newest finished one; None before the first."""
+    snapshot: HistoryRow | None = None
+    """The newest row of history; None before the first."""
+    running_since: datetime | None = None
+    """Start of the newest run, if it is not closed yet; it may have crashed."""
+    unreadable_since: datetime | None = None
+    """Start of the first of the latest runs in a row that could not read the sync log; None if there are none."""
+
+
+def newest_runs(conn: Connection, *, targets: Sequence[str]) -> dict[str, NewestRuns]:
+    """The newest runs by target."""
+    wanted = {"ended": ENDED, "counted": WITH_SNAPSHOT, "newest": tuple(RunStatus)}
+    chosen = newest_of_each(conn, targets, wanted)
+    ids = {number for row in chosen.values() for number in (row.ended, row.newest) if number is not None}
+    columns = [runs.c.id.label("run_id"), *(runs.c[field.name] for field in fields(LastRun)[1:])]
+    found: dict[int | None, LastRun] = {}
+    for chunk in in_chunks(sorted(ids)):
+        rows = conn.execute(select(*columns).where(runs.c.id.in_(chunk))).mappings()
+        found |= {row["run_id"]: LastRun(**{**row, "status": RunStatus(row["status"])}) for row in rows}
+    counted = _history_rows(conn, [row.counted for row in chosen.values() if row.counted is not None])
+    failed = [name for name, row in chosen.items() if _has(found.get(row.ended), RunStatus.FAILED)]
+    unreadable = _unreadable_since(conn, failed) if failed else {}
+    return {
+        name: NewestRuns(
+            last=found.get(row.ended),
+            snapshot=counted.get(row.counted),
+            running_since=found[row.newest].started_at if _has(found.get(row.newest), RunStatus.RUNNING) else None,
+            unreadable_since=unreadable.get(name),
+        )
+        for name, row in chosen.items()
+    }
+
+
+def _has(run: LastRun | None, status: RunStatus) -> bool:
+    return run is not None and run.status is status
+
+
+def _unreadable_since(conn: Connection, targets: Sequence[str]) -> dict[str, datetime | None]:
+    """Start of the first failed run of each target after the last one that asked the API."""
+    name, names = TARGETS.c.target, TARGETS.table
+    last_read = func.coalesce(newest_id(name, WITH_SNAPSHOT, correlate=names), 0)
+    unreadable = runs.c.target == name, has_status([RunStatus.FAILED]), runs.c.id > last_read
+    first = select(runs.c.started_at).where(*unreadable).order_by(runs.c.id).limit(1).correlate(names).scalar_subquery()
+    rows = conn.execute(select(name, first.label("since")), TARGETS.of(conn, [(each,) for each in targets]))
+    return {row.target: row.since for row in rows}
 
 
 def newest_snapshot(conn: Connection, *, target: str) -> HistoryRow | None:
-    """A target's newest row of history; None before the first."""
-    return next(iter(history(conn, target=target, limit=1)), None)
+    """See `NewestRuns.snapshot`."""
+    return newest_runs(conn, targets=[target])[target].snapshot
 
 
 def last_run(conn: Connection, *, target: str) -> LastRun | None:
-    """A target's newest finished run; None before the first."""
-    columns = [runs.c.id.label("run_id"), *(runs.c[field.name] for field in fields(LastRun)[1:])]
-    row = conn.execute(select(*columns).where(runs.c.id == newest_id(target, ENDED))).mappings().first()
-    return None if row is None else LastRun(**{**row, "status": RunStatus(row["status"])})
+    """See `NewestRuns.last`."""
+    return newest_runs(conn, targets=[target])[target].last
 
 
 def unreadable_since(conn: Connection, *, target: str) -> datetime | None:
-    """Start of the first of the latest runs in a row that could not read the sync log; None if there are none."""
-    last_read = func.coalesce(newest_id(target, WITH_SNAPSHOT), 0)
-    unreadable = runs.c.target == target, has_status([RunStatus.FAILED]), runs.c.id > last_read
-    return conn.execute(select(runs.c.started_at).where(*unreadable).order_by(runs.c.id).limit(1)).scalar()
+    """See `NewestRuns.unreadable_since`."""
+    return newest_runs(conn, targets=[target])[target].unreadable_since
 
 
 def running_since(conn: Connection, *, target: str) -> datetime | None:
-    """Start of a target's newest run, if it is not closed yet; it may have crashed."""
-    newest = select(runs.c.status, runs.c.started_at).where(runs.c.id == newest_id(target, RunStatus))
-    row = conn.execute(newest).first()
-    return row.started_at if row is not None and row.status == RunStatus.RUNNING.value else None
+    """See `NewestRuns.running_since`."""
+    return newest_runs(conn, targets=[target])[target].running_since

@@ -48,7 +48,7 @@ LOST = -2
 SLOTS = (timedelta(minutes=5), timedelta(hours=1), timedelta(days=1), timedelta(days=7))
 """Widths of the slots of submission, from recent to old."""
 KEPT = (timedelta(days=4), timedelta(days=35), timedelta(days=100))
-"""Slots of each width but the last that are older than this are merged into the next width."""
+"""Slots of each width but the last are kept this long."""
 
 
 def bound_ms(duration: timedelta) -> int:
@@ -64,8 +64,20 @@ _MONDAY_S = 4 * 86_400
 
 def slot_start(at: datetime, width: timedelta) -> datetime:
     """The start of the slot (a width of `SLOTS`) that contains an aware time, in UTC."""
-    seconds = int(width.total_seconds())
-    return datetime.fromtimestamp((math.floor(at.timestamp()) - _MONDAY_S) // seconds * seconds + _MONDAY_S, UTC)
+    return datetime.fromtimestamp(start_s(math.floor(at.timestamp()), int(width.total_seconds())), UTC)
+
+
+def start_s(at_s: int, width_s: int) -> int:
+    """The same in seconds since 1970."""
+    return (at_s - _MONDAY_S) // width_s * width_s + _MONDAY_S
+
+
+def kept_since_s(now: datetime, number: int) -> int:
+    """From when on slots of a width of `SLOTS`, but the last, are kept at a time, in seconds since 1970.
+
+    They are dropped by the whole slot of the next width.
+    """
+    return start_s(math.floor((now - KEPT[number]).timestamp()), int(SLOTS[number + 1].total_seconds()))
 
 
 def quantile_s(buckets: Mapping[int, int], share: float) -> float | None:
@@ -73,11 +85,12 @@ def quantile_s(buckets: Mapping[int, int], share: float) -> float | None:
 
     Nearest rank over the buckets (counts by upper bound in ms); the bound is at most 5% over the true value.
     """
-    known = sorted((bound, count) for bound, count in buckets.items() if bound >= 0 and count > 0)
-    rank = math.ceil(share * sum(count for _, count in known))
-    seen = 0
-    for bound, count in known:
-        seen += count
-        if seen >= rank:
+    known = {bound: count for bound, count in buckets.items() if bound >= 0 and count > 0}
+    total = sum(known.values())
+    rank = math.ceil(share * total)
+    # from above, as most shares are high: how many are within the bounds below
+    for bound in sorted(known, reverse=True):
+        total -= known[bound]
+        if total < rank:
             return bound / 1000
     return None

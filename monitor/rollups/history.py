@@ -4,16 +4,18 @@ Each closed run is added once, in the transaction that closes it, to the hour an
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Integer, RowMapping, TextClause, column, func, select, text, values
+from sqlalchemy import Column, Connection, Integer, Row, RowMapping, String, Table, TextClause, func, select, text, true
 
-from monitor.database.bulk import timestamp_encoder
+from monitor.database.bulk import RowSet, timestamp_encoder
+from monitor.database.engine import in_chunks
+from monitor.database.lookups import TARGETS, looked_up
 from monitor.database.tables import ROLLED_UP_MAXIMA, UtcDateTime, history_daily, history_hourly, runs, snapshots
 from monitor.model import RunStatus, Snapshot
 from monitor.rollups.bounds import slot_start
@@ -101,62 +103,82 @@ def _upsert(name: str) -> TextClause:
     )
 
 
-def last_runs(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[RowMapping | None]:
-    """The last run with a snapshot that is known of each span (start, end], oldest first, or None.
+_SPANS = RowSet("hour_spans", n=Integer(), earliest=UtcDateTime(), beginning=UtcDateTime(), ending=UtcDateTime())
 
-    The columns are those of `history`. `bounds` ascend: n + 1 for n spans. Only the last run of each hour is known.
+
+def last_runs(
+    conn: Connection,
+    *,
+    targets: Sequence[str],
+    bounds: Sequence[datetime],
+    known: Mapping[tuple[str, int], tuple[datetime, int]],
+) -> dict[tuple[str, int], RowMapping]:
+    """The last run with a snapshot in each span (start, end], by target and number of the span.
+
+    Without those that are no later than the start and the id of a run that is `known`. The columns are those of
+    `history`. `bounds` ascend: n + 1 for n spans. Only the last run of each hour is found.
     """
-    spans = (
-        values(
-            column("n", Integer),
-            column("earliest", UtcDateTime),
-            column("beginning", UtcDateTime),
-            column("ending", UtcDateTime),
-            name="spans",
-        )
-        .data([(n, start - HOUR, start, end) for n, (start, end) in enumerate(pairwise(bounds))])
-        .cte("spans")
-    )
-    row = history_hourly
-    newest = (
-        select(row.c.starts_at)
-        .where(
-            row.c.target == target,
-            row.c.starts_at > spans.c.earliest,
-            row.c.starts_at <= spans.c.ending,
-            row.c.started_at > spans.c.beginning,
-            row.c.started_at <= spans.c.ending,
-        )
-        .order_by(row.c.starts_at.desc())
-        .limit(1)
-        .correlate(spans)
-        .scalar_subquery()
-    )
-    chosen = conn.execute(select(spans.c.n, newest).order_by(spans.c.n)).all()
-    hours = [hour for _, hour in chosen if hour is not None]
-    query = select(row.c.target, row.c.starts_at, *(row.c[name] for name in _LAST))
-    found = {
-        each["starts_at"]: each
-        for each in conn.execute(query.where(row.c.target == target, row.c.starts_at.in_(hours))).mappings()
+    row, spans, name = history_hourly.c, _SPANS.c, TARGETS.c.target
+    both = (TARGETS.table, _SPANS.table)
+    within = (
+        row.target == name, row.starts_at > spans.earliest, row.starts_at <= spans.ending,
+        row.started_at > spans.beginning, row.started_at <= spans.ending,
+    )  # fmt: skip
+    newest = [
+        select(each).where(*within).order_by(row.starts_at.desc()).limit(1).correlate(*both).scalar_subquery()
+        for each in (row.started_at, row.run_id)
+    ]
+    parameters = TARGETS.of(conn, [(each,) for each in targets])
+    parameters |= _SPANS.of(conn, [(n, start - HOUR, start, end) for n, (start, end) in enumerate(pairwise(bounds))])
+    chosen = conn.execute(select(name, spans.n, *newest).join_from(*both, true()), parameters).all()
+    wanted = {
+        (target, slot_start(at, HOUR)): n
+        for target, n, at, run_id in chosen
+        if at is not None and ((target, n) not in known or (at, run_id) > known[target, n])
     }
-    return [None if hour is None else found[hour] for _, hour in chosen]
+    found: dict[tuple[str, int], RowMapping] = {}
+    columns = (row.target, row.starts_at, *(row[each] for each in _LAST))
+    for chunk in in_chunks(list(wanted)):
+        query = select(*columns).join_from(_HOURS.table, history_hourly, row.target == _HOURS.c.target)
+        query = query.where(row.starts_at == _HOURS.c.starts_at)
+        rows = conn.execute(query, _HOURS.of(conn, chunk)).mappings()
+        found |= {(each["target"], wanted[each["target"], each["starts_at"]]): each for each in rows}
+    return found
 
 
-def count_runs(conn: Connection, *, target: str, since: datetime, until: datetime) -> dict[RunStatus, int]:
-    """The closed runs that started in the whole hours from `since` to before `until`, by status; only what occurred."""
-    first, last = _whole(since, HOUR), slot_start(until, HOUR)
-    first_day, last_day = _whole(since, DAY), slot_start(until, DAY)
-    parts = [(history_hourly, first, last)]
-    if first_day < last_day:
-        parts = [(history_hourly, first, first_day), (history_daily, first_day, last_day)]
-        parts.append((history_hourly, last_day, last))
-    counts = Counter[RunStatus]()
-    for table, start, end in parts:
-        sums = [func.coalesce(func.sum(table.c[f"runs_{status.value}"]), 0) for status in _STATUSES]
-        of_period = (table.c.target == target, table.c.starts_at >= start, table.c.starts_at < end)
-        row = conn.execute(select(*sums).where(*of_period)).one()
-        counts.update({status: int(count) for status, count in zip(_STATUSES, row, strict=True) if count})
-    return dict(counts)
+_HOURS = RowSet("hours", target=String(), starts_at=UtcDateTime())
+_PERIODS = RowSet("periods", number=Integer(), target=String(), since=UtcDateTime(), until=UtcDateTime())
+
+
+def count_runs(conn: Connection, periods: Sequence[tuple[str, datetime, datetime]]) -> list[dict[RunStatus, int]]:
+    """The closed runs of each target that started in the whole hours from one time to before another, by status.
+
+    Only statuses that occurred. Days are read where they are whole, hours at the ends.
+    """
+    sums: Sequence[Any]
+    parts: dict[Table, list[tuple[int, str, datetime, datetime]]] = {history_hourly: [], history_daily: []}
+    for number, (target, since, until) in enumerate(periods):
+        first, last = _whole(since, HOUR), slot_start(until, HOUR)
+        first_day, last_day = _whole(since, DAY), slot_start(until, DAY)
+        if first_day < last_day:
+            parts[history_hourly] += [(number, target, first, first_day), (number, target, last_day, last)]
+            parts[history_daily].append((number, target, first_day, last_day))
+        else:
+            parts[history_hourly].append((number, target, first, last))
+    counts = [Counter[RunStatus]() for _ in periods]
+    for table, rows in parts.items():
+        for number, *sums in _sums(conn, table, rows) if rows else ():
+            counts[number].update({status: int(sum_) for status, sum_ in zip(_STATUSES, sums, strict=True) if sum_})
+    return [dict(each) for each in counts]
+
+
+def _sums(conn: Connection, table: Table, rows: Sequence[tuple[int, str, datetime, datetime]]) -> Iterable[Row[Any]]:
+    of = _PERIODS.c
+    counts: list[Column[int]] = [table.c[f"runs_{status.value}"] for status in _STATUSES]
+    of_period = (table.c.target == of.target, table.c.starts_at >= of.since, table.c.starts_at < of.until)
+    each = looked_up(conn, (of.number,), counts, *of_period).subquery("each").c
+    query = select(each.number, *(func.sum(each[count.name]) for count in counts)).group_by(each.number)
+    return conn.execute(query, _PERIODS.of(conn, rows))
 
 
 def count_pruned(conn: Connection, *, target: str, since: datetime, until: datetime) -> int:
@@ -164,7 +186,7 @@ def count_pruned(conn: Connection, *, target: str, since: datetime, until: datet
     within = (runs.c.started_at >= _whole(since, HOUR), runs.c.started_at < slot_start(until, HOUR))
     closed = (runs.c.target == target, runs.c.status != RunStatus.RUNNING.value, *within)
     stored = conn.scalar(select(func.count()).select_from(runs).where(*closed)) or 0
-    return max(0, sum(count_runs(conn, target=target, since=since, until=until).values()) - stored)
+    return max(0, sum(count_runs(conn, [(target, since, until)])[0].values()) - stored)
 
 
 def _whole(at: datetime, width: timedelta) -> datetime:

@@ -1,66 +1,64 @@
-"""Stores and reads the histograms of times to indexed (table `time_to_indexed`). `indexing` decides what is known.
+"""Adds up the histograms of times to indexed (table `time_to_indexed`). `indexing` decides what is known.
 
-Rows only add up: an upload is one count in one slot, wherever that slot was merged to since. Uploads that are not
-completed are not in the table; they are counted where they stand, in the work list.
+Rows only add up: an upload is one count in a slot of each width that is still kept, so that a reader takes wide slots
+for a long time and narrow ones for its ends. Uploads that are not completed are not in the table; they are counted
+where they stand, in the work list. The queries are in `indexing_queries`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from typing import Any
+from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, case, delete, func, literal, or_, select, text
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
+import msgspec
+from sqlalchemy import ColumnElement, Connection, TextClause, delete, func, or_, select, text
 
-from monitor.database.engine import insert
-from monitor.database.tables import ITEM_IS_DUE, items, time_to_indexed
-from monitor.model import PROBLEM_STATES, ItemState
+from monitor.database.bulk import timestamp_encoder
+from monitor.database.tables import items, time_to_indexed
+from monitor.model import PROBLEM_STATES
 from monitor.model.items import FirstCompletion
-from monitor.rollups.bounds import KEPT, LOST, NOT_OBSERVED, SLOTS, bound_ms, quantile_s, slot_start
+from monitor.rollups.bounds import LOST, NOT_OBSERVED, bound_ms, kept_since_s, start_s
+from monitor.rollups.cover import WIDTHS_S
 from monitor.rollups.indexing import Watch
 from monitor.rollups.indexing import time_to_indexed as known_time
 from monitor.rollups.slowest import IndexedUpload, name_slowest
 
 ALL_TIME_S = 0
 """In place of the width of a slot: the sum of all slots and groups, which counters need."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_WIDTHS_S = tuple(int(width.total_seconds()) for width in SLOTS)
-_MERGES = 48
-"""Slots that one run merges at most, so that a run after a long pause is hardly slower."""
-_DECIDED = (ItemState.FAILED.value, ItemState.INVALID.value)
-"""States in which an upload has failed, whatever its age; others may still become completed."""
-
 _rows = time_to_indexed.c
-_Key = tuple[int, datetime, str, int]
-"""Width in seconds, start, group, bound."""
+_Slot = tuple[int, int, str]
+"""Width in seconds, start in seconds since 1970, group."""
+
+
+@dataclass(slots=True)
+class _Added:
+    """What is added to one slot."""
+
+    buckets: Counter[int] = field(default_factory=Counter)
+    sum_s: float = 0.0
+
+    def add(self, bound: int, count: int, sum_s: float = 0.0) -> None:
+        self.buckets[bound] += count
+        self.sum_s += sum_s
 
 
 def count_completions(conn: Connection, *, target: str, completions: Iterable[FirstCompletion], watch: Watch) -> None:
     """Counts first completions, in the transaction that stores them with their items."""
-    found_in = Counter[tuple[int, str, int]]()
-    seconds_in = defaultdict[tuple[int, str, int], float](float)
+    found_in = defaultdict[tuple[int, str], _Added](_Added)
     times: list[IndexedUpload] = []
-    width_s = _WIDTHS_S[0]
+    now = None
     for found in completions:
         took = known_time(found, watch)
+        took_s = 0.0 if took is None else took.total_seconds()
         # slots by their number: a first run counts a million uploads in a few slots
-        key = (int(found.uploaded_at.timestamp() // width_s), found.group or "", _bound(took))
-        found_in[key] += 1
+        slot = found_in[int(found.uploaded_at.timestamp() // WIDTHS_S[0]), found.group or ""]
+        slot.add(_bound(took), 1, took_s)
+        now = found.at if now is None else max(now, found.at)
         if took is not None:
-            took_s = took.total_seconds()
-            seconds_in[key] += took_s
             times.append(IndexedUpload(item_id=found.item_id, group=found.group, took_s=took_s, indexed_at=found.at))
-    uploads, seconds = Counter[_Key](), defaultdict[_Key, float](float)
-    for (number, group, bound), count in found_in.items():
-        start = datetime.fromtimestamp(number * width_s, UTC)
-        for into in ((width_s, start, group, bound), (ALL_TIME_S, _EPOCH, "", bound)):
-            uploads[into] += count
-            seconds[into] += seconds_in.get((number, group, bound), 0.0)
-    _add(conn, target, uploads, seconds)
+    if now is not None:
+        _add(conn, target, {(number * WIDTHS_S[0], group): each for (number, group), each in found_in.items()}, now)
     name_slowest(conn, target=target, uploads=times)
 
 
@@ -68,291 +66,104 @@ def _bound(took: timedelta | None) -> int:
     return NOT_OBSERVED if took is None else bound_ms(took)
 
 
-def count_lost(conn: Connection, *which: ColumnElement[bool], target: str, sign: int) -> None:
+def count_lost(conn: Connection, *which: ColumnElement[bool], target: str, sign: int, now: datetime) -> None:
     """Counts uploads that failed and left the sync log (`sign` 1), or that came back (-1), of the items `which`."""
-    uploaded, group = _uploaded(), func.coalesce(items.c.group_name, "")
-    query = select(group, uploaded).where(
+    group = func.coalesce(items.c.group_name, "")
+    query = select(group, uploaded()).where(
         *which,
         items.c.target == target,
-        *_never_completed(),
+        *never_completed(),
         items.c.ignored_at.is_(None),
         items.c.known_state.in_([state.value for state in PROBLEM_STATES]),
     )
-    uploads = Counter[_Key]()
+    found_in = defaultdict[tuple[int, str], _Added](_Added)
     for name, at in conn.execute(query):
-        for key in ((_WIDTHS_S[0], slot_start(at, SLOTS[0]), name, LOST), (ALL_TIME_S, _EPOCH, "", LOST)):
-            uploads[key] += sign
-    _add(conn, target, uploads, {})
+        found_in[start_s(int(at.timestamp()), WIDTHS_S[0]), name].add(LOST, sign)
+    if found_in:
+        _add(conn, target, found_in, now)
 
 
-def merge_old_slots(conn: Connection, *, target: str, now: datetime) -> None:
-    """Merges slots that are old enough into the next width, at most some dozens, the oldest first.
+def drop_old_slots(conn: Connection, *, target: str, now: datetime) -> None:
+    """Deletes narrow slots that are old enough: their uploads are in the wider ones, too."""
+    old = [
+        (_rows.slot_s == width_s) & (_rows.starts_at < datetime.fromtimestamp(kept_since_s(now, number), UTC))
+        for number, width_s in enumerate(WIDTHS_S[:-1])
+    ]
+    conn.execute(delete(time_to_indexed).where(_rows.target == target, or_(*old)))
 
-    In a transaction that holds the target's lease, so that no two merge the same.
+
+def _add(conn: Connection, target: str, found_in: Mapping[tuple[int, str], _Added], now: datetime) -> None:
+    """Adds counts by narrow slot and group to the slots of each width that is kept, and to the sum of all time.
+
+    A narrow slot that is no longer kept is left out, and then none as old is left: else it would lack these uploads.
     """
-    left = _MERGES
-    for width_s, wider, kept in zip(_WIDTHS_S, SLOTS[1:], KEPT, strict=False):
-        while left and (oldest := _oldest(conn, target, width_s)) is not None and oldest < now - kept:
-            _merge(conn, target, width_s, slot_start(oldest, wider), wider)
-            left -= 1
+    into, left_out = defaultdict[_Slot, _Added](_Added), False
+    kept_s = [kept_since_s(now, number) for number in range(len(WIDTHS_S) - 1)]
+    for (narrow_s, group), added in found_in.items():
+        slots: list[_Slot] = [(ALL_TIME_S, 0, "")]
+        for number, width_s in enumerate(WIDTHS_S):
+            if number < len(kept_s) and narrow_s < kept_s[number]:
+                left_out = True
+            else:
+                slots.append((width_s, start_s(narrow_s, width_s), group))
+        for slot in slots:
+            into[slot].buckets.update(added.buckets)
+            into[slot].sum_s += added.sum_s
+    if left_out:
+        drop_old_slots(conn, target=target, now=now)
+    encode = timestamp_encoder(conn)
+    rows = [
+        {
+            "target": target,
+            "slot_s": width_s,
+            "starts_at": encode(datetime.fromtimestamp(at_s, UTC)),
+            "group_name": group,
+            "buckets": buckets_text(added.buckets),
+            "indexed": sum(count for bound, count in added.buckets.items() if bound >= 0),
+            "sum_s": added.sum_s,
+        }
+        # in one order, so that no two transactions wait for each other
+        for (width_s, at_s, group), added in sorted(into.items(), key=lambda each: each[0])
+    ]
+    conn.execute(_adding(conn.dialect.name), rows)
 
 
-def _oldest(conn: Connection, target: str, width_s: int) -> datetime | None:
-    found: datetime | None = conn.scalar(
-        select(func.min(_rows.starts_at)).where(_rows.target == target, _rows.slot_s == width_s)
-    )
-    return found
+def buckets_text(buckets: Mapping[int, int]) -> str:
+    """Counts by bucket as they are stored."""
+    return msgspec.json.encode({bound: count for bound, count in sorted(buckets.items()) if count}).decode()
 
 
-def _merge(conn: Connection, target: str, width_s: int, start: datetime, wider: timedelta) -> None:
-    within = (
-        _rows.target == target,
-        _rows.slot_s == width_s,
-        _rows.starts_at >= start,
-        _rows.starts_at < start + wider,
-    )
-    columns = (_rows.group_name, _rows.le_ms)
-    query = select(*columns, func.sum(_rows.uploads), func.sum(_rows.sum_s)).where(*within).group_by(*columns)
-    uploads, seconds = Counter[_Key](), dict[_Key, float]()
-    for name, bound, count, sum_s in conn.execute(query):
-        key = (int(wider.total_seconds()), start, name, bound)
-        uploads[key], seconds[key] = int(count), sum_s
-    _add(conn, target, uploads, seconds)
-    conn.execute(delete(time_to_indexed).where(*within))
+_EACH = {"sqlite": "json_each({0})", "postgresql": "json_each_text(CAST({0} AS json)) AS pair (key, value)"}
+_OBJECT = {"sqlite": "json_group_object(key, uploads)", "postgresql": "CAST(json_object_agg(key, uploads) AS text)"}
 
 
-def _add(conn: Connection, target: str, uploads: Mapping[_Key, int], seconds: Mapping[_Key, float]) -> None:
-    if not uploads:
-        return
-    row = insert(conn, time_to_indexed)
-    added = row.on_conflict_do_update(
-        index_elements=[*time_to_indexed.primary_key.columns],
-        set_={"uploads": _rows.uploads + row.excluded.uploads, "sum_s": _rows.sum_s + row.excluded.sum_s},
-    )
-    # in one order, so that no two transactions wait for each other
-    conn.execute(
-        added,
-        [
-            {
-                "target": target,
-                "slot_s": width_s,
-                "starts_at": start,
-                "group_name": group,
-                "le_ms": bound,
-                "uploads": uploads[width_s, start, group, bound],
-                "sum_s": seconds.get((width_s, start, group, bound), 0.0),
-            }
-            for width_s, start, group, bound in sorted(uploads)
-        ],
-    )
+_ADD = """
+INSERT INTO time_to_indexed (target, slot_s, starts_at, group_name, buckets, indexed, sum_s)
+VALUES (:target, :slot_s, :starts_at, :group_name, :buckets, :indexed, :sum_s)
+ON CONFLICT (target, slot_s, starts_at, group_name) DO UPDATE SET
+buckets = (
+    SELECT {object} FROM (
+        SELECT key, CAST(sum(CAST(value AS INTEGER)) AS INTEGER) AS uploads
+        FROM (SELECT key, value FROM {stored} UNION ALL SELECT key, value FROM {added}) AS pairs GROUP BY key
+    ) AS summed
+),
+indexed = time_to_indexed.indexed + excluded.indexed, sum_s = time_to_indexed.sum_s + excluded.sum_s
+"""
+"""Adds a row to the one of the same slot and group: the database adds, so that nothing is overwritten."""
 
 
-def _uploaded() -> ColumnElement[datetime]:
+@cache
+def _adding(dialect: str) -> TextClause:
+    stored, added = (_EACH[dialect].format(of) for of in ("time_to_indexed.buckets", "excluded.buckets"))
+    return text(_ADD.format(object=_OBJECT[dialect], stored=stored, added=added))
+
+
+def uploaded() -> ColumnElement[datetime]:
+    """When an item was uploaded, as far as is known."""
     return func.coalesce(items.c.submitted_at, items.c.first_seen_at)
 
 
-def _never_completed() -> tuple[ColumnElement[bool], ...]:
+def never_completed() -> tuple[ColumnElement[bool], ...]:
+    """The conditions of an item that was never seen completed."""
     # an item that went back before revision 0013 has no `indexed_at`
     return items.c.indexed_at.is_(None), items.c.regressed_at.is_(None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexingCount:
-    """The uploads of one slot whose fate is decided."""
-
-    start: datetime
-    """Of the slot in which they were uploaded (aware, UTC)."""
-    resolution: timedelta
-    """The width of the slot: 5 minutes, an hour, a day or a week."""
-    due: int
-    """Completed with a known time, failed, or older than the objective."""
-    good: int
-    """Of these: first completed within the objective."""
-
-
-def indexing_counts(
-    conn: Connection,
-    *,
-    target: str,
-    since: datetime,
-    until: datetime,
-    within: timedelta,
-    now: datetime,
-    group: str | None = None,
-    with_failed: bool = True,
-) -> list[IndexingCount]:
-    """How many uploads of each slot were due, and how many of them were indexed `within` (> 0) an objective.
-
-    Slots that start from `since` to before `until`, oldest first, without empty ones; of one group, or of all (None).
-    An upload is due once its fate is decided at `now`: it was completed, it failed or is invalid, or it is older than
-    the objective. Uploads that were completed without a known time are never due. An upload that left the sync log
-    after it had failed stays due; one that left it before, or that is ignored, does not count unless it was completed.
-    Without `with_failed`, failed and invalid uploads do not count.
-
-    Exact if the objective is one of the bounds (`bounds.ROUND` has the usual ones); else the next lower bound counts,
-    which is at most 5% stricter.
-    """
-    due, good = Counter[tuple[datetime, int]](), Counter[tuple[datetime, int]]()
-    within_ms = within // timedelta(milliseconds=1)
-    indexed = case((and_(_rows.le_ms >= 0, _rows.le_ms <= within_ms), _rows.uploads), else_=0)
-    query = select(_rows.starts_at, _rows.slot_s, func.sum(_rows.uploads), func.sum(indexed))
-    left_out = {NOT_OBSERVED} if with_failed else {NOT_OBSERVED, LOST}
-    query = query.where(*_slots(target, since, until, group), _rows.le_ms.not_in(sorted(left_out)))
-    for start, width_s, count, fast in conn.execute(query.group_by(_rows.starts_at, _rows.slot_s)):
-        due[start, width_s] += int(count)
-        good[start, width_s] += int(fast)
-    has_failed, is_old = items.c.known_state.in_(_DECIDED), _uploaded() <= now - within
-    overdue = or_(has_failed, is_old) if with_failed else and_(is_old, has_failed.is_not(True))
-    slot = _Slot(_uploaded(), literal(_WIDTHS_S[0], Integer))
-    bad = select(slot, func.count()).where(*_unfinished(target, since, until, group), overdue).group_by(slot)
-    for number, count in conn.execute(bad):
-        due[datetime.fromtimestamp(int(number) * _WIDTHS_S[0], UTC), _WIDTHS_S[0]] += count
-    return [
-        IndexingCount(start=start, resolution=timedelta(seconds=width_s), due=count, good=max(0, good[start, width_s]))
-        for (start, width_s), count in sorted(due.items())
-        if count > 0
-    ]
-
-
-def _slots(target: str, since: datetime, until: datetime, group: str | None) -> tuple[ColumnElement[bool], ...]:
-    found = (_rows.target == target, _rows.slot_s.in_(_WIDTHS_S), _rows.starts_at >= since, _rows.starts_at < until)
-    return found if group is None else (*found, _rows.group_name == group)
-
-
-def _unfinished(target: str, since: datetime, until: datetime, group: str | None) -> tuple[ColumnElement[bool], ...]:
-    """Tracked uploads of a period that were never completed; found by the index of the items that are due."""
-    due: Any = text(ITEM_IS_DUE)
-    width = SLOTS[0]
-    # as slots: from the first that starts in the period to the last
-    first, last = (slot_start(each - timedelta(microseconds=1), width) + width for each in (since, until))
-    at = _uploaded()
-    found = (items.c.target == target, due, *_never_completed(), at >= first, at < last)
-    return found if group is None else (*found, func.coalesce(items.c.group_name, "") == group)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimesToIndexed:
-    """What became of the uploads of a period."""
-
-    buckets: Mapping[int, int] = field(default_factory=dict)
-    """Uploads with a known time by the upper bound of their bucket in ms."""
-    sum_s: float = 0.0
-    not_observed: int = 0
-    """Completed at an unknown time."""
-    failed: int = 0
-    """Failed, invalid or not found, also those that left the sync log since."""
-    waiting: int = 0
-    """Not completed yet."""
-
-    @property
-    def indexed(self) -> int:
-        """Uploads with a known time."""
-        return sum(self.buckets.values())
-
-    @property
-    def uploads(self) -> int:
-        """All uploads of the period."""
-        return self.indexed + self.not_observed + self.failed + self.waiting
-
-    def within(self, bound: timedelta) -> int:
-        """How many were indexed within one of the bounds of `bounds`."""
-        most_ms = bound // timedelta(milliseconds=1)
-        return sum(count for each, count in self.buckets.items() if each <= most_ms)
-
-    def quantile_s(self, share: float) -> float | None:
-        """See `bounds.quantile_s`."""
-        return quantile_s(self.buckets, share)
-
-
-def times_by_group(conn: Connection, *, target: str, since: datetime, until: datetime) -> dict[str, TimesToIndexed]:
-    """What became of the uploads from `since` to before `until`, by group (empty: without a group).
-
-    Bounds of the period are as fine as the slots there: five minutes, an hour, a day or a week.
-    """
-    buckets, sums = defaultdict[str, dict[int, int]](dict), defaultdict[str, float](float)
-    failed, waiting = Counter[str](), Counter[str]()
-    kinds = (_rows.group_name, _rows.le_ms)
-    query = select(*kinds, func.sum(_rows.uploads), func.sum(_rows.sum_s))
-    for name, bound, count, sum_s in conn.execute(query.where(*_slots(target, since, until, None)).group_by(*kinds)):
-        buckets[name][bound] = int(count)
-        sums[name] += sum_s
-    group = func.coalesce(items.c.group_name, "")
-    bad = case((items.c.known_state.in_([state.value for state in PROBLEM_STATES]), 1), else_=0)
-    unfinished = select(group, func.count(), func.sum(bad)).where(*_unfinished(target, since, until, None))
-    for name, count, failures in conn.execute(unfinished.group_by(group)):
-        failed[name], waiting[name] = int(failures), count - int(failures)
-    return {
-        name: TimesToIndexed(
-            buckets={bound: count for bound, count in buckets[name].items() if bound >= 0},
-            sum_s=sums[name],
-            not_observed=buckets[name].get(NOT_OBSERVED, 0),
-            failed=failed[name] + max(0, buckets[name].get(LOST, 0)),
-            waiting=waiting[name],
-        )
-        for name in sorted({*buckets, *waiting})
-    }
-
-
-def times_by_span(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[TimesToIndexed]:
-    """The times that are known of the uploads of each span [start, end), oldest first. `bounds`: n + 1 for n spans."""
-    found = []
-    for start, end in pairwise(bounds):
-        # a statement per span: in a join with the spans SQLite would compare every row with every span
-        query = select(_rows.le_ms, func.sum(_rows.uploads), func.sum(_rows.sum_s)).group_by(_rows.le_ms)
-        rows = conn.execute(query.where(*_slots(target, start, end, None), _rows.le_ms >= 0)).all()
-        buckets = {bound: int(count) for bound, count, _ in rows}
-        found.append(TimesToIndexed(buckets=buckets, sum_s=sum(sum_s for _, _, sum_s in rows)))
-    return found
-
-
-def add_up(times: Iterable[TimesToIndexed]) -> TimesToIndexed:
-    """The sum of several groups."""
-    parts, buckets = list(times), Counter[int]()
-    for each in parts:
-        buckets.update(each.buckets)
-    return TimesToIndexed(
-        buckets=buckets,
-        sum_s=sum(each.sum_s for each in parts),
-        not_observed=sum(each.not_observed for each in parts),
-        failed=sum(each.failed for each in parts),
-        waiting=sum(each.waiting for each in parts),
-    )
-
-
-def all_times(conn: Connection, *, targets: Sequence[str]) -> dict[str, TimesToIndexed]:
-    """All times of these targets that were ever counted, without uploads that are not completed: these never fall."""
-    buckets, sums = defaultdict[str, dict[int, int]](dict), defaultdict[str, float](float)
-    of_all_time = (_rows.target.in_(targets), _rows.slot_s == ALL_TIME_S, _rows.le_ms != LOST)
-    for name, bound, count, sum_s in conn.execute(
-        select(_rows.target, _rows.le_ms, _rows.uploads, _rows.sum_s).where(*of_all_time)
-    ):
-        buckets[name][bound] = count
-        sums[name] += sum_s
-    return {
-        name: TimesToIndexed(
-            buckets={bound: count for bound, count in found.items() if bound >= 0},
-            sum_s=sums[name],
-            not_observed=found.get(NOT_OBSERVED, 0),
-        )
-        for name, found in buckets.items()
-    }
-
-
-class _Slot(FunctionElement[int]):
-    """The number of the slot (whole widths since 1970) that a time belongs to; arguments: the time, the width in s."""
-
-    type = Integer()
-    inherit_cache = True
-    name = "slot_number"
-
-
-@compiles(_Slot, "sqlite")
-def _on_sqlite(element: _Slot, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
-    at, width = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"(CAST(strftime('%s', {at}) AS INTEGER) / {width})"
-
-
-@compiles(_Slot, "postgresql")
-def _on_postgresql(element: _Slot, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
-    at, width = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"CAST(FLOOR(EXTRACT(EPOCH FROM {at}) / {width}) AS BIGINT)"

@@ -1,12 +1,14 @@
 """Names the few uploads of each day that took the longest to be indexed (table `slowest_uploads`), for reports."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
+from sqlalchemy import Connection, Float, RowMapping, String, delete, insert, select
 
+from monitor.database.bulk import RowSet
+from monitor.database.lookups import TARGETS
 from monitor.database.tables import slowest_uploads
 from monitor.rollups.bounds import slot_start
 
@@ -49,17 +51,28 @@ def name_slowest(conn: Connection, *, target: str, uploads: Iterable[IndexedUplo
         conn.execute(insert(slowest_uploads), [_row(target, day, upload) for upload in added])
 
 
-def slowest(conn: Connection, *, target: str, since: datetime, until: datetime, limit: int) -> list[IndexedUpload]:
-    """The uploads from `since` to before `until` that took the longest, at most `limit` (> 0, up to `NAMED`)."""
-    days = (_rows.target == target, _rows.starts_at >= slot_start(since, _DAY), _rows.starts_at < until)
-    query = select(slowest_uploads).where(*days).order_by(_rows.took_s.desc(), _rows.item_id)
-    found: list[IndexedUpload] = []
-    for row in conn.execute(query).mappings():
+_LONG = RowSet("long", target=String(), least_s=Float())
+
+
+def slowest(
+    conn: Connection, *, targets: Sequence[str], since: datetime, until: datetime, limit: int
+) -> dict[str, list[IndexedUpload]]:
+    """By target the uploads from `since` to before `until` that took the longest, at most `limit` (> 0, to `NAMED`)."""
+    days = (_rows.starts_at >= slot_start(since, _DAY), _rows.starts_at < until)
+    # the first day and the last may name as many of before and after the period
+    longest = select(_rows.took_s).where(_rows.target == TARGETS.c.target, *days).order_by(_rows.took_s.desc())
+    least = longest.limit(1).offset(limit + 2 * NAMED - 1).correlate(TARGETS.table).scalar_subquery()
+    # found first, and in a statement of its own: a year names thousands, which need not be sorted
+    least_s = conn.execute(select(TARGETS.c.target, least), TARGETS.of(conn, [(each,) for each in targets])).all()
+    query = select(slowest_uploads).join_from(_LONG.table, slowest_uploads, _rows.target == _LONG.c.target)
+    query = query.where(*days, _rows.took_s >= _LONG.c.least_s)
+    first = query.order_by(_rows.target, _rows.took_s.desc(), _rows.item_id)
+    rows = conn.execute(first, _LONG.of(conn, [(target, least or 0.0) for target, least in least_s]))
+    found: dict[str, list[IndexedUpload]] = {target: [] for target in targets}
+    for row in rows.mappings():
         upload = _upload(row)
-        if since <= upload.uploaded_at < until:
-            found.append(upload)
-        if len(found) == limit:
-            break
+        if since <= upload.uploaded_at < until and len(found[row["target"]]) < limit:
+            found[row["target"]].append(upload)
     return found
 
 

@@ -200,7 +200,7 @@ class RunCloser:
         if throttle_factor.factor != context.past.throttle_factor:  # which the run began with
             run_store.set_throttle_factor(conn, run_id=context.run_id, factor=throttle_factor.factor)
         if context.past.watch.first_of_hour(now):
-            indexing_store.merge_old_slots(conn, target=context.target, now=now)
+            indexing_store.drop_old_slots(conn, target=context.target, now=now)
         return report, throttle_factor
 
     def _count(self, conn: Connection, context: RunContext, now: datetime) -> StateCounts:

@@ -38,7 +38,8 @@ class HistoryRow(rollups.ClosedRun):
 
     def columns(self) -> dict[str, object]:
         """The values by column name, in the order of the view."""
-        return {name: getattr(self if name in _RUN_COLUMNS else self.snapshot, name) for name in HISTORY_COLUMNS}
+        of_run = {name: getattr(self, name) for name in _RUN_COLUMNS}
+        return of_run | {each.name: getattr(self.snapshot, each.name) for each in _SNAPSHOT_COLUMNS}
 
 
 _RUN_COLUMNS = tuple(field.name for field in fields(HistoryRow) if field.name != "snapshot")

@@ -114,10 +114,10 @@ class Merge:
         returned_items = and_(of_target, items.c.removed_at.is_not(None), among, in_log)
         if add_events(conn, returned_items, kind="returned", run_id=run_id, now=now):
             # before their upload times and groups change, by which they were counted
-            indexing_store.count_lost(conn, returned_items, target=target, sign=-1)
+            indexing_store.count_lost(conn, returned_items, target=target, sign=-1, now=now)
         _update_changed(conn, target, among)
         if add_events(conn, removed_items, kind="removed", run_id=run_id, now=now):
-            indexing_store.count_lost(conn, removed_items, target=target, sign=1)
+            indexing_store.count_lost(conn, removed_items, target=target, sign=1, now=now)
         removed = conn.execute(update(items).where(removed_items).values(removed_at=now)).rowcount
         returned = conn.execute(update(items).where(returned_items).values(removed_at=None)).rowcount
         return replace(report, new=_insert_new(conn, target, now), removed=removed, returned=returned)

@@ -1,10 +1,11 @@
 """Stores the limits that clients learned, one row per origin and credential, for later runs and other processes."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection, case, or_, select
 
-from monitor.database.engine import insert
+from monitor.database.engine import in_chunks, insert
 from monitor.database.tables import throttles
 from monitor.database.text import to_column_text
 from monitor.model import LearnedLimits
@@ -16,18 +17,24 @@ _MAX_AHEAD = timedelta(hours=1)
 
 def read(conn: Connection, *, key: str) -> LearnedLimits | None:
     """The limits under a key; None before the first write."""
-    row = conn.execute(select(throttles).where(throttles.c.key == key)).one_or_none()
-    if row is None:
-        return None
-    return LearnedLimits(
-        at=row.updated_at,
-        not_before=row.not_before,
-        status=row.status,
-        code=row.code,
-        rate_per_s=row.rate_per_s,
-        concurrency=row.concurrency,
-        down=row.down,
-    )
+    return read_all(conn, keys=[key]).get(key)
+
+
+def read_all(conn: Connection, *, keys: Sequence[str]) -> dict[str, LearnedLimits]:
+    """The limits by key, without those that were never written."""
+    return {
+        row.key: LearnedLimits(
+            at=row.updated_at,
+            not_before=row.not_before,
+            status=row.status,
+            code=row.code,
+            rate_per_s=row.rate_per_s,
+            concurrency=row.concurrency,
+            down=row.down,
+        )
+        for chunk in in_chunks(keys)
+        for row in conn.execute(select(throttles).where(throttles.c.key.in_(chunk)))
+    }
 
 
 def write(conn: Connection, *, key: str, origin: str, limits: LearnedLimits) -> None:

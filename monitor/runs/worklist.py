@@ -351,10 +351,18 @@ def _state_counts() -> CompoundSelect[tuple[Any, ...]]:
 
 def count_last_known(conn: Connection, *, target: str) -> dict[str | None, int]:
     """The unknown items of a target by their last known state, most frequent first; None: never answered."""
-    item_count = func.count()
-    unknown = items.c.target == target, in_state(ItemState.UNKNOWN), *active()
-    query = select(items.c.known_state, item_count).where(*unknown).group_by(items.c.known_state)
-    return {row[0]: row[1] for row in conn.execute(query.order_by(item_count.desc(), items.c.known_state))}
+    return count_all_last_known(conn, targets=[target]).get(target, {})
+
+
+def count_all_last_known(conn: Connection, *, targets: Sequence[str]) -> dict[str, dict[str | None, int]]:
+    """The same by target, where there are any."""
+    kinds, item_count = (items.c.target, items.c.known_state), func.count()
+    unknown = items.c.target.in_(targets), in_state(ItemState.UNKNOWN), *active()
+    query = select(*kinds, item_count).where(*unknown).group_by(*kinds)
+    found: dict[str, dict[str | None, int]] = {}
+    for target, state, count in conn.execute(query.order_by(item_count.desc(), items.c.known_state)):
+        found.setdefault(target, {})[state] = count
+    return found
 
 
 def count_unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
@@ -504,7 +512,7 @@ def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: st
         named = (items.c.target == target, items.c.item_id.in_(chunk))
         newly = (*named, items.c.ignored_at.is_(None))
         changed += add_events(conn, *newly, kind="ignored", now=now, new=reason[:200])
-        indexing_store.count_lost(conn, *newly, items.c.removed_at.is_not(None), target=target, sign=-1)
+        indexing_store.count_lost(conn, *newly, items.c.removed_at.is_not(None), target=target, sign=-1, now=now)
         values = {"ignored_at": func.coalesce(items.c.ignored_at, now), "ignore_reason": reason}
         conn.execute(update(items).where(*named).values(values))
     return IgnoreResult(changed=changed, unchanged=len(item_ids) - changed)
@@ -519,7 +527,7 @@ def unignore(conn: Connection, *, target: str, item_ids: Sequence[str], now: dat
         changed += add_events(conn, *ignored, kind="unignored", now=now)
         conn.execute(update(items).where(*ignored).values(ignored_at=None, ignore_reason=None))
         gone = (items.c.target == target, items.c.item_id.in_(newly), items.c.removed_at.is_not(None))
-        indexing_store.count_lost(conn, *gone, target=target, sign=1)
+        indexing_store.count_lost(conn, *gone, target=target, sign=1, now=now)
     return IgnoreResult(changed=changed, unchanged=len(item_ids) - changed)
 
 

@@ -1,15 +1,17 @@
 """The rows of waits, and their totals. Functions with a connection work inside the caller's transaction."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
 
 from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
+from monitor.database.lookups import TARGETS, looked_up
 from monitor.database.tables import WAIT_IS_RUNNING, items, wait_totals, waits
 from monitor.model import Cause
 from monitor.model.items import NO_PARAMS
@@ -172,28 +174,48 @@ def newest(conn: Connection, *, target: str, limit: int) -> list[StoredWait]:
     return [_stored(dict(row)) for row in conn.execute(query).mappings()]
 
 
-def summarise(conn: Connection, *, target: str, since: datetime) -> WaitSummary | None:
-    """The waits of a target that began since then and ended; None if there are none."""
-    period = (waits.c.target == target, waits.c.started_at >= since, waits.c.result.is_not(None))
-    sums = (
-        func.sum(waits.c.asked).label("asked"),
-        func.sum(waits.c.completed).label("completed"),
-        func.sum(waits.c.duration_s).label("seconds"),
-        func.max(waits.c.duration_s).label("longest"),
-    )
-    query = select(waits.c.result, func.count().label("waits"), *sums).where(*period).group_by(waits.c.result)
-    rows = conn.execute(query).all()
-    if not rows:
-        return None
+def summaries(conn: Connection, *, targets: Sequence[str], since: datetime) -> dict[str, WaitSummary]:
+    """By target the waits that began since then and ended; without targets that had none."""
+    each = looked_up(
+        conn, (TARGETS.c.target,), (waits.c.result, waits.c.asked, waits.c.completed, waits.c.duration_s),
+        waits.c.target == TARGETS.c.target, waits.c.started_at >= since, waits.c.result.is_not(None),
+    ).subquery("each").c  # fmt: skip
+    query = select(
+        each.target,
+        each.result,
+        func.count().label("waits"),
+        func.sum(each.asked).label("asked"),
+        func.sum(each.completed).label("completed"),
+        func.sum(each.duration_s).label("seconds"),
+        func.max(each.duration_s).label("longest"),
+    ).group_by(each.target, each.result)
+    wanted = TARGETS.of(conn, [(each,) for each in targets])
+    by_target = defaultdict[str, list[Row[Any]]](list)
+    for row in conn.execute(query, wanted):
+        by_target[row.target].append(row)
+    last = _newest(conn, list(by_target)) if by_target else {}
+    return {target: _summary(rows, last.get(target)) for target, rows in by_target.items()}
+
+
+def _newest(conn: Connection, targets: Sequence[str]) -> dict[str, StoredWait]:
+    """The newest wait of each target that ended."""
+    ended = select(waits.c.id).where(waits.c.target == TARGETS.c.target, waits.c.result.is_not(None))
+    newest = ended.order_by(waits.c.started_at.desc(), waits.c.id.desc()).limit(1).correlate(TARGETS.table)
+    ids = select(newest.scalar_subquery()).select_from(TARGETS.table)
+    query = select(waits.c.target.label("of"), *_STORED).where(waits.c.id.in_(ids))
+    rows = conn.execute(query, TARGETS.of(conn, [(each,) for each in targets])).mappings()
+    return {row["of"]: _stored({name: row[name] for name in row if name != "of"}) for row in rows}
+
+
+def _summary(rows: Sequence[Row[Any]], last: StoredWait | None) -> WaitSummary:
     by_result = {WaitResult(row.result): row.waits for row in rows}
-    count = sum(by_result.values())
     return WaitSummary(
         by_result={result: by_result[result] for result in WaitResult if result in by_result},
         asked=int(sum(row.asked for row in rows)),
         completed=int(sum(row.completed for row in rows)),
-        mean_s=sum(row.seconds for row in rows) / count,
+        mean_s=sum(row.seconds for row in rows) / sum(by_result.values()),
         longest_s=max(row.longest for row in rows),
-        last=next(iter(newest(conn, target=target, limit=1)), None),
+        last=last,
     )
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, String, column, func, select, text, values
+from sqlalchemy import Connection, Engine, func, select, text
 
 from monitor.config.slos import objectives_of
 from monitor.database.engine import connect_read_only, in_chunks, reading
-from monitor.database.lookups import ENDED, WITH_SNAPSHOT, newest_id
+from monitor.database.lookups import ENDED, WITH_SNAPSHOT, newest_of_each
 from monitor.database.postgres import shorten_timeouts
 from monitor.database.schema import current
 from monitor.database.tables import INCIDENT_IS_OPEN, incidents, notifications, runs, snapshots
@@ -25,7 +25,7 @@ from monitor.incidents.store import crash_streak
 from monitor.model import FINISHED, ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
 from monitor.notifications.routing import LOG_CHANNEL
-from monitor.rollups.indexing_store import TimesToIndexed, all_times
+from monitor.rollups.indexing_queries import TimesToIndexed, all_times
 from monitor.runs import throttle_store
 from monitor.runs.canary.store import LastCanary, last_canaries
 from monitor.threads import run_in_thread
@@ -112,14 +112,14 @@ def read(
     for batch in in_chunks(targets):
         target_states |= _target_states(conn, batch)
         indexed |= all_times(conn, targets=batch)
-    known = {key: throttle_store.read(conn, key=key) for key in sorted(set(throttle_keys.values()))}
+    known = throttle_store.read_all(conn, keys=sorted(set(throttle_keys.values())))
     return StoredState(
         targets=target_states,
         incidents=_incidents(conn),
         queues=_queues(conn),
         channels=channel_state.load_all(conn),
         waits=wait_store.totals(conn, targets=targets),
-        learned={name: found for name, key in throttle_keys.items() if (found := known[key]) is not None},
+        learned={name: known[key] for name, key in throttle_keys.items() if key in known},
         indexed=indexed,
         slos=read_statuses(conn, objectives=objectives.promised, known=objectives.known),
         canaries=last_canaries(conn, targets=canaries),
@@ -128,27 +128,19 @@ def read(
 
 def _target_states(conn: Connection, targets: Sequence[str]) -> dict[str, TargetState]:
     """One index seek per target and value, whatever the length of the history."""
-    names = values(column("name", String), name="wanted").data([(name,) for name in targets]).cte("wanted")
-    chosen = conn.execute(
-        select(
-            names.c.name,
-            newest_id(names.c.name, FINISHED, correlate=names).label("ended"),
-            newest_id(names.c.name, [RunStatus.COMPLETE], correlate=names).label("complete"),
-            newest_id(names.c.name, WITH_SNAPSHOT, correlate=names).label("counted"),
-            newest_id(names.c.name, ENDED, correlate=names).label("newest"),
-        )
-    ).all()
-    ids = {number for row in chosen for number in (row.ended, row.complete) if number is not None}
+    wanted = {"ended": FINISHED, "complete": [RunStatus.COMPLETE], "counted": WITH_SNAPSHOT, "newest": ENDED}
+    chosen = newest_of_each(conn, targets, wanted)
+    ids = {number for row in chosen.values() for number in (row.ended, row.complete) if number is not None}
     ended = _end_times(conn, sorted(ids))
-    counted = _snapshots(conn, sorted(row.counted for row in chosen if row.counted is not None))
+    counted = _snapshots(conn, sorted(row.counted for row in chosen.values() if row.counted is not None))
     return {
-        row.name: TargetState(
+        name: TargetState(
             last_run_at=ended.get(row.ended),
             last_success_at=ended.get(row.complete),
             snapshot=counted.get(row.counted),
-            crashes=0 if row.newest == row.ended else crash_streak(conn, target=row.name, at_most=CRASHES_IN_A_ROW),
+            crashes=0 if row.newest == row.ended else crash_streak(conn, target=name, at_most=CRASHES_IN_A_ROW),
         )
-        for row in chosen
+        for name, row in chosen.items()
     }
 
 

@@ -18,7 +18,7 @@ from monitor.model.durations import format_duration
 from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import channel_target
 from monitor.rollups.bounds import ROUND
-from monitor.rollups.indexing_store import TimesToIndexed
+from monitor.rollups.indexing_queries import TimesToIndexed
 from monitor.waits.rules import DURATION_BUCKETS_S as WAIT_BUCKETS_S
 from monitor.waits.rules import WaitResult
 from monitor.web.database_probe import ProbeResult, QueueStats, channel_inputs, target_inputs

@@ -1,7 +1,7 @@
 """Databases at older revisions with rows in every table, and the rows after a migration."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +14,7 @@ from monitor.database.engine import connect, reading
 from monitor.database.migrate import migration_transaction
 
 ROWS = 7
+MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 RENAMED = {
     "runs": {"slot": "run_key", "restraint": "throttle_factor"},
     "evidence": {"explained_by": "inhibited_by"},
@@ -74,15 +75,29 @@ def stored(url):
 def in_old_shape(before, after):
     """The stored rows, with the old names of tables and columns."""
     return {
-        table: [{name: row[_now(table, name, row)] for name in rows[0]} for row in after[table]]
+        table: [{name: row[_now(table, name, row)] for name in rows[0]} for row in _by_bucket(after[table], rows)]
         if rows
         else after[table]
         for table, rows in before.items()
     }
 
 
+def _by_bucket(rows, before):
+    """A row per bucket of the histograms, as they were until revision 0018."""
+    if "le_ms" not in before[0]:
+        return rows
+    pairs = [(row, pair) for row in rows for pair in json.loads(row["buckets"]).items()]
+    return [row | {"le_ms": int(bound), "uploads": count} for row, (bound, count) in pairs]
+
+
 def _now(table, name, row):
     return name if name in row else RENAMED[table][name]
+
+
+def in_utc(rows):
+    """The rows with aware times: SQLite's are naive here."""
+    times = ("starts_at",)
+    return [row | {name: row[name].replace(tzinfo=row[name].tzinfo or UTC) for name in times} for row in rows]
 
 
 def version(url):
@@ -128,6 +143,10 @@ def _row(table, number):
         return {**{column.name: number for column in table.c}, "total": 6 * number, "run_id": number}
     if table.name == "waits":  # the parts of `asked` are `number` each
         return {column.name: _value(table, column, number) for column in table.c} | {"asked": 6 * number}
+    if table.name == "time_to_indexed":  # weeks, which are kept for good, of Mondays
+        row = {column.name: _value(table, column, number) for column in table.c}
+        counts = {"buckets": json.dumps({number: number}), "indexed": number} if "buckets" in row else {}
+        return row | {"slot_s": 604_800, "starts_at": MONDAY + timedelta(weeks=number)} | counts
     return {column.name: _value(table, column, number) for column in table.c}
 
 

@@ -324,7 +324,7 @@ def observations(engine, now):
                 incidents.unresolved(conn, target=target),
             )
         reported = [
-            changes.last_snapshot_at(conn, target="gloo", upto=row.last_run_id) for row in conn.execute(select(reports))
+            changes.last_snapshots_at(conn, upto={"gloo": row.last_run_id}) for row in conn.execute(select(reports))
         ]
         return found, reported, incidents.list_incidents(conn), runs.min_throttle_factor(conn, targets=["gloo", "docs"])
 

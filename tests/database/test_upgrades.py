@@ -5,16 +5,19 @@ import os
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 from database.older import (
+    MONDAY,
     bring_to,
     fingerprint,
     history_columns,
     history_rows,
     in_old_shape,
+    in_utc,
     move_to,
     revisions,
     stored,
@@ -62,6 +65,35 @@ def test_an_upgrade_from_every_revision_keeps_every_row(database_url, revision):
     assert schema.upgrade(database_url) == revisions()[revisions().index(revision) + 1 :]
     assert in_old_shape(before, stored(database_url)) == before
     assert history_rows(database_url) == 7
+
+
+def test_uploads_that_were_counted_once_are_in_slots_of_every_width_and_back(database_url):
+    """Hours were merged up to noon; an upload of ten in the morning came after that."""
+    day, noon = MONDAY, MONDAY + timedelta(hours=12)
+    slots = ((3600, 10, 600), (3600, 11, 60), (300, 10, 60), (300, 12, 60), (300, 13, -1), (86400, -48, 60), (0, 0, 60))
+    rows = [
+        {"target": "gloo", "group_name": "", "slot_s": width_s, "starts_at": day + timedelta(hours=hour),
+         "le_ms": le_ms, "uploads": 2, "sum_s": 4.0}
+        for width_s, hour, le_ms in slots
+    ]  # fmt: skip
+    before = bring_to(database_url, "0017", overwrite={"time_to_indexed": rows})["time_to_indexed"]
+    schema.upgrade(database_url)
+    found = {
+        (row["slot_s"], row["starts_at"]): (json.loads(row["buckets"]), row["indexed"], row["sum_s"])
+        for row in in_utc(stored(database_url)["time_to_indexed"])
+    }
+    ten = day + timedelta(hours=10)
+    assert found[3600, ten] == ({"600": 2, "60": 2}, 4, 8.0)
+    assert (300, ten) not in found
+    assert found[300, noon] == found[3600, noon] == ({"60": 2}, 2, 4.0)
+    assert found[86400, day] == ({"600": 2, "60": 6, "-1": 2}, 8, 20.0)
+    week = day - timedelta(days=7)
+    assert found[604800, day] == found[86400, day]
+    assert found[604800, week] == found[86400, day - timedelta(days=2)] == ({"60": 2}, 2, 4.0)
+    move_to(database_url, "0017")
+    after = stored(database_url)["time_to_indexed"]
+    assert sum(row["uploads"] for row in after) == sum(row["uploads"] for row in before)
+    assert {row["slot_s"] for row in after} == {0, 300, 3600, 86400}
 
 
 @pytest.mark.process

@@ -16,7 +16,7 @@ from monitor.reports.notification_queries import Undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
 from monitor.reports.trends import GroupHealth, LastRun, StageCount, StuckItem
 from monitor.rollups.bounds import bound_ms
-from monitor.rollups.indexing_store import TimesToIndexed, add_up
+from monitor.rollups.indexing_queries import TimesToIndexed, add_up
 from monitor.rollups.slowest import IndexedUpload
 from monitor.runs.store import HistoryRow
 

@@ -1,5 +1,3 @@
-from datetime import timedelta
-
 import pytest
 from database.history import DAY, HOUR, MINUTE, HistoryBuilder
 from support.samples import NOW, incident
@@ -25,19 +23,19 @@ def ask(engine, question, **arguments):
 
 
 def changed(engine, after, upto, samples=3):
-    found = ask(engine, changes.count_item_changes, target="gloo", after=after, upto=upto, samples=samples)
-    return {each.to: each for each in found}
+    found = ask(engine, changes.count_item_changes, between={"gloo": (after, upto)}, samples=samples)
+    return {each.to: each for each in found.get("gloo", ())}
 
 
 def test_later_runs_are_counted_by_status(engine, history):
     first = history.run(NOW)
-    assert ask(engine, changes.count_runs, target="gloo", after=first) is None
+    assert ask(engine, changes.count_runs, after={"gloo": first}) == {}
     history.run(NOW + HOUR)
     history.run(NOW + 2 * HOUR, RunStatus.FAILED)
     last = history.run(NOW + 3 * HOUR)
     history.run(NOW + 4 * HOUR, RunStatus.RUNNING)
     history.run(NOW + 5 * HOUR, target="other")
-    made = ask(engine, changes.count_runs, target="gloo", after=first)
+    made = ask(engine, changes.count_runs, after={"gloo": first})["gloo"]
     assert dict(made.by_status) == {RunStatus.COMPLETE: 2, RunStatus.FAILED: 1}
     assert (made.first_started_at, made.last_finished_at) == (NOW + HOUR, NOW + 3 * HOUR + MINUTE)
     assert made.last_run_id == last
@@ -47,8 +45,10 @@ def test_the_last_run_before_a_time_is_found(engine, history):
     first = history.run(NOW)
     history.run(NOW + HOUR, RunStatus.FAILED)
     third = history.run(NOW + 2 * HOUR)
-    assert [ask(engine, changes.run_before, target="gloo", at=NOW + n * HOUR) for n in (0, 1, 3)] == [0, first, third]
-    counted = [ask(engine, changes.last_snapshot_at, target="gloo", upto=n) for n in (0, first, first + 1, third)]
+    earlier = [ask(engine, changes.runs_before, targets=["gloo"], at=NOW + n * HOUR)["gloo"] for n in (0, 1, 3)]
+    assert earlier == [0, first, third]
+    upto = (0, first, first + 1, third)
+    counted = [ask(engine, changes.last_snapshots_at, upto={"gloo": n}).get("gloo") for n in upto]
     assert counted == [None, NOW + MINUTE, NOW + MINUTE, NOW + 2 * HOUR + MINUTE]
 
 
@@ -102,15 +102,15 @@ def test_items_first_read_in_those_runs_are_new(engine, history):
     for n in range(4):
         history.item(f"i{n}", first_seen_at=NOW + n * HOUR)
     history.item("gone", first_seen_at=NOW + HOUR, removed_at=NOW + 2 * HOUR)
-    assert ask(engine, changes.count_new_items, target="gloo", start=NOW + HOUR, end=NOW + 2 * HOUR) == 2
+    assert ask(engine, changes.count_new_items, seen={"gloo": (NOW + HOUR, NOW + 2 * HOUR)}) == {"gloo": 2}
 
 
 def test_items_that_passed_stuck_after_in_between_became_stuck(engine, history):
     for minutes in (10, 30, 40, 90):
         history.item(f"i{minutes}", "pending", pending_since=NOW - minutes * MINUTE)
     history.item("done", "completed", pending_since=NOW - 40 * MINUTE)
-    span = {"after": NOW - 20 * MINUTE, "upto": NOW, "stuck_after": timedelta(minutes=30)}
-    assert ask(engine, changes.count_newly_stuck, target="gloo", **span) == 1
+    ran_out = {"gloo": (NOW - 50 * MINUTE, NOW - 30 * MINUTE)}
+    assert ask(engine, changes.count_newly_stuck, ran_out=ran_out) == {"gloo": 1}
 
 
 @pytest.fixture
@@ -128,8 +128,11 @@ def case(engine):
 
 
 def turned(engine, *, of="gloo-prod", not_of=(), after=0, since=None, limit=9):
-    arguments = {"of": of, "not_of": not_of, "after": after, "since": since, "limit": limit}
-    total, found = ask(engine, changes.incident_changes, **arguments)
+    if of is None:
+        found = ask(engine, changes.incident_changes, not_of=not_of, after=after, since=since, limit=limit)
+    else:
+        found = ask(engine, changes.incident_changes_by_target, reported={of: (after, since)}, limit=limit)[of]
+    total, found = found
     return total, [(each.id, sorted(each.happened)) for each in found]
 
 
@@ -140,7 +143,8 @@ def test_opened_and_resolved_incidents_are_listed_newest_first(engine, case):
     case("opened", target="channel:mail")
     assert turned(engine) == (2, [(two, ["opened"]), (one, ["opened", "resolved"])])
     assert turned(engine, limit=1) == (2, [(two, ["opened"])])
-    (found,) = ask(engine, changes.incident_changes, of="gloo-prod", after=3, since=None, limit=9)[1]
+    reported = {"gloo-prod": (3, None)}
+    (found,) = ask(engine, changes.incident_changes_by_target, reported=reported, limit=9)["gloo-prod"][1]
     assert (found.cause, found.state, found.target) == (Cause.OUTAGE, IncidentState.OPEN, "gloo-prod")
 
 
@@ -161,13 +165,13 @@ def test_changes_that_were_reported_are_not_reported_again(engine, case):
 
 def test_the_cursor_of_a_target_is_replaced(engine):
     first, second = (ReportCursor(generated_at=NOW + n * HOUR, last_run_id=n, last_incident_event_id=9) for n in (1, 2))
-    assert ask(engine, reports.last_cursor, target="gloo") is None
+    assert ask(engine, reports.last_cursors, targets=["gloo"]) == {}
     with writing(engine) as conn:
         for cursor in (first, second):
             reports.save_cursor(conn, target="gloo", cursor=cursor)
         reports.save_cursor(conn, target=reports.NO_TARGET, cursor=first)
-    assert ask(engine, reports.last_cursor, target="gloo") == second
-    assert ask(engine, reports.last_cursor, target=reports.NO_TARGET) == first
+    wanted = ["gloo", reports.NO_TARGET, "other"]
+    assert ask(engine, reports.last_cursors, targets=wanted) == {"gloo": second, reports.NO_TARGET: first}
 
 
 def test_changed_items_cost_what_their_own_events_cost_however_many_runs_and_other_events_there_are(

@@ -79,12 +79,12 @@ def test_the_marks_equal_those_computed_from_all_rows(engine, offsets, cuts):
     assert marks(engine, *bounds, target=target) == expected
 
 
-def test_the_marks_need_four_statements_for_any_number_of_spans(engine, past):
+def test_the_marks_need_three_statements_for_any_number_of_spans(engine, past):
     past.run(NOW)
     statements = []
     event.listen(engine, "before_cursor_execute", lambda _c, _cursor, sql, *_: statements.append(sql))
     assert len(marks(engine, *(NOW - n * DAY for n in range(36, -1, -1)))) == 36
-    assert len([sql for sql in statements if not sql.startswith("BEGIN")]) == 4
+    assert len([sql for sql in statements if not sql.startswith("BEGIN")]) == 3
 
 
 def test_before_the_first_run_there_is_no_trend(engine):

@@ -175,10 +175,10 @@ def test_runs_are_counted_out_of_the_rollups_as_one_by_one(engine, gaps, hours, 
             run_id = store.start(conn, target="gloo", environment="e", run_key=None, epoch=1, started_at=at)
             close(conn, run_id, "gloo", status, Snapshot(), at)
         since = NOW + hours * 30 * MINUTE / 3
-        after = changes.run_before(conn, target="gloo", at=since)
-        began = since if first_report else changes.started_at(conn, run_id=after) or since
-        one_by_one = changes.count_runs(conn, target="gloo", after=after)
-        found = changes.count_runs_since(conn, target="gloo", after=after, since=began, now=max(until, at))
+        after = changes.runs_before(conn, targets=["gloo"], at=since)["gloo"]
+        began = since if first_report else changes.started_at(conn, run_ids=[after]).get(after, since)
+        one_by_one = changes.count_runs(conn, after={"gloo": after}).get("gloo")
+        found = changes.count_runs_since(conn, began={"gloo": (after, began)}, now=max(until, at)).get("gloo")
     assert (found and dict(found.by_status)) == (one_by_one and dict(one_by_one.by_status))
     assert (found and found.last_run_id) == (one_by_one and one_by_one.last_run_id)
 
@@ -191,7 +191,7 @@ def test_samples_and_counts_are_the_same_after_the_runs_were_pruned(engine):
             run_id = store.start(conn, target="gloo", environment="e", run_key="k", epoch=1, started_at=at)
             close(conn, run_id, "gloo", status, Snapshot(completed=n, latency_p50_ms=2.0), at + MINUTE)
     bounds = [NOW + n * timedelta(hours=12) for n in range(1, 41)]
-    asked = {"target": "gloo", "after": 0, "since": NOW - MINUTE, "now": bounds[-1]}
+    asked = {"began": {"gloo": (0, NOW - MINUTE)}, "now": bounds[-1]}
 
     def read():
         with reading(engine) as conn:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from support.syncing import sync_worklist
 
 from monitor.database import leases
@@ -15,6 +15,7 @@ from monitor.database.tables import item_events, items, runs, slowest_uploads, t
 from monitor.database.tables import leases as lease_rows
 from monitor.model import ItemState, Outcome, SyncLogEntry
 from monitor.model.items import transition
+from monitor.rollups import indexing_queries as queries
 from monitor.rollups import indexing_store as store
 from monitor.rollups.bounds import bound_ms, slot_start
 from monitor.rollups.indexing import Watch
@@ -53,17 +54,20 @@ class Log:
             ]
             outcome_store.record(conn, target=TARGET, run_id=run_id, changes=changes, watch=watch)
 
-    def merge(self):
+    def drop(self):
         with writing(self.engine) as conn:
-            store.merge_old_slots(conn, target=TARGET, now=self.now)
+            store.drop_old_slots(conn, target=TARGET, now=self.now)
 
     def times(self, **period):
         with reading(self.engine) as conn:
-            return store.times_by_group(conn, target=TARGET, **(EVER | period))
+            bounds = tuple((EVER | period).values())
+            return queries.times_of_period(conn, targets=[TARGET], bounds=bounds)[TARGET].groups
 
     def counts(self, within, **period):
+        asked = queries.Uploads(target=TARGET, within=within, now=self.now, **(EVER | period))
         with reading(self.engine) as conn:
-            return store.indexing_counts(conn, target=TARGET, within=within, now=self.now, **(EVER | period))
+            [found] = queries.indexing_counts(conn, [asked])
+            return found
 
     def sums(self, within, **period):
         found = self.counts(within, **period)
@@ -103,10 +107,10 @@ def test_times_are_known_by_group_and_in_all(log):
     )
     by_group = log.times()
     assert {name: (each.indexed, each.sum_s) for name, each in by_group.items()} == {"x": (2, 660.0), "": (1, 180.0)}
-    total = store.add_up(by_group.values())
+    total = queries.add_up(by_group.values())
     assert total.buckets == {120_000: 1, bound_ms(9 * MINUTE): 1, bound_ms(3 * MINUTE): 1}
     with reading(log.engine) as conn:
-        assert store.all_times(conn, targets=[TARGET, "none"]) == {TARGET: total}
+        assert queries.all_times(conn, targets=[TARGET, "none"]) == {TARGET: total}
 
 
 def test_only_the_period_is_read(log):
@@ -140,9 +144,10 @@ def test_the_fate_of_each_upload_is_decided_in_its_time(log):
     log.now = at + 16 * MINUTE
     log.find({"slow": ItemState.COMPLETED})
     assert (log.sums(15 * MINUTE), log.sums(30 * MINUTE)) == ((6, 1), (4, 2))
-    [slot] = log.counts(15 * MINUTE)
-    assert (slot.start, slot.resolution) == (slot_start(at, 5 * MINUTE), 5 * MINUTE)
-    assert log.counts(15 * MINUTE, since=slot.start + 5 * MINUTE) == log.counts(15 * MINUTE, until=slot.start) == []
+    start = slot_start(at, 5 * MINUTE)
+    narrow = {"since": start, "until": start + 5 * MINUTE}
+    assert {(each.start, each.resolution) for each in log.counts(15 * MINUTE, **narrow)} == {(start, 5 * MINUTE)}
+    assert log.counts(15 * MINUTE, since=start + 5 * MINUTE) == log.counts(15 * MINUTE, until=start) == []
 
 
 def test_one_group_is_counted_alone(log):
@@ -168,27 +173,40 @@ def test_a_failed_upload_that_left_the_log_stays_and_comes_back_as_it_was(log):
     assert {name: each.failed for name, each in log.times().items()} == {"x": 0, "y": 1}
 
 
-def test_old_slots_are_merged_and_nothing_is_lost(log):
-    ages = [MINUTE, 3 * DAY, 4 * DAY, 10 * DAY, 10 * DAY + 7 * MINUTE, 36 * DAY, 37 * DAY, 400 * DAY]
+def test_narrow_slots_are_dropped_when_they_are_old_and_nothing_is_lost(log):
+    ages = [MINUTE, 3 * DAY, 5 * DAY, 10 * DAY, 10 * DAY + 7 * MINUTE, 37 * DAY, 40 * DAY, 400 * DAY]
     observed(log, {f"i{n}": (NOW - age, "g" if n % 2 else None, MINUTE) for n, age in enumerate(ages)})
     before = log.times()
     log.now = NOW
-    for _ in range(3):
-        log.merge()
+    log.drop()
     assert log.times() == before
-    assert [width for width, _ in log.widths()] == [300, 300, 300, 3600, 3600, 86400, 86400, 604800]
+    assert [width for width, _ in log.widths() if width == 300] == [300] * 2
+    assert {(NOW - start) // DAY for width, start in log.widths() if width == 3600} == {0, 3, 5, 10}
     assert all(start == slot_start(start, timedelta(seconds=width)) for width, start in log.widths())
     assert log.sums(HOUR) == (8, 8)
-    merged = log.widths()
-    log.merge()
-    assert log.widths() == merged
 
 
-def test_one_run_merges_only_so_much(log):
-    observed(log, {f"i{n}": (NOW - 5 * DAY - n * HOUR, None, MINUTE) for n in range(60)})
+def test_a_late_upload_is_only_in_slots_that_are_kept(log):
+    observed(log, {"a": (NOW - 20 * DAY, None, MINUTE)})  # in slots of five minutes: nothing has dropped them
+    log.now = NOW - 19 * DAY
+    log.sync({"a": (NOW - 20 * DAY, None), "b": (NOW - 20 * DAY, None)})
+    log.find({"b": ItemState.PENDING})
     log.now = NOW
-    log.merge()
-    assert [width for width, _ in log.widths()].count(300) == 12
+    log.find({"b": ItemState.COMPLETED}, watch=Watch(usual_gap=100 * DAY))
+    assert [width for width, _ in log.widths()] == [3600, 86400, 604800]
+    assert log.sums(30 * DAY) == (2, 2)
+
+
+def test_slots_are_wide_between_cuts_and_add_up_to_the_same(log):
+    observed(log, {f"i{n}": (NOW - n * 7 * HOUR - 3 * MINUTE, None, MINUTE) for n in range(12)})
+    log.now = NOW
+    cuts = tuple(NOW - each for each in (5 * MINUTE, HOUR, 6 * HOUR, 3 * DAY))
+    counts = log.counts(HOUR, since=NOW - 4 * DAY, until=NOW, cuts=cuts)
+    assert sum(each.due for each in counts) == sum(each.due for each in log.counts(HOUR)) == 12
+    assert {each.resolution for each in counts} == {5 * MINUTE, HOUR, DAY}
+    for cut in cuts:
+        fine = [each for each in counts if each.start >= cut]
+        assert sum(each.due for each in fine) == log.sums(HOUR, since=cut, until=NOW)[0]
 
 
 IDS = ("a", "b", "c", "d")
@@ -260,7 +278,7 @@ def test_whatever_happens_the_counts_are_those_of_the_single_uploads(engine, ste
                     oracle.find(name, state, log.now)
             case "wait":
                 log.now += value
-                log.merge()
+                log.drop()
             case _:
                 with writing(engine) as conn:
                     change = worklist.ignore if step == "ignore" else worklist.unignore
@@ -276,6 +294,5 @@ def test_whatever_happens_the_counts_are_those_of_the_single_uploads(engine, ste
     period = {"since": NOW - 7 * DAY, "until": log.now + DAY}  # a week begins before it
     assert log.sums(HOUR, **period) == oracle.counts(HOUR, log.now)
     with reading(engine) as conn:
-        counted = conn.scalar(select(func.sum(time_to_indexed.c.uploads)).where(
-            time_to_indexed.c.slot_s == 0, time_to_indexed.c.le_ms > -2))  # fmt: skip
-    assert (counted or 0) == sum(row["done"] for row in oracle.rows.values())
+        counted = queries.all_times(conn, targets=[TARGET]).get(TARGET, queries.TimesToIndexed())
+    assert counted.indexed + counted.not_observed == sum(row["done"] for row in oracle.rows.values())

@@ -22,7 +22,7 @@ def upload(name, took_s, days_ago=0, group=None):
 
 def read(engine, since=NOW - 9 * DAY, until=NOW + DAY, limit=NAMED):
     with reading(engine) as conn:
-        return slowest(conn, target="gloo", since=since, until=until, limit=limit)
+        return slowest(conn, targets=["gloo"], since=since, until=until, limit=limit)["gloo"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

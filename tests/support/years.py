@@ -82,7 +82,7 @@ class Years:
             "runs": self.runs, "every": self.every_s, "end": self.end.strftime("%Y-%m-%d %H:%M:%S"), "of_runs": total,
             "per_run": self.events_per_run, "of_events": total * self.events_per_run,
             "per_incident": self.runs_per_incident, "of_incidents": incidents, "of_messages": 2 * incidents,
-            "of_silences": incidents, "empty": "{}", "message": self.message,
+            "of_silences": incidents, "empty": "{}", "message": self.message, "buckets": '{"60000":1}',
         }  # fmt: skip
         used = statement.replace("[ago ", ":end ")
         return {name: value for name, value in values.items() if re.search(rf":{name}\b|\[{name}\]", used)}
@@ -137,8 +137,8 @@ _ROLLUPS = (
         WHERE id >= :first AND id < :first + :total"""
         for table in ("history_hourly", "history_daily")
     ),
-    """INSERT INTO time_to_indexed (target, slot_s, starts_at, group_name, le_ms, uploads, sum_s)
-    SELECT target, 86400, started_at, '', 60000, 1, 60 FROM runs WHERE id >= :first AND id < :first + :total""",
+    """INSERT INTO time_to_indexed (target, slot_s, starts_at, group_name, buckets, indexed, sum_s)
+    SELECT target, 86400, started_at, '', :buckets, 1, 60 FROM runs WHERE id >= :first AND id < :first + :total""",
     """INSERT INTO slowest_uploads (target, starts_at, item_id, took_s, indexed_at)
     SELECT target, started_at, 'item-1', 60, started_at FROM runs WHERE id >= :first AND id < :first + :total""",
 )  # fmt: skip

@@ -24,8 +24,10 @@ UNION ALL SELECT 'evidence' FROM evidence WHERE run_id NOT IN (SELECT run_id FRO
 
 UPLOADS = """
 SELECT (SELECT count(*) FROM items WHERE indexed_at IS NOT NULL) AS items,
-       (SELECT coalesce(sum(uploads), 0) FROM time_to_indexed WHERE slot_s = 0 AND le_ms > -2) AS counted,
-       (SELECT coalesce(sum(uploads), 0) FROM time_to_indexed WHERE slot_s > 0 AND le_ms > -2) AS in_slots
+       (SELECT coalesce(sum(pair.value), 0) FROM time_to_indexed, json_each(buckets) AS pair
+        WHERE slot_s = 0 AND pair.key <> '-2') AS counted,
+       (SELECT coalesce(sum(pair.value), 0) FROM time_to_indexed, json_each(buckets) AS pair
+        WHERE slot_s = 604800 AND pair.key <> '-2') AS in_slots
 """
 ROLLED_UP = """
 SELECT (SELECT count(*) FROM runs WHERE status <> 'running') AS closed,

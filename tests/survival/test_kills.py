@@ -74,7 +74,7 @@ DAMAGES = {
     "a claim that stays": "UPDATE notifications SET claimed_by = 'gone:1' WHERE id = 1",
     "a lease that stays": "UPDATE leases SET holder = 'gone:1'",
     "an event of no run": "UPDATE item_events SET run_id = 99 WHERE id = 1",
-    "an upload that is counted twice": "UPDATE time_to_indexed SET uploads = uploads + 1 WHERE slot_s = 0",
+    "an upload that is counted twice": "UPDATE time_to_indexed SET buckets = '{\"60000\":99}' WHERE slot_s = 0",
     "a run that is not rolled up": "UPDATE history_daily SET runs_complete = runs_complete - 1",
     "an incident that is not as it was": "UPDATE incidents SET state = 'resolved' WHERE id = 1",
 }

@@ -106,8 +106,9 @@ def test_a_summary_covers_the_waits_of_a_period(engine):
         ended(conn, at=NOW - 2 * MINUTE, duration_s=10.0)
         ended(conn, WaitResult.TIMED_OUT, at=NOW - MINUTE, duration_s=50.0, completed=1, pending=2)
         begin(conn)
-        found = store.summarise(conn, target="gloo", since=NOW - 30 * MINUTE)
-        assert store.summarise(conn, target="other", since=NOW - 30 * MINUTE) is None
+        summaries = store.summaries(conn, targets=["gloo", "other"], since=NOW - 30 * MINUTE)
+    assert list(summaries) == ["gloo"]
+    found = summaries["gloo"]
     assert found.by_result == {WaitResult.COMPLETED: 1, WaitResult.TIMED_OUT: 1}
     assert (found.total, found.asked, found.completed, found.mean_s, found.longest_s) == (2, 6, 4, 30.0, 50.0)
     assert found.last.result is WaitResult.TIMED_OUT

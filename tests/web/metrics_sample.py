@@ -7,7 +7,7 @@ from web.served import config
 from monitor.incidents.slo import Objective, Slot, assess
 from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.rollups.bounds import bound_ms
-from monitor.rollups.indexing_store import TimesToIndexed
+from monitor.rollups.indexing_queries import TimesToIndexed
 from monitor.runs.canary.model import Step
 from monitor.runs.canary.store import LastCanary
 from monitor.runs.report import RunReport

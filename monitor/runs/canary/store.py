@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, cast, func, insert, select, text, update
 
+from monitor.database.engine import in_chunks
+from monitor.database.lookups import TARGETS
 from monitor.database.tables import CANARY_IS_PENDING, canaries
 from monitor.runs.canary.model import CanaryReport, CanaryStatus, CleanUp, Document, Step, StepFailure
 
@@ -130,7 +133,7 @@ def leftovers(conn: Connection, *, target: str, limit: int) -> list[Leftover]:
     """Ended canaries of a target whose documents may still be there, oldest first."""
     query = select(canaries.c.id, canaries.c.name, canaries.c.marker, canaries.c.item_id, canaries.c.kept,
                    canaries.c.started_at)  # fmt: skip
-    rows = conn.execute(query.where(*_is_leftover(target)).order_by(canaries.c.id).limit(limit))
+    rows = conn.execute(query.where(canaries.c.target == target, *_is_leftover()).order_by(canaries.c.id).limit(limit))
     return [
         Leftover(
             id=row.id,
@@ -145,14 +148,20 @@ def leftovers(conn: Connection, *, target: str, limit: int) -> list[Leftover]:
 
 def count_leftovers(conn: Connection, *, target: str) -> int:
     """How many documents of ended canaries may still be there."""
-    query = select(func.count()).select_from(canaries).where(*_is_leftover(target))
-    return int(conn.execute(query).scalar_one())
+    return _count_leftovers(conn, [target]).get(target, 0)
 
 
-def _is_leftover(target: str) -> tuple[ColumnElement[bool], ...]:
+def _count_leftovers(conn: Connection, targets: Sequence[str]) -> dict[str, int]:
+    """By target, where there are any."""
+    query = select(canaries.c.target, func.count().label("number"))
+    query = query.where(canaries.c.target.in_(targets), *_is_leftover()).group_by(canaries.c.target)
+    return {row.target: row.number for row in conn.execute(query)}
+
+
+def _is_leftover() -> tuple[ColumnElement[bool], ...]:
     """Ended, and its document may still be there; by the text of the partial index."""
     pending: ColumnElement[bool] = text(CANARY_IS_PENDING)  # type: ignore[assignment]  # a condition as it is written
-    return canaries.c.target == target, pending, canaries.c.status != CanaryStatus.RUNNING.value
+    return pending, canaries.c.status != CanaryStatus.RUNNING.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,24 +178,40 @@ class LastCanary:
 
 def last_canaries(conn: Connection, *, targets: Sequence[str]) -> dict[str, LastCanary]:
     """The newest canaries of these targets, without those that have none; one index seek per target and value."""
+    newest = {
+        status: select(func.max(canaries.c.id))
+        .where(canaries.c.target == TARGETS.c.target, canaries.c.status == status.value)
+        .correlate(TARGETS.table)
+        .scalar_subquery()
+        for status in _SHOWN
+    }
+    wanted = TARGETS.of(conn, [(each,) for each in targets])
+    chosen = conn.execute(select(TARGETS.c.target, *newest.values()), wanted).all()
+    ids = {number for _, *each in chosen for number in each if number is not None}
+    if not ids:
+        return {}
+    stored = {
+        row.id: row for chunk in in_chunks(sorted(ids))
+        for row in conn.execute(select(canaries).where(canaries.c.id.in_(chunk)))
+    }  # fmt: skip
+    leftovers = _count_leftovers(conn, targets)
     found: dict[str, LastCanary] = {}
-    for target in targets:
-        success, failure = (_newest(conn, target, each) for each in (CanaryStatus.SUCCEEDED, CanaryStatus.FAILED))
-        newest = max((row for row in (success, failure) if row is not None), key=lambda row: row.id, default=None)
-        if newest is not None:
+    for target, success_id, failure_id in chosen:
+        success, failure = stored.get(success_id), stored.get(failure_id)
+        last = max((row for row in (success, failure) if row is not None), key=lambda row: row.id, default=None)
+        if last is not None:
             found[target] = LastCanary(
-                ended_at=newest.finished_at,
-                succeeded=newest.status == CanaryStatus.SUCCEEDED.value,
+                ended_at=last.finished_at,
+                succeeded=last.status == CanaryStatus.SUCCEEDED.value,
                 last_success_at=success.finished_at if success is not None else None,
-                durations_s=_durations(newest),
-                leftovers=count_leftovers(conn, target=target),
+                durations_s=_durations(last),
+                leftovers=leftovers.get(target, 0),
             )
     return found
 
 
-def _newest(conn: Connection, target: str, status: CanaryStatus) -> Any:  # noqa: ANN401  # a row
-    query = select(canaries).where(canaries.c.target == target, canaries.c.status == status.value)
-    return conn.execute(query.order_by(canaries.c.id.desc()).limit(1)).first()
+_SHOWN = (CanaryStatus.SUCCEEDED, CanaryStatus.FAILED)
+"""Statuses that say something about the API."""
 
 
 def _durations(row: Any) -> dict[Step, float]:  # noqa: ANN401  # a row
@@ -211,30 +236,54 @@ class CanarySummary:
     """Step, code and reason of the newest that failed in the period."""
 
 
-def summarize(conn: Connection, *, target: str, since: datetime, until: datetime) -> CanarySummary | None:
-    """The canaries that ended in a period (`since` ≤ end < `until`); None if the target never had one."""
-    last = last_canaries(conn, targets=[target]).get(target)
-    if last is None:
-        return None
-    within = (canaries.c.target == target, canaries.c.finished_at >= since, canaries.c.finished_at < until)
-    shown = canaries.c.status.in_((CanaryStatus.SUCCEEDED.value, CanaryStatus.FAILED.value))
-    counted = select(canaries.c.failed_step, func.count().label("number"), func.sum(cast(canaries.c.slow, Integer)))
-    rows = conn.execute(counted.where(*within, shown).group_by(canaries.c.failed_step)).all()
-    failed = sorted(((row[0], row[1]) for row in rows if row[0] is not None), key=lambda each: (-each[1], each[0]))
-    total = sum(row[1] for row in rows)
-    times = select(canaries.c.index_s).where(*within, canaries.c.index_s.is_not(None)).order_by(canaries.c.index_s)
-    seconds = list(conn.execute(times).scalars())
-    newest = select(canaries).where(*within, canaries.c.status == CanaryStatus.FAILED.value)
-    failure = conn.execute(newest.order_by(canaries.c.finished_at.desc()).limit(1)).first()
+def summaries(
+    conn: Connection, *, targets: Sequence[str], since: datetime, until: datetime
+) -> dict[str, CanarySummary]:
+    """By target the canaries that ended in a period (`since` ≤ end < `until`); without targets that never had one."""
+    last = last_canaries(conn, targets=targets)
+    if not last:
+        return {}
+    wanted = TARGETS.of(conn, [(each,) for each in last])
+    within = (canaries.c.finished_at >= since, canaries.c.finished_at < until)
+    of_targets = (TARGETS.table, canaries, canaries.c.target == TARGETS.c.target)
+    shown = canaries.c.status.in_([each.value for each in _SHOWN])
+    counted = select(canaries.c.target, canaries.c.failed_step, func.count(), func.sum(cast(canaries.c.slow, Integer)))
+    counted = counted.join_from(*of_targets).where(*within, shown).group_by(canaries.c.target, canaries.c.failed_step)
+    counts = defaultdict[str, list[tuple[str | None, int, int]]](list)
+    for target, step, number, slow in conn.execute(counted, wanted):
+        counts[target].append((step, number, slow or 0))
+    times = select(canaries.c.target, canaries.c.index_s).join_from(*of_targets)
+    times = times.where(*within, canaries.c.index_s.is_not(None)).order_by(canaries.c.index_s)
+    seconds = defaultdict[str, list[float]](list)
+    for target, index_s in conn.execute(times, wanted):
+        seconds[target].append(index_s)
+    failed = select(canaries.c.target, canaries.c.failed_step, canaries.c.code, canaries.c.reason)
+    failed = failed.join_from(*of_targets).where(*within, canaries.c.status == CanaryStatus.FAILED.value)
+    failures = {}
+    for target, step, code, reason in conn.execute(failed.order_by(canaries.c.finished_at), wanted):
+        failures[target] = f"{step} ({code}): {reason}"
+    return {
+        target: _summary(counts[target], seconds[target], each, failures.get(target)) for target, each in last.items()
+    }
+
+
+def _summary(
+    counts: Sequence[tuple[str | None, int, int]],
+    ascending_s: Sequence[float],
+    last: LastCanary,
+    last_failure: str | None,
+) -> CanarySummary:
+    steps = sorted(((step, number) for step, number, _ in counts if step), key=lambda each: (-each[1], each[0]))
+    total = sum(number for _, number, _ in counts)
     return CanarySummary(
         total=total,
-        succeeded=total - sum(number for _, number in failed),
-        slow=sum(row[2] or 0 for row in rows),
-        failed_steps=dict(failed),
-        index_p50_s=_percentile(seconds, 0.5),
-        index_p95_s=_percentile(seconds, 0.95),
+        succeeded=total - sum(number for _, number in steps),
+        slow=sum(slow for *_, slow in counts),
+        failed_steps=dict(steps),
+        index_p50_s=_percentile(ascending_s, 0.5),
+        index_p95_s=_percentile(ascending_s, 0.95),
         last=last,
-        last_failure=None if failure is None else f"{failure.failed_step} ({failure.code}): {failure.reason}",
+        last_failure=last_failure,
     )
 
 
