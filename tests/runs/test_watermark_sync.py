@@ -257,7 +257,9 @@ def swap(log):
 DOUBTS = {
     "a row is deleted": lambda log: log.execute("DELETE FROM log WHERE id = 'a'"),
     "as many are deleted and added": swap,
-    "a row is added with an old time": lambda log: fill(log, "x", OLD),
+    "a row is added with an old time": lambda log: log.execute(
+        "INSERT INTO log (rowid, id, upd) VALUES (-5, 'x', '2020-01-01')"
+    ),
     "an id becomes another": lambda log: log.execute(
         "UPDATE log SET id = 'x', upd = ? WHERE id = 'a'", NOW.isoformat()
     ),
