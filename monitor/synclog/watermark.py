@@ -26,6 +26,7 @@ from sqlalchemy import (
     false,
     func,
     literal_column,
+    not_,
     or_,
     text,
     true,
@@ -72,6 +73,10 @@ class _Form:
     in_sql: Callable[[Any], ColumnElement[Any]]
     """A limit or a value as the value is compared with it."""
 
+    def until(self, compared: ColumnElement[bool]) -> ColumnElement[bool]:
+        """Whether a value is written so and compares so: true or false, also for null."""
+        return and_(self.value.is_not(None), self.is_written, compared)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
@@ -103,7 +108,7 @@ class Changes:
     def may_have_changed(self, since: Watermark) -> ColumnElement[bool]:
         """Which rows may have changed since then."""
         before = min(since.read_at, self._instant(since.newest) or since.read_at) - OVERLAP
-        return _no_one_of([form.is_written & (form.value < form.in_sql(form.limit(before))) for form in self.forms])
+        return _no_one_of([form.until(form.value < form.in_sql(form.limit(before))) for form in self.forms])
 
     def is_newer(self, since: Watermark) -> ColumnElement[bool] | None:
         """Which rows have another time than those until the newest then; None if that was not long before the read.
@@ -113,9 +118,7 @@ class Changes:
         newest, at = since.newest, self._instant(since.newest)
         if at is None or at >= since.read_at - OVERLAP:
             return None
-        return _no_one_of(
-            [form.is_written & (form.value <= form.in_sql(newest)) for form in self.forms if form.holds(newest)]
-        )
+        return _no_one_of([form.until(form.value <= form.in_sql(newest)) for form in self.forms if form.holds(newest)])
 
     def _doubt(self, newest: Newest, place: str) -> str | None:
         """Why the column can't say what changed."""
@@ -182,7 +185,8 @@ def _can_be_kept(value: object) -> TypeGuard[str | int | float]:
 
 
 def _no_one_of(settled: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
-    return or_(false(), *settled).is_not(true())
+    # none of them is ever null, and as a plain condition it ends at the first that holds
+    return not_(or_(false(), *settled))
 
 
 def _sqlite_forms(found: ColumnElement[Any], time_format: str) -> list[_Form]:
