@@ -139,7 +139,7 @@ if TYPE_CHECKING:  # imported where one is built, so that commands that only rea
     from monitor.incidents.slo import Objective
     from monitor.notifications.delivery import ConfiguredChannel, Sender
     from monitor.runs.run import Job
-    from monitor.synclog import Known, LogFacts, LogPage, SyncLogSpec
+    from monitor.synclog import Known, LogFacts, LogPage, LogStart, SyncLogSpec, Watermark
 
 
 _MIN_RESOLVE_TIMEOUT = timedelta(minutes=15)
@@ -175,7 +175,9 @@ class App:
             target=target.name,
             environment=self.config.environment,
             engine=self.engine,
-            read_pages=lambda ends_s, known: self.read_pages(target, known, ends_s=ends_s, provider=provider),
+            read_pages=lambda ends_s, known, since: self.read_pages(
+                target, known, since, ends_s=ends_s, provider=provider
+            ),
             read_file_state=lambda: _read_file_state(target, provider),
             provider=provider,
             open_client=lambda: open_client(
@@ -227,16 +229,21 @@ class App:
         self,
         target: TargetConfig,
         known: "Known | None",
+        since: "Watermark | None" = None,
         *,
         provider: Provider | None = None,
         ends_s: float | None = None,
-    ) -> "Iterator[LogPage]":
-        """A target's sync log in pages, those that are `known` without entries. Otherwise as `read_log`."""
+    ) -> "Iterator[LogPage | LogStart]":
+        """A target's sync log in pages, those that are `known` without entries. Otherwise as `read_log`.
+
+        With an `updated_at_column` known pages are not read in which nothing changed since the watermark.
+        """
         if target.sync_log is not None:
             from monitor.synclog import read_pages
 
             spec = _spec(target.sync_log, uuid_ids=has_uuid_ids(provider or build_provider(target)))
-            yield from read_pages(spec, known=known, merged_as=(target.sync_log.duplicates,), ends_s=ends_s)
+            merged_as = (target.sync_log.duplicates,)
+            yield from read_pages(spec, known=known, since=since, merged_as=merged_as, ends_s=ends_s)
             return
         from monitor.synclog import builtin as tracked
 

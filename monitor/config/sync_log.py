@@ -177,7 +177,11 @@ class SyncLogConfig(Section):
     group_column: Text | None = Field(
         default=None, description="A column that groups reports and incidents, such as a collection or a customer."
     )
-
+    updated_at_column: Text | None = Field(
+        default=None,
+        description="The column with the time of a row's last change. With it a run reads only what may have changed, "
+        "and once a day the whole log. A change that leaves it as it was is seen within a day.",
+    )
     param_columns: Mapping[ParamName, Text] = Field(
         default_factory=dict,
         description="The columns with the path parameters of a row, by parameter, for a log of several stores. A row "

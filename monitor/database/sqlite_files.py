@@ -67,6 +67,11 @@ class SqliteConnection(sqlite3.Connection):
     unchanged: Callable[[], bool] = staticmethod(lambda: True)
     """Whether all that was read is of one moment. Only an `immutable` connection can say no."""
 
+    @property
+    def inode(self) -> _Inode | None:
+        """Device and number of the file for which the connection is counted."""
+        return self._inode
+
     def count_for(self, inode: _Inode) -> None:
         """Counts the connection as a user of a file until it is closed."""
         _use(inode)

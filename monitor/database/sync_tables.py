@@ -19,6 +19,7 @@ sync_logs = Table(
     Column("canary_ids", JSON, nullable=False),  # these, unless there are many
     Column("file", Text),  # what changes when a SQLite file is written, as of the last read; null: no such file
     Column("file_read_at", UtcDateTime),
+    Column("watermark", JSON(none_as_null=True)),  # of the last merge, with `updated_at_column`: see `synclog/pages.py`
 )
 """What the last sync of each target saw, for the next one. It is written with the items, so that they always agree."""
 

@@ -44,7 +44,7 @@ from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import Strategy
 from monitor.runs.sync import Sync, retry_unavailable_log
 from monitor.runs.time_limit import DEADLINE_GRACE_S, TimeLimit
-from monitor.synclog import Known, LogPage
+from monitor.synclog import Known, LogPage, LogStart, Watermark
 from monitor.threads import StillRunningError, run_in_database_pool, run_in_sync_log_pool
 
 LEASE_TTL = timedelta(seconds=30)
@@ -71,11 +71,11 @@ class Job:
     target: str
     environment: str
     engine: Engine
-    read_pages: Callable[[float, Known | None], Iterator[LogPage]]
+    read_pages: Callable[[float, Known | None, Watermark | None], Iterator[LogPage | LogStart]]
     """Opens the sync log, yields it in pages, and closes it at the end.
 
     From the instant on, on the monotonic clock, a statement that still runs is interrupted. The known pages need no
-    entries.
+    entries; nor need those be read that did not change since the watermark.
     """
     provider: Provider
     open_client: Callable[[], AbstractAsyncContextManager[ApiClient]]
@@ -222,11 +222,11 @@ class Run:
             "longer deadline"
         )
 
-    def _read_pages(self, known: Known | None) -> Generator[LogPage, None, None]:
+    def _read_pages(self, known: Known | None, since: Watermark | None) -> Generator[LogPage | LogStart, None, None]:
         """The sync log, but neither without end nor after the deadline."""
         rows = 0
-        for page in self._job.read_pages(self._limit.deadline_s, known):
-            rows += page.rows
+        for page in self._job.read_pages(self._limit.deadline_s, known, since):
+            rows += page.rows if isinstance(page, LogPage) else 0
             if rows > MAX_LOG_ROWS:
                 raise SyncLogError(
                     f"the sync log has more than {MAX_LOG_ROWS:,} rows; name a table or a view with fewer, such as "

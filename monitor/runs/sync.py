@@ -21,9 +21,9 @@ from monitor.model import SyncReport
 from monitor.model.durations import exponential_backoff_s
 from monitor.runs import sync_state
 from monitor.runs.sync_merge import DoubtError, Merge
-from monitor.runs.sync_stage import Stager, former_ids, staged, staged_pages
+from monitor.runs.sync_stage import Stage, Stager, former_ids, staged, staged_pages
 from monitor.runs.sync_state import SyncState
-from monitor.synclog import Known, LogPage
+from monitor.synclog import Known, LogPage, LogStart, Watermark
 
 _T = TypeVar("_T")
 
@@ -71,9 +71,9 @@ class Sync:
     target: str
     epoch: int
     run_id: int
-    read_pages: Callable[[Known | None], Generator[LogPage, None, None]]
-    """Reads the log, all of one moment. The argument has the pages that need not come with their rows; None if they
-    can't be compared."""
+    read_pages: Callable[[Known | None, Watermark | None], Generator[LogPage | LogStart, None, None]]
+    """Reads the log, all of one moment. The first argument has the pages that need not come with their rows; None if
+    they can't be compared. Those need not be read that did not change since the watermark, by the log's own column."""
     now: datetime
     read_file_state: Callable[[], str | None] = lambda: None
     """What stays the same only while nothing is written to the log's file; None: nothing can be said."""
@@ -86,9 +86,11 @@ class Sync:
         1. A file that nobody wrote since its rows were read, less than a day ago, is not read.
         2. The digests of the pages are read that the last sync stored. If there are none, they are a day old, or they
            may say too little, the whole log is merged.
-        3. Each page that changed is validated and loaded into a temporary table; on SQLite this locks nothing in our
+        3. With an `updated_at_column` only pages are read in which a row may have changed. If the number of rows is
+           another one than theirs and that of the other pages, or if an id left its page, all pages are compared.
+        4. Each page that changed is validated and loaded into a temporary table; on SQLite this locks nothing in our
            database. One page is in memory at a time. If none changed, nothing is written.
-        4. One write transaction verifies the lease, leaves out the documents of canaries, updates upload times, groups
+        5. One write transaction verifies the lease, leaves out the documents of canaries, updates upload times, groups
            and parameters, marks ids that left the log as removed, restores ids that came back, adds new ids as unknown,
            and stores the digests. If the changed pages alone do not say what changed, because an id is in another page,
            too, it is rolled back, and the whole log is merged.
@@ -106,19 +108,35 @@ class Sync:
             file = self.read_file_state() if state.rows >= FILE_ROWS else None
             if state.is_same_file(file, self.now):
                 return _unchanged(state)
-            try:
-                report = self._merge(state, known=state.known)
-            except DoubtError as doubt:
-                structlog.get_logger().info("sync_log_copied", reason=str(doubt))
-                report = self._merge(None, known={})
+            report = self._merge_changes(state)
             if file is not None:
                 self._store_file(file)
             return report
+
+    def _merge_changes(self, state: SyncState) -> SyncReport:
+        since = state.since(self.now)
+        if since is not None:
+            try:
+                return self._merge(state, known=state.known, since=since)
+            except DoubtError as doubt:
+                structlog.get_logger().info("sync_log_compared", reason=str(doubt))
+        try:
+            return self._merge(state, known=state.known)
+        except DoubtError as doubt:
+            structlog.get_logger().info("sync_log_copied", reason=str(doubt))
+            return self._merge(None, known={})
 
     def _store_file(self, file: str) -> None:
         with writing(self.engine) as conn:
             leases.verify(conn, target=self.target, epoch=self.epoch)
             sync_state.store_file(conn, target=self.target, file=file, now=self.now)
+
+    def _store_watermark(self, stage: Stage) -> None:
+        """Stores it if all pages were compared; otherwise the one that is stored stays right."""
+        if stage.start is not None and not stage.is_partial:
+            with writing(self.engine) as conn:
+                leases.verify(conn, target=self.target, epoch=self.epoch)
+                sync_state.store_watermark(conn, target=self.target, start=stage.start, now=self.now)
 
     def _load_state(self) -> SyncState | None:
         with reading(self.engine) as conn:
@@ -128,12 +146,24 @@ class Sync:
             changed = not state.incomparable and sync_state.canaries_changed(conn, target=self.target, state=state)
             return None if changed else state
 
-    def _merge(self, state: SyncState | None, *, known: Known | None, copied_at: datetime | None = None) -> SyncReport:
+    def _merge(
+        self,
+        state: SyncState | None,
+        *,
+        known: Known | None,
+        since: Watermark | None = None,
+        copied_at: datetime | None = None,
+    ) -> SyncReport:
         with self.engine.connect() as conn:
             stager = Stager(conn, now=self.now, earliest=self.earliest)
-            with closing(self.read_pages(known)) as pages:
+            with closing(self.read_pages(known, since)) as pages:
                 stage = stager.load(pages, state)
+            if since is not None and stage.start is not None and stage.start.doubt is not None:
+                structlog.get_logger().info("sync_log_compared", reason=stage.start.doubt)
+            if stage.start is not None and stage.start.rows not in {None, stage.rows}:
+                raise DoubtError("rows were deleted, or came without a recent time")
             if state is not None and not stage.changed and not stage.gone(state):
+                self._store_watermark(stage)
                 return _unchanged(state)
             stager.create_tables()
             begin_merge(conn, staged)

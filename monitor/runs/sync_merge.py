@@ -27,7 +27,7 @@ from monitor.database.tables import UtcDateTime, canaries, items
 from monitor.model import ItemState, Reason, SyncReport
 from monitor.rollups import indexing_store
 from monitor.runs.sync_stage import Stage, former_ids, staged, staged_pages
-from monitor.runs.sync_state import MAX_NAMED, SyncState, add_pages, forget, load_ids
+from monitor.runs.sync_state import MAX_NAMED, SyncState, add_pages, forget, load_ids, stored_watermark
 from monitor.runs.worklist import add_events
 from monitor.synclog.validation import MAX_SAMPLES
 
@@ -85,6 +85,10 @@ class Merge:
 
     def _check(self, conn: Connection, state: SyncState, former: set[str]) -> None:
         """Raises DoubtError if an id of the changed pages is, or may be, in another page, too."""
+        if self.stage.is_partial:
+            left = select(former_ids.c.item_id).where(former_ids.c.item_id.not_in(select(staged.c.item_id)))
+            if conn.scalar(left.limit(1)) is not None:
+                raise DoubtError("an id left its page, and may be in one that was not read")
         if state.canaries or _drop_canaries(conn, self.target):
             raise DoubtError("documents of canaries are in the log")
         if state.shared > len(state.shared_ids) or not former.isdisjoint(state.shared_ids):
@@ -135,6 +139,7 @@ class Merge:
             "shared_ids": list(shared[:MAX_NAMED]),
             "canaries": len(dropped),
             "canary_ids": dropped[:MAX_NAMED],
+            "watermark": stored_watermark(self.stage.start, now=self.now),
         }
         conn.execute(insert(sync_logs).values(values))
         self._store_pages(conn)
@@ -143,7 +148,12 @@ class Merge:
         page = sync_log_pages.c
         for chunk in in_chunks(outdated):
             conn.execute(delete(sync_log_pages).where(page.target == self.target, page.page.in_(chunk)))
-        values = {"tracked": report.tracked, "duplicate": report.duplicate, "duplicate_ids": list(report.duplicate_ids)}
+        values = {
+            "tracked": report.tracked,
+            "duplicate": report.duplicate,
+            "duplicate_ids": list(report.duplicate_ids),
+            "watermark": stored_watermark(self.stage.start, now=self.now),
+        }
         conn.execute(update(sync_logs).where(sync_logs.c.target == self.target).values(values))
         self._store_pages(conn)
 

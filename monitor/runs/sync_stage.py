@@ -30,7 +30,7 @@ from monitor.database.engine import insert as insert_or
 from monitor.database.tables import UtcDateTime
 from monitor.model import SyncLogEntry, SyncReport
 from monitor.runs.sync_state import PageState, SyncState, join_ids
-from monitor.synclog import LogPage
+from monitor.synclog import LogPage, LogStart
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH, MAX_SAMPLES, validate_entries
 
 _OPTIONS: Mapping[str, Any] = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
@@ -84,6 +84,18 @@ class Stage:
     """All pages, in their order."""
     changed: list[str] = field(default_factory=list)
     """The pages that were loaded."""
+    start: LogStart | None = None
+    """What came before them, of a log with an `updated_at_column`."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only pages that may have changed were read."""
+        return self.start is not None and self.start.rows is not None
+
+    @property
+    def rows(self) -> int:
+        """The rows of all pages, as they were read now or before."""
+        return sum(page.rows for page in self.pages.values())
 
     @property
     def is_complete(self) -> bool:
@@ -106,10 +118,13 @@ class Stager:
         self._rows: list[_Row] = []
         self._pages: list[_Row] = []
 
-    def load(self, pages: Iterable[LogPage], state: SyncState | None) -> Stage:
+    def load(self, pages: Iterable[LogPage | LogStart], state: SyncState | None) -> Stage:
         """Loads the pages that come with entries. Raises whatever `pages` raises."""
         stage = Stage()
         for page in pages:
+            if isinstance(page, LogStart):
+                stage.start = page
+                continue
             if page.entries is None and state is not None:
                 stage.pages[page.key] = state.pages[page.key]
                 continue

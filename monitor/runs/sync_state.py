@@ -13,6 +13,7 @@ from monitor.database.engine import in_chunks
 from monitor.database.sync_tables import sync_log_pages, sync_logs
 from monitor.database.tables import UtcDateTime, canaries, items
 from monitor.model import SyncReport
+from monitor.synclog import LogStart, Watermark
 from monitor.synclog.validation import add_counts
 
 COPY_EVERY = timedelta(days=1)
@@ -50,6 +51,8 @@ class SyncState:
     canary_ids: Sequence[str]
     file: str | None
     file_read_at: datetime | None
+    watermark: Watermark | None
+    """With an `updated_at_column`: as of the last merge, or the last time that all pages were compared."""
     pages: Mapping[str, PageState]
 
     def is_same_file(self, file: str | None, now: datetime) -> bool:
@@ -67,6 +70,10 @@ class SyncState:
     def is_due(self, now: datetime) -> bool:
         """Whether all rows have to be merged again; also if the clock went back."""
         return not self.copied_at <= now < self.copied_at + COPY_EVERY
+
+    def since(self, now: datetime) -> Watermark | None:
+        """The watermark, unless the clock went back."""
+        return self.watermark if self.watermark is not None and self.watermark.read_at <= now else None
 
     @property
     def incomparable(self) -> bool:
@@ -94,7 +101,26 @@ def load(conn: Connection, *, target: str, now: datetime) -> SyncState | None:
         key: PageState(digest=digest, rows=rows, valid=bool(is_valid), counts=json.loads(counts) if counts else {})
         for key, digest, rows, is_valid, counts in conn.execute(query)
     }
-    return SyncState(**{name: value for name, value in row.items() if name != "target"}, pages=pages)
+    stored = {name: value for name, value in row.items() if name not in {"target", "watermark"}}
+    return SyncState(**stored, watermark=_watermark(row["watermark"]), pages=pages)
+
+
+def _watermark(stored: Mapping[str, Any] | None) -> Watermark | None:
+    if stored is None:
+        return None
+    read_at = datetime.fromisoformat(stored["read_at"])
+    return Watermark(read_at=read_at, newest=stored["newest"], place=stored["place"])
+
+
+def stored_watermark(start: LogStart | None, *, now: datetime) -> Mapping[str, object] | None:
+    """A watermark as it is stored, of a log that was read from `now` on; None without an `updated_at_column`."""
+    return None if start is None else {"read_at": now.isoformat(), "newest": start.newest, "place": start.place}
+
+
+def store_watermark(conn: Connection, *, target: str, start: LogStart, now: datetime) -> None:
+    """Stores it of a log whose pages were all compared, and are as they were."""
+    values = {"watermark": stored_watermark(start, now=now)}
+    conn.execute(update(sync_logs).where(sync_logs.c.target == target).values(values))
 
 
 def store_file(conn: Connection, *, target: str, file: str, now: datetime) -> None:

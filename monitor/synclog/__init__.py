@@ -6,7 +6,7 @@
 
 from monitor.synclog.connection import SyncLogSpec
 from monitor.synclog.file_state import read_file_state
-from monitor.synclog.pages import Known, LogPage, whole_log
+from monitor.synclog.pages import Known, LogPage, LogStart, Watermark, whole_log
 from monitor.synclog.reader import read, read_pages, verify
 from monitor.synclog.server import LogFacts, describe
 
@@ -14,7 +14,9 @@ __all__ = [
     "Known",
     "LogFacts",
     "LogPage",
+    "LogStart",
     "SyncLogSpec",
+    "Watermark",
     "describe",
     "read",
     "read_file_state",

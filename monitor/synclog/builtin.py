@@ -28,7 +28,7 @@ from monitor.database.engine import insert as insert_or
 from monitor.database.tables import UtcDateTime, tracked_items
 from monitor.database.text import to_column_text
 from monitor.model import SyncLogEntry
-from monitor.synclog.pages import Bound, Known, LogPage, Pager, Row, in_ranges, seed, whole_log
+from monitor.synclog.pages import Bound, Known, LogPage, LogStart, Pager, Row, in_ranges, seed, whole_log
 from monitor.synclog.postgres_pages import IncomparableError, read_postgres_pages
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH
 
@@ -187,7 +187,7 @@ def read(engine: Engine, *, target: str, batch: int = 1000) -> Iterator[list[Syn
             ]
 
 
-def read_pages(engine: Engine, *, target: str, known: Known | None) -> Iterator[LogPage]:
+def read_pages(engine: Engine, *, target: str, known: Known | None) -> Iterator[LogPage | LogStart]:
     """Yields the log of a target in pages, all of one moment; pages that are `known` without entries.
 
     On PostgreSQL the engine's transactions have to be REPEATABLE READ. With `known=None`, or if the server can't
@@ -203,7 +203,7 @@ def read_pages(engine: Engine, *, target: str, known: Known | None) -> Iterator[
         yield from whole_log(read(engine, target=target))
 
 
-def _pages(conn: Connection, target: str, pager: Pager) -> Iterator[LogPage]:
+def _pages(conn: Connection, target: str, pager: Pager) -> Iterator[LogPage | LogStart]:
     log = tracked_items.c
     if conn.dialect.name != "sqlite":
         query = select(log.item_id, log.submitted_at, log.group_name).where(log.target == target)

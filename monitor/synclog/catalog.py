@@ -27,6 +27,7 @@ class ResolvedTable:
     id_column: str
     submitted_at_column: str | None
     group_column: str | None
+    updated_at_column: str | None = None
     param_columns: Mapping[str, str] = field(default_factory=dict)
     """By parameter."""
     is_view: bool = False
@@ -103,6 +104,7 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
         id_column=id_column,
         submitted_at_column=column(spec.submitted_at_column) if spec.submitted_at_column else None,
         group_column=column(spec.group_column) if spec.group_column else None,
+        updated_at_column=column(spec.updated_at_column) if spec.updated_at_column else None,
         param_columns={param: column(name) for param, name in spec.param_columns.items()},
         is_view=is_view,
         rowid=_rowid_name(conn, table, columns) if schema is None and not is_view else None,

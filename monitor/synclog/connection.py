@@ -36,6 +36,8 @@ class SyncLogSpec:
     id_column: str
     submitted_at_column: str | None = None
     group_column: str | None = None
+    updated_at_column: str | None = None
+    """The column with the time of a row's last change, by which `read_pages` finds what changed."""
     param_columns: Mapping[str, str] = field(default_factory=dict)
     """The columns with path parameters, by parameter."""
     where: Mapping[str, Condition] = field(default_factory=dict)

@@ -10,6 +10,7 @@ import hashlib
 import marshal
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from monitor.model import SyncLogEntry
@@ -23,6 +24,31 @@ Row = Sequence[Any]
 Known = Mapping[str, bytes]
 """By key, the digests of pages that were read before."""
 Bound = int | str
+Newest = str | int | float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """What the `updated_at_column` of a log said when it was last read."""
+
+    read_at: datetime
+    """By the monitor's clock, before it was read."""
+    newest: Newest
+    """The newest value, as the database orders them; None: there is none, or none that can be stored."""
+    place: str
+    """What has to be the same: the server or file, the table, and all settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogStart:
+    """Comes before the pages of a log with an `updated_at_column`."""
+
+    newest: Newest
+    place: str
+    rows: int | None
+    """The rows of the whole log, if only pages that may have changed were read; None: all were compared."""
+    doubt: str | None = None
+    """Why all were compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +59,7 @@ class LogPage:
     digest: bytes | None
     """None: it can't be compared, so nothing is stored about it."""
     rows: int
+    """0 for a known page that was not read."""
     entries: Sequence[SyncLogEntry] | None
     """None: the page is the known one."""
 
@@ -59,6 +86,10 @@ class Pager:
         entries = None if same else [self.entry(row[skip:]) for row in rows]
         return LogPage(key=str(key), digest=digest, rows=len(rows), entries=entries)
 
+    def unread(self, key: Bound) -> LogPage:
+        """A known page that need not be read."""
+        return LogPage(key=str(key), digest=self.known[str(key)], rows=0, entries=None)
+
     def digest(self, facts: list[tuple[Any, ...]] | tuple[Any, ...]) -> bytes:
         """The digest of rows, or of what a server says of them: numbers, texts and bytes."""
         # version 2: the bytes depend on the values alone, not on which of them are one object
@@ -71,22 +102,27 @@ def seed(*facts: object) -> bytes:
 
 
 def in_ranges(
-    fetch: Callable[[Bound | None, Bound | None, int], list[tuple[Any, ...]]], starts: Sequence[Bound], *, size: int
+    fetch: Callable[[Bound | None, Bound | None, int], list[tuple[Any, ...]]],
+    starts: Sequence[Bound],
+    *,
+    size: int,
+    after: Bound | None = None,
+    end: Bound | None = None,
 ) -> Iterator[tuple[Bound, list[tuple[Any, ...]]]]:
     """Yields key and rows of each page of `size` (> 0) rows; a known one that has grown to twice the size is split.
 
     `starts` are the keys of the known pages, in their order. `fetch(after, before, limit)` returns rows in the order of
     their keys, which come in front: those after `after` (None: from the first), and before `before` (None: to the
-    last).
+    last). Only rows after `after` and before `end` are read.
     """
-    last: Bound | None = None
-    for before in starts[1:]:
+    last = after
+    for before in [*starts[1:], *([] if end is None else [end])]:
         grown = True
         while grown and (rows := fetch(last, before, 2 * size)):
             grown = len(rows) == 2 * size
             rows = rows[:size] if grown else rows
             yield rows[0][0], rows
             last = rows[-1][0]
-    while rows := fetch(last, None, size):
+    while end is None and (rows := fetch(last, None, size)):
         yield rows[0][0], rows
         last = rows[-1][0]

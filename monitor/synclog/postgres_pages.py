@@ -5,8 +5,9 @@ alike. Its digest is the number of its rows and the sum of their 64-bit hashes, 
 to be in one transaction of REPEATABLE READ.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
@@ -31,10 +32,13 @@ from sqlalchemy.exc import DBAPIError
 from monitor.database.postgres_faults import DatabaseFault
 from monitor.database.urls import classify_fault
 from monitor.errors import SyncLogError
-from monitor.synclog.pages import PAGE_ROWS, LogPage, Pager, Row
+from monitor.synclog.pages import PAGE_ROWS, LogPage, LogStart, Pager, Row
+from monitor.synclog.watermark import Changes
 
 PAGES = 1 << 14
 """So that a thousand new ids are in few of a million rows' pages."""
+_MOST_CHANGED = 0.5
+"""If more pages may have changed, all are compared."""
 _CAN_HASH = text("SELECT to_regprocedure('hashtextextended(text, bigint)') IS NOT NULL")
 _START: ColumnElement[int] = literal_column("0", BigInteger())
 """The seed of the hash of a row."""
@@ -47,9 +51,9 @@ class IncomparableError(SyncLogError):
 
 
 def read_postgres_pages(
-    conn: Connection, query: Select[Any], decode: Callable[[Row], Row], pager: Pager
-) -> Iterator[LogPage]:
-    """Yields the rows of `query`, whose first column is the id, in pages.
+    conn: Connection, query: Select[Any], decode: Callable[[Row], Row], pager: Pager, changes: Changes | None = None
+) -> Iterator[LogPage | LogStart]:
+    """Yields the rows of `query`, whose first column is the id, in pages; with `changes` as `read_pages` does.
 
     Raises IncomparableError, or SQLAlchemyError.
     """
@@ -57,19 +61,46 @@ def read_postgres_pages(
         raise IncomparableError("the server has no function that hashes with a seed")
     columns = [each.label(f"c{n}") for n, each in enumerate(query.selected_columns)]
     log = query.with_only_columns(*columns).subquery("log")
+    wanted: Collection[int] | None = None
     with _limits_of_the_server():
-        facts = _page_facts(conn, log)
+        if changes is not None:
+            start, wanted = _find_changes(conn, query, changes, pager)
+        facts = _page_facts(conn, log, wanted)
         changed = [page for page, found in facts.items() if pager.known.get(str(page)) != pager.digest(found)]
-        rows = _rows(conn, log, None if len(changed) == len(facts) else changed) if changed else iter(())
+        is_all = wanted is None and len(changed) == len(facts)
+        rows = _rows(conn, log, None if is_all else changed) if changed else iter(())
         first = next(rows, None)
+    if changes is not None:
+        yield start
     pages = groupby(chain([] if first is None else [first], rows), key=itemgetter(0))
-    wanted = set(changed)
-    for page, found in facts.items():
-        entries = None
-        if page in wanted:
+    sent = set(changed)
+    unread = set() if wanted is None else {int(key) for key in pager.known}.difference(wanted)
+    for page in sorted(unread.union(facts)):
+        if page in unread:
+            yield pager.unread(page)
+            continue
+        entries, found = None, facts[page]
+        if page in sent:
             _, of_page = next(pages)
             entries = [pager.entry(decode(row[2:])) for row in of_page]
         yield LogPage(key=str(page), digest=pager.digest(found), rows=found[0], entries=entries)
+
+
+def _find_changes(
+    conn: Connection, query: Select[Any], changes: Changes, pager: Pager
+) -> tuple[LogStart, Collection[int] | None]:
+    """What comes before the pages, and which of them have to be read; None: all."""
+    start = changes.start(conn.execute(query.with_only_columns(*changes.facts)).one())
+    if start.rows is None or changes.since is None or not pager.known:
+        return start, None
+    for wanted in (changes.may_have_changed(changes.since), changes.is_newer(changes.since)):
+        if wanted is None:
+            break
+        log = query.where(wanted).with_only_columns(query.selected_columns[0].label("c0")).subquery("log")
+        found = set(conn.execute(select(_page(_hash(log.c.c0, _START))).distinct()).scalars())
+        if len(found) <= PAGES * _MOST_CHANGED:
+            return start, found.union(int(key) for key, digest in pager.known.items() if not digest)
+    return replace(start, rows=None, doubt="very many rows may have changed"), None
 
 
 @contextmanager
@@ -83,8 +114,10 @@ def _limits_of_the_server() -> Iterator[None]:
         raise
 
 
-def _page_facts(conn: Connection, log: Subquery) -> Mapping[int, tuple[Any, ...]]:
-    """By page, in ascending order, how many rows it has, and the sum of their hashes."""
+def _page_facts(conn: Connection, log: Subquery, wanted: Collection[int] | None) -> Mapping[int, tuple[Any, ...]]:
+    """By page, how many rows it has, and the sum of their hashes: of these pages, or of all, in ascending order."""
+    if wanted is not None and not wanted:
+        return {}
     first, *others = log.c
     # with OFFSET the planner keeps the query apart, so that an id is hashed once
     hashed = select(_hash(first, _START).label("hash"), *others).offset(0).subquery("hashed")
@@ -93,6 +126,8 @@ def _page_facts(conn: Connection, log: Subquery) -> Mapping[int, tuple[Any, ...]
         line = _hash(hashed.c[each.name], line)
     page = _page(hashed.c.hash).label("page")
     query = select(page, func.count(), cast(func.sum(line), Text)).group_by(page)
+    if wanted is not None:
+        query = query.where(_is_one_of(page, wanted))
     return {row[0]: tuple(row[1:]) for row in sorted(conn.execute(query), key=itemgetter(0))}
 
 
@@ -103,7 +138,7 @@ def _rows(conn: Connection, log: Subquery, pages: Sequence[int] | None) -> Itera
     ).subquery("numbered")
     query = select(*numbered.c).order_by(numbered.c.page, numbered.c.number)
     if pages is not None:
-        query = query.where(numbered.c.page.in_(select(func.unnest(cast(list(pages), ARRAY(Integer))))))
+        query = query.where(_is_one_of(numbered.c.page, pages))
     with conn.execution_options(yield_per=PAGE_ROWS).execute(query) as result:
         yield from result
 
@@ -112,6 +147,10 @@ def _hash(value: ColumnElement[Any], seed: ColumnElement[int]) -> ColumnElement[
     """The hash of a value as text, where `seed` is the hash of those before it; null is unlike any text."""
     written = func.coalesce(literal_column("'='", Text()) + cast(value, Text), "")
     return func.hashtextextended(written.collate("C"), seed)
+
+
+def _is_one_of(page: ColumnElement[int], pages: Collection[int]) -> ColumnElement[bool]:
+    return page.in_(select(func.unnest(cast(list(pages), ARRAY(Integer)))))
 
 
 def _page(item_hash: ColumnElement[int]) -> ColumnElement[int]:

@@ -32,13 +32,14 @@ from monitor.model.json_path import JsonPath, parse_json_path
 from monitor.synclog.catalog import ResolvedTable, resolve_table
 from monitor.synclog.connection import SERVER_ZONE, SyncLogSpec, connect_read_only
 from monitor.synclog.ids import IdFormat, IdReader, NotAnId, id_reader, read_text
-from monitor.synclog.pages import PAGE_ROWS, Known, LogPage, Pager, Row, seed, whole_log
+from monitor.synclog.pages import PAGE_ROWS, Known, LogPage, LogStart, Pager, Row, Watermark, seed, whole_log
 from monitor.synclog.postgres_pages import IncomparableError, read_postgres_pages
 from monitor.synclog.row_filter import check_filter, row_filter
 from monitor.synclog.server import server_zone
 from monitor.synclog.sqlite_rows import FileChangedError, read_sqlite, read_sqlite_pages
 from monitor.synclog.time_limit import interrupted_from
 from monitor.synclog.timestamps import TimeReader, time_reader, unreadable_sample
+from monitor.synclog.watermark import changes_of, check_column
 
 _ATTEMPTS = 5
 """Reads of a file that its writer keeps opening, changing and closing."""
@@ -58,6 +59,7 @@ def read(spec: SyncLogSpec, *, batch: int = 1000, ends_s: float | None = None) -
     def batches() -> Iterator[list[SyncLogEntry]]:
         with connect_read_only(spec) as conn, interrupted_from(conn, ends_s):
             resolved = resolve_table(conn, spec)
+            check_column(conn, resolved)
             entry = _entry_reader(spec, resolved, _zone(conn, spec))
             for rows in _read(conn, resolved, batch):
                 yield [entry(row) for row in rows]
@@ -66,25 +68,32 @@ def read(spec: SyncLogSpec, *, batch: int = 1000, ends_s: float | None = None) -
 
 
 def read_pages(
-    spec: SyncLogSpec, *, known: Known | None, merged_as: Sequence[object] = (), ends_s: float | None = None
-) -> Iterator[LogPage]:
+    spec: SyncLogSpec,
+    *,
+    known: Known | None,
+    since: Watermark | None = None,
+    merged_as: Sequence[object] = (),
+    ends_s: float | None = None,
+) -> Iterator[LogPage | LogStart]:
     """Yields the log in pages, all of one moment, and closes it at the end; pages that are `known` without entries.
 
     `merged_as` is what else decides what becomes of the rows: if it changes, no page is known. With `known=None`, or if
-    the server can't compare pages, they have no digests. Otherwise as `read`.
+    the server can't compare pages, they have no digests. With an `updated_at_column` a `LogStart` comes first, and
+    known pages in which no row may have changed since the watermark are not read. Otherwise as `read`.
     """
 
-    def pages() -> Iterator[LogPage]:
+    def pages() -> Iterator[LogPage | LogStart]:
         with connect_read_only(spec) as conn, interrupted_from(conn, ends_s):
             resolved = resolve_table(conn, spec)
             zone = _zone(conn, spec)
             facts = seed(_columns(resolved), resolved.where, _reading(spec), str(zone), *merged_as)
             pager = Pager(known=known or {}, seed=facts, entry=_entry_reader(spec, resolved, zone))
+            changes = changes_of(conn, resolved, since, time_format=spec.time_format, zone=zone, seed=facts)
             if conn.dialect.name == "sqlite":
-                yield from read_sqlite_pages(conn, resolved, _select(resolved), pager)
+                yield from read_sqlite_pages(conn, resolved, _select(resolved), pager, changes)
                 return
             query, decode = _postgres_query(conn, resolved)
-            yield from read_postgres_pages(conn, query, decode, pager)
+            yield from read_postgres_pages(conn, query, decode, pager, changes)
 
     if known is not None:
         try:

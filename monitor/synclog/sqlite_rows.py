@@ -1,30 +1,38 @@
 """Reads the rows of a SQLite table or view as of one moment.
 
 - In WAL mode one read transaction sees one moment and blocks no writer: the rows are streamed.
-- Otherwise a reader blocks its writers, or nothing protects it: one statement copies the rows to a temporary table,
+- Otherwise a reader blocks its writers, or nothing protects it: one transaction copies the rows to a temporary table,
   which takes a second or two for a million rows, and the copy is streamed. A file that changed meanwhile is read again.
 """
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, column, literal_column, select, table
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.sql.elements import quoted_name
 
 from monitor.database.sqlite_files import SqliteConnection
 from monitor.database.urls import location_of
 from monitor.errors import SyncLogError, SyncLogUnavailableError
 from monitor.synclog.catalog import ResolvedTable
-from monitor.synclog.pages import PAGE_ROWS, Bound, LogPage, Pager, in_ranges
+from monitor.synclog.pages import PAGE_ROWS, Bound, LogPage, LogStart, Pager, in_ranges
+from monitor.synclog.row_filter import row_filter
+from monitor.synclog.watermark import Changes
 
 _Rows = Iterator[Sequence[Sequence[Any]]]
 _T = TypeVar("_T")
 _FIRST_ROWID, _LAST_ROWID = -(1 << 63), (1 << 63) - 1
 _INTEGER = re.compile(r"-?\d{1,19}", re.ASCII)
 _COPIED_KEY = "copied_key"
+_MIN_CHANGED, _CHANGED_SHARE = 10_000, 10
+"""If more rows, and more than this part of all, may have changed, all pages are compared."""
 _NO_UTF8 = "Could not decode to UTF-8"
 _NO_COLLATION = re.compile("no such collation sequence: (.+)")
 
@@ -39,39 +47,112 @@ def read_sqlite(conn: Connection, resolved: ResolvedTable, query: Select[Any], b
     Raises FileChangedError, SyncLogError, or SQLAlchemyError.
     """
     moment = _Moment(conn, resolved, query)
+    moment.secure()
     return moment.stream(batch)
 
 
-def read_sqlite_pages(conn: Connection, resolved: ResolvedTable, query: Select[Any], pager: Pager) -> Iterator[LogPage]:
-    """Yields the rows of `query` in pages, in the table's order. Raises as `read_sqlite` does."""
+def read_sqlite_pages(
+    conn: Connection, resolved: ResolvedTable, query: Select[Any], pager: Pager, changes: Changes | None = None
+) -> Iterator[LogPage | LogStart]:
+    """Yields the rows of `query` in pages, in the table's order; with `changes` as `read_pages` does.
+
+    Raises as `read_sqlite` does.
+    """
     moment = _Moment(conn, resolved, query)
+    starts = sorted(int(key) for key in pager.known if _INTEGER.fullmatch(key))
+    runs = [_Run(pages=starts, is_read=True)]
+    if changes is None:
+        moment.secure()
+    else:
+        start, runs = moment.find_changes(changes, starts, pager)
+        moment.secure([run for run in runs if run.is_read])
+        yield start
     if moment.key is None:
         position = 0
         for rows in moment.stream(PAGE_ROWS):
             yield pager.page(position, [tuple(row) for row in rows])
             position += len(rows)
         return
-    starts = sorted(int(key) for key in pager.known if _INTEGER.fullmatch(key))
-    for key, found in in_ranges(moment.fetch, starts, size=PAGE_ROWS):
-        yield pager.page(key, found, skip=1)
+    for run in runs:
+        if not run.is_read:
+            yield from map(pager.unread, run.pages)
+            continue
+        for key, found in in_ranges(moment.fetch, run.pages, size=PAGE_ROWS, after=run.after, end=run.end):
+            yield pager.page(key, found, skip=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """Known pages, one behind the other."""
+
+    pages: Sequence[int]
+    is_read: bool
+    after: int | None = None
+    end: int | None = None
+    """Their rowids are between these two, exclusive; None: there is no limit."""
+
+
+def _runs(starts: Sequence[int], changed: Container[int]) -> list[_Run]:
+    """All pages; those are read whose number is among `changed`."""
+    runs = []
+    for is_read, numbers in groupby(range(len(starts)), key=lambda number: number in changed):
+        first, *others = numbers
+        last = others[-1] if others else first
+        runs.append(
+            _Run(
+                pages=starts[first : last + 1],
+                is_read=is_read,
+                after=starts[first] - 1 if first else None,
+                end=starts[last + 1] if last + 1 < len(starts) else None,
+            )
+        )
+    return runs
 
 
 class _Moment:
-    """The rows of one moment: a read transaction, or a copy in a temporary table."""
+    """The rows of one moment: a read transaction, or a copy in a temporary table. It begins with a transaction."""
 
     def __init__(self, conn: Connection, resolved: ResolvedTable, query: Select[Any]) -> None:
         self._conn, self._query, self.key = conn, query, resolved.rowid
+        self._table = table(quoted_name(resolved.table, quote=True))
+        self._where = row_filter(resolved)
         self._file = cast("SqliteConnection", conn.connection.dbapi_connection)
         self._collations = _Collations(self._file, resolved)
-        if self._file.reads_snapshot:
-            conn.exec_driver_sql("BEGIN")
-        else:
-            self._copy()
+        conn.exec_driver_sql("BEGIN")
+
+    def find_changes(self, changes: Changes, starts: Sequence[int], pager: Pager) -> tuple[LogStart, list[_Run]]:
+        """Which of the known pages have to be read: all of them if there is a doubt, or if very many rows are new."""
+        query = select(*changes.facts).select_from(self._table).where(*self._where)
+        facts = self._collations.run(lambda: self._conn.execute(query).one())
+        start, every = changes.start(facts, file=self._file.inode), [_Run(pages=starts, is_read=True)]
+        if start.rows is None or changes.since is None or not starts:
+            return start, every
+        most = max(_MIN_CHANGED, start.rows // _CHANGED_SHARE)
+        for wanted in (changes.may_have_changed(changes.since), changes.is_newer(changes.since)):
+            if wanted is None:
+                break
+            rowids = self._rowids(wanted, most)
+            if len(rowids) < most:
+                changed = {max(0, bisect_right(starts, rowid) - 1) for rowid in rowids}
+                changed.update(number for number, key in enumerate(starts) if not pager.known[str(key)])
+                return start, _runs(starts, changed)
+        return replace(start, rows=None, doubt="very many rows may have changed"), every
+
+    def _rowids(self, wanted: ColumnElement[bool], most: int) -> Sequence[int]:
+        key: ColumnElement[int] = literal_column(str(self.key))
+        query = select(key).select_from(self._table).where(*self._where, wanted).limit(most)
+        return self._collations.run(lambda: self._conn.execute(query).scalars().all())
+
+    def secure(self, runs: Sequence[_Run] | None = None) -> None:
+        """Copies the rows of these pages, or all, unless the transaction protects them and blocks nobody."""
+        if not self._file.reads_snapshot:
+            self._copy(runs)
+            self._conn.exec_driver_sql("COMMIT")
             if not self._file.unchanged():
                 raise FileChangedError(
-                    f"sync log {location_of(conn.engine.url)} was changed while it was read; try again"
+                    f"sync log {location_of(self._conn.engine.url)} was changed while it was read; try again"
                 )
-        self._collations.check(conn)
+        self._collations.check(self._conn)
 
     def stream(self, batch: int) -> _Rows:
         """All rows in batches."""
@@ -114,24 +195,30 @@ class _Moment:
             self._file.text_factory = decode
         return [tuple(row) for row in self._conn.exec_driver_sql(sql, tuple(values))]
 
-    def _copy(self) -> None:
+    def _copy(self, runs: Sequence[_Run] | None) -> None:
         """Copies the rows; from then on the copy is read. It has their rowids if they have some, else numbers."""
         columns: list[ColumnElement[Any]] = [each.label(f"c{n}") for n, each in enumerate(self._query.selected_columns)]
         names = ", ".join(f"c{n}" for n in range(len(columns)))
-        source, creation = self._query.with_only_columns(*columns), "CREATE TEMPORARY TABLE copied_log AS"
-        if self.key is not None:
+        if self.key is None:
+            self._copy_rows("CREATE TEMPORARY TABLE copied_log AS", self._query.with_only_columns(*columns))
+        else:
             found: ColumnElement[int] = literal_column(self.key)
             source = self._query.with_only_columns(found, *columns).order_by(found)
             self._conn.exec_driver_sql(
                 f"CREATE TEMPORARY TABLE copied_log ({_COPIED_KEY} INTEGER PRIMARY KEY, {names})"
             )
-            creation = "INSERT INTO copied_log"
-        compiled = source.compile(self._conn)
-        values = tuple(compiled.params[name] for name in compiled.positiontup or ())
-        self._collations.run(lambda: self._conn.exec_driver_sql(f"{creation} {compiled}", values))
+            for run in [_Run(pages=(), is_read=True)] if runs is None else runs:
+                low = _FIRST_ROWID if run.after is None else run.after + 1
+                high = _LAST_ROWID if run.end is None else run.end - 1
+                self._copy_rows("INSERT INTO copied_log", source.where(found.between(low, high)))
         self.key = "rowid"
         copy: list[ColumnElement[Any]] = [column(f"c{n}") for n in range(len(columns))]
         self._query = select(*copy).select_from(table("copied_log"))
+
+    def _copy_rows(self, creation: str, source: Select[Any]) -> None:
+        compiled = source.compile(self._conn)
+        values = tuple(compiled.params[name] for name in compiled.positiontup or ())
+        self._collations.run(lambda: self._conn.exec_driver_sql(f"{creation} {compiled}", values))
 
 
 class _Collations:

@@ -1,7 +1,8 @@
 """Parses upload times, in the forms that tools really write, to aware UTC datetimes. Pure."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from functools import partial
@@ -59,6 +60,55 @@ _WORDED = tuple(
 )
 """RFC 2822 and HTTP; JavaScript's `Date.toString`; C's `asctime` and `date`."""
 MAX_SAMPLE_LENGTH = 60
+_MAX_INTEGER = (1 << 63) - 1
+"""SQLite's integers have 64 bits."""
+_DAY_FIRST = re.compile(r"%Y([-/.]?)%m\1%d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberRange:
+    """Numbers that are times of one unit, so that their order is that of time."""
+
+    lowest: int
+    end: int | None
+    """Exclusive; None: there is none."""
+    count: Callable[[datetime], int]
+    """The number that stands for an instant, rounded down."""
+
+    def holds(self, value: object) -> bool:
+        """Whether a value, as number or text, is one of these."""
+        number = _number(value)
+        return number is not None and self.lowest <= number and (self.end is None or number < self.end)
+
+
+def number_ranges(time_format: str) -> Sequence[NumberRange]:
+    """The ranges of numbers that a `time_format` reads."""
+    if time_format == JULIAN:
+        first, last = _JULIAN_DAYS
+        return [NumberRange(lowest=first, end=last, count=lambda at: int(_EPOCH_JULIAN_DAY) + (at - _EPOCH).days)]
+    if time_format in _PER_SECOND:
+        return [NumberRange(lowest=1, end=None, count=partial(_count, per_second=_PER_SECOND[time_format]))]
+    if time_format == AUTO:
+        return [
+            NumberRange(
+                lowest=_FIRST_S * each, end=min(_END_S * each, _MAX_INTEGER), count=partial(_count, per_second=each)
+            )
+            for each in _PER_SECOND.values()
+        ]
+    return []
+
+
+def day_sign(time_format: str) -> str | None:
+    """What stands between year, month and day of a text that begins with them, so that its order is that of days.
+
+    None if texts of this `time_format` do not.
+    """
+    found = _DAY_FIRST.match("%Y-%m-%d" if time_format == AUTO else time_format)
+    return found[1] if found else None
+
+
+def _count(at: datetime, per_second: int) -> int:
+    return (at - _EPOCH) // timedelta(seconds=1) * per_second
 
 
 def time_reader(time_format: str, zone: tzinfo) -> TimeReader:

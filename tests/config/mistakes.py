@@ -702,6 +702,7 @@ OPENED = [
         ('table = "documents"', " has no table", '"sync_log"'),
         ('id_column = "itemid"', ', table "sync_log"', 'did you mean "item_id"?'),
         ('group_column = "customer"', ', table "sync_log"', '"item_id" or "uploaded_at"'),
+        ('updated_at_column = "upload_at"', ', table "sync_log"', 'did you mean "uploaded_at"?'),
         ('where = { status = "done" }', ', table "sync_log"', '"item_id" or "uploaded_at"'),
     ),
 ]

@@ -1,151 +1,19 @@
 """Syncs of the pages that changed, against the copy of the whole log as the oracle."""
 
 import contextlib
-import itertools
 import shutil
-import sqlite3
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, insert, select
+from sqlalchemy import event
+from support.changing_logs import HOUR, LAYOUTS, NOW, SERVER, Log, PostgresLog, Target, change, cut, numbers
 from support.scale import THOROUGH
-from support.syncing import sync_worklist
 
-from monitor.database import leases
-from monitor.database.engine import reading, writing
-from monitor.database.sync_tables import sync_log_pages
-from monitor.database.tables import canaries, item_events, items
 from monitor.errors import LeaseLostError
 from monitor.runs.sync import Sync
-from monitor.synclog import SyncLogSpec, read, read_file_state, read_pages, whole_log
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-_numbers = itertools.count()
-
-SERVER = "a server"
-ROWS = "CREATE TABLE log (id TEXT, at TEXT, grp TEXT);"
-LAYOUTS = {
-    "rollback mode": (ROWS, "log"),
-    "WAL mode": (f"PRAGMA journal_mode = WAL; {ROWS}", "log"),
-    "numbered": ("CREATE TABLE log (n INTEGER PRIMARY KEY, id TEXT, at TEXT, grp TEXT)", "log"),
-    "a view": (f"PRAGMA journal_mode = WAL; {ROWS} CREATE VIEW seen AS SELECT * FROM log", "seen"),
-}
-
-
-class Log:
-    """A pipeline's table in a SQLite file."""
-
-    key = "rowid"
-
-    def __init__(self, path, layout):
-        creation, table = LAYOUTS[layout]
-        self.path = path
-        self._conn = sqlite3.connect(path, isolation_level=None)
-        self._conn.executescript(creation)
-        self.spec = SyncLogSpec(
-            url=f"sqlite:///{path}", table=table, id_column="id", submitted_at_column="at", group_column="grp"
-        )
-
-    def execute(self, sql, *values):
-        return self._conn.execute(sql, values).fetchall()
-
-    def add(self, item_id, hours=None, group=None):
-        self.execute("INSERT INTO log (id, at, grp) VALUES (?, ?, ?)", item_id, at(hours), group)
-
-    def rows(self):
-        return self.execute(f"SELECT {self.key}, id, at, grp FROM log ORDER BY {self.key}")
-
-    def close(self):
-        self._conn.close()
-
-
-class PostgresLog(Log):
-    """A pipeline's table on a server."""
-
-    key = "n"
-
-    def __init__(self, url):
-        self._conn = psycopg.connect(url, autocommit=True)
-        self._conn.execute("DROP TABLE IF EXISTS log; CREATE TABLE log (n serial, id text, at timestamptz, grp text)")
-        self.spec = SyncLogSpec(
-            url=url, table="log", id_column="id", submitted_at_column="at", group_column="grp", timezone="UTC"
-        )
-
-    def execute(self, sql, *values):
-        found = self._conn.execute(sql.replace("?", "%s"), [None if value == "\x00" else value for value in values])
-        return found.fetchall() if found.description else []
-
-
-def at(hours):
-    return None if hours is None else (NOW + hours * HOUR).isoformat()
-
-
-@dataclass
-class Target:
-    """A target whose log is synced with its own clock, and how many rows became entries."""
-
-    engine: object
-    log: Log
-    name: str = field(default_factory=lambda: f"target {next(_numbers)}")
-    epoch: int = 0
-    run_id: int = 0
-    read: int = 0
-    opened: int = 0
-
-    def __post_init__(self):
-        with writing(self.engine) as conn:
-            self.epoch = leases.acquire(conn, target=self.name, holder="h:1", now=NOW, ttl=1000 * HOUR)
-
-    def sync(self, now=NOW, *, whole=False, **more):
-        self.run_id += 1
-        options = {"target": self.name, "epoch": self.epoch, "run_id": self.run_id, "now": now, **more}
-        if whole:
-            return sync_worklist(self.engine, batches=read(self.log.spec), **options)
-        self.read = self.opened = 0
-        return Sync(
-            engine=self.engine,
-            read_pages=lambda known: self._pages(known, more.get("earliest")),
-            read_file_state=lambda: read_file_state(self.log.spec),
-            **options,
-        )()
-
-    def _pages(self, known, earliest):
-        self.opened += 1
-        for page in read_pages(self.log.spec, known=known, merged_as=(earliest,)):
-            self.read += len(page.entries or ())
-            yield page
-
-    def stored(self):
-        of_item = items.c.target == self.name
-        columns = (items.c.item_id, items.c.submitted_at, items.c.group_name, items.c.removed_at, items.c.first_seen_at)
-        happened = select(item_events.c.item_id, item_events.c.kind, item_events.c.at)
-        with reading(self.engine) as conn:
-            rows = conn.execute(select(*columns).where(of_item).order_by(items.c.item_id)).all()
-            events = conn.execute(happened.where(item_events.c.target == self.name)).all()
-        return [tuple(row) for row in rows], sorted(tuple(row) for row in events)
-
-    def pages(self):
-        with reading(self.engine) as conn:
-            return conn.execute(select(sync_log_pages).where(sync_log_pages.c.target == self.name)).all()
-
-    def add_canary(self, item_id):
-        values = {
-            "environment": "e",
-            "epoch": 1,
-            "name": f"{self.name} {item_id} {next(_numbers)}",
-            "marker": "m",
-            "status": "ok",
-        }
-        times = {"started_at": NOW, "slow_after_s": 1.0, "clean_up": "done"}
-        with writing(self.engine) as conn:
-            known = {each.name for each in canaries.c}
-            given = {key: value for key, value in (values | times).items() if key in known}
-            conn.execute(insert(canaries).values(target=self.name, item_id=item_id, **given))
+from monitor.synclog import read, whole_log
 
 
 @pytest.fixture
@@ -158,7 +26,7 @@ def small_pages(monkeypatch):
 def open_log(tmp_path, small_pages, request):
     """Call it with a layout for a new table of a pipeline."""
     url = request.getfixturevalue("new_postgres")() if request.node.callspec.params["layout"] == SERVER else None
-    return lambda layout: PostgresLog(url) if url else Log(tmp_path / f"{next(_numbers)}.db", layout)
+    return lambda layout: PostgresLog(url) if url else Log(tmp_path / f"{next(numbers)}.db", layout)
 
 
 @pytest.fixture
@@ -195,54 +63,6 @@ STEPS = st.lists(
     min_size=2,
     max_size=6,
 )
-
-
-def change(log, targets, what, *values):
-    if what == "add":
-        return log.add(*values)
-    if what == "empty":
-        return log.execute("DELETE FROM log")
-    if what == "vacuum":
-        return log.execute("VACUUM")
-    if what == "canary":
-        return [each.add_canary(values[0]) for each in targets]
-    rows = log.rows()
-    if not rows:
-        return None
-    rowid, *row = rows[values[0] % len(rows)]
-    if what in {"delete", "move"}:
-        log.execute(f"DELETE FROM log WHERE {log.key} = ?", rowid)
-        if what == "move":
-            log.execute("INSERT INTO log (id, at, grp) VALUES (?, ?, ?)", *row)
-        return None
-    column, value = {"rename": "id", "date": "at", "group": "grp"}[what], values[1]
-    if value == row[["id", "at", "grp"].index(column)]:
-        return None  # on PostgreSQL it would only move the row behind others with its id
-    return log.execute(
-        f"UPDATE log SET {column} = ? WHERE {log.key} = ?", at(value) if what == "date" else value, rowid
-    )
-
-
-class CutError(Exception):
-    """Ends a sync between two statements."""
-
-
-def cut(target, now, number, **options):
-    """A sync that ends before its nth statement; whether it did."""
-    left = itertools.count(number, -1)
-
-    def end(*_):
-        if next(left) == 0:
-            raise CutError
-
-    event.listen(target.engine, "before_cursor_execute", end)
-    try:
-        target.sync(now, **options)
-    except CutError:
-        return True
-    finally:
-        event.remove(target.engine, "before_cursor_execute", end)
-    return False
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, SERVER])
@@ -365,7 +185,7 @@ def test_a_log_that_cant_be_compared_is_merged_as_a_whole_and_tried_again_after_
     fill(log, "abc")
     asked = []
 
-    def pages(known):
+    def pages(known, _since):
         asked.append(known)
         return whole_log(read(log.spec))
 

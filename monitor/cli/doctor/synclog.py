@@ -178,6 +178,7 @@ def _setting(sentence: str, log: SyncLogConfig) -> str:
         "id_column": log.id_column,
         "submitted_at_column": log.submitted_at_column,
         "group_column": log.group_column,
+        "updated_at_column": log.updated_at_column,
         "param_columns": next((name for name in log.param_columns.values() if f'no column "{name}"' in sentence), None),
     }
     for key, value in columns.items():
