@@ -45,15 +45,22 @@ def count_completions(conn: Connection, *, target: str, completions: Iterable[Fi
     seconds_in = defaultdict[tuple[int, str, int], float](float)
     times: list[IndexedUpload] = []
     width_s = _WIDTHS_S[0]
-    for found in completions:
+    of_facts = defaultdict[tuple[object, ...], list[FirstCompletion]](list)
+    for each in completions:
+        of_facts[each.uploaded_at, each.group, each.upload_known, each.not_completed_at, each.at].append(each)
+    for alike in of_facts.values():
+        found = alike[0]
         took = known_time(found, watch)
         # slots by their number: a first run counts a million uploads in a few slots
         key = (int(found.uploaded_at.timestamp() // width_s), found.group or "", _bound(took))
-        found_in[key] += 1
+        found_in[key] += len(alike)
         if took is not None:
             took_s = took.total_seconds()
-            seconds_in[key] += took_s
-            times.append(IndexedUpload(item_id=found.item_id, group=found.group, took_s=took_s, indexed_at=found.at))
+            seconds_in[key] += took_s * len(alike)
+            times += [
+                IndexedUpload(item_id=each.item_id, group=each.group, took_s=took_s, indexed_at=each.at)
+                for each in alike
+            ]
     uploads, seconds = Counter[_Key](), defaultdict[_Key, float](float)
     for (number, group, bound), count in found_in.items():
         start = datetime.fromtimestamp(number * width_s, UTC)

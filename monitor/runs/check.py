@@ -23,7 +23,7 @@ from monitor.client.retry import is_transient
 from monitor.database.engine import in_chunks
 from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, Request
-from monitor.model.items import ItemChange, TrackedItem, transition
+from monitor.model.items import ItemChange, TrackedItem, first_completion, transition
 from monitor.providers import Listing, Provider, is_list_only
 from monitor.runs import worklist
 from monitor.runs.item_check import ItemCheck
@@ -249,6 +249,15 @@ class TargetCheck:
     def _completed_by_list(self, listing: Listing) -> Iterator[list[ItemChange]]:
         """What the list changes in due items that it calls completed, but for members of incidents."""
         canonical, valid = self.provider.canonical, self.provider.valid_id
+        new = worklist.iter_unanswered(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE)
+        for rows in new:
+            at = self.utcnow()
+            stages = listing.completed_stages([canonical(row[0]) for row in rows])
+            yield [
+                first_completion(*row, stage, at)
+                for row, stage in zip(rows, stages, strict=True)
+                if stage is not None and valid(row[0])
+            ]
         due = worklist.iter_due_items(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE)
         for page in due:
             at, state = self.utcnow(), ItemState.COMPLETED

@@ -277,6 +277,24 @@ def _load_again(engine: Engine, target: str, run_id: int, item_ids: Sequence[str
     return [_tracked(row) for row in read_page(engine, query)]
 
 
+def iter_unanswered(
+    engine: Engine, *, target: str, run_id: int, batch: int = 1000
+) -> Iterator[Sequence[tuple[str, str | None, datetime, datetime | None]]]:
+    """Yields those due items about which no run has had an answer, for `first_completion`: a first run has a million.
+
+    As id, group, first time seen, and upload time. Batches are as in `iter_due_items`.
+    """
+    columns = (items.c.item_id, items.c.group_name, items.c.first_seen_at, items.c.submitted_at)
+    unanswered = items.c.known_state.is_(None), in_state(ItemState.UNKNOWN), items.c.incident_id.is_(None)
+    last = (-1, "")
+    while True:
+        query = _unfinished(target, run_id, after=last).where(*unanswered).limit(batch)
+        if not (page := read_page(engine, query.with_only_columns(*columns, items.c.asked_run_id))):
+            return
+        yield [row[:4] for row in page]
+        last = (page[-1][4], page[-1][0])
+
+
 def iter_unverified(engine: Engine, *, target: str, run_id: int, batch: int = 1000) -> Iterator[list[TrackedItem]]:
     """Yields the items that earlier runs found a trouble of their own in, by id: a run asks about them last."""
     query = select(*_TRACKED).where(*_unverified(target), items.c.asked_run_id.is_distinct_from(run_id))
