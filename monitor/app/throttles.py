@@ -12,7 +12,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from monitor.client.limits import Breaker, ConcurrencyLimit
 from monitor.client.rate.limiter import RateLimiter
@@ -23,7 +23,7 @@ from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents.backoff import UNTHROTTLED
 from monitor.logs import warn_rate_limited
-from monitor.model import LearnedLimits
+from monitor.model import NOTHING_LEARNED, LearnedLimits
 from monitor.runs import store as run_store
 from monitor.runs import throttle_store
 from monitor.threads import run_in_database_pool
@@ -38,8 +38,9 @@ def throttle_key(target: TargetConfig) -> str:
     """A hash of a target's origin and credential: 32 hexadecimal digits.
 
     It is stored, so it must not reveal an API key: with scrypt (RFC 7914) each guess costs about 10 ms and 4 MiB, which
-    a process pays once per key. A client id is not secret (RFC 6749, 2.2), nor is a user. The client secret and the
-    password are not hashed: after a rotation, the account is the same.
+    a process pays once per key, and not at all while nothing is stored about the origin. A client id is not secret (RFC
+    6749, 2.2), nor is a user. The client secret and the password are not hashed: after a rotation, the account is the
+    same.
 
     It reads the file of an API key. A key that can't be read is shared with no other target.
     """
@@ -82,14 +83,14 @@ class ThrottleRegistry:
     """The live throttles of one process, one per origin and credential."""
 
     def __init__(self) -> None:
-        self._throttles: dict[str, Throttle] = {}
-        self._checks: dict[str, list[CheckConfig]] = {}  # of the targets with each key
-        self._in_use: Counter[str] = Counter()  # runs in progress with each key
-        self._factors: dict[str, _Factor] = {}  # of each key
-        self._stored: dict[str, LearnedLimits | None] = {}  # of each key, as last read or written
+        self._throttles: dict[bytes, Throttle] = {}
+        self._checks: dict[bytes, list[CheckConfig]] = {}  # of the targets with each key
+        self._in_use: Counter[bytes] = Counter()  # runs in progress with each key
+        self._factors: dict[bytes, _Factor] = {}  # of each key
+        self._stored: dict[bytes, LearnedLimits | None] = {}  # of each key, as last read or written
         self._sharing = SharingTargets()
-        self.key_by_target: dict[str, str] = {}
-        """The key of each target that ran here; metrics use it, as computing a key is slow."""
+        self.key_by_target: dict[str, str | None] = {}
+        """The key of each target that ran here, None if nothing is stored; metrics use it, as it is slow to compute."""
 
     @asynccontextmanager
     async def throttle(
@@ -123,19 +124,19 @@ class ThrottleRegistry:
 
     def _look_up(
         self, target: TargetConfig, configured: Sequence[TargetConfig], engine: Engine
-    ) -> tuple[str, LearnedLimits | None, Sequence[TargetConfig]]:
-        """The key, what is stored under it, and the targets with it; also reads the throttle factor, if it is due.
+    ) -> tuple[bytes, LearnedLimits | None, Sequence[TargetConfig]]:
+        """Its key here, what is stored, and the targets with the key; also reads the throttle factor, if it is due.
 
         The lowest factor of the targets with a key applies to all of them. While runs use the key it is read again only
         as often as processes exchange limits: a thousand targets with one key would else ask about all of them a
         thousand times.
         """
-        key, sharing, now_s = throttle_key(target), self._sharing.of(target, configured), time.monotonic()
+        key, sharing, now_s = _key_here(target), self._sharing.of(target, configured), time.monotonic()
         factor = self._factors.get(key)
         is_due = factor is None or not self._in_use[key] or now_s - factor.read_at_s >= SYNC_INTERVAL_S
         try:
             with reading(engine) as conn:
-                learned = self._stored[key] = throttle_store.read(conn, key=key)
+                learned = self._stored[key] = _stored_limits(conn, target)
                 if is_due:
                     names = sorted(each.name for each in sharing)
                     lowest = run_store.min_throttle_factor(conn, targets=names)
@@ -148,10 +149,10 @@ class ThrottleRegistry:
 
     @asynccontextmanager
     async def _in_run(
-        self, key: str, target: TargetConfig, throttle: Throttle, learned: LearnedLimits | None, engine: Engine
+        self, key: bytes, target: TargetConfig, throttle: Throttle, learned: LearnedLimits | None, engine: Engine
     ) -> AsyncIterator[None]:
         """Begins a run with a throttle; exchanges what was learned with other processes, and stores it at the end."""
-        self.key_by_target[target.name] = key
+        self.key_by_target[target.name] = None if learned is None else throttle_key(target)
         if learned is not None:
             throttle.restore_backoff(learned)
         factor = self._factors.get(key)
@@ -167,21 +168,21 @@ class ThrottleRegistry:
                 structlog.get_logger().error("throttle_not_shared", reason=type(result).__name__)
             await self._store(engine, key, target, throttle.learned())
 
-    async def _sync_periodically(self, engine: Engine, key: str, target: TargetConfig, throttle: Throttle) -> None:
+    async def _sync_periodically(self, engine: Engine, key: bytes, target: TargetConfig, throttle: Throttle) -> None:
         while True:
             await asyncio.sleep(SYNC_INTERVAL_S)
             await self._store(engine, key, target, throttle.learned())
-            learned = await run_in_database_pool(lambda: _read(engine, key))
+            learned = await run_in_database_pool(lambda: _read(engine, target))
             self._stored[key] = learned
             if learned is not None:
                 throttle.restore_backoff(learned)
 
-    async def _store(self, engine: Engine, key: str, target: TargetConfig, learned: LearnedLimits) -> None:
+    async def _store(self, engine: Engine, key: bytes, target: TargetConfig, learned: LearnedLimits) -> None:
         """Stores what was learned, unless it is stored already: most runs learn nothing."""
-        known = self._stored.get(key)
-        if known is None or not _says_nothing_new(learned, known):
+        known = self._stored.get(key) or NOTHING_LEARNED
+        if not _says_nothing_new(learned, known):
             self._stored[key] = learned
-            await run_in_database_pool(lambda: _write(engine, key, target, learned))
+            self.key_by_target[target.name] = await run_in_database_pool(lambda: _write(engine, target, learned))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +217,11 @@ def _identity(target: TargetConfig) -> tuple[str, str]:
     return http_origin(target), _credential(target)
 
 
+def _key_here(target: TargetConfig) -> bytes:
+    """A key for this process alone, at once: a hash of origin and credential under a random key."""
+    return hashlib.blake2b("\n".join(_identity(target)).encode(), key=_PEPPER).digest()
+
+
 def _says_nothing_new(learned: LearnedLimits, known: LearnedLimits) -> bool:
     """Whether the stored limits stay as they are; a hint, or that the API is down, is told again with its time."""
     if learned.not_before is not None or learned.down or known.down:
@@ -248,31 +254,40 @@ def _build_limiter(checks: Sequence[CheckConfig], rate_per_s: float | None) -> R
 
 def copy_limits(targets: Sequence[TargetConfig], *, source: Engine, destination: Engine) -> None:
     """Copies learned limits between databases, for a dry run. If `source` can't be read, it copies nothing."""
-    keys = {throttle_key(target): target for target in targets}
     try:
         with reading(source) as conn:
-            known = {key: throttle_store.read(conn, key=key) for key in keys}
+            known = [(target, _stored_limits(conn, target)) for target in targets]
     except StoreError as error:
         structlog.get_logger().debug("limits_not_copied", reason=str(error))
         return
-    for key, learned in known.items():
+    for target, learned in known:
         if learned is not None:
-            _write(destination, key, keys[key], learned)
+            _write(destination, target, learned)
 
 
-def _read(engine: Engine, key: str) -> LearnedLimits | None:
+def _stored_limits(conn: Connection, target: TargetConfig) -> LearnedLimits | None:
+    """What is stored under a target's key, which is slow to compute, and not needed where no limit was ever met."""
+    if not throttle_store.has_limits(conn, origin=http_origin(target)):
+        return None
+    return throttle_store.read(conn, key=throttle_key(target))
+
+
+def _read(engine: Engine, target: TargetConfig) -> LearnedLimits | None:
     try:
         with reading(engine) as conn:
-            return throttle_store.read(conn, key=key)
+            return _stored_limits(conn, target)
     except StoreError as error:
         # the run reports the database error; it learns the limits again
         warn_rate_limited("throttle_not_read", reason=str(error))
         return None
 
 
-def _write(engine: Engine, key: str, target: TargetConfig, learned: LearnedLimits) -> None:
+def _write(engine: Engine, target: TargetConfig, learned: LearnedLimits) -> str:
+    """Stores learned limits; returns their key."""
+    key = throttle_key(target)
     try:
         with writing(engine) as conn:
             throttle_store.write(conn, key=key, origin=http_origin(target), limits=learned)
     except StoreError as error:
         warn_rate_limited("throttle_not_written", reason=str(error))
+    return key

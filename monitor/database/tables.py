@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -72,6 +73,7 @@ def sqlite_timestamp(value: datetime | None) -> str | None:
     return None if utc is None else utc.isoformat(" ", "microseconds")[:26]
 
 
+@lru_cache(maxsize=1024)  # the items of a run share their times
 def _from_sqlite_timestamp(value: str | None) -> datetime | None:
     # a sixth of the cost of `replace(tzinfo=UTC)`
     return None if value is None else datetime.fromisoformat(f"{value}+00:00")

@@ -30,13 +30,14 @@ from monitor.model.items import (
     SyncLogEntry,
 )
 from monitor.model.runs import FINISHED, Latencies, RunStatus, Snapshot, SyncReport
-from monitor.model.shared_state import ChannelState, LearnedLimits, RunLimits
+from monitor.model.shared_state import NOTHING_LEARNED, ChannelState, LearnedLimits, RunLimits
 
 __all__ = [
     "EXISTING_STATES",
     "FINISHED",
     "ITEM_CAUSES",
     "MONITOR_CAUSES",
+    "NOTHING_LEARNED",
     "OBSERVED_CAUSES",
     "PROBLEM_STATES",
     "REQUEST_CAUSES",

@@ -264,6 +264,31 @@ def transition(item: TrackedItem, outcome: Outcome, *, at: datetime | None = Non
     )
 
 
+def first_completion(
+    item_id: str, group: str | None, first_seen_at: datetime, submitted_at: datetime | None, stage: str, at: datetime
+) -> ItemChange:
+    """What `transition` says of an unknown item, of which no state was ever known, that is completed in a stage.
+
+    At a fifth of the cost: a first run calls it for every item.
+    """
+    changed, event = _first_completed(stage, at)
+    completion = FirstCompletion(
+        item_id=item_id,
+        group=group,
+        uploaded_at=submitted_at or first_seen_at,
+        upload_known=submitted_at is not None,
+        not_completed_at=None,
+        at=at,
+    )
+    return ItemChange(item_id=item_id, at=at, changed=changed, event=event, completion=completion)
+
+
+@lru_cache(maxsize=16)
+def _first_completed(stage: str, at: datetime) -> tuple[Changed, tuple[str, str | None, str | None]]:
+    times: Changed = (("seen_at", at), ("checked_at", at))
+    return _first_change(_COMPLETED, stage, True, True, at) + times, ("state", None, _COMPLETED)  # noqa: FBT003  # a part of the key
+
+
 def _is_first_plain_answer(item: TrackedItem, outcome: Outcome) -> bool:
     """Whether nothing was known of an item before, and its change depends on few parts of the outcome."""
     return (

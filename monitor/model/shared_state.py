@@ -1,7 +1,7 @@
 """State that processes share through the database: channel states, and what a client learned about an API."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,10 @@ class LearnedLimits:
     """Concurrent requests (≥ 1) that it accepts; None: no limit is known."""
     down: bool = False
     """The circuit breaker was open at the end; the next run begins with one probe."""
+
+
+NOTHING_LEARNED = LearnedLimits(at=datetime.min.replace(tzinfo=UTC))
+"""What holds while nothing is stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

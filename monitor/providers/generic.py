@@ -146,7 +146,8 @@ class Generic:
 
     def canonical(self, item_id: str) -> str:
         """A UUID in lower case if the API's ids are UUIDs; else the id as it is: other spellings are not known."""
-        return item_id.lower() if self.uuid_ids and _UUID.fullmatch(item_id) else item_id
+        lowered = item_id.lower()  # most are so already, and a million of them are asked for
+        return lowered if lowered != item_id and self.uuid_ids and _UUID.fullmatch(item_id) else item_id
 
     def canary_requests(self) -> "CanaryRequests | None":
         """How a canary uploads, retrieves and deletes its document; None if the description does not say so."""

@@ -48,15 +48,22 @@ def count_completions(conn: Connection, *, target: str, completions: Iterable[Fi
     found_in = defaultdict[tuple[int, str], _Added](_Added)
     times: list[IndexedUpload] = []
     now = None
-    for found in completions:
+    of_facts = defaultdict[tuple[object, ...], list[FirstCompletion]](list)
+    for each in completions:
+        of_facts[each.uploaded_at, each.group, each.upload_known, each.not_completed_at, each.at].append(each)
+    for alike in of_facts.values():
+        found = alike[0]
         took = known_time(found, watch)
         took_s = 0.0 if took is None else took.total_seconds()
         # slots by their number: a first run counts a million uploads in a few slots
         slot = found_in[int(found.uploaded_at.timestamp() // WIDTHS_S[0]), found.group or ""]
-        slot.add(_bound(took), 1, took_s)
+        slot.add(_bound(took), len(alike), took_s * len(alike))
         now = found.at if now is None else max(now, found.at)
         if took is not None:
-            times.append(IndexedUpload(item_id=found.item_id, group=found.group, took_s=took_s, indexed_at=found.at))
+            times += [
+                IndexedUpload(item_id=each.item_id, group=each.group, took_s=took_s, indexed_at=each.at)
+                for each in alike
+            ]
     if now is not None:
         _add(conn, target, {(number * WIDTHS_S[0], group): each for (number, group), each in found_in.items()}, now)
     name_slowest(conn, target=target, uploads=times)

@@ -23,11 +23,11 @@ from monitor.client.retry import is_transient
 from monitor.database.engine import in_chunks
 from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, Request
-from monitor.model.items import ItemChange, TrackedItem, transition
+from monitor.model.items import ItemChange, TrackedItem, first_completion, transition
 from monitor.providers import Listing, Provider, is_list_only
 from monitor.runs import worklist
 from monitor.runs.item_check import ItemCheck
-from monitor.runs.list_check import FetchedList, Reconciliation, fetch_list, is_confirmed, reconcile
+from monitor.runs.list_check import FetchedList, Reconciliation, fetch_list, reconcile, unconfirmed_ids
 from monitor.runs.outcomes import listed_outcome, malformed_id_outcome
 from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
 from monitor.runs.strategy import (
@@ -248,16 +248,24 @@ class TargetCheck:
 
     def _completed_by_list(self, listing: Listing) -> Iterator[list[ItemChange]]:
         """What the list changes in due items that it calls completed, but for members of incidents."""
-        canonical, valid, stage_of = self.provider.canonical, self.provider.valid_id, listing.completed_stage
+        canonical, valid = self.provider.canonical, self.provider.valid_id
+        new = worklist.iter_unanswered(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE)
+        for rows in new:
+            at = self.utcnow()
+            stages = listing.completed_stages([canonical(row[0]) for row in rows])
+            yield [
+                first_completion(*row, stage, at)
+                for row, stage in zip(rows, stages, strict=True)
+                if stage is not None and valid(row[0])
+            ]
         due = worklist.iter_due_items(self.engine, target=self.target, run_id=self.run_id, batch=BATCH_SIZE)
         for page in due:
             at, state = self.utcnow(), ItemState.COMPLETED
+            stages = listing.completed_stages([canonical(item.item_id) for item in page])
             yield [
                 transition(item, Outcome(item_id=item.item_id, state=state, stage=stage, answered=True, at=at))
-                for item in page
-                if (stage := stage_of(canonical(item.item_id))) is not None
-                and valid(item.item_id)
-                and not item.in_incident
+                for item, stage in zip(page, stages, strict=True)
+                if stage is not None and valid(item.item_id) and not item.in_incident
             ]
 
     def _unverified(self) -> Iterator[list[TrackedItem]]:
@@ -276,10 +284,8 @@ class TargetCheck:
     def _unconfirmed_ids(self, result: Reconciliation, listing: Listing) -> Iterator[Sequence[str]]:
         if not result.unconfirmed:
             return  # saves a pass over a million items
-        canonical = self.provider.canonical
         for page in self._completions():
-            unconfirmed = [s.item_id for s in page if s.known_completed and not is_confirmed(s, listing, canonical)]
-            yield from in_chunks(unconfirmed)
+            yield from in_chunks(unconfirmed_ids(page, listing, self.provider.canonical))
 
     def _outcome_from_list(self, listing: Listing, item: TrackedItem) -> Outcome | None:
         if is_list_only(self.provider):

@@ -101,13 +101,18 @@ class Reconciliation:
     """Completed items that the list does not confirm."""
 
 
-def is_confirmed(completion: ItemCompletion, listing: Listing, canonical: Callable[[str], str]) -> bool:
-    """Whether the list confirms that an item is completed: no request and no write is needed."""
-    return (
-        completion.known_completed
-        and completion.last_seen_completed
-        and listing.completed_stage(canonical(completion.item_id)) is not None
-    )
+def unconfirmed_ids(page: Sequence[ItemCompletion], listing: Listing, canonical: Callable[[str], str]) -> Sequence[str]:
+    """The completed items that the list does not confirm: others need no request and no write."""
+    stages = _stages(page, listing, canonical)
+    return [
+        each.item_id
+        for each, stage in zip(page, stages, strict=True)
+        if each.known_completed and not (each.last_seen_completed and stage is not None)
+    ]
+
+
+def _stages(page: Sequence[ItemCompletion], listing: Listing, canonical: Callable[[str], str]) -> Sequence[str | None]:
+    return listing.completed_stages([canonical(each.item_id) for each in page])
 
 
 def reconcile(
@@ -121,14 +126,12 @@ def reconcile(
     tracked = listed = missing = known_completed = confirmed_count = 0
     sample, stride = [], 1
     for page in pages:
-        for completion in page:
-            tracked += 1
+        tracked += len(page)
+        for completion, stage in zip(page, _stages(page, listing, canonical), strict=True):
             known_completed += completion.known_completed
-            item_id = canonical(completion.item_id)
-            stage = listing.completed_stage(item_id)
             if stage is not None and completion.known_completed and completion.last_seen_completed:
                 confirmed_count += 1
-            elif stage is not None or listing.contains(item_id):
+            elif stage is not None or listing.contains(canonical(completion.item_id)):
                 listed += 1
             elif valid(completion.item_id):
                 if missing % stride == 0:

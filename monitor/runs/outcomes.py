@@ -7,7 +7,8 @@ from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
-from operator import itemgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import cast
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -46,10 +47,12 @@ def record(
         return
     by_change = defaultdict[Changed, list[str]](list)
     by_event = defaultdict[tuple[datetime, _Event], list[str]](list)
-    for change in changes:
-        by_change[change.changed].append(change.item_id)
-        if change.event is not None:
-            by_event[change.at, change.event].append(change.item_id)
+    # neighbours share a change as one object, which spares the hash of its many parts
+    for changed, alike in groupby(changes, attrgetter("changed")):
+        by_change[changed] += [change.item_id for change in alike]
+    for (at, event), alike in groupby(changes, attrgetter("at", "event")):
+        if event is not None:
+            by_event[at, event] += [change.item_id for change in alike]
     _update_items(conn, target, run_id, by_change)
     _insert_events(conn, target, run_id, by_event)
     if completions := [change.completion for change in changes if change.completion is not None]:

@@ -23,7 +23,10 @@ from sqlalchemy import (
     insert,
     literal_column,
     or_,
+    select,
+    true,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from monitor.database.bulk import Bulk, create_staging_table, timestamp_encoder
 from monitor.database.engine import insert as insert_or
@@ -48,6 +51,8 @@ staged = Table(
     sqlite_with_rowid=False,
     **_OPTIONS,
 )
+_unsorted = Table("staged_rows", MetaData(), *(Column(each.name, each.type) for each in staged.c), **_OPTIONS)
+"""The rows of a long log in their order, on SQLite: sorted at once they cost half of random ids in a tree."""
 staged_pages = Table(
     "staged_pages",
     MetaData(),
@@ -74,6 +79,7 @@ _COUNTS = tuple(each.name for each in fields(SyncReport) if each.name != "read")
 _BATCH = 1000
 """Rows in memory before they are loaded."""
 _Row = tuple[object, ...]
+_Insert = postgresql.Insert | sqlite.Insert
 
 
 @dataclass(slots=True)
@@ -114,7 +120,7 @@ class Stager:
         self._conn, self._now, self._earliest = conn, now, earliest
         self._encode = timestamp_encoder(conn)
         self._upsert = _upsert(conn, earliest=earliest)
-        self._has_tables = False
+        self._has_tables = self._has_unsorted = False
         self._rows: list[_Row] = []
         self._pages: list[_Row] = []
 
@@ -132,8 +138,8 @@ class Stager:
             stage.pages[page.key] = self._add(page, page.entries or (), len(stage.changed))
             stage.changed.append(page.key)
             if len(self._rows) >= _BATCH:
-                self._flush()
-        self._flush()
+                self._flush(more=True)
+        self._flush(more=False)
         return stage
 
     def create_tables(self) -> None:
@@ -164,23 +170,44 @@ class Stager:
             self._pages.append(facts)
         return PageState(digest=page.digest or b"", rows=page.rows, valid=True, counts=counts)
 
-    def _flush(self) -> None:
+    def _flush(self, *, more: bool) -> None:
+        sort = self._conn.dialect.name == "sqlite" and (more or self._has_unsorted)
+        if sort and not self._has_unsorted:
+            create_staging_table(self._conn, _unsorted)
+            self._has_unsorted = True
         if self._rows:
-            self._upsert.execute(self._conn, self._rows)
+            statement = _INSERT_UNSORTED if sort else self._upsert
+            statement.execute(self._conn, self._rows)
+        if self._has_unsorted and not more:
+            self._conn.execute(_sort(self._conn, earliest=self._earliest))
+            _unsorted.drop(self._conn)
         if self._pages:
             _INSERT_PAGE.execute(self._conn, self._pages)
         self._rows, self._pages = [], []
 
 
-_INSERT_PAGE = Bulk(
-    insert(staged_pages).values({each.name: bindparam(each.name, type_=each.type) for each in staged_pages.c}),
-    [each.name for each in staged_pages.c],
-)
+def _plain_insert(table: Table) -> Bulk:
+    values = {each.name: bindparam(each.name, type_=each.type) for each in table.c}
+    return Bulk(insert(table).values(values), list(values))
+
+
+_INSERT_PAGE, _INSERT_UNSORTED = _plain_insert(staged_pages), _plain_insert(_unsorted)
 
 
 def _upsert(conn: Connection, *, earliest: bool) -> Bulk:
+    values = {each.name: bindparam(each.name, type_=each.type) for each in staged.c}
+    return Bulk(_or_count(insert_or(conn, staged).values(values), earliest=earliest), list(values))
+
+
+def _sort(conn: Connection, *, earliest: bool) -> _Insert:
+    """Loads the unsorted rows in the order of their ids, those of one id in the order of the log."""
+    # SQLite takes ON CONFLICT for a part of a query without WHERE
+    rows = select(*_unsorted.c).where(true()).order_by(_unsorted.c.item_id, literal_column("rowid"))
+    return _or_count(insert_or(conn, staged).from_select([each.name for each in staged.c], rows), earliest=earliest)
+
+
+def _or_count(row: _Insert, *, earliest: bool) -> _Insert:
     """Of several rows with one id the first stays, or with `earliest` the time and group of the earliest."""
-    row = insert_or(conn, staged).values({each.name: bindparam(each.name, type_=each.type) for each in staged.c})
     old, new = staged.c, row.excluded
     one: ColumnElement[int] = literal_column("1")  # `Bulk` has no parameters but those of a row
     changes: dict[str, ColumnElement[Any]] = {
@@ -192,8 +219,7 @@ def _upsert(conn: Connection, *, earliest: bool) -> Bulk:
             new.submitted_at < old.submitted_at, and_(old.submitted_at.is_(None), new.submitted_at.is_not(None))
         )
         changes |= {name: case((is_earlier, new[name]), else_=old[name]) for name in ("submitted_at", "group_name")}
-    upsert = row.on_conflict_do_update(index_elements=[staged.c.item_id], set_=changes)
-    return Bulk(upsert, [each.name for each in staged.c])
+    return row.on_conflict_do_update(index_elements=[staged.c.item_id], set_=changes)
 
 
 def _params(entry: SyncLogEntry) -> str | None:

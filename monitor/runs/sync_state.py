@@ -49,6 +49,8 @@ class SyncState:
     canaries: int
     """How many ids in the log are documents of canaries."""
     canary_ids: Sequence[str]
+    tracks_canary: bool
+    """Whether a document of a canary is among the items."""
     file: str | None
     file_read_at: datetime | None
     watermark: Watermark | None
@@ -88,7 +90,10 @@ class SyncState:
 
 def load(conn: Connection, *, target: str, now: datetime) -> SyncState | None:
     """What the last sync saw; None if nothing is known."""
-    row = conn.execute(select(sync_logs).where(sync_logs.c.target == target)).mappings().one_or_none()
+    of_canary = and_(items.c.target == target, items.c.item_id == canaries.c.item_id, items.c.removed_at.is_(None))
+    tracked = select(canaries.c.id).join(items, of_canary).where(canaries.c.target == target).exists()
+    found = select(sync_logs, tracked.label("tracks_canary")).where(sync_logs.c.target == target)
+    row = conn.execute(found).mappings().one_or_none()
     if row is None:
         return None
     page = sync_log_pages.c
@@ -161,9 +166,7 @@ def canaries_changed(conn: Connection, *, target: str, state: SyncState) -> bool
         ).scalar_one()
         for chunk in in_chunks(state.canary_ids)
     )
-    tracked = and_(items.c.target == target, items.c.item_id == canaries.c.item_id, items.c.removed_at.is_(None))
-    query = select(canaries.c.id).join(items, tracked).where(of_target).limit(1)
-    return known != state.canaries or conn.scalar(query) is not None
+    return known != state.canaries or state.tracks_canary
 
 
 def add_pages(pages: Sequence[PageState]) -> SyncReport:

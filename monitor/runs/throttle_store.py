@@ -15,6 +15,14 @@ _MAX_AHEAD = timedelta(hours=1)
 """The longest hint; times further ahead come from a wrong clock."""
 
 
+def has_limits(conn: Connection, *, origin: str) -> bool:
+    """Whether anything was learned at an origin, under whatever key; rows of earlier versions may say nothing."""
+    each = throttles.c
+    learned = (each.not_before.is_not(None), each.rate_per_s.is_not(None), each.concurrency.is_not(None), each.down)
+    of_origin = select(each.key).where(each.origin == to_column_text(origin, _ORIGIN), or_(*learned))
+    return conn.execute(of_origin.limit(1)).first() is not None
+
+
 def read(conn: Connection, *, key: str) -> LearnedLimits | None:
     """The limits under a key; None before the first write."""
     return read_all(conn, keys=[key]).get(key)

@@ -169,23 +169,36 @@ def longest_unasked(conn: Connection, *, target: str, run_id: int, limit: int) -
     Of those that one run asked about, of thousands as after a first run, some are chosen evenly: neighbours often fail
     together, which must not look like an outage of the whole service.
     """
-    unasked = select(items.c.asked_run_id, items.c.item_id).where(_completed(target), _is_verified())
-    unasked = unasked.where(items.c.asked_run_id < run_id)
-    lost = unasked.where(in_state(ItemState.UNKNOWN)).order_by(items.c.asked_run_id, items.c.item_id).limit(limit)
-    first = _completed_items(conn.execute(lost), seen_completed=False)
-    known = unasked.where(items.c.state == ItemState.COMPLETED.value).order_by(items.c.asked_run_id)
+    values = {"target": target, "run_id": run_id, "lost": limit, "known": max(limit, _SPREAD)}
+    found = conn.execute(_unasked(), values).all() if limit else []
+    first = [(run, item_id) for run, item_id, lost in found if lost]
     left = limit - len(first)
-    oldest = sorted((run, each) for run, each in conn.execute(known.limit(max(left, _SPREAD)))) if left > 0 else []
+    oldest = sorted((run, item_id) for run, item_id, lost in found if not lost) if left > 0 else []
     if left < len(oldest):
         newest = oldest[max(0, left - 1)][0]
         older = [row for row in oldest if row[0] < newest]
         alike = [row for row in oldest if row[0] == newest]
         count = left - len(older)
         oldest = [*older, *(alike[len(alike) * position // count] for position in range(count))]
-    return [*first, *_completed_items(oldest, seen_completed=True)]
+    return [*_completed_items(sorted(first), seen_completed=False), *_completed_items(oldest, seen_completed=True)]
 
 
-def _completed_items(rows: Iterable[tuple[int, str] | Row[int, str]], *, seen_completed: bool) -> list[CompletedItem]:
+@cache
+def _unasked() -> CompoundSelect[tuple[Any, ...]]:
+    """The completed items that were not asked about for longest, first those whose last outcome is unknown."""
+    order = items.c.asked_run_id, items.c.item_id
+    columns = order[0].label("run"), order[1]
+    unasked = select(*columns).where(_completed(_TARGET), _is_verified(), items.c.asked_run_id < bindparam("run_id"))
+    lost = unasked.where(in_state(ItemState.UNKNOWN)).order_by(*order).limit(bindparam("lost"))
+    known = unasked.where(items.c.state == ItemState.COMPLETED.value).order_by(order[0]).limit(bindparam("known"))
+    parts = [
+        select(each.subquery(name), literal(int(name == "of_lost")).label("lost"))
+        for each, name in ((lost, "of_lost"), (known, "of_known"))
+    ]
+    return union_all(*parts)
+
+
+def _completed_items(rows: Iterable[tuple[int, str]], *, seen_completed: bool) -> list[CompletedItem]:
     return [
         CompletedItem(item_id=item_id, seen_completed=seen_completed, asked_run_id=run_id) for run_id, item_id in rows
     ]
@@ -275,6 +288,24 @@ def iter_due_items(
 def _load_again(engine: Engine, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
     query = _again(target, run_id).params(ids=id_set(engine, item_ids))
     return [_tracked(row) for row in read_page(engine, query)]
+
+
+def iter_unanswered(
+    engine: Engine, *, target: str, run_id: int, batch: int = 1000
+) -> Iterator[Sequence[tuple[str, str | None, datetime, datetime | None]]]:
+    """Yields those due items about which no run has had an answer, for `first_completion`: a first run has a million.
+
+    As id, group, first time seen, and upload time. Batches are as in `iter_due_items`.
+    """
+    columns = (items.c.item_id, items.c.group_name, items.c.first_seen_at, items.c.submitted_at)
+    unanswered = items.c.known_state.is_(None), in_state(ItemState.UNKNOWN), items.c.incident_id.is_(None)
+    last = (-1, "")
+    while True:
+        query = _unfinished(target, run_id, after=last).where(*unanswered).limit(batch)
+        if not (page := read_page(engine, query.with_only_columns(*columns, items.c.asked_run_id))):
+            return
+        yield [row[:4] for row in page]
+        last = (page[-1][4], page[-1][0])
 
 
 def iter_unverified(engine: Engine, *, target: str, run_id: int, batch: int = 1000) -> Iterator[list[TrackedItem]]:
@@ -395,7 +426,7 @@ def _unverified(target: str | ColumnElement[str]) -> tuple[ColumnElement[bool], 
     return items.c.target == target, _is_unverified(), *active()
 
 
-def _completed(target: str) -> ColumnElement[bool]:
+def _completed(target: str | ColumnElement[str]) -> ColumnElement[bool]:
     """Tracked items whose last known state is completed."""
     is_completed: ColumnElement[bool] = text(ITEM_IS_COMPLETED)  # type: ignore[assignment] # used as a condition
     return and_(items.c.target == target, is_completed)

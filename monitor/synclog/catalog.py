@@ -45,8 +45,7 @@ class ResolvedTable:
 _QUALIFIED = re.compile(r'(?P<schema>"(?:[^"]|"")+"|[^".]+)\.(?P<table>"(?:[^"]|"")+"|[^"].*)')
 """`schema.table`, each with or without SQL's quotes."""
 
-_SQLITE_TABLES = text("SELECT NULL AS schema, name FROM sqlite_master WHERE type IN ('table', 'view')")
-_SQLITE_TYPE = text("SELECT type FROM sqlite_master WHERE name = :table AND type IN ('table', 'view')")
+_SQLITE_TABLES = text("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')")
 _SQLITE_COLUMNS = text("""
     SELECT name, type, CASE WHEN upper(type) IN ('BOOLEAN', 'BOOL') THEN 'none' ELSE 'raw' END AS kind
     FROM pragma_table_xinfo(:table) WHERE hidden <> 1 ORDER BY cid
@@ -83,7 +82,7 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
     Raises SyncLogError, with close matches, if a name is missing or ambiguous.
     """
     where = f"sync log {location_of(conn.engine.url)}"
-    schema, table = _table(conn, spec.table, where)
+    schema, table, is_view = _table(conn, spec.table, where)
     found = _columns(conn, schema, table)
     columns = list(found)
 
@@ -97,7 +96,6 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
             f'{where}, table "{table}": its column "{id_column}" is of the type {type_name}, no value of which is an '
             "id; name the column with the API's ids"
         )
-    is_view = schema is None and conn.scalar(_SQLITE_TYPE, {"table": table}) == "view"
     return ResolvedTable(
         schema=schema,
         table=table,
@@ -114,16 +112,19 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
     )
 
 
-def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str]:
+def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str, bool]:
+    """The schema and the name of a table, and whether it is a view of SQLite."""
     if conn.dialect.name == "sqlite":
-        return None, _match(name, [row.name for row in conn.execute(_SQLITE_TABLES)], f'{where} has no table "{name}"')
+        types = {row.name: row.type for row in conn.execute(_SQLITE_TABLES)}
+        table = _match(name, list(types), f'{where} has no table "{name}"')
+        return None, table, types[table] == "view"
     visible = _postgres_tables(conn, None)
     qualified = None if name in visible else _QUALIFIED.fullmatch(name)
     if qualified:
         schema, rest = (_unquoted(qualified[part]) for part in ("schema", "table"))
         tables = _postgres_tables(conn, schema)
         table = _match(rest, list(tables), f'{where} has no table "{rest}" in the schema "{schema}"')
-        return tables[table], table
+        return tables[table], table, False
     name = _unquoted(name)
     if name.casefold() not in map(str.casefold, visible):
         schemas = conn.execute(_POSTGRES_SCHEMAS, {"table": name}).scalars().all()
@@ -131,7 +132,7 @@ def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str]:
             there = " or ".join(f'"{schema}.{name}"' for schema in schemas)
             raise SyncLogError(f'{where} has no table "{name}" in its search_path; there is {there}: name it so')
     table = _match(name, list(visible), f'{where} has no table "{name}"')
-    return visible[table], table
+    return visible[table], table, False
 
 
 def _unquoted(name: str) -> str:

@@ -22,7 +22,7 @@ from monitor.incidents.evidence import CRASHES_IN_A_ROW
 from monitor.incidents.slo import Objective, SloStatus
 from monitor.incidents.slo_source import read_statuses
 from monitor.incidents.store import crash_streak
-from monitor.model import FINISHED, ChannelState, LearnedLimits, RunStatus, Snapshot
+from monitor.model import FINISHED, NOTHING_LEARNED, ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
 from monitor.notifications.routing import LOG_CHANNEL
 from monitor.rollups.indexing_queries import TimesToIndexed, all_times
@@ -95,15 +95,15 @@ def read(
     conn: Connection,
     *,
     targets: Sequence[str],
-    throttle_keys: Mapping[str, str],
+    throttle_keys: Mapping[str, str | None],
     timeout_s: float,
     objectives: Objectives = Objectives(),
     canaries: Sequence[str] = (),
 ) -> StoredState:
     """Reads the state of these targets, and of all incidents and notifications. Raises SQLAlchemyError.
 
-    `throttle_keys` has the key of the learned limits by target; `canaries` are the targets that have canaries.
-    `timeout_s` (> 0) limits each statement on PostgreSQL.
+    `throttle_keys` has the key of the learned limits by target, None if there are none; `canaries` are the targets that
+    have canaries. `timeout_s` (> 0) limits each statement on PostgreSQL.
     """
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql(shorten_timeouts({"statement_timeout": f"{int(timeout_s * 1000)}ms"}))
@@ -112,7 +112,9 @@ def read(
     for batch in in_chunks(targets):
         target_states |= _target_states(conn, batch)
         indexed |= all_times(conn, targets=batch)
-    known = throttle_store.read_all(conn, keys=sorted(set(throttle_keys.values())))
+    keys = sorted({key for key in throttle_keys.values() if key is not None})
+    known: dict[str | None, LearnedLimits] = {None: NOTHING_LEARNED}
+    known.update(throttle_store.read_all(conn, keys=keys))
     return StoredState(
         targets=target_states,
         incidents=_incidents(conn),
@@ -304,7 +306,7 @@ def read_only_engine(url: str, *, timeout_s: float) -> Engine:
 def _read(
     engine: Engine,
     targets: list[str],
-    throttle_keys: dict[str, str],
+    throttle_keys: dict[str, str | None],
     canaries: list[str],
     timeout_s: float,
     objectives: Objectives,

@@ -100,8 +100,8 @@ class StateTracker:
         self, state: DaemonState, *, utcnow: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._state, self._utcnow, self._monotonic = state, utcnow, monotonic
-        self.throttle_keys: Mapping[str, str] = {}
-        """By target: the key of the learned limits of its API; only targets that this process ran."""
+        self.throttle_keys: Mapping[str, str | None] = {}
+        """By target that this process ran: the key of the learned limits of its API, None if there are none."""
         self._counters: dict[str, RunCounters] = {}
         self._watched_since: dict[str, datetime] = {}
         self._tracked_config: Config | None = None
@@ -163,7 +163,7 @@ class StateTracker:
             self._counters_of(target).errors += 1
             raise
 
-    def observe(self, report: RunReport, *, throttle_keys: Mapping[str, str]) -> None:
+    def observe(self, report: RunReport, *, throttle_keys: Mapping[str, str | None]) -> None:
         """Counts a finished run of this process. `throttle_keys`: see the attribute."""
         self._counters_of(report.target).add(report)
         self.throttle_keys = throttle_keys

@@ -8,7 +8,7 @@ from support.outcomes import item_after, row_after, row_of, whole_row
 
 from monitor.model import Cause, ItemState, Outcome, Reason
 from monitor.model.http import ApiError
-from monitor.model.items import ItemChange, TrackedItem, transition
+from monitor.model.items import ItemChange, TrackedItem, first_completion, transition
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UPLOADED = NOW - timedelta(hours=2)
@@ -187,3 +187,10 @@ def test_what_was_never_answered_was_not_seen_before_its_completion():
 def test_what_was_completed_before_the_column_existed_is_not_completed_for_the_first_time(item):
     found, indexed_at = completions(item, outcome(ItemState.PENDING), outcome(ItemState.COMPLETED))
     assert (found, indexed_at is not None) == ([], True)
+
+
+@pytest.mark.parametrize("submitted_at", [UPLOADED, None], ids=["uploaded at a known time", "first seen"])
+def test_a_first_completion_is_what_the_transition_of_an_unknown_item_says(submitted_at):
+    unknown = replace(NEW, submitted_at=submitted_at, group="g", state=ItemState.UNKNOWN, has_details=True)
+    expected = transition(unknown, outcome(ItemState.COMPLETED, "indexed"))
+    assert first_completion("a", "g", FIRST, submitted_at, "indexed", NOW) == expected

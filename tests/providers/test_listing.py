@@ -1,8 +1,11 @@
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.providers import Listing
+from monitor.providers.id_set import IdSet
 
 ids = st.sets(st.text(max_size=5), max_size=20)
 
@@ -20,8 +23,35 @@ def test_a_listing_contains_the_added_ids(ready, indexed, others):
             assert listing.completed_stage(item_id) is None
         else:
             assert listing.completed_stage(item_id) == ("ready" if item_id in ready else "indexed")
+    assert len(listing) == len(ready) + len(indexed) + len(others)
     assert not listing.contains("never added")
     assert listing.completed_stage("never added") is None
+
+
+@given(st.lists(st.lists(st.text(max_size=3), max_size=6), max_size=6), st.booleans())
+def test_a_set_of_ids_has_those_that_were_added(pieces, counted_between):
+    found, added = IdSet(), set()
+    for piece in pieces:
+        found.update(piece)
+        added.update(piece)
+        if counted_between:
+            assert len(found) == len(added)
+    asked = sorted(added | {"never added", "\0", "\ud800"})
+    assert found.find(asked) == [each in added for each in asked]
+    assert len(found) == len(added)
+
+
+def test_a_set_of_ids_takes_a_quarter_of_the_memory_of_pythons_own():
+    tracemalloc.start()
+    try:
+        found = IdSet()
+        for start in range(0, 20_000, 1000):
+            found.update([f"{number:036}" for number in range(start, start + 1000)])
+        assert found.find(["0" * 36, "1" * 36]) == [True, False]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken / 20_000 < 30, "a set takes 130 bytes for each of these"
 
 
 # --- statuses of all items -------------------------------------------------------------------------------------------

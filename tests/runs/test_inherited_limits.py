@@ -194,12 +194,26 @@ def test_a_run_without_readable_learned_limits_still_checks_all_items(small_worl
     with engine.begin() as conn:
         conn.exec_driver_sql("DROP TABLE throttles")
     app = App(config=config, engine=engine)
+    reports = []
     with structlog.testing.capture_logs() as events:
-        run = Run(app.job(config.targets[0]), interrupt=asyncio.Event(), progress=NoProgress())
-        report = asyncio.run(run())
+        for status in (None, 429):
+            if status:
+                world.sandbox.add_fault(path="/engine", status=status, headers=LATER)
+            run = Run(app.job(config.targets[0]), interrupt=asyncio.Event(), progress=NoProgress())
+            reports.append(asyncio.run(run()))
     engine.dispose()
-    assert (report.status, report.snapshot.checked) == (RunStatus.COMPLETE, 6)
+    assert (reports[0].status, reports[0].snapshot.checked) == (RunStatus.COMPLETE, 6)
+    assert reports[1].abort_reason == "rate_limited", "nor does it matter that the hint can't be stored"
     assert {"throttle_not_read", "throttle_not_written"} <= {event["event"] for event in events}
+
+
+def test_nothing_is_stored_until_a_limit_is_met(small_world):
+    small_world.track(3)
+    small_world.run()
+    assert small_world.rows("SELECT * FROM throttles") == []
+    small_world.sandbox.add_fault(path="/engine", status=429, headers=LATER)
+    small_world.run()
+    assert len(small_world.rows("SELECT * FROM throttles WHERE not_before IS NOT NULL")) == 1
 
 
 @pytest.mark.process

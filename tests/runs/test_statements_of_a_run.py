@@ -10,9 +10,9 @@ from sqlalchemy import Engine, event
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
 
-AT_MOST = 20
-"""Statements of a run besides those of its sync."""
-IN_SYNC = 9
+AT_MOST = 19
+"""Statements of a run besides those of its sync; one of them asks PostgreSQL for the time."""
+IN_SYNC = 7
 """Statements of a sync of a log that did not change, those in the log's own database included."""
 SYNC_THREAD = "sync-log"
 

@@ -51,6 +51,20 @@ def test_keys_are_separate(engine):
     assert known(engine) == FULL
 
 
+LEARNED = {"not_before": NOW + MINUTE, "rate_per_s": 2.5, "concurrency": 4.0, "down": True}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_an_origin_has_limits_once_one_was_met_under_any_key(engine, name):
+    written(engine, SILENT, key="silent")
+    with reading(engine) as conn:
+        assert not throttles.has_limits(conn, origin=ORIGIN)
+    written(engine, replace(SILENT, **{name: LEARNED[name]}))
+    with reading(engine) as conn:
+        assert throttles.has_limits(conn, origin=ORIGIN)
+        assert not throttles.has_limits(conn, origin="https://other.example:443")
+
+
 def test_a_row_names_its_api(engine):
     written(engine, SILENT)
 

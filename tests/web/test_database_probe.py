@@ -6,7 +6,7 @@ from sqlalchemy import insert
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import incidents, notifications
-from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
+from monitor.model import NOTHING_LEARNED, ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state as channels
 from monitor.runs import store as runs
 from monitor.runs import throttle_store as throttles
@@ -136,5 +136,5 @@ def test_learned_limits_are_reported_for_each_target_with_the_key(engine):
     learned = LearnedLimits(at=NOW, rate_per_s=7.5, down=True)
     with writing(engine) as conn:
         throttles.write(conn, key="k", origin="https://api.example:443", limits=learned)
-    stored = read(engine, throttle_keys={"gloo": "k", "other": "k", "third": "unknown"})
-    assert stored.learned == {"gloo": learned, "other": learned}
+    stored = read(engine, throttle_keys={"gloo": "k", "other": "k", "third": "unknown", "fourth": None})
+    assert stored.learned == {"gloo": learned, "other": learned, "fourth": NOTHING_LEARNED}
