@@ -257,7 +257,15 @@ async def test_a_secure_base_is_never_left_for_plain_http():
 
 
 @pytest.mark.parametrize(
-    "url", ["http://u:p@h/", "http:///x", "http://h\\@evil.example/", "http://[::1/", "http://h:99999/", "http://a\u200db.example/"]
+    "url",
+    [
+        "http://u:p@h/",
+        "http:///x",
+        "http://h\\@evil.example/",
+        "http://[::1/",
+        "http://h:99999/",
+        "http://a\u200db.example/",
+    ],
 )
 async def test_a_url_that_could_mean_another_host_is_refused(url):
     transport = DirectTransport()
