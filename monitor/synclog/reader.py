@@ -78,7 +78,8 @@ def read_pages(
         with connect_read_only(spec) as conn, interrupted_from(conn, ends_s):
             resolved = resolve_table(conn, spec)
             zone = _zone(conn, spec)
-            facts = seed(_columns(resolved), resolved.where, _reading(spec), str(zone), *merged_as)
+            columns = resolved.types[resolved.id_column], _columns(resolved)
+            facts = seed(*columns, resolved.where, _reading(spec), str(zone), *merged_as)
             pager = Pager(known=known or {}, seed=facts, entry=_entry_reader(spec, resolved, zone))
             if conn.dialect.name == "sqlite":
                 yield from read_sqlite_pages(conn, resolved, _select(resolved), pager)

@@ -51,7 +51,9 @@ def read_sqlite_pages(conn: Connection, resolved: ResolvedTable, query: Select[A
             yield pager.page(position, [tuple(row) for row in rows])
             position += len(rows)
         return
-    starts = sorted(int(key) for key in pager.known if _INTEGER.fullmatch(key))
+    # the known pages may be those of another log, which the target had before
+    known = (int(key) for key in pager.known if _INTEGER.fullmatch(key))
+    starts = sorted(key for key in known if _FIRST_ROWID <= key <= _LAST_ROWID)
     for key, found in in_ranges(moment.fetch, starts, size=PAGE_ROWS):
         yield pager.page(key, found, skip=1)
 
