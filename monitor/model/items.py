@@ -200,6 +200,8 @@ class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     group: str | None = None
     indexed_at: datetime | None = None
     """When it was first seen completed; None: not yet."""
+    asked_run_id: int = 0
+    """The last run that has an outcome for it; 0: none."""
 
 
 class FirstCompletion(msgspec.Struct, frozen=True, kw_only=True, gc=False):

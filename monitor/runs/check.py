@@ -43,7 +43,7 @@ from monitor.runs.time_limit import settle
 from monitor.threads import run_in_database_pool
 
 BATCH_SIZE = 4000
-"""Due items that are read and shuffled together."""
+"""Due items that are read together, and shuffled among those that one run asked about."""
 
 LIST_SHARE = 0.5
 """The share of the remaining time that `auto` gives the list; the rest is for item by item."""

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any
 
 from monitor.client.retry import is_transient
@@ -40,6 +41,7 @@ MAX_FAILED_RETRIES = 5
 """Consecutive failures in the second pass that end it: the fault persists, and requests would only add load."""
 
 _ONE_TIME = timedelta(seconds=1)
+_ASKED_RUN_ID = attrgetter("asked_run_id")
 
 _GROWTH = 1.05
 _FLOOR_MS = 0.01
@@ -150,7 +152,10 @@ class OutcomeBuffer:
 
 
 class WorkQueue:
-    """Gives items to the workers one by one; a thread reads the next batch in advance."""
+    """Gives items to the workers one by one; a thread reads the next batch in advance.
+
+    Of a batch, those not asked about for longest come first. `shuffle` reorders those that one run asked about.
+    """
 
     def __init__(self, batches: Iterator[list[TrackedItem]], shuffle: Callable[[list[TrackedItem]], object]) -> None:
         self._batches, self._shuffle, self._items = batches, shuffle, deque[TrackedItem]()
@@ -189,6 +194,7 @@ class WorkQueue:
                     self._ended = batch is None
                     if batch:
                         self._shuffle(batch)
+                        batch.sort(key=_ASKED_RUN_ID)  # keeps the order of equal ones
                         self._items.extend(batch)
                     self._prefetched = None if self._ended else self._prefetch()
         return self._items.popleft()
@@ -211,8 +217,9 @@ class ItemCheck:
 
     It begins with five items, and the rest follow once one of them is answered or all five have failed without stopping
     the target: a service that is down or refuses us gets five requests. `shuffle` reorders a batch in place: items with
-    neighbouring ids often fail together, which must not look like an outage of the whole service. `record` is called in
-    a worker thread, one call at a time. Times are in seconds, `deadline_s` on the monotonic clock.
+    neighbouring ids often fail together, which must not look like an outage of the whole service. Of each batch, items
+    not asked about for longest still come first, so that runs that are cut short reach every item. `record` is called
+    in a worker thread, one call at a time. Times are in seconds, `deadline_s` on the monotonic clock.
     """
 
     def __init__(  # noqa: PLR0913  # keyword arguments, named where they are wired

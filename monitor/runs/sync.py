@@ -4,7 +4,7 @@ The sync log is read outside our write locks. Only changed rows are written, in 
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,7 +22,7 @@ from monitor.model.durations import exponential_backoff_s
 from monitor.runs import sync_state
 from monitor.runs.sync_merge import DoubtError, Merge
 from monitor.runs.sync_stage import Stage, Stager, former_ids, staged, staged_pages
-from monitor.runs.sync_state import SyncState
+from monitor.runs.sync_state import PageState, SyncState
 from monitor.synclog import Known, LogPage, LogStart, Watermark
 
 _T = TypeVar("_T")
@@ -107,7 +107,7 @@ class Sync:
                 return self._merge(None, known=None, copied_at=state.copied_at)
             file = self.read_file_state() if state.rows >= FILE_ROWS else None
             if state.is_same_file(file, self.now):
-                return _unchanged(state)
+                return _unchanged(state, state.pages.values())
             report = self._merge_changes(state)
             if file is not None:
                 self._store_file(file)
@@ -164,7 +164,7 @@ class Sync:
                 raise DoubtError("rows were deleted, or came without a recent time")
             if state is not None and not stage.changed and not stage.gone(state):
                 self._store_watermark(stage)
-                return _unchanged(state)
+                return _unchanged(state, stage.pages.values())
             stager.create_tables()
             begin_merge(conn, staged)
             leases.verify(conn, target=self.target, epoch=self.epoch)
@@ -181,6 +181,7 @@ class Sync:
             return report
 
 
-def _unchanged(state: SyncState) -> SyncReport:
-    report = sync_state.add_pages(list(state.pages.values()))
+def _unchanged(state: SyncState, pages: Iterable[PageState]) -> SyncReport:
+    """`pages` are those of the state, in the order of the log."""
+    report = sync_state.add_pages(list(pages))
     return replace(report, tracked=state.tracked, duplicate=state.duplicate, duplicate_ids=tuple(state.duplicate_ids))

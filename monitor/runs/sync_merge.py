@@ -148,11 +148,14 @@ class Merge:
         page = sync_log_pages.c
         for chunk in in_chunks(outdated):
             conn.execute(delete(sync_log_pages).where(page.target == self.target, page.page.in_(chunk)))
-        values = {
+        values: dict[str, object] = {
             "tracked": report.tracked,
             "duplicate": report.duplicate,
             "duplicate_ids": list(report.duplicate_ids),
             "watermark": stored_watermark(self.stage.start, now=self.now),
+            # of a file as it was before; its state now, if known, is stored next
+            "file": None,
+            "file_read_at": None,
         }
         conn.execute(update(sync_logs).where(sync_logs.c.target == self.target).values(values))
         self._store_pages(conn)

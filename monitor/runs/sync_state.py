@@ -1,13 +1,14 @@
 """What the last sync of a target saw of its log: stored with the items in one transaction, so that they agree."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, literal, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, literal, or_, select, update
 
 from monitor.database.engine import in_chunks
 from monitor.database.sync_tables import sync_log_pages, sync_logs
@@ -21,6 +22,7 @@ COPY_EVERY = timedelta(days=1)
 MAX_NAMED = 1000
 """Ids that are stored by name, of those that make a sync of some pages impossible."""
 _SEPARATOR = "\n"
+_NUMBER = re.compile(r"-?\d{1,19}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class SyncState:
     watermark: Watermark | None
     """With an `updated_at_column`: as of the last merge, or the last time that all pages were compared."""
     pages: Mapping[str, PageState]
+    """In the order of the log, where their keys are numbers."""
 
     def is_same_file(self, file: str | None, now: datetime) -> bool:
         """Whether nothing was written to the log's file since it was read, less than a day ago."""
@@ -104,7 +107,7 @@ def load(conn: Connection, *, target: str, now: datetime) -> SyncState | None:
     query = select(page.page, page.digest, page.rows, valid, page.counts).where(page.target == target)
     pages = {
         key: PageState(digest=digest, rows=rows, valid=bool(is_valid), counts=json.loads(counts) if counts else {})
-        for key, digest, rows, is_valid, counts in conn.execute(query)
+        for key, digest, rows, is_valid, counts in sorted(conn.execute(query), key=_position)
     }
     stored = {name: value for name, value in row.items() if name not in {"target", "watermark"}}
     return SyncState(**stored, watermark=_watermark(row["watermark"]), pages=pages)
@@ -126,6 +129,11 @@ def store_watermark(conn: Connection, *, target: str, start: LogStart, now: date
     """Stores it of a log whose pages were all compared, and are as they were."""
     values = {"watermark": stored_watermark(start, now=now)}
     conn.execute(update(sync_logs).where(sync_logs.c.target == target).values(values))
+
+
+def _position(row: Row[tuple[Any, ...]]) -> tuple[int, str]:
+    key = str(row[0])
+    return (int(key), key) if _NUMBER.fullmatch(key) else (0, key)
 
 
 def store_file(conn: Connection, *, target: str, file: str, now: datetime) -> None:

@@ -488,6 +488,7 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
         params=NO_PARAMS if params is None else json.loads(params),
         group=values[16],
         indexed_at=values[17],
+        asked_run_id=values[20],
     )
 
 

@@ -1,13 +1,16 @@
 """Reads a log on PostgreSQL in pages whose digests the server makes, so that only changed pages are sent.
 
 A page has the rows whose ids have one hash: so all rows of an id are in one page, in tables, views and partitions
-alike. Its digest is the number of its rows and the sum of their 64-bit hashes, whatever their order. Both queries have
-to be in one transaction of REPEATABLE READ.
+alike. Rows without an id, of which there may be many, are in the page of the hash of the row. A page's digest is the
+number of its rows and the sum of their 64-bit hashes, whatever their order. Both queries have to be in one transaction
+of REPEATABLE READ. Some logs may change even there, such as views of another server or of the clock: a page that has
+another number of rows than were counted is read again next time.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from heapq import merge
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
@@ -20,6 +23,7 @@ from sqlalchemy import (
     Select,
     Subquery,
     Text,
+    case,
     cast,
     func,
     literal_column,
@@ -42,6 +46,8 @@ _MOST_CHANGED = 0.5
 _CAN_HASH = text("SELECT to_regprocedure('hashtextextended(text, bigint)') IS NOT NULL")
 _START: ColumnElement[int] = literal_column("0", BigInteger())
 """The seed of the hash of a row."""
+NO_DIGEST = b""
+"""Of a page that is not the counted one: no page has it."""
 _LIMIT_EXCEEDED = "53400"
 """As `temp_file_limit` is."""
 
@@ -72,18 +78,18 @@ def read_postgres_pages(
         first = next(rows, None)
     if changes is not None:
         yield start
-    pages = groupby(chain([] if first is None else [first], rows), key=itemgetter(0))
-    sent = set(changed)
-    unread = set() if wanted is None else {int(key) for key in pager.known}.difference(wanted)
-    for page in sorted(unread.union(facts)):
+    unread = set() if wanted is None else _page_numbers(pager).difference(wanted)
+    by_page = groupby(chain([] if first is None else [first], rows), key=itemgetter(0))
+    sent = ((page, [pager.entry(decode(row[2:])) for row in of_page]) for page, of_page in by_page)
+    known = ((page, None) for page in sorted(unread.union(facts).difference(changed)))
+    for page, entries in merge(known, sent, key=itemgetter(0)):
         if page in unread:
             yield pager.unread(page)
             continue
-        entries, found = None, facts[page]
-        if page in sent:
-            _, of_page = next(pages)
-            entries = [pager.entry(decode(row[2:])) for row in of_page]
-        yield LogPage(key=str(page), digest=pager.digest(found), rows=found[0], entries=entries)
+        count, *_ = counted = facts.get(page, (0,))
+        rows_now = count if entries is None else len(entries)
+        digest = pager.digest(counted) if rows_now == count else NO_DIGEST
+        yield LogPage(key=str(page), digest=digest, rows=rows_now, entries=entries)
 
 
 def _find_changes(
@@ -96,11 +102,18 @@ def _find_changes(
     for wanted in (changes.may_have_changed(changes.since), changes.is_newer(changes.since)):
         if wanted is None:
             break
-        log = query.where(wanted).with_only_columns(query.selected_columns[0].label("c0")).subquery("log")
-        found = set(conn.execute(select(_page(_hash(log.c.c0, _START))).distinct()).scalars())
+        columns = [each.label(f"c{n}") for n, each in enumerate(query.selected_columns)]
+        log = query.where(wanted).with_only_columns(*columns).subquery("log")
+        item_hash = _hash(log.c.c0, _START)
+        found = set(conn.execute(select(_page(log, item_hash, _line(log, item_hash))).distinct()).scalars())
         if len(found) <= PAGES * _MOST_CHANGED:
-            return start, found.union(int(key) for key, digest in pager.known.items() if not digest)
+            return start, found.union(_page_numbers(pager, only_outdated=True))
     return replace(start, rows=None, doubt="very many rows may have changed"), None
+
+
+def _page_numbers(pager: Pager, *, only_outdated: bool = False) -> set[int]:
+    """The known pages. `only_outdated`: those that are known to be other than they were."""
+    return {int(key) for key, digest in pager.known.items() if not (only_outdated and digest)}
 
 
 @contextmanager
@@ -118,13 +131,10 @@ def _page_facts(conn: Connection, log: Subquery, wanted: Collection[int] | None)
     """By page, how many rows it has, and the sum of their hashes: of these pages, or of all, in ascending order."""
     if wanted is not None and not wanted:
         return {}
-    first, *others = log.c
     # with OFFSET the planner keeps the query apart, so that an id is hashed once
-    hashed = select(_hash(first, _START).label("hash"), *others).offset(0).subquery("hashed")
-    line: ColumnElement[int] = hashed.c.hash
-    for each in others:
-        line = _hash(hashed.c[each.name], line)
-    page = _page(hashed.c.hash).label("page")
+    hashed = select(_hash(log.c.c0, _START).label("hash"), *log.c).offset(0).subquery("hashed")
+    line = _line(hashed, hashed.c.hash)
+    page = _page(hashed, hashed.c.hash, line).label("page")
     query = select(page, func.count(), cast(func.sum(line), Text)).group_by(page)
     if wanted is not None:
         query = query.where(_is_one_of(page, wanted))
@@ -133,9 +143,9 @@ def _page_facts(conn: Connection, log: Subquery, wanted: Collection[int] | None)
 
 def _rows(conn: Connection, log: Subquery, pages: Sequence[int] | None) -> Iterator[Sequence[Any]]:
     """Page, number and columns of the rows of these pages, or of all, by page and then in the table's order."""
-    numbered = select(
-        _page(_hash(log.c.c0, _START)).label("page"), func.row_number().over().label("number"), *log.c
-    ).subquery("numbered")
+    item_hash = _hash(log.c.c0, _START)
+    page = _page(log, item_hash, _line(log, item_hash))
+    numbered = select(page.label("page"), func.row_number().over().label("number"), *log.c).subquery("numbered")
     query = select(*numbered.c).order_by(numbered.c.page, numbered.c.number)
     if pages is not None:
         query = query.where(_is_one_of(numbered.c.page, pages))
@@ -153,5 +163,14 @@ def _is_one_of(page: ColumnElement[int], pages: Collection[int]) -> ColumnElemen
     return page.in_(select(func.unnest(cast(list(pages), ARRAY(Integer)))))
 
 
-def _page(item_hash: ColumnElement[int]) -> ColumnElement[int]:
-    return cast(item_hash.op("&")(literal_column(str(PAGES - 1))), Integer)
+def _line(log: Subquery, item_hash: ColumnElement[int]) -> ColumnElement[int]:
+    """The hash of a row."""
+    line = item_hash
+    for name in log.c.keys()[log.c.keys().index("c0") + 1 :]:
+        line = _hash(log.c[name], line)
+    return line
+
+
+def _page(log: Subquery, item_hash: ColumnElement[int], line: ColumnElement[int]) -> ColumnElement[int]:
+    has_none: ColumnElement[bool] = func.coalesce(cast(log.c.c0, Text), "") == literal_column("''")
+    return cast(case((has_none, line), else_=item_hash).op("&")(literal_column(str(PAGES - 1))), Integer)

@@ -86,7 +86,8 @@ def read_pages(
         with connect_read_only(spec) as conn, interrupted_from(conn, ends_s):
             resolved = resolve_table(conn, spec)
             zone = _zone(conn, spec)
-            facts = seed(_columns(resolved), resolved.where, _reading(spec), str(zone), *merged_as)
+            columns = resolved.types[resolved.id_column], _columns(resolved)
+            facts = seed(*columns, resolved.where, _reading(spec), str(zone), *merged_as)
             pager = Pager(known=known or {}, seed=facts, entry=_entry_reader(spec, resolved, zone))
             changes = changes_of(conn, resolved, since, time_format=spec.time_format, zone=zone, seed=facts)
             if conn.dialect.name == "sqlite":

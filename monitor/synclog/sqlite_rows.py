@@ -59,7 +59,9 @@ def read_sqlite_pages(
     Raises as `read_sqlite` does.
     """
     moment = _Moment(conn, resolved, query)
-    starts = sorted(int(key) for key in pager.known if _INTEGER.fullmatch(key))
+    # the known pages may be those of another log, which the target had before
+    known = (int(key) for key in pager.known if _INTEGER.fullmatch(key))
+    starts = sorted(key for key in known if _FIRST_ROWID <= key <= _LAST_ROWID)
     runs = [_Run(pages=starts, is_read=True)]
     if changes is None:
         moment.secure()

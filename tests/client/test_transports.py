@@ -105,6 +105,7 @@ BROKEN = {
         NetworkFault.TOO_LARGE,
     ),
     "a coding that was not asked for": (hostile.replies(200, b"x", content_encoding="br"), NetworkFault.PROTOCOL),
+    "gzip twice": (hostile.replies(200, b"x", content_encoding="gzip, gzip"), NetworkFault.PROTOCOL),
     "gzip that is none": (hostile.replies(200, b"not gzip", content_encoding="gzip"), NetworkFault.PROTOCOL),
     "gzip cut short": (
         hostile.replies(200, gzip.compress(b"x" * 100)[:-9], content_encoding="gzip"),
@@ -259,6 +260,9 @@ GZIP = {
     "two members, byte by byte": hostile.chunks(
         hostile.piecewise(gzip.compress(JSON[:3]) + gzip.compress(JSON[3:]), 1), content_encoding="gzip"
     ),
+    "beside names that are no codings": hostile.replies(200, PACKED, content_encoding="identity, gzip, utf-8"),
+    "a charset in place of a coding": hostile.replies(200, JSON, content_encoding="UTF-8"),
+    "no coding by name": hostile.replies(200, JSON, content_encoding="none"),
     "zeros after it": hostile.replies(200, PACKED + bytes(512), content_encoding="gzip"),
     "garbage after it": hostile.replies(200, PACKED + b"garbage", content_encoding="gzip"),
     "an empty member after it": hostile.replies(200, PACKED + gzip.compress(b""), content_encoding="gzip"),

@@ -118,6 +118,15 @@ def test_an_unchanged_log_writes_nothing_and_its_report_is_the_same(engine, targ
     assert (again.duplicate, again.duplicate_ids, again.future, again.unreadable_times) == (1, ("a",), 1, ("soon",))
 
 
+def test_what_is_named_of_an_unchanged_log_is_what_comes_first_in_it(target, log):
+    for number in range(40):
+        log.add(f"\n{number:02}")
+        log.add(f"i{number:02}", 1 + number)
+    first = target.sync()
+    assert first.unusable_ids == tuple(f"\\n0{number}" for number in range(5))
+    assert asdict(target.sync()) == asdict(first) | {"new": 0}
+
+
 def test_an_upload_time_counts_from_the_moment_it_is_no_longer_in_the_future(target, log):
     fill(log, "abc")
     log.add("d", 2)
@@ -245,6 +254,21 @@ def test_a_file_that_nobody_wrote_is_not_read(engine, open_log, tmp_path, at_onc
         assert target.opened == 0
         target.sync(NOW + 24 * HOUR)
         assert target.opened == 1
+
+
+def test_a_file_that_another_log_replaced_for_a_while_is_read(engine, tmp_path, log, target, at_once, monkeypatch):
+    fill(log, "abcdefg")
+    let_the_clock_tick(tmp_path)
+    first = [target.sync().tracked, target.sync().tracked]
+    with contextlib.closing(Log(tmp_path / "other.db", "rollback mode")) as other:
+        fill(other, "abcdefgh")
+        with monkeypatch.context() as young:
+            young.setattr("monitor.synclog.file_state.SETTLED_S", 3600)
+            ours, target.log = target.log, other
+            assert (target.sync().tracked, target.read) == (8, 2)
+    target.log = ours
+    assert [*first, target.sync().tracked] == [7, 7, 7]
+    assert [item_id for item_id, *_, removed_at, _ in target.stored()[0] if removed_at] == ["h"]
 
 
 @pytest.mark.parametrize("layout", ["a view", SERVER])

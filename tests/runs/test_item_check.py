@@ -66,7 +66,7 @@ def numbered(count, size=7):
 class Pass:
     """One check with fakes."""
 
-    def __init__(self, asker=None, *, store=None, concurrency=8, deadline_s=60.0, grace_s=60.0):
+    def __init__(self, asker=None, *, store=None, concurrency=8, deadline_s=60.0, grace_s=60.0, **more):
         self.asker, self.store = asker or FakeItemClient(), store or Store()
         self.interrupt, self.progress = asyncio.Event(), Watcher()
         self.check = ItemCheck(
@@ -79,6 +79,7 @@ class Pass:
             progress=self.progress,
             utcnow=lambda: NOW,
             grace_s=grace_s,
+            **more,
         )
 
     async def over(self, due):
@@ -483,6 +484,14 @@ async def test_a_cancelled_check_cancels_requests_and_waits_for_the_writing_thre
         await running
     assert len(stored) == BATCH_SIZE
     assert one.asker.in_flight == 0
+
+
+async def test_items_of_one_earlier_run_are_shuffled_and_those_of_older_runs_come_first():
+    by_run = {3: ["a", "b", "c"], 0: ["d", "e"], 1: ["f", "g"]}
+    due = [replace(item, asked_run_id=run) for run, ids in by_run.items() for item in items(*ids)]
+    one = Pass(concurrency=1, shuffle=list.reverse)
+    await one.over(due)
+    assert one.asker.asked == ["e", "d", "g", "f", "c", "b", "a"]
 
 
 STATES = st.sampled_from(["completed", "pending", "failed", "garbage"])

@@ -1,7 +1,11 @@
+import asyncio
+import random
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
+from support.fakes import FakeItemClient, FakeProvider, ok
 from support.syncing import sync_worklist
 
 from monitor.database import leases
@@ -12,6 +16,8 @@ from monitor.model.http import ApiError
 from monitor.model.items import transition
 from monitor.runs import outcomes as outcome_store
 from monitor.runs import worklist
+from monitor.runs.item_check import ItemCheck
+from monitor.runs.progress import NoProgress
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -100,6 +106,46 @@ def events(engine):
     with reading(engine) as conn:
         query = select(item_events.c.item_id, item_events.c.kind, item_events.c.old, item_events.c.new)
         return [tuple(row) for row in conn.execute(query.order_by(item_events.c.id))]
+
+
+@pytest.mark.parametrize("state", ["pending", "completed"])
+async def test_runs_that_are_cut_short_ask_about_every_item_in_turn(engine, listed, state):
+    """24 items, 8 answers per run: all of them in three runs, and once more in the next three."""
+    every_id = [f"i{n:02}" for n in range(24)]
+    listed(*every_id)
+    asked = []
+    for run_id in range(2, 8):
+        interrupt, end = asyncio.Event(), len(asked) + 8
+
+        async def answer(_, interrupt=interrupt, end=end):
+            if len(asked) >= end:
+                interrupt.set()
+                await asyncio.sleep(0.001)  # no request begins after it was noticed
+
+        with reading(engine) as conn:
+            again = longest_unasked(conn, run_id, 200)
+        client = FakeItemClient(default=ok(state), before=answer, asked=asked)
+        await _cut_short(engine, run_id, again, client, interrupt)
+    assert sorted(asked[:24]) == sorted(asked[24:]) == every_id
+
+
+async def _cut_short(engine, run_id, recheck, client, interrupt):
+    def record(changes):
+        with writing(engine) as conn:
+            outcome_store.record(conn, target=TARGET, run_id=run_id, changes=changes)
+
+    check = ItemCheck(
+        provider=FakeProvider(),
+        client=client,
+        record=record,
+        concurrency=1,
+        deadline_s=time.monotonic() + 60,
+        interrupt=interrupt,
+        progress=NoProgress(),
+        utcnow=lambda: NOW,
+        shuffle=random.shuffle,
+    )
+    await check.run(worklist.iter_due_items(engine, target=TARGET, run_id=run_id, recheck=recheck))
 
 
 def test_all_new_items_are_due_by_id_in_batches(engine, listed):

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -45,6 +46,14 @@ def test_a_row_with_the_first_or_last_rowid_is_read(tmp_path, extreme):
     pages = list(read_pages(spec, known={}))
     assert {entry.item_id for page in pages for entry in page.entries} == {"a", "b"}
     assert changed(spec, known_of(pages)) == set()
+
+
+def test_known_pages_of_another_log_may_have_keys_that_no_rowid_can_be(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "p.db")) as conn, conn:
+        conn.execute("CREATE TABLE log (id TEXT)")
+        conn.execute("INSERT INTO log VALUES ('a')")
+    spec = SyncLogSpec(url=f"sqlite:///{tmp_path / 'p.db'}", table="log", id_column="id")
+    assert changed(spec, dict.fromkeys(["9300000000000000000", "9400000000000000000", "x", "1"], b"")) == {"a"}
 
 
 VALUES = [
@@ -129,6 +138,45 @@ def test_a_server_sends_only_the_pages_that_changed(server_log):
     assert {"7", "new"} <= ids
     assert len(ids) < 20
     assert changed(server_log, known, merged_as=("earliest",)) >= {str(n) for n in range(1, 3001)}
+
+
+def test_rows_without_an_id_are_spread_over_pages(server_log):
+    with psycopg.connect(server_log.url, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO log SELECT n, now() FROM generate_series(1, 900) AS at, (VALUES (NULL), ('')) AS i (n)"
+        )
+        conn.execute("UPDATE log SET at = at + random() * interval '1 h'")
+        known = known_of(read_pages(server_log, known={}))
+        conn.execute("INSERT INTO log VALUES (NULL, now()), ('', now())")
+    sent = [page for page in read_pages(server_log, known=known) if page.entries is not None]
+    assert 2 <= sum(page.rows for page in sent) < 20
+    assert {entry.item_id for page in sent for entry in page.entries} >= {None, ""}
+
+
+def test_a_column_of_json_that_becomes_text_is_a_change(server_log):
+    with psycopg.connect(server_log.url, autocommit=True) as conn:
+        conn.execute("DELETE FROM log; ALTER TABLE log ALTER id TYPE json USING NULL; INSERT INTO log VALUES ('\"a\"')")
+        pages = list(read_pages(server_log, known={}))
+        conn.execute("ALTER TABLE log ALTER id TYPE text")
+    assert [entry.item_id for page in pages for entry in page.entries] == ["a"]
+    assert changed(server_log, known_of(pages)) == {'"a"'}
+
+
+def test_a_view_that_changes_between_two_queries_is_read_as_it_is_then_and_again(server_log):
+    """Row 7 is there when rows are read, and 8 and 9 are when they are counted, as in a view of another server."""
+    view = "CREATE OR REPLACE VIEW often AS SELECT * FROM log WHERE id <= '6' OR id {}"
+    with psycopg.connect(server_log.url, autocommit=True) as conn:
+        conn.execute("DELETE FROM log WHERE length(id) > 1")
+        conn.execute(
+            view.format("= '7' AND current_query() LIKE 'FETCH%' OR id > '7' AND current_query() NOT LIKE 'FETCH%'")
+        )
+        spec = replace(server_log, table="often")
+        pages = list(read_pages(spec, known={}))
+        conn.execute(view.format("= '7'"))
+    assert {entry.item_id for page in pages for entry in page.entries} == set("1234567")
+    assert [page.key for page in pages] == sorted((page.key for page in pages), key=int)
+    assert sum(page.rows for page in pages) == 7
+    assert changed(spec, known_of(pages)) == {"7"}
 
 
 @pytest.mark.parametrize("reason", ["an old server", "little temporary space"])

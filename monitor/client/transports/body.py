@@ -18,6 +18,11 @@ MAX_CONCURRENT_LARGE_BODIES = 8
 """Larger bodies kept whole at a time: this bounds memory."""
 
 _GZIP = 16 + zlib.MAX_WBITS
+_GZIP_CODINGS = frozenset({"gzip", "x-gzip"})
+_CODINGS = _GZIP_CODINGS | {"deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz", "exi", "pack200-gzip"}
+"""All that IANA registers. Others, such as `utf-8` or `none`, change nothing in the body: servers write them there by
+mistake.
+"""
 _GZIP_MAGIC = b"\x1f"
 _CHUNK_BYTES = 256 * 1024
 """Bytes decoded and passed on at once: enough to be fast, and too few for a gzip bomb."""
@@ -50,11 +55,13 @@ class ReadTimeout:
 
 
 class BodyReader:
-    """Reads one body. `max_bytes` limits both the bytes received and the bytes decoded."""
+    """Reads one body. `encoding` is its Content-Encoding; `max_bytes` limits both the bytes received and decoded."""
 
     def __init__(self, encoding: str, max_bytes: int) -> None:
-        self._encoding, self._max_bytes = encoding.strip().lower() or "identity", max_bytes
-        self._inflate = zlib.decompressobj(_GZIP) if "gzip" in self._encoding else None
+        codings = [each for part in encoding.split(",") if (each := part.strip().lower()) in _CODINGS]
+        self._was_requested = not codings or (len(codings) == 1 and codings[0] in _GZIP_CODINGS)
+        self._max_bytes = max_bytes
+        self._inflate = zlib.decompressobj(_GZIP) if codings and self._was_requested else None
         self._received = self._decoded = 0
         self._buffer = bytearray()
         self._wants_more = True
@@ -105,7 +112,7 @@ class BodyReader:
 
     def feed(self, chunk: bytes, sink: BodySink | None = None) -> TransportFault | None:
         """Takes received bytes; returns the fault, if any."""
-        if self._encoding not in {"identity", "gzip", "x-gzip"}:
+        if not self._was_requested:
             return TransportFault(fault=NetworkFault.PROTOCOL, text="the answer has an encoding that was not requested")
         self._received += len(chunk)
         try:

@@ -239,7 +239,8 @@ class TlsConnection(Connection):
     ) -> None:
         super().__init__(on_idle=on_idle, on_lost=on_lost)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        # RFC 6066, 3: without the dot that marks a name as complete, which no certificate has either
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host.removesuffix("."))
         self.ready: Future[None] = self._loop.create_future()
         self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())  # whoever waits may be gone
 

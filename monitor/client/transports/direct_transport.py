@@ -285,7 +285,7 @@ class DirectTransport:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
-            host = host if host is None or host.isascii() else host.encode("idna").decode()
+            host = host if host is None or host.isascii() else _ascii_name(host)
         except (ValueError, KeyError):
             raise ValueError(UNREADABLE_URL) from None
         if not host or parts.username is not None or "\\" in url:
@@ -299,6 +299,17 @@ class DirectTransport:
             self._origins[parts.scheme, f"{host}:{port}"] = found
         query = f"?{quote(parts.query, safe=_UNESCAPED)}" if parts.query else ""
         return found, quote(parts.path, safe=_UNESCAPED) + query
+
+
+def _ascii_name(host: str) -> str:
+    """An international name as DNS has it, by IDNA 2008 (RFC 5891) as in pyreqwest and httpx: Python's own codec makes
+    another domain of some names, such as strasse.de of straße.de.
+
+    Raises UnicodeError, which is a ValueError.
+    """
+    import idna  # takes longer to import than such a host is common
+
+    return idna.encode(host, uts46=True).decode()
 
 
 def _head(origin: _Origin, headers: Mapping[str, str]) -> bytes:

@@ -165,7 +165,9 @@ class AnswerReader:
         self.is_reusable = _keeps_alive(headers.get("connection"), is_current=is_current)
         if not self._has_body or status in {101, 204, 304}:
             self._framing, self._left = _BY_LENGTH, 0
-            self.is_reusable = self.is_reusable and status != 101
+            # what a 204 announces (RFC 9110, 8.6: it must not) may follow, and would be taken for the next answer
+            is_odd = status == 101 or (status == 204 and (coding is not None or length not in {None, "0"}))
+            self.is_reusable = self.is_reusable and not is_odd
         elif coding is not None:
             if not is_current:
                 raise InvalidAnswerError(NetworkFault.PROTOCOL)  # RFC 9112, 6.1
@@ -219,6 +221,8 @@ class AnswerReader:
         else:
             self._count_overhead(len(line), keep=True)
             self.complete = line in {b"\r\n", b"\n"}
+            if not self.complete:
+                _field.__wrapped__(line[:-1])  # nobody reads a trailer, but it is refused for what a header is
 
     def _count_overhead(self, count: int, *, keep: bool) -> None:
         if self._overhead + count > _MAX_OVERHEAD_BYTES:
@@ -243,7 +247,7 @@ def _field(line: bytes) -> tuple[str, str]:
         return found[1].decode().lower(), found[2].decode().strip()
     if (found := _CONTINUATION.fullmatch(line)) is not None:
         return _CONTINUES, found[1].decode().strip()
-    if _FRAMING_FIELD.match(line) or b"\r" in line[:-1]:
+    if _FRAMING_FIELD.match(line) or b"\r" in line[:-1] or b"\0" in line:
         raise InvalidAnswerError(NetworkFault.PROTOCOL)
     return _LEFT_OUT, ""
 
