@@ -256,7 +256,8 @@ def copy_limits(targets: Sequence[TargetConfig], *, source: Engine, destination:
     """Copies learned limits between databases, for a dry run. If `source` can't be read, it copies nothing."""
     try:
         with reading(source) as conn:
-            known = [(target, _stored_limits(conn, target)) for target in targets]
+            of_each_key = {_identity(target): target for target in targets}
+            known = [(target, _stored_limits(conn, target)) for target in of_each_key.values()]
     except StoreError as error:
         structlog.get_logger().debug("limits_not_copied", reason=str(error))
         return

@@ -1,7 +1,7 @@
 """A set of ids that takes a fifth of the memory of Python's own: it keeps hashes, not the ids. Pure."""
 
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 _SLOTS_PER_ID = 2
 _other = "\0".__add__
@@ -27,10 +27,11 @@ class IdSet:
         """Places in these arrays; 0: empty."""
         self._indexed, self._count = 1, 0
 
-    def update(self, ids: Collection[str]) -> None:
+    def update(self, ids: Iterable[str]) -> None:
         """Adds ids; those that are there already change nothing."""
-        self._first.extend(map(hash, ids))
-        self._second.extend(map(hash, map(_other, ids)))
+        added = list(ids)
+        self._first.extend(map(hash, added))
+        self._second.extend(map(hash, map(_other, added)))
 
     def find(self, ids: Sequence[str]) -> list[bool]:
         """For each id whether it was added."""

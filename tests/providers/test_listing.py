@@ -32,7 +32,7 @@ def test_a_listing_contains_the_added_ids(ready, indexed, others):
 def test_a_set_of_ids_has_those_that_were_added(pieces, counted_between):
     found, added = IdSet(), set()
     for piece in pieces:
-        found.update(piece)
+        found.update(iter(piece))
         added.update(piece)
         if counted_between:
             assert len(found) == len(added)

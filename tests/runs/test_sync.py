@@ -107,7 +107,8 @@ def test_upload_times_that_are_not_used_are_counted_and_three_are_kept(run):
     assert (report.future, report.future_times) == (4, later)
 
 
-def test_the_first_or_the_earliest_of_several_rows_with_one_id_counts(engine, run):
+@pytest.mark.parametrize("others", [0, 1_500], ids=["a short log", "a log that is sorted first"])
+def test_the_first_or_the_earliest_of_several_rows_with_one_id_counts(engine, run, others):
     times = {"a": (2, 0, 1), "b": (1, None, 0), "c": (None, 0), "d": (0, None)}
     entries = [
         SyncLogEntry(
@@ -116,13 +117,15 @@ def test_the_first_or_the_earliest_of_several_rows_with_one_id_counts(engine, ru
         for item_id, rows in times.items()
         for hours in rows
     ]
+    entries[1:1] = [SyncLogEntry(item_id=f"other {n}", group="0") for n in range(others)]
 
     def stored():
-        return {key: row.submitted_at and 9 - (NOW - row.submitted_at) // HOUR for key, row in rows(engine).items()}
+        found = {key: row.submitted_at for key, row in rows(engine).items() if not key.startswith("other")}
+        return {key: at and 9 - (NOW - at) // HOUR for key, at in found.items()}
 
-    assert run(entries=entries).duplicate == 6
+    assert run(entries=entries, size=600).duplicate == 6
     assert stored() == {"a": 2, "b": 1, "c": None, "d": 0}
-    assert run(entries=entries, earliest=True).duplicate == 6
+    assert run(entries=entries, size=600, earliest=True).duplicate == 6
     assert stored() == dict.fromkeys("abcd", 0)
     assert {row.group_name for row in rows(engine).values()} == {"0"}
 
