@@ -176,7 +176,7 @@ class App:
             environment=self.config.environment,
             engine=self.engine,
             read_pages=lambda ends_s, known, since: self.read_pages(
-                target, known, since, ends_s=ends_s, provider=provider
+                target, known, since=since, ends_s=ends_s, provider=provider
             ),
             read_file_state=lambda: _read_file_state(target, provider),
             provider=provider,
@@ -229,8 +229,8 @@ class App:
         self,
         target: TargetConfig,
         known: "Known | None",
-        since: "Watermark | None" = None,
         *,
+        since: "Watermark | None" = None,
         provider: Provider | None = None,
         ends_s: float | None = None,
     ) -> "Iterator[LogPage | LogStart]":

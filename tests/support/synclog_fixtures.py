@@ -107,7 +107,7 @@ def read_fixture(fixture, url, folder):
             target=target.name,
             epoch=epoch,
             run_id=1,
-            read_pages=lambda known, since: app.read_pages(target, known, since),
+            read_pages=lambda known, since: app.read_pages(target, known, since=since),
             now=now,
             earliest=target.sync_log.duplicates == "earliest",
         )()
