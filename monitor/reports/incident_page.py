@@ -25,7 +25,7 @@ from monitor.reports.explain import (
 from monitor.reports.formatting import plural
 from monitor.reports.incident_views import IncidentView, incident_view
 
-ITEMS_PER_PAGE = 50
+ITEMS_PER_PAGE = 20
 MAX_RUNS = 1_000
 """Runs that a page replays, in time for a page. `incidents explain` replays more."""
 MAX_STEPS = 200
