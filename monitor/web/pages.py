@@ -15,6 +15,7 @@ from monitor.reports.html.charts import completed_chart, states_chart, target_ch
 from monitor.reports.html.pagination import Page, address, numbered_page, page_number
 from monitor.reports.overview_page import TARGETS_PER_PAGE, overview_page
 from monitor.reports.target_page import RunList, target_page
+from monitor.reports.triage import known_objectives
 from monitor.threads import run_in_thread
 from monitor.web.site import Site
 
@@ -65,7 +66,8 @@ class _Pages:
             periods=_period_links(request),
             period=period,
             period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
-            slos=[row for target in page.overview.targets for row in target.facts.slos],
+            slos=known_objectives(page.overview.targets),
+            slo_count=sum(len(target.facts.slos) for target in page.overview.targets),
             charts=lambda: [
                 chart
                 for chart in (completed_chart(page.samples, bounds), states_chart(page.samples, bounds))
