@@ -11,11 +11,12 @@ from web.served import config
 
 from monitor.database.engine import reading, writing
 from monitor.incidents import store as incidents
-from monitor.model import LearnedLimits, RunStatus, Silence, Snapshot
+from monitor.model import LearnedLimits, RunStatus, Severity, Silence, Snapshot
 from monitor.reports.build import build_report
 from monitor.reports.overview import target_overview
 from monitor.reports.overview_page import TARGETS_PER_PAGE, combined_samples, overview_page
 from monitor.reports.target_page import limits_note, may_match, target_page, target_runs
+from monitor.reports.triage import INCIDENTS_SHOWN
 from monitor.runs import throttle_store
 
 MINUTE = timedelta(minutes=1)
@@ -54,6 +55,10 @@ def test_the_overview_has_the_targets_of_its_page_in_the_order_of_trouble(engine
     assert [each.name for each in second.summaries] == ["t18", "t19", "t20", "t21", "t22", "t24"]
     assert (first.target_count, len(first.overview.targets), third) == (26, 20, None)
     assert [each.facts.target for each in second.overview.targets] == [each.name for each in second.summaries]
+    with reading(engine) as conn:
+        some = overview_page(conn, settings(*names), since=7 * DAY, now=NOW, wanted="T1")
+    assert ([each.name for each in some.summaries], some.found_count) == ([f"t1{n}" for n in range(10)], 10)
+    assert some.verdict == first.verdict
     assert first.verdict.sentence == "1 critical incident is open, on t23."
     assert [each.target for each in second.overview.incidents] == ["t23"]
 
@@ -107,6 +112,19 @@ def test_the_page_of_a_target_has_what_the_report_has_and_details(engine, past, 
     assert sum(each[RunStatus.FAILED] for each in page.target.facts.endings) == 1
     assert page.verdict.kind == "good"
     assert [each.status for each in page.runs.rows] == [RunStatus.COMPLETE, RunStatus.FAILED]
+
+
+def test_the_page_names_the_most_urgent_incidents_and_counts_all(engine, past, settings):
+    past.run(NOW - MINUTE)
+    with writing(engine) as conn:
+        for n in range(INCIDENTS_SHOWN + 2):
+            severity = Severity.CRITICAL if n == 1 else Severity.WARNING
+            incidents.open_incident(conn, incident(target="gloo", group=f"g{n}", severity=severity), evidence_id=None)
+    with reading(engine) as conn:
+        page = target_page(conn, settings(), name="gloo", since=DAY, now=NOW)
+    found = [each.group for each in page.overview.incidents]
+    assert (len(found), found[:3]) == (INCIDENTS_SHOWN, ["g1", "g9", "g8"])
+    assert page.verdict.sentence == "10 incidents are open: 1 critical, 9 warning."
 
 
 def test_a_target_without_runs_that_is_not_configured_has_no_page(engine, past, settings):
