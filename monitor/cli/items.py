@@ -138,14 +138,8 @@ def listing(
     if as_json:
         print_json(items_view_json(view))
         return
-    text = items_text(
-        view.items,
-        total=view.total,
-        now=now,
-        width=None if wide else terminal_width(),
-        unknown=view.unknown,
-        known_states=known_states_of(wanted),
-    )
+    width, known = None if wide else terminal_width(), known_states_of(wanted)
+    text = items_text(view.items, total=view.total, now=now, width=width, unknown=view.unknown, known_states=known)
     print_lines(text)
 
 

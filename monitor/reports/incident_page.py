@@ -25,9 +25,9 @@ from monitor.reports.explain import (
 from monitor.reports.formatting import plural
 from monitor.reports.incident_views import IncidentView, incident_view
 
-ITEMS_PER_PAGE = 50
-MAX_RUNS = 1_500
-"""Runs that a page replays: a day of one-minute runs. `incidents explain` replays more."""
+ITEMS_PER_PAGE = 20
+MAX_RUNS = 1_000
+"""Runs that a page replays, in time for a page. `incidents explain` replays more."""
 MAX_STEPS = 200
 _MAX_RELATED = 20
 

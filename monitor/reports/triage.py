@@ -10,11 +10,13 @@ from sqlalchemy import Connection, RowMapping, select, text
 
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT
 from monitor.database.tables import INCIDENT_IS_OPEN, UtcDateTime, incidents
+from monitor.incidents.slo import SloStatus
 from monitor.model import PROBLEM_STATES, Incident, RunStatus, Severity, Snapshot
 from monitor.reports.build import ReportTarget
 from monitor.reports.formatting import plural
 from monitor.reports.notification_queries import Undelivered
 from monitor.reports.overview import Condition, TargetOverview, condition, is_stale
+from monitor.reports.slos import SloRow
 from monitor.reports.trends import LastRun
 
 _SEVERITIES = tuple(reversed(Severity))
@@ -111,6 +113,22 @@ def most_urgent(open_incidents: Iterable[Incident], *, limit: int) -> tuple[Inci
     """The incidents that need attention first: the most severe, then the newest."""
     found = sorted(open_incidents, key=lambda each: (_SEVERITIES.index(each.severity), -each.id))
     return tuple(found[:limit])
+
+
+def known_objectives(targets: Iterable[TargetOverview]) -> list[SloRow]:
+    """The objectives of targets of which anything is known: those that burn first, then those spent, then the rest."""
+    known = [
+        (row, row.status)
+        for target in targets
+        for row in target.facts.slos
+        if row.status is not None and row.status.share is not None
+    ]
+    return [row for row, _ in sorted(known, key=lambda each: _urgency(each[1]))]
+
+
+def _urgency(status: SloStatus) -> tuple[int, float]:
+    severity = status.severity
+    return len(_SEVERITIES) if severity is None else _SEVERITIES.index(severity), status.budget_left
 
 
 def _newest_of(statuses: Iterable[RunStatus]) -> str:

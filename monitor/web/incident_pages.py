@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 
 from monitor.model import Cause, IncidentState, Severity
 from monitor.reports.formatting import COUNTED_ROWS, plural
+from monitor.reports.html.charts import Chart
 from monitor.reports.html.incident_charts import evidence_chart
 from monitor.reports.html.pagination import Page, address
 from monitor.reports.incident_page import ITEMS_PER_PAGE, IncidentPage, incident_page
@@ -108,9 +109,14 @@ class _IncidentPages:
             f"Incident {incident.id}",
             page=page,
             incident=incident,
-            charts=lambda: [chart for chart in (evidence_chart(page.explained.history),) if chart is not None],
+            charts=lambda: _charts(page),
             item_pages=_item_pages(page),
         )
+
+
+def _charts(page: IncidentPage) -> list[Chart]:
+    chart = evidence_chart(page.explained.history, only_first=page.runs_cut)
+    return [] if chart is None else [chart]
 
 
 def _item_pages(page: IncidentPage) -> Page:

@@ -10,11 +10,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
+from monitor.database.text import UNPRINTABLE
 from monitor.reports.html import StaticFile, plotly_script, render, static_file
 from monitor.reports.html.charts import completed_chart, states_chart, target_charts
 from monitor.reports.html.pagination import Page, address, numbered_page, page_number
 from monitor.reports.overview_page import TARGETS_PER_PAGE, overview_page
 from monitor.reports.target_page import RunList, target_page
+from monitor.reports.triage import known_objectives
 from monitor.threads import run_in_thread
 from monitor.web.incident_pages import add_incident_pages
 from monitor.web.item_pages import add_item_pages
@@ -59,7 +61,7 @@ class _Pages:
             lambda conn: overview_page(conn, config, since=since, now=now, number=number, wanted=wanted)
         )
         if page is None:
-            raise HTTPException(404, f"There is no page {number} of the targets.")
+            raise HTTPException(404, f"there is no page {number} of the targets")
         bounds = page.overview.bounds
         return await self._html(
             request,
@@ -69,7 +71,8 @@ class _Pages:
             periods=_period_links(request),
             period=period,
             period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
-            slos=[row for target in page.overview.targets for row in target.facts.slos],
+            slos=known_objectives(page.overview.targets),
+            slo_count=sum(len(target.facts.slos) for target in page.overview.targets),
             charts=lambda: [
                 chart
                 for chart in (completed_chart(page.samples, bounds), states_chart(page.samples, bounds))
@@ -89,6 +92,8 @@ class _Pages:
     async def target(self, request: Request, name: str) -> Response:
         site, (period, since) = self._site, _period(request)
         before, after = _run_id(request, "before"), _run_id(request, "after")
+        if UNPRINTABLE.search(name):  # no target has such a name, and PostgreSQL refuses some of these characters
+            raise HTTPException(404)
         config, now, key = site.config, site.now(), site.throttle_key(name)
         page = await site.read(
             lambda conn: target_page(
@@ -96,7 +101,7 @@ class _Pages:
             )
         )
         if page is None:
-            raise HTTPException(404, f"No target is called {name}: the overview lists them.")
+            raise HTTPException(404, f"no target is called {name}: the overview lists them")
         return await self._html(
             request,
             "target.html",

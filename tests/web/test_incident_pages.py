@@ -111,8 +111,8 @@ def test_an_incident_says_what_is_wrong_what_to_check_and_who_was_notified(serve
 
 
 def test_the_figures_of_an_incident_are_those_of_its_json(served, troubles):
-    number = troubles.opened(cause=Cause.ITEMS_FAILED, member_count=60, peak_count=61)
-    for n in range(60):
+    number = troubles.opened(cause=Cause.ITEMS_FAILED, member_count=30, peak_count=31)
+    for n in range(30):
         troubles.item(f"doc-{n:02}", "failed", incident_id=number, since=troubles.now - timedelta(hours=1))
     with reading(troubles.engine) as conn:
         value = incident_view_json(incident_view(conn, number, now=troubles.now))

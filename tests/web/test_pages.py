@@ -62,6 +62,8 @@ def test_a_target_is_found_by_its_encoded_name(served, past, name):
         ("/?page=0", 400),
         ("/?page=2", 404),
         ("/targets/nobody", 404),
+        ("/targets/%00", 404),
+        ("/targets/", 404),
         ("/targets/gloo?before=x", 400),
         ("/targets/gloo?after=-1", 400),
         ("/targets/gloo?since=%00", 400),

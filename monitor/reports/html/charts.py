@@ -148,7 +148,7 @@ def states_chart(
         bool(ended) or (row is not None and row.status is not RunStatus.COMPLETE)
         for row, ended in zip(rows, endings or [{}] * len(rows), strict=True)
     ]
-    plane = Plane(bounds=bounds, high=highest or 1, scale=("0", format_count(highest)))
+    plane = Plane(bounds=bounds, high=highest or 1, scale=("0", format_count(highest) if highest else ""))
     columns = {
         "Items": _total,
         **{state.label.capitalize(): _of(state) for state in ItemState},

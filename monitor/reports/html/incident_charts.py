@@ -25,8 +25,11 @@ _KINDS: Mapping[str, tuple[str, str]] = {
 """What a run says about the cause, with the role and the name of its columns."""
 
 
-def evidence_chart(history: IncidentHistory) -> Chart | None:
-    """The runs of an incident by what they say about its cause; None if there are fewer than two."""
+def evidence_chart(history: IncidentHistory, *, only_first: bool = False) -> Chart | None:
+    """The runs of an incident by what they say about its cause; None if there are fewer than two.
+
+    `only_first`: later runs were not read.
+    """
     first = history.incident.first_evidence_at
     earlier = [run for run in history.runs if run.at < first][-LEAD_RUNS:]
     runs = [*earlier, *(run for run in history.runs if run.at >= first)]
@@ -47,7 +50,7 @@ def evidence_chart(history: IncidentHistory) -> Chart | None:
     return Chart(
         name="evidence",
         title="In which runs was it seen?",
-        sentence=_sentence(runs),
+        sentence=_sentence(runs, only_first=only_first),
         figure=columns_figure(layers, bounds, marks),
         table=_table(columns, counts),
         svg=draw_columns(plane, layers, marks),
@@ -83,9 +86,13 @@ def _kind(run: ObservedRun) -> str:
     return "seen" if run.point.evidence else "clean"
 
 
-def _sentence(runs: Sequence[ObservedRun]) -> Markup:
+def _sentence(runs: Sequence[ObservedRun], *, only_first: bool) -> Markup:
     """How many runs saw it, when the last one did, and how many did not since."""
     seen = [n for n, run in enumerate(runs) if _kind(run) == "seen"]
+    if only_first:
+        return Markup("{} of the first {} saw it; later ones, after {}, are not drawn.").format(
+            len(seen), plural(len(runs), "run"), time_tag(runs[-1].at)
+        )
     if not seen:
         return Markup("None of these {} saw it itself.").format(plural(len(runs), "run"))
     last = runs[seen[-1]]

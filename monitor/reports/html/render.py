@@ -1,7 +1,7 @@
 """Renders templates. Every value is escaped; an undefined name is an error."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -81,17 +81,12 @@ def _environment() -> Environment:
         describe=describe_cause,
         display_name=display_name,
         duration=format_duration,
-        decided=decided,
-        detail=item_detail,
-        evidence=evidence_facts,
         iso=iso,
-        item_path=item_path,
         last_known=last_known_text,
         latency=format_latency,
         matchers=format_matchers,
         objective=objective_text,
         plural=plural,
-        rule=describe_rule,
         segment=segment,
         seconds=rounded_duration,
         share=format_share,
@@ -103,18 +98,30 @@ def _environment() -> Environment:
         time=time_tag,
         times_of=times_of,
         waits=waits_text,
-        users_text=users_text,
-        with_query=with_query,
     )
+    environment.filters.update(_incident_filters())
     environment.globals["plotly_style_ids"] = plotly_style_ids
     environment.tests.update(moment=is_time, numeric=is_number)
     return environment
 
 
+def _incident_filters() -> dict[str, Callable[..., object]]:
+    """What the pages of incidents and items use."""
+    return {
+        "decided": decided,
+        "detail": item_detail,
+        "evidence": evidence_facts,
+        "item_path": item_path,
+        "rule": describe_rule,
+        "users_text": users_text,
+        "with_query": with_query,
+    }
+
+
 def visible(value: object) -> object:
     """A value of a template. Characters that reorder others, and control characters, are escaped as in Python."""
     if isinstance(value, Markup):
-        return Markup(escape_bidirectional(value))  # noqa: S704  # it was markup before
+        return value if value.isascii() else Markup(escape_bidirectional(value))  # noqa: S704  # it was markup before
     return escape_bidirectional(_CONTROL.sub(_escaped, value)) if isinstance(value, str) else value
 
 

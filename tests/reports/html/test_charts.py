@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from incidents.test_slo import DAY, MINUTE, at, objective, slot
+from incidents.test_slo import DAY, MINUTE, objective
 from reports.html.documents import drawings
+from reports.html.objectives import slo
 from reports.overviews import BOUNDS, NOW, SAMPLE, facts, indexing, row, times
 
-from monitor.incidents.slo import assess
 from monitor.model import ItemState, RunStatus
 from monitor.reports.html import charts
 from monitor.reports.indexing import GroupTimes
@@ -186,11 +186,6 @@ def test_retries_are_a_line_of_their_own():
     assert {trace["role"]: trace["y"][-1] for trace in chart.figure["data"]} == {"plain": 260, "retries": 60}
     assert chart.sentence == "A run sends 260 requests; in this period 200 to 260."
     assert charts.requests_chart(overview_of(samples=samples(row(requests=0))), BOUNDS) is None
-
-
-def slo(*slots):
-    status = assess(objective(), [slot(at(28) - ago, total, bad, MINUTE) for ago, total, bad in slots], now=at(28))
-    return SloRow(target="gloo", objective=objective(), status=status)
 
 
 def test_the_error_budget_is_that_of_the_objective():

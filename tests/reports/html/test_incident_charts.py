@@ -1,7 +1,5 @@
 """The chart of one incident: a column per run, or per span of many."""
 
-from dataclasses import replace
-
 import pytest
 from reports.html.documents import drawings
 from reports.test_explain import explain_data, run
@@ -12,8 +10,8 @@ from monitor.model import Cause, RunStatus
 from monitor.reports.html.incident_charts import evidence_chart
 
 
-def chart(*runs, **fields):
-    return evidence_chart(replace(explain_data(runs, **fields).history, incident=explain_data(()).history.incident))
+def chart(*runs, **options):
+    return evidence_chart(explain_data(runs).history, **options)
 
 
 def test_each_run_has_a_column_by_what_it_says():
@@ -35,6 +33,13 @@ def test_many_runs_are_counted_per_span():
     assert len(made.table.rows) <= 36
     assert sum(row[3] for row in made.table.rows) == 200
     assert made.sentence.endswith("</time>.")
+
+
+def test_a_chart_of_only_the_first_runs_says_so():
+    made = chart(run(0, 1), run(1, 1), run(2), only_first=True)
+    assert made.sentence.striptags() == (
+        "2 of the first 3 runs saw it; later ones, after 2026-03-01 12:02:00 UTC, are not drawn."
+    )
 
 
 def test_a_few_runs_before_it_are_shown_too():

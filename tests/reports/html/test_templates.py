@@ -1,9 +1,11 @@
 """The overview and the page of a target, rendered from view models."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from reports.html.documents import page
+from reports.html.objectives import slo
 from reports.overviews import BOUNDS, DAY, HOUR, LAST, NOW, SAMPLE, facts, group, overview, row
 from reports.samples import INCIDENT
 
@@ -14,8 +16,9 @@ from monitor.reports.notification_queries import Undelivered
 from monitor.reports.overview_page import OverviewPage, combined_samples
 from monitor.reports.target_page import RunList, RunRow, TargetPage
 from monitor.reports.trends import StuckItem
-from monitor.reports.triage import Verdict, summary_of
+from monitor.reports.triage import Verdict, known_objectives, summary_of
 
+MINUTE = timedelta(minutes=1)
 HOSTILE = "<script>alert('x')</script>&\"'"
 SILENCE = Silence(
     id=3, matchers={"target": ("gloo",)}, starts_at=NOW - HOUR, ends_at=NOW + HOUR, comment=HOSTILE, author="ana"
@@ -43,7 +46,8 @@ def overview_html(shown, wanted="", **fields):
         period="7d",
         period_query="",
         wanted=wanted,
-        slos=[slo for target in shown.targets for slo in target.facts.slos],
+        slos=known_objectives(shown.targets),
+        slo_count=sum(len(target.facts.slos) for target in shown.targets),
         charts=[chart for chart in made if chart is not None],
         target_pages=Page(text="1–2 of 2 targets"),
     )
@@ -96,6 +100,18 @@ def test_targets_can_be_found_by_name_where_not_all_are_shown():
     nothing = overview_html(replace(SAMPLE, targets=()), target_count=30, wanted=HOSTILE)
     assert "No target has this in its name." in nothing.text
     assert ("input", HOSTILE) in [(tag, attributes.get("value")) for tag, attributes in nothing.attributes]
+
+
+def test_objectives_that_burn_come_first_and_those_without_data_are_counted():
+    kept, burning = slo((20 * DAY, 1000, 10)), slo((20 * DAY, 900, 0), (MINUTE, 100, 100))
+    unknown = replace(kept, status=None)
+    shown = overview(
+        facts(target="a", slos=(kept, unknown)), facts(target="b", slos=(replace(burning, incident_id=4),))
+    )
+    found = overview_html(shown).text
+    assert found.index("burning too fast") < found.index("80% left")
+    assert "1 objective has no data yet." in found
+    assert "known before the first complete run" in target_html(overview(facts(slos=(unknown,)))).text
 
 
 def test_the_handling_of_an_incident_is_shown():
