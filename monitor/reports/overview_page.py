@@ -16,6 +16,7 @@ from monitor.reports.formatting import spans
 from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Overview, TargetOverview
 from monitor.reports.triage import (
+    INCIDENTS_SHOWN,
     TargetSummary,
     Verdict,
     open_incidents_by_target,
@@ -26,8 +27,6 @@ from monitor.reports.triage import (
 from monitor.runs.store import HistoryRow
 
 TARGETS_PER_PAGE = 20
-_INCIDENTS = 8
-"""Open incidents that are named; the list of incidents has all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +40,20 @@ class OverviewPage:
     """Of the targets of the page, in the same order."""
     target_count: int
     """All targets."""
+    found_count: int
+    """Those with the wanted name."""
     samples: tuple[HistoryRow | None, ...]
     """The sums over the targets of the page, per span."""
 
 
 def overview_page(
-    conn: Connection, config: Config, *, since: timedelta, now: datetime, number: int = 1
+    conn: Connection, config: Config, *, since: timedelta, now: datetime, number: int = 1, wanted: str = ""
 ) -> OverviewPage | None:
-    """The page `number` (1 is the first); None if there are fewer."""
+    """The page `number` (1 is the first) of the targets with `wanted` in their name; None if there are fewer."""
     targets = {target.name: target for target in report_targets(config, None)}
     ranked = ranked_targets(conn, list(targets.values()), now=now)
-    shown = ranked[(number - 1) * TARGETS_PER_PAGE : number * TARGETS_PER_PAGE]
+    found = [each for each in ranked if wanted.casefold() in each.name.casefold()]
+    shown = found[(number - 1) * TARGETS_PER_PAGE : number * TARGETS_PER_PAGE]
     if not shown and number > 1:
         return None
     bounds = tuple(spans(now - since, now))
@@ -72,12 +74,13 @@ def overview_page(
         ),
         summaries=tuple(shown),
         target_count=len(targets),
+        found_count=len(found),
         samples=combined_samples(overviews, bounds),
     )
 
 
 def _urgent_incidents(conn: Connection) -> tuple[Incident, ...]:
-    found = (incident_store.find(conn, each) for each in urgent_incident_ids(conn, limit=_INCIDENTS))
+    found = (incident_store.find(conn, each) for each in urgent_incident_ids(conn, limit=INCIDENTS_SHOWN))
     return tuple(incident for incident in found if incident is not None)
 
 

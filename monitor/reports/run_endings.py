@@ -18,7 +18,7 @@ _ENDINGS = (RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.FAILED, RunStatus.CR
 def endings_by_span(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> tuple[Counter[RunStatus], ...]:
     """The runs of each span that did not complete, by status. `bounds` ascend: n + 1 for n spans.
 
-    Spans of an hour or more are read from the rollups, whose hours and days are counted where they begin.
+    Spans of an hour or more are read from the rollups, whose hours and days are counted where their middle is.
     """
     length = bounds[-1] - bounds[-2]
     found = _rolled_up(conn, target, bounds, length) if length >= HOUR else _stored(conn, target, bounds)
@@ -43,14 +43,15 @@ def _stored(conn: Connection, target: str, bounds: Sequence[datetime]) -> list[_
 
 
 def _rolled_up(conn: Connection, target: str, bounds: Sequence[datetime], length: timedelta) -> list[_Ending]:
-    table = TABLES[DAY if length >= 2 * DAY else HOUR]
+    width = DAY if length >= 2 * DAY else HOUR
+    table, half = TABLES[width], width / 2
     sums = [table.c[f"runs_{status.value}"] for status in _ENDINGS]
     query = select(table.c.starts_at, *sums).where(
-        table.c.target == target, table.c.starts_at > bounds[0], table.c.starts_at <= bounds[-1]
+        table.c.target == target, table.c.starts_at > bounds[0] - half, table.c.starts_at <= bounds[-1]
     )
     query = query.where(or_(*(count > 0 for count in sums)))
     return [
-        (at, status, count)
+        (min(at + half, bounds[-1]), status, count)
         for at, *counts in conn.execute(query)
         for status, count in zip(_ENDINGS, counts, strict=True)
         if count

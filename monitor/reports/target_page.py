@@ -15,11 +15,11 @@ from monitor.reports.formatting import plural
 from monitor.reports.html.marks import age
 from monitor.reports.overview import Overview, TargetOverview
 from monitor.reports.run_endings import endings_by_span
-from monitor.reports.triage import Verdict, summary_of, verdict
+from monitor.reports.triage import INCIDENTS_SHOWN, Verdict, most_urgent, summary_of, verdict
 from monitor.runs import throttle_store
 from monitor.runs.store import HISTORY, history_row
 
-RUNS_PER_PAGE = 25
+RUNS_PER_PAGE = 20
 _SLOWED = 0.5
 """The share of a run's time from which on the rate limit is what makes it slow."""
 
@@ -89,11 +89,11 @@ def target_page(
     if not found.rows and all(target.name != name for target in config.targets):
         return None
     report, _ = build_report(conn, config, target=name, since=since, now=now)
-    overview = with_details(conn, report)
+    overview = with_details(conn, replace(report, incidents=most_urgent(report.incidents, limit=INCIDENTS_SHOWN)))
     limits = throttle_store.read(conn, key=throttle_key) if throttle_key else None
     return TargetPage(
         overview=overview,
-        verdict=_verdict(overview.targets[0], overview),
+        verdict=_verdict(report),
         runs=found,
         silences=tuple(each for each in overview.silences if may_match(each, name)),
         limits=limits,
@@ -101,9 +101,9 @@ def target_page(
     )
 
 
-def _verdict(target: TargetOverview, overview: Overview) -> Verdict:
-    summary = summary_of(target, overview.incidents)
-    return verdict([summary], summary.incidents, overview.undelivered)
+def _verdict(report: Overview) -> Verdict:
+    summary = summary_of(report.targets[0], report.incidents)
+    return verdict([summary], summary.incidents, report.undelivered)
 
 
 def with_details(conn: Connection, overview: Overview) -> Overview:

@@ -1,24 +1,28 @@
 """What is wrong now, and which targets need attention first: one cheap query over all targets, then pure rules."""
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
-from sqlalchemy import Connection, String, column, select, text, values
+from sqlalchemy import Connection, RowMapping, select, text
 
-from monitor.database.engine import in_chunks
-from monitor.database.lookups import ENDED, WITH_SNAPSHOT, newest_id
-from monitor.database.tables import INCIDENT_IS_OPEN, incidents, runs, snapshots
+from monitor.database.lookups import ENDED, WITH_SNAPSHOT
+from monitor.database.tables import INCIDENT_IS_OPEN, UtcDateTime, incidents
+from monitor.incidents.slo import SloStatus
 from monitor.model import PROBLEM_STATES, Incident, RunStatus, Severity, Snapshot
 from monitor.reports.build import ReportTarget
 from monitor.reports.formatting import plural
 from monitor.reports.notification_queries import Undelivered
 from monitor.reports.overview import Condition, TargetOverview, condition, is_stale
+from monitor.reports.slos import SloRow
 from monitor.reports.trends import LastRun
 
 _SEVERITIES = tuple(reversed(Severity))
 """The most urgent first."""
+INCIDENTS_SHOWN = 8
+"""Open incidents that a page names; the list of incidents has all."""
 _CONDITIONS = (
     Condition.FAILED,
     Condition.CRASHED,
@@ -37,39 +41,33 @@ class TargetSummary:
     name: str
     condition: Condition
     stale: bool
-    snapshot: Snapshot | None
-    """The newest one."""
+    total: int = 0
+    """Items, as of the newest snapshot."""
+    completed: int = 0
+    problems: int = 0
+    """Items that somebody must look at."""
     incidents: Mapping[Severity, int] = field(default_factory=dict)
     """Open ones."""
-
-    @property
-    def problems(self) -> int:
-        """Items that somebody must look at."""
-        counts = self.snapshot
-        return 0 if counts is None else sum(counts.count(state) for state in PROBLEM_STATES) + counts.stuck
-
-    @property
-    def in_trouble(self) -> bool:
-        """Whether an incident is open, or the last run says nothing about now."""
-        return bool(self.incidents) or self.stale or self.condition not in {Condition.COMPLETE, Condition.NEVER_RAN}
 
     @property
     def rank(self) -> tuple[int, int, int, float, str]:
         """Sorts targets: the most urgent incident, then stale, the last run, the share of problems, and the name."""
         severity = next((n for n, each in enumerate(_SEVERITIES) if self.incidents.get(each)), len(_SEVERITIES))
-        total = self.snapshot.total if self.snapshot else 0
-        share = self.problems / total if total else 0.0
+        share = self.problems / self.total if self.total else 0.0
         return severity, int(not self.stale), _CONDITIONS.index(self.condition), -share, self.name
 
 
 def summary_of(target: TargetOverview, open_incidents: Sequence[Incident]) -> TargetSummary:
     """The summary of a target of a report, with the open incidents of the report."""
     row, name = target.facts.snapshot, target.facts.target
+    counts = Snapshot() if row is None else row.snapshot
     return TargetSummary(
         name=name,
         condition=target.condition,
         stale=target.stale,
-        snapshot=None if row is None else row.snapshot,
+        total=counts.total,
+        completed=counts.completed,
+        problems=sum(counts.count(state) for state in PROBLEM_STATES) + counts.stuck,
         incidents=Counter(each.severity for each in open_incidents if each.target == name),
     )
 
@@ -77,19 +75,19 @@ def summary_of(target: TargetOverview, open_incidents: Sequence[Incident]) -> Ta
 def ranked_targets(conn: Connection, targets: Sequence[ReportTarget], *, now: datetime) -> list[TargetSummary]:
     """The summaries of targets, those that need attention first."""
     by_name = open_incidents_by_target(conn)
-    states: dict[str, tuple[LastRun | None, Snapshot | None]] = {}
-    for batch in in_chunks([target.name for target in targets]):
-        states |= _last_states(conn, batch)
+    due = {target.name: target.due for target in targets}
     found = []
-    for target in targets:
-        last, snapshot = states[target.name]
+    for row in _last_runs(conn, list(due)):
+        last, name = _last_run(row), row["name"]
         found.append(
             TargetSummary(
-                name=target.name,
+                name=name,
                 condition=condition(last),
-                stale=is_stale(last, target.due, now=now),
-                snapshot=snapshot,
-                incidents=by_name.get(target.name, {}),
+                stale=is_stale(last, due[name], now=now),
+                total=row["total"] or 0,
+                completed=row["completed"] or 0,
+                problems=row["problems"] or 0,
+                incidents=by_name.get(name, {}),
             )
         )
     return sorted(found, key=lambda each: each.rank)
@@ -111,37 +109,66 @@ def urgent_incident_ids(conn: Connection, *, limit: int) -> list[int]:
     return [-number for _, number in found[:limit]]
 
 
-def _last_states(conn: Connection, names: Sequence[str]) -> dict[str, tuple[LastRun | None, Snapshot | None]]:
-    """The last closed run and the newest snapshot of each target: some look-ups each, however long the history is."""
-    wanted = values(column("name", String), name="wanted").data([(name,) for name in names]).cte("wanted")
-    chosen = conn.execute(
-        select(
-            wanted.c.name,
-            newest_id(wanted.c.name, ENDED, correlate=wanted).label("ended"),
-            newest_id(wanted.c.name, WITH_SNAPSHOT, correlate=wanted).label("counted"),
-        )
-    ).all()
-    ended = _last_runs(conn, [row.ended for row in chosen if row.ended is not None])
-    counted = _snapshots(conn, [row.counted for row in chosen if row.counted is not None])
-    return {row.name: (ended.get(row.ended), counted.get(row.counted)) for row in chosen}
+def most_urgent(open_incidents: Iterable[Incident], *, limit: int) -> tuple[Incident, ...]:
+    """The incidents that need attention first: the most severe, then the newest."""
+    found = sorted(open_incidents, key=lambda each: (_SEVERITIES.index(each.severity), -each.id))
+    return tuple(found[:limit])
 
 
-def _last_runs(conn: Connection, ids: Sequence[int]) -> dict[int, LastRun]:
-    columns = [runs.c.id.label("run_id"), *(runs.c[each.name] for each in fields(LastRun)[1:])]
-    found: dict[int, LastRun] = {}
-    for batch in in_chunks(ids):
-        for row in conn.execute(select(*columns).where(runs.c.id.in_(batch))).mappings():
-            found[row["run_id"]] = LastRun(**{**row, "status": RunStatus(row["status"])})
-    return found
+def known_objectives(targets: Iterable[TargetOverview]) -> list[SloRow]:
+    """The objectives of targets of which anything is known: those that burn first, then those spent, then the rest."""
+    known = [
+        (row, row.status)
+        for target in targets
+        for row in target.facts.slos
+        if row.status is not None and row.status.share is not None
+    ]
+    return [row for row, _ in sorted(known, key=lambda each: _urgency(each[1]))]
 
 
-def _snapshots(conn: Connection, ids: Sequence[int]) -> dict[int, Snapshot]:
-    counts = [snapshots.c[each.name] for each in fields(Snapshot)]
-    found: dict[int, Snapshot] = {}
-    for batch in in_chunks(ids):
-        query = select(snapshots.c.run_id, *counts).where(snapshots.c.run_id.in_(batch))
-        found |= {row.pop("run_id"): Snapshot(**row) for row in map(dict, conn.execute(query).mappings())}
-    return found
+def _urgency(status: SloStatus) -> tuple[int, float]:
+    severity = status.severity
+    return len(_SEVERITIES) if severity is None else _SEVERITIES.index(severity), status.budget_left
+
+
+def _newest_of(statuses: Iterable[RunStatus]) -> str:
+    """A subquery for the id of the newest run with one of these statuses: one look-up for each."""
+    seeks = " UNION ALL ".join(
+        f"SELECT max(id) AS id FROM runs WHERE target = wanted.name AND status = '{status.value}'"  # noqa: S608  # our own names
+        for status in statuses
+    )
+    return f"(SELECT max(id) FROM ({seeks}) AS newest)"  # noqa: S608  # the same
+
+
+_PROBLEMS = " + ".join((*(state.value for state in PROBLEM_STATES), "stuck"))
+_LAST_RUNS = (
+    "WITH wanted(name) AS ({}), "  # noqa: S608  # our own names
+    f"chosen AS (SELECT name, {_newest_of(ENDED)} AS ended, {_newest_of(WITH_SNAPSHOT)} AS counted FROM wanted) "
+    "SELECT name, id AS run_id, status, abort_reason, error, started_at, finished_at, "
+    f"total, completed, {_PROBLEMS} AS problems FROM chosen "
+    "LEFT JOIN runs ON runs.id = ended LEFT JOIN snapshots ON snapshots.run_id = counted"
+)
+_QUERIES = {
+    dialect: text(_LAST_RUNS.format(names)).columns(started_at=UtcDateTime, finished_at=UtcDateTime)
+    for dialect, names in (
+        ("sqlite", "SELECT value FROM json_each(:names)"),
+        ("postgresql", "SELECT unnest(CAST(:names AS text[]))"),
+    )
+}
+"""As text, and with all names as one parameter: else it would be put together anew for each list of targets."""
+
+
+def _last_runs(conn: Connection, names: Sequence[str]) -> Sequence[RowMapping]:
+    """The last closed run of each target, and the counts of its newest snapshot, however long the history is."""
+    parameter = json.dumps(names) if conn.dialect.name == "sqlite" else names
+    return conn.execute(_QUERIES[conn.dialect.name], {"names": parameter}).mappings().all()
+
+
+def _last_run(row: RowMapping) -> LastRun | None:
+    if row["run_id"] is None:
+        return None
+    columns = {each.name: row[each.name] for each in fields(LastRun)}
+    return LastRun(**{**columns, "status": RunStatus(row["status"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +197,7 @@ def verdict(
         return Verdict(kind="bad" if severe else "warning", sentence=f"{'; '.join(parts)}.")
     if not ran:
         return Verdict(kind="unknown", sentence=f"No run yet of {plural(len(targets), 'target')}.")
-    total = sum(target.snapshot.total for target in ran if target.snapshot)
-    completed = sum(target.snapshot.completed for target in ran if target.snapshot)
+    total, completed = sum(target.total for target in ran), sum(target.completed for target in ran)
     checked = plural(len(ran), "target")
     return Verdict(
         kind="good", sentence=f"Nothing is wrong. {checked} checked: {completed} of {plural(total, 'item')} completed."
@@ -187,7 +213,10 @@ def _incident_parts(targets: Sequence[TargetSummary], open_incidents: Mapping[Se
     if not total:
         return []
     kinds = [f"{open_incidents[each]} {each.value}" for each in _SEVERITIES if open_incidents.get(each)]
-    found = f"{plural(total, 'incident is open', 'incidents are open')}: {', '.join(kinds)}"
+    if len(kinds) == 1:
+        found = f"{kinds[0]} {'incident is' if total == 1 else 'incidents are'} open"
+    else:
+        found = f"{total} incidents are open: {', '.join(kinds)}"
     names = [target.name for target in sorted(targets, key=lambda each: each.rank) if target.incidents]
     if not names or len(targets) == 1:
         return [found]

@@ -10,11 +10,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
+from monitor.database.text import UNPRINTABLE
 from monitor.reports.html import StaticFile, plotly_script, render, static_file
 from monitor.reports.html.charts import completed_chart, states_chart, target_charts
 from monitor.reports.html.pagination import Page, address, numbered_page, page_number
 from monitor.reports.overview_page import TARGETS_PER_PAGE, overview_page
 from monitor.reports.target_page import RunList, target_page
+from monitor.reports.triage import known_objectives
 from monitor.threads import run_in_thread
 from monitor.web.site import Site
 
@@ -50,9 +52,12 @@ class _Pages:
         if number is None:
             raise HTTPException(400, "page must be a number from 1 on, such as ?page=2")
         config, now = site.config, site.now()
-        page = await site.read(lambda conn: overview_page(conn, config, since=since, now=now, number=number))
+        wanted = request.query_params.get("target", "").strip()
+        page = await site.read(
+            lambda conn: overview_page(conn, config, since=since, now=now, number=number, wanted=wanted)
+        )
         if page is None:
-            raise HTTPException(404, f"There is no page {number} of the targets.")
+            raise HTTPException(404, f"there is no page {number} of the targets")
         bounds = page.overview.bounds
         return await self._html(
             request,
@@ -61,7 +66,9 @@ class _Pages:
             page=page,
             periods=_period_links(request),
             period=period,
-            slos=[row for target in page.overview.targets for row in target.facts.slos],
+            period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
+            slos=known_objectives(page.overview.targets),
+            slo_count=sum(len(target.facts.slos) for target in page.overview.targets),
             charts=lambda: [
                 chart
                 for chart in (completed_chart(page.samples, bounds), states_chart(page.samples, bounds))
@@ -70,16 +77,19 @@ class _Pages:
             target_pages=numbered_page(
                 number,
                 size=TARGETS_PER_PAGE,
-                total=page.target_count,
+                total=page.found_count,
                 noun="target",
                 path="/",
-                query={"since": request.query_params.get("since", "")},
+                query={"since": request.query_params.get("since", ""), "target": wanted},
             ),
+            wanted=wanted,
         )
 
     async def target(self, request: Request, name: str) -> Response:
         site, (period, since) = self._site, _period(request)
         before, after = _run_id(request, "before"), _run_id(request, "after")
+        if UNPRINTABLE.search(name):  # no target has such a name, and PostgreSQL refuses some of these characters
+            raise HTTPException(404)
         config, now, key = site.config, site.now(), site.throttle_key(name)
         page = await site.read(
             lambda conn: target_page(
@@ -87,7 +97,7 @@ class _Pages:
             )
         )
         if page is None:
-            raise HTTPException(404, f"No target is called {name}: the overview lists them.")
+            raise HTTPException(404, f"no target is called {name}: the overview lists them")
         return await self._html(
             request,
             "target.html",
@@ -95,6 +105,7 @@ class _Pages:
             page=page,
             periods=_period_links(request),
             period=period,
+            period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
             charts=lambda: target_charts(page.target, page.overview.bounds, now=now),
             run_pages=_run_pages(request, page.runs),
         )
@@ -152,8 +163,8 @@ def _period(request: Request) -> tuple[str, timedelta]:
 
 def _period_links(request: Request) -> list[tuple[str, str]]:
     """Links to the same page with other periods; a page of a list is kept."""
-    page = request.query_params.get("page")
-    return [(name, address("", {"since": name, "page": page})) for name in PERIODS]
+    kept = {name: request.query_params.get(name) for name in ("target", "page")}
+    return [(name, address("", {"since": name, **kept})) for name in PERIODS]
 
 
 def _run_id(request: Request, name: str) -> int | None:

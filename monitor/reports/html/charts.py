@@ -5,7 +5,7 @@ the viewer's scheme. `drawing` draws the same without a script.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,7 @@ from monitor.reports.html.sentences import (
     rounded_duration,
     stages_sentence,
     states_sentence,
+    time_unit,
 )
 from monitor.reports.overview import Metric, TargetOverview, TrendLine
 from monitor.runs.store import HistoryRow
@@ -70,6 +71,8 @@ class Chart:
     table: ChartTable
     svg: Markup
     """The drawing, with the labels of its axes."""
+    is_image: bool = True
+    """Whether the drawing is an image to screen readers, named by title and sentence; bars are a list of text."""
     legend: tuple[Legend, ...] = ()
 
 
@@ -96,7 +99,7 @@ def completed_chart(samples: Samples, bounds: tuple[datetime, ...]) -> Chart | N
     if not any(share is not None for share in shares):
         return None
     low = min(_SHARE_SCALE, *(share for share in shares if share is not None))
-    plane = Plane(name="completed", bounds=bounds, low=low, high=1.0, scale=(format_share(low), "100%"))
+    plane = Plane(bounds=bounds, low=low, high=1.0, scale=(format_share(low), "100%"))
     series = Series(name="completed", role="completed", values=shares)
     return Chart(
         name="completed",
@@ -145,7 +148,7 @@ def states_chart(
         bool(ended) or (row is not None and row.status is not RunStatus.COMPLETE)
         for row, ended in zip(rows, endings or [{}] * len(rows), strict=True)
     ]
-    plane = Plane(name="states", bounds=bounds, high=highest or 1, scale=("0", format_count(highest)))
+    plane = Plane(bounds=bounds, high=highest or 1, scale=("0", format_count(highest) if highest else ""))
     columns = {
         "Items": _total,
         **{state.label.capitalize(): _of(state) for state in ItemState},
@@ -183,7 +186,8 @@ def indexing_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
     half = Series(name="p50", role="p50", values=tuple(times.quantile_s(0.5) for times in report.spans))
     most = Series(name="p95", role="p95", values=tuple(times.quantile_s(0.95) for times in report.spans))
     highest = max(value for value in most.values if value is not None)
-    plane = Plane(name="indexing", bounds=bounds, high=highest, scale=("0 s", rounded_duration(highest)))
+    unit, name = time_unit(highest)
+    plane = Plane(bounds=bounds, high=highest, scale=("0 s", rounded_duration(highest)))
     rows = tuple(
         (start, end, times.indexed, _rounded(low), _rounded(high))
         for (start, end), times, low, high in zip(pairwise(bounds), report.spans, half.values, most.values, strict=True)
@@ -192,7 +196,12 @@ def indexing_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
         name="indexing",
         title="How long does indexing take?",
         sentence=indexing_sentence(report),
-        figure=lines_figure([half, most], bounds, {"rangemode": "tozero", "ticksuffix": " s"}, band=True),
+        figure=lines_figure(
+            [_scaled(half, unit), _scaled(most, unit)],
+            bounds,
+            {"rangemode": "tozero", "ticksuffix": f" {name}"},
+            band=True,
+        ),
         table=ChartTable(
             caption="Time to indexed, by the time of the upload",
             heading=("From", "To", "Indexed uploads", "p50 in seconds", "p95 in seconds"),
@@ -227,6 +236,7 @@ def stages_chart(target: TargetOverview, *, now: datetime) -> Chart | None:
             rows=tuple(rows),
         ),
         svg=draw_bars(bars),
+        is_image=False,
     )
 
 
@@ -244,6 +254,7 @@ def reasons_chart(target: TargetOverview) -> Chart | None:
         figure=None,
         table=ChartTable(caption="Failed items by reason", heading=("Reason", "Items"), rows=tuple(named)),
         svg=draw_bars(bars),
+        is_image=False,
     )
 
 
@@ -258,7 +269,7 @@ def requests_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
         name="retries", role="retries", values=tuple(None if row is None else row.snapshot.retries for row in rows)
     )
     lines = [series, retries] if any(retries.values) else [series]
-    plane = Plane(name="requests", bounds=bounds, high=line.high, scale=("0", format_count(line.high)))
+    plane = Plane(bounds=bounds, high=line.high, scale=("0", format_count(line.high)))
     return Chart(
         name="requests",
         title="How many requests does a run send?",
@@ -288,7 +299,7 @@ def latency_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Chart
         name="p50", role="p50", values=tuple(None if row is None else row.snapshot.latency_p50_ms for row in rows)
     )
     most = Series(name="p95", role="p95", values=line.values)
-    plane = Plane(name="latency", bounds=bounds, high=line.high, scale=("0 ms", format_latency(line.high)))
+    plane = Plane(bounds=bounds, high=line.high, scale=("0 ms", format_latency(line.high)))
     return Chart(
         name="latency",
         title="How fast does the API answer?",
@@ -333,6 +344,7 @@ def budget_chart(target: TargetOverview) -> Chart | None:
             rows=tuple(rows),
         ),
         svg=draw_bars(bars, longest=1.0),
+        is_image=False,
     )
 
 
@@ -365,7 +377,12 @@ def burn_chart(target: TargetOverview) -> Chart | None:
             rows=tuple(rows),
         ),
         svg=draw_bars(bars),
+        is_image=False,
     )
+
+
+def _scaled(series: Series, unit: int) -> Series:
+    return replace(series, values=tuple(None if value is None else round(value / unit, 3) for value in series.values))
 
 
 def _line(target: TargetOverview, metric: Metric) -> TrendLine | None:

@@ -43,8 +43,6 @@ class Bar:
 class Plane:
     """Spans of time against a scale."""
 
-    name: str
-    """Of the chart, unique on its page."""
     bounds: tuple[datetime, ...]
     low: float = 0.0
     high: float
@@ -150,12 +148,10 @@ def _framed(plane: Plane, paths: Sequence[Markup]) -> Markup:
     """The drawing with its scale at the left and its period below."""
     return Markup(
         '<div class="plot"><div class="scale" aria-hidden="true"><span>{highest}</span><span>{lowest}</span></div>'
-        '<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
-        'aria-labelledby="{name}-title {name}-sentence">'
+        '<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
         '<path class="grid" d="M0 {top}H{width}M0 {middle:g}H{width}M0 {base:g}H{width}"/>{paths}</svg>'
         '<div class="period" aria-hidden="true">{start}{end}</div></div>'
     ).format(
-        name=plane.name,
         width=_WIDTH,
         height=_HEIGHT,
         top=_MARK_STRIP,

@@ -57,8 +57,31 @@ def lines_figure(
         for line in lines
     ]
     if band:
-        traces[1]["fill"] = "tonexty"
+        traces = [*_band(middles, lines[0], lines[1]), *traces]
     return {"data": traces, "layout": {"yaxis": axis, "xaxis": _ends(bounds)}}
+
+
+def _band(middles: Sequence[str], low: Series, high: Series) -> list[Figure]:
+    """The room between two lines: a shape for each run of spans in which both are known."""
+    shapes: list[list[tuple[str, float, float]]] = [[]]
+    for middle, below, above in zip(middles, low.values, high.values, strict=True):
+        if below is not None and above is not None:
+            shapes[-1].append((middle, below, above))
+        elif shapes[-1]:
+            shapes.append([])
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "fill": "toself",
+            "role": "band",
+            "x": [x for x, _, _ in (*shape, *reversed(shape))],
+            "y": [*(above for _, _, above in shape), *(below for _, below, _ in reversed(shape))],
+            "hoverinfo": "skip",
+        }
+        for shape in shapes
+        if len(shape) > 1
+    ]
 
 
 def _middles(bounds: Sequence[datetime]) -> list[str]:

@@ -7,7 +7,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from monitor.incidents.silences import format_matchers, suppression_reasons
+from monitor.incidents.silences import format_matchers, matching_silence
 from monitor.incidents.slo_texts import budget_text, objective_text, share_text, spent_text
 from monitor.model.durations import format_duration
 from monitor.notifications.texts import checks_of, describe_cause, display_name
@@ -16,12 +16,12 @@ from monitor.reports.formatting import format_count, format_latency, format_shar
 from monitor.reports.html.drawing import draw_sparkline
 from monitor.reports.html.marks import age, is_number, is_time, segment, time_tag
 from monitor.reports.html.sentences import rounded_duration
-from monitor.reports.indexing import IndexingReport
+from monitor.reports.html.static import plotly_style_ids
+from monitor.reports.indexing import GroupTimes, IndexingReport
 from monitor.reports.overview import Metric, TargetOverview
 from monitor.reports.runs import last_known_text
 from monitor.reports.slos import verdict_text
 from monitor.reports.waits import summary_line
-from monitor.rollups.indexing_store import TimesToIndexed
 from monitor.runs.canary.store import CanarySummary
 from monitor.waits.store import WaitSummary
 
@@ -79,6 +79,7 @@ def _environment() -> Environment:
         segment=segment,
         seconds=rounded_duration,
         share=format_share,
+        silence_of=matching_silence,
         share_in_time=share_text,
         slo_verdict=verdict_text,
         sparkline=share_sparkline,
@@ -86,15 +87,15 @@ def _environment() -> Environment:
         time=time_tag,
         times_of=times_of,
         waits=waits_text,
-        withheld=suppression_reasons,
     )
+    environment.globals["plotly_style_ids"] = plotly_style_ids
     environment.tests.update(moment=is_time, numeric=is_number)
     return environment
 
 
-def times_of(report: IndexingReport, group: str | None) -> TimesToIndexed | None:
-    """The times to indexed of one group; None if the report does not name it."""
-    return next((each.times for each in report.groups if each.name == group), None)
+def times_of(report: IndexingReport, group: str | None) -> GroupTimes | None:
+    """The uploads of one group; None if the report does not name it."""
+    return next((each for each in report.groups if each.name == group), None)
 
 
 def waits_text(summary: WaitSummary) -> str:

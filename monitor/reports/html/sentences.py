@@ -19,6 +19,11 @@ _STEADY = 0.005
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
+def time_unit(longest: float) -> tuple[int, str]:
+    """Seconds and name of the unit in which durations up to `longest` (in seconds) are small numbers."""
+    return next((unit for unit in _UNITS if longest >= 2 * unit[0]), _UNITS[-1])
+
+
 def rounded_duration(seconds: float) -> str:
     """A duration in two digits of its greatest unit: `45 s`, `2.5 min`, `12 h`."""
     unit, name = next((unit for unit in _UNITS if seconds >= unit[0]), _UNITS[-1])
