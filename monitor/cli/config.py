@@ -1,5 +1,6 @@
 """`config …`: checks the configuration, prints what is in force, and prints its schema."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -30,12 +31,17 @@ def check(config: ConfigPath = None, as_json: AsJson = False) -> None:
         if as_json:
             print_json({"ok": False, "problems": problems})
         raise ConfigError(problems) from None
+    from monitor.config.web import access_warnings
+
+    doubts = list(access_warnings(loaded.web))
     if as_json:
-        values = {"file": str(loaded.source) if loaded.source else None, "warnings": list(loaded.warnings)}
+        values = {"file": str(loaded.source) if loaded.source else None, "warnings": [*loaded.warnings, *doubts]}
         values["targets"] = [target.name for target in loaded.targets]
         values["channels"] = [channel.name for channel in loaded.channels]
         print_json({"ok": True, "problems": [], **values})
         return
+    for doubt in doubts:
+        print(f"warning: {doubt}", file=sys.stderr)
     targets = ", ".join(target.name for target in loaded.targets)
     channels = ", ".join(channel.name for channel in loaded.channels) or "none: messages go to the log"
     source = loaded.source or "the environment"

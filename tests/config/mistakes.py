@@ -265,7 +265,7 @@ LINES = {
             ('time_format = "seconds"', "time_format", 'must be "auto", "s", "ms", "us", "ns", "julian"'),
         ),
     ],
-    "Health endpoints": [
+    "The page and the health endpoints": [
         *_rows("#top", "web.",
             ('[web]\nlisten = ":8990"', "listen", 'a host and a port, such as "127.0.0.1:8990"'),
             ('[web]\nlisten = "127.0.0.1"', "listen", 'a host and a port, such as "127.0.0.1:8990"'),
@@ -280,6 +280,9 @@ LINES = {
             ('[web]\npublic_url = "https://monitor.example.com/page"', "public_url", "must end with the host or port"),
             ('[web]\npublic_url = "https://monitor|<here>.example"', "public_url", "a host name of ASCII letters"),
             ('[web]\npublic_url = "https://monitor.example.com/?a=b"', "public_url", "only scheme, host and port"),
+            ('[web]\ntoken = "short"', "token", "at least 16 letters, digits and signs of ASCII"),
+            ('[web]\ntoken = "a token with blanks in it"', "token", "at least 16 letters, digits and signs of ASCII"),
+            ('[web]\nactions = "perhaps"', "actions", "true or false"),
         ),
     ],
     "The scheduled report": [

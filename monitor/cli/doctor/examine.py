@@ -82,6 +82,7 @@ class Doctor:
         listen_finding = web.check_listen_address(self.config, locations.of("web", "listen"))
         if listen_finding is not None:
             yield listen_finding
+        yield from web.check_access(self.config, locations.of("web", "token"))
         yield from secret_files.check_secret_files(secret_files.read_modes(secret_files.secret_files(self.config)))
 
     async def _target_apart(

@@ -98,6 +98,8 @@ class Access:
             if _must_reload(request, sender):
                 return _reload(request)
             cookies.append(visitor.new_cookie)
+        if visitor.session is not None and BOUNCE_COOKIE in request.cookies:
+            cookies.append(bounce_cookie(age_s=0))  # so that the next link opens by itself, too
         if is_post and request.url.path != "/login" and not visitor.may_post(form):
             return refusal(request, 403, "this form is out of date: go back, reload the page, and send it again")
         request.scope["viewer"] = visitor.viewer

@@ -82,9 +82,9 @@ def set_cookie(value: str, *, secure: bool) -> str:
     return f"{cookie_name(secure=secure)}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{flags}"
 
 
-def bounce_cookie() -> str:
-    """The header that stores `BOUNCE_COOKIE`. It has no secret, and must arrive by a link from elsewhere."""
-    return f"{BOUNCE_COOKIE}=1; Path=/; Max-Age={_BOUNCE_S}; HttpOnly; SameSite=Lax"
+def bounce_cookie(*, age_s: int = _BOUNCE_S) -> str:
+    """The header that stores `BOUNCE_COOKIE`, or with 0 deletes it. It has no secret, and must arrive by a link."""
+    return f"{BOUNCE_COOKIE}=1; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Lax"
 
 
 def _signature(payload: str, key: bytes) -> bytes:

@@ -187,6 +187,7 @@ def test_a_link_from_another_site_opens_the_page_by_itself_once(locked):
     assert b'content="0; url=/targets/gloo?since=30d"' in first.body
     assert "SameSite=Lax" in first.headers["set-cookie"]
     assert locked.get("/").status == 200
+    assert locked.get("/", cross_site=True).status == 200
     stranger = Browser(locked.address)
     assert stranger.get("/", cross_site=True).status == 200
     assert stranger.get("/", cross_site=True).status == 303
