@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select,
 
 from monitor.database.engine import insert
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT, every_target, has_status, newest_id
-from monitor.database.tables import active, in_state, incident_events, incidents, item_events, items, reports, runs
+from monitor.database.report_tables import reports
+from monitor.database.tables import active, in_state, incident_events, incidents, item_events, items, runs
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 from monitor.rollups import history as rollups
 from monitor.rollups.bounds import slot_start
