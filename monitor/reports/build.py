@@ -19,7 +19,7 @@ from monitor.reports.changes import NO_TARGET, ReportCursor
 from monitor.reports.formatting import spans
 from monitor.reports.indexing import indexing_report
 from monitor.reports.notification_queries import undelivered
-from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
+from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, TargetOverview, target_overview
 from monitor.reports.slos import read_slos
 from monitor.runs import worklist
 from monitor.runs.canary import store as canary_store
@@ -92,6 +92,14 @@ def build_report(
     return overview, cursor
 
 
+def brief_overviews(
+    conn: Connection, targets: Sequence[ReportTarget], *, bounds: Sequence[datetime], now: datetime
+) -> tuple[TargetOverview, ...]:
+    """These targets without breakdowns, waits, canaries and changes: for a list of many."""
+    builder = _ReportBuilder(conn=conn, now=now, bounds=tuple(bounds), brief=True)
+    return tuple(target_overview(builder.target_facts(each), now=now) for each in targets)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ReportBuilder:
     """The queries of one report."""
@@ -99,8 +107,10 @@ class _ReportBuilder:
     conn: Connection
     now: datetime
     bounds: tuple[datetime, ...]
-    event: int
+    event: int = 0
     """The newest event of any incident: the report covers events up to it."""
+    brief: bool = False
+    """Whether to leave out what only a report on one target shows: breakdowns, waits, canaries and changes."""
 
     def target_facts(self, target: ReportTarget) -> TargetFacts:
         """What is stored about a target."""
@@ -116,8 +126,13 @@ class _ReportBuilder:
             snapshot=row,
             samples=tuple(trends.snapshot_samples(conn, target=name, bounds=self.bounds)),
             slos=tuple(read_slos(conn, target=name, objectives=target.objectives)),
+            changes=Changes(since=self.bounds[0], first_report=True) if self.brief else self._changes(target, row),
+        )
+        if self.brief:
+            return target_facts
+        target_facts = replace(
+            target_facts,
             canaries=canary_store.summarize(conn, target=name, since=self.bounds[0], until=self.now),
-            changes=self._changes(target, row),
             waits=wait_store.summarise(conn, target=name, since=self.bounds[0]),
         )
         return target_facts if row is None else self._with_breakdowns(target_facts, row, target.stuck_after)

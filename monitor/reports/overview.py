@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from monitor.model import Incident, Silence, Snapshot
+from monitor.model import Incident, RunStatus, Silence, Snapshot
 from monitor.model.schedule import DueTimes
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.indexing import IndexingReport
@@ -102,6 +102,8 @@ class TargetFacts:
     """The newest one; all counts are as of it."""
     samples: tuple[HistoryRow | None, ...]
     """The last snapshot of each span of the period."""
+    endings: tuple[Mapping[RunStatus, int], ...] = ()
+    """The runs of each span that did not complete, by status; empty where no page shows them."""
     last_known: Mapping[str | None, int] = field(default_factory=dict)
     """The unknown items by their last known state, most frequent first; None: never answered."""
     group_count: int = 0
@@ -109,7 +111,7 @@ class TargetFacts:
     stage_count: int = 0
     stages: tuple[StageCount, ...] = ()
     stage_ages: Mapping[str | None, datetime] = field(default_factory=dict)
-    """Since when the oldest pending item of each stage is pending; only where the page of the target shows it."""
+    """Since when the oldest pending item of each stage is pending; empty where no page shows it."""
     reason_count: int = 0
     reasons: tuple[ReasonCount, ...] = ()
     """Of failed items."""

@@ -61,7 +61,7 @@ def slos_text(rows: Sequence[SloRow], *, configured: bool = True) -> str:
 
 def slo_lines(row: SloRow) -> Iterator[str]:
     """One objective: a heading, and its facts."""
-    yield f"{row.target}: {row.objective.name}: {_verdict(row)}"
+    yield f"{row.target}: {row.objective.name}: {verdict_text(row)}"
     yield from _fact("objective", objective_text(row.objective))
     status = row.status
     if status is None:
@@ -82,14 +82,14 @@ def slo_lines(row: SloRow) -> Iterator[str]:
 
 def slo_sentences(row: SloRow) -> Iterator[str]:
     """One objective in a report: what was promised, what became of it, and what is left."""
-    yield f"Objective {row.objective.name}: {_verdict(row)}: {objective_text(row.objective)}."
+    yield f"Objective {row.objective.name}: {verdict_text(row)}: {objective_text(row.objective)}."
     status = row.status
     if status is None or status.share is None:
         return
     yield f"{share_text(status)} in time; error budget {budget_text(status)}; spent {spent_text(status)}."
 
 
-def _verdict(row: SloRow) -> str:
+def verdict_text(row: SloRow) -> str:
     """The state in two words or three, for the heading."""
     status = row.status
     if status is None or status.share is None:

@@ -1,22 +1,44 @@
-"""The HTML pages for people: overview, targets, incidents, items, and the files that they load."""
+"""The HTML pages about targets, and the files that pages load."""
 
+import gzip
 from datetime import timedelta
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
-from monitor.reports.build import build_report
-from monitor.reports.html import plotly_script, render, static_file
+from monitor.database.text import UNPRINTABLE
+from monitor.reports.html import StaticFile, plotly_script, render, static_file
+from monitor.reports.html.charts import completed_chart, states_chart, target_charts
+from monitor.reports.html.pagination import Page, address, numbered_page, page_number
+from monitor.reports.overview_page import TARGETS_PER_PAGE, overview_page
+from monitor.reports.target_page import RunList, target_page
+from monitor.reports.triage import known_objectives
+from monitor.threads import run_in_thread
 from monitor.web.site import Site
 
 _METHODS = ["GET", "HEAD"]
+_RENDER_TIMEOUT_S = 5.0
+
+PERIODS = {
+    "24h": timedelta(hours=24),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "90d": timedelta(days=90),
+    "365d": timedelta(days=365),
+}
+"""Periods that a page can show, by their name in the address."""
+_DEFAULT_PERIOD = "7d"
 
 
 def add_pages(app: FastAPI, site: Site) -> None:
     """Adds the routes of the pages."""
     pages = _Pages(site)
     app.add_api_route("/", pages.overview, methods=_METHODS, response_model=None)
+    app.add_api_route("/targets/{name:path}", pages.target, methods=_METHODS, response_model=None)
     app.add_api_route("/static/{name}", pages.static, methods=_METHODS, response_model=None)
 
 
@@ -25,16 +47,147 @@ class _Pages:
         self._site = site
 
     async def overview(self, request: Request) -> Response:
-        site = self._site
+        site, (period, since) = self._site, _period(request)
+        number = page_number(request.query_params.get("page"))
+        if number is None:
+            raise HTTPException(400, "page must be a number from 1 on, such as ?page=2")
         config, now = site.config, site.now()
-        overview, _ = await site.read(
-            lambda conn: build_report(conn, config, target=None, since=timedelta(days=7), now=now)
+        wanted = request.query_params.get("target", "").strip()
+        page = await site.read(
+            lambda conn: overview_page(conn, config, since=since, now=now, number=number, wanted=wanted)
         )
-        return HTMLResponse(render("overview.html", site.frame(request, "Overview"), overview=overview))
+        if page is None:
+            raise HTTPException(404, f"there is no page {number} of the targets")
+        bounds = page.overview.bounds
+        return await self._html(
+            request,
+            "overview.html",
+            "Overview",
+            page=page,
+            periods=_period_links(request),
+            period=period,
+            period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
+            slos=known_objectives(page.overview.targets),
+            slo_count=sum(len(target.facts.slos) for target in page.overview.targets),
+            charts=lambda: [
+                chart
+                for chart in (completed_chart(page.samples, bounds), states_chart(page.samples, bounds))
+                if chart is not None
+            ],
+            target_pages=numbered_page(
+                number,
+                size=TARGETS_PER_PAGE,
+                total=page.found_count,
+                noun="target",
+                path="/",
+                query={"since": request.query_params.get("since", ""), "target": wanted},
+            ),
+            wanted=wanted,
+        )
 
-    async def static(self, name: str) -> Response:
-        file = plotly_script() if name == "plotly.min.js" else static_file(name)
+    async def target(self, request: Request, name: str) -> Response:
+        site, (period, since) = self._site, _period(request)
+        before, after = _run_id(request, "before"), _run_id(request, "after")
+        if UNPRINTABLE.search(name):  # no target has such a name, and PostgreSQL refuses some of these characters
+            raise HTTPException(404)
+        config, now, key = site.config, site.now(), site.throttle_key(name)
+        page = await site.read(
+            lambda conn: target_page(
+                conn, config, name=name, since=since, now=now, before=before, after=after, throttle_key=key
+            )
+        )
+        if page is None:
+            raise HTTPException(404, f"no target is called {name}: the overview lists them")
+        return await self._html(
+            request,
+            "target.html",
+            name,
+            page=page,
+            periods=_period_links(request),
+            period=period,
+            period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
+            charts=lambda: target_charts(page.target, page.overview.bounds, now=now),
+            run_pages=_run_pages(request, page.runs),
+        )
+
+    async def _html(self, request: Request, template: str, title: str, **values: Any) -> Response:  # noqa: ANN401  # of a template
+        """The page; `charts` is a function, as it is called in a thread."""
+        frame, draw = self._site.frame(request, title), values.pop("charts")
+        html = await run_in_thread(
+            lambda: render(template, frame, charts=draw(), **values), timeout_s=_RENDER_TIMEOUT_S
+        )
+        return HTMLResponse(html, headers={"Cache-Control": "no-store"})
+
+    async def static(self, request: Request, name: str) -> Response:
+        zipped = "gzip" in request.headers.get("accept-encoding", "")
+        file = await run_in_thread(lambda: _served(name, zipped=zipped), timeout_s=_RENDER_TIMEOUT_S)
         if file is None:
             raise HTTPException(404)
-        headers = {"Content-Type": file.media_type, "ETag": file.etag, "Cache-Control": "no-cache"}
+        headers = {
+            "Content-Type": file.media_type,
+            "ETag": file.etag,
+            "Cache-Control": "no-cache",
+            "Vary": "Accept-Encoding",
+        }
+        if file.etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        if zipped:
+            headers["Content-Encoding"] = "gzip"
         return Response(file.content, headers=headers)
+
+
+@cache
+def _served(name: str, *, zipped: bool) -> StaticFile | None:
+    """A file, compressed once for all viewers."""
+    try:
+        file = plotly_script() if name == "plotly.min.js" else static_file(name)
+    except PackageNotFoundError:
+        return None
+    if file is None or not zipped:
+        return file
+    return StaticFile(
+        name=file.name,
+        content=gzip.compress(file.content, mtime=0),
+        media_type=file.media_type,
+        etag=f'{file.etag[:-1]}-gzip"',
+    )
+
+
+def _period(request: Request) -> tuple[str, timedelta]:
+    """The period of the address. Raises HTTPException for one that is not offered."""
+    name = request.query_params.get("since", _DEFAULT_PERIOD)
+    if name not in PERIODS:
+        raise HTTPException(400, f"since must be one of {', '.join(PERIODS)}, such as ?since=30d")
+    return name, PERIODS[name]
+
+
+def _period_links(request: Request) -> list[tuple[str, str]]:
+    """Links to the same page with other periods; a page of a list is kept."""
+    kept = {name: request.query_params.get(name) for name in ("target", "page")}
+    return [(name, address("", {"since": name, **kept})) for name in PERIODS]
+
+
+def _run_id(request: Request, name: str) -> int | None:
+    """The id of a run in the address. Raises HTTPException if it is no number."""
+    found = request.query_params.get(name)
+    if found is None:
+        return None
+    if not (found.isascii() and found.isdecimal() and len(found) < 19):
+        raise HTTPException(400, f"{name} must be the number of a run, such as ?{name}=2016")
+    return int(found)
+
+
+def _run_pages(request: Request, found: RunList) -> Page:
+    """Links beside a page of runs; each leads back to the list."""
+    if not found.rows:
+        return Page(text="")
+    since = request.query_params.get("since")
+
+    def link(**bound: str) -> str:
+        return address("", {"since": since, **bound}) + "#runs"
+
+    return Page(
+        text=f"runs {found.rows[0].run_id} to {found.rows[-1].run_id}",
+        previous=None if found.newer is None else link(after=str(found.newer)),
+        next=None if found.older is None else link(before=str(found.older)),
+    )

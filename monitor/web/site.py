@@ -55,6 +55,10 @@ class Site:
         """The daemon's clock, in UTC."""
         return self._tracker.utcnow()
 
+    def throttle_key(self, target: str) -> str | None:
+        """The key of the limits that were learned about a target's API; None before its first run in this process."""
+        return self._tracker.throttle_keys.get(target)
+
     async def read(self, query: Callable[[Connection], _T]) -> _T:
         """Runs a query in a read transaction, in a thread. Raises UnavailableError."""
         return await self._run(lambda: self._read(query))

@@ -5,7 +5,7 @@ the viewer's scheme. `drawing` draws the same without a script.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from monitor.incidents.slo import BURN_ALERTS
 from monitor.incidents.slo_texts import budget_text, format_rate, objective_text, percent, share_text, spent_text
-from monitor.model import ItemState
+from monitor.model import ItemState, RunStatus
 from monitor.model.durations import format_duration
 from monitor.reports.formatting import format_count, format_latency, format_share, plural
 from monitor.reports.html.drawing import Bar, Plane, Series, draw_bars, draw_columns, draw_lines
@@ -29,11 +29,14 @@ from monitor.reports.html.sentences import (
     rounded_duration,
     stages_sentence,
     states_sentence,
+    time_unit,
 )
 from monitor.reports.overview import Metric, TargetOverview, TrendLine
 from monitor.runs.store import HistoryRow
 
 Cell = str | int | float | datetime | None
+Samples = Sequence[HistoryRow | None]
+"""The last snapshot of each span of a period."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,8 @@ class Chart:
     table: ChartTable
     svg: Markup
     """The drawing, with the labels of its axes."""
+    is_image: bool = True
+    """Whether the drawing is an image to screen readers, named by title and sentence; bars are a list of text."""
     legend: tuple[Legend, ...] = ()
 
 
@@ -75,8 +80,8 @@ def target_charts(target: TargetOverview, bounds: Sequence[datetime], *, now: da
     """The charts of one target over a period; those without any value are left out."""
     spans = tuple(bounds)
     found = (
-        completed_chart(target, spans),
-        states_chart(target, spans),
+        completed_chart(target.facts.samples, spans),
+        states_chart(target.facts.samples, spans, target.facts.endings),
         indexing_chart(target, spans),
         stages_chart(target, now=now),
         reasons_chart(target),
@@ -88,24 +93,23 @@ def target_charts(target: TargetOverview, bounds: Sequence[datetime], *, now: da
     return [chart for chart in found if chart is not None]
 
 
-def completed_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Chart | None:
-    """The completed share over time, from 90%, or the lowest share, to 100%."""
-    line = _line(target, Metric.COMPLETED_SHARE)
-    if line is None:
+def completed_chart(samples: Samples, bounds: tuple[datetime, ...]) -> Chart | None:
+    """The completed share over time, from 90%, or the lowest share, to 100%; `samples` as in `TargetFacts`."""
+    shares = tuple(None if row is None else _share(row) for row in samples)
+    if not any(share is not None for share in shares):
         return None
-    low = min(line.low, _SHARE_SCALE)
-    plane = Plane(name="completed", bounds=bounds, low=low, high=1.0, scale=(format_share(low), "100%"))
-    series = Series(name="completed", role="completed", values=line.values)
-    rows = target.facts.samples
+    low = min(_SHARE_SCALE, *(share for share in shares if share is not None))
+    plane = Plane(bounds=bounds, low=low, high=1.0, scale=(format_share(low), "100%"))
+    series = Series(name="completed", role="completed", values=shares)
     return Chart(
         name="completed",
         title="How many items are completed?",
-        sentence=completed_sentence(rows),
-        figure=lines_figure([series], bounds, {"tickformat": ".1%", "range": [low, 1.0]}),
+        sentence=completed_sentence(samples),
+        figure=lines_figure([series], bounds, {"tickformat": ".0%", "range": [low, 1.0]}),
         table=_sample_table(
             "Completed items over time",
             {"Items": _total, "Completed": _of(ItemState.COMPLETED), "Completed share": _completed_share},
-            rows,
+            samples,
         ),
         svg=draw_lines(plane, [series]),
     )
@@ -124,10 +128,14 @@ _LAYERS: tuple[tuple[str, str], ...] = (
 """Problems at the bottom, where heights can be compared."""
 
 
-def states_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Chart | None:
-    """The items that are not completed, by state, over time; runs that were cut short are marked."""
-    rows = target.facts.samples
-    if not any(rows):
+def states_chart(
+    rows: Samples, bounds: tuple[datetime, ...], endings: Sequence[Mapping[RunStatus, int]] = ()
+) -> Chart | None:
+    """The items that are not completed, by state, over time; spans with runs that did not complete are marked.
+
+    `endings` as in `TargetFacts`; if empty, only the last run of each span is looked at.
+    """
+    if not any(rows) and not any(endings):
         return None
     layers = [
         layer
@@ -136,13 +144,16 @@ def states_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Chart 
     ]
     heights = [sum(layer.values[n] or 0 for layer in layers) for n in range(len(rows))]
     highest = max(heights)
-    marks = [row is not None and row.status.value != "complete" for row in rows]
-    plane = Plane(name="states", bounds=bounds, high=highest or 1, scale=("0", format_count(highest)))
+    marks = [
+        bool(ended) or (row is not None and row.status is not RunStatus.COMPLETE)
+        for row, ended in zip(rows, endings or [{}] * len(rows), strict=True)
+    ]
+    plane = Plane(bounds=bounds, high=highest or 1, scale=("0", format_count(highest) if highest else ""))
     columns = {
         "Items": _total,
         **{state.label.capitalize(): _of(state) for state in ItemState},
         "Stuck, of the pending": lambda row: row.snapshot.stuck,
-        "Run": lambda row: row.status.value,
+        "Last run": lambda row: row.status.value,
     }
     legend = [Legend(name=layer.name, role=layer.role) for layer in layers]
     if any(marks):
@@ -150,7 +161,7 @@ def states_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Chart 
     return Chart(
         name="states",
         title="Which items are not completed?",
-        sentence=states_sentence(rows),
+        sentence=states_sentence(rows, endings),
         figure=columns_figure(layers, bounds, marks),
         table=_sample_table("Items by state over time", columns, rows),
         svg=draw_columns(plane, layers, marks),
@@ -175,7 +186,8 @@ def indexing_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
     half = Series(name="p50", role="p50", values=tuple(times.quantile_s(0.5) for times in report.spans))
     most = Series(name="p95", role="p95", values=tuple(times.quantile_s(0.95) for times in report.spans))
     highest = max(value for value in most.values if value is not None)
-    plane = Plane(name="indexing", bounds=bounds, high=highest, scale=("0 s", rounded_duration(highest)))
+    unit, name = time_unit(highest)
+    plane = Plane(bounds=bounds, high=highest, scale=("0 s", rounded_duration(highest)))
     rows = tuple(
         (start, end, times.indexed, _rounded(low), _rounded(high))
         for (start, end), times, low, high in zip(pairwise(bounds), report.spans, half.values, most.values, strict=True)
@@ -184,7 +196,12 @@ def indexing_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
         name="indexing",
         title="How long does indexing take?",
         sentence=indexing_sentence(report),
-        figure=lines_figure([half, most], bounds, {"rangemode": "tozero", "ticksuffix": " s"}, band=True),
+        figure=lines_figure(
+            [_scaled(half, unit), _scaled(most, unit)],
+            bounds,
+            {"rangemode": "tozero", "ticksuffix": f" {name}"},
+            band=True,
+        ),
         table=ChartTable(
             caption="Time to indexed, by the time of the upload",
             heading=("From", "To", "Indexed uploads", "p50 in seconds", "p95 in seconds"),
@@ -219,6 +236,7 @@ def stages_chart(target: TargetOverview, *, now: datetime) -> Chart | None:
             rows=tuple(rows),
         ),
         svg=draw_bars(bars),
+        is_image=False,
     )
 
 
@@ -236,6 +254,7 @@ def reasons_chart(target: TargetOverview) -> Chart | None:
         figure=None,
         table=ChartTable(caption="Failed items by reason", heading=("Reason", "Items"), rows=tuple(named)),
         svg=draw_bars(bars),
+        is_image=False,
     )
 
 
@@ -250,7 +269,7 @@ def requests_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Char
         name="retries", role="retries", values=tuple(None if row is None else row.snapshot.retries for row in rows)
     )
     lines = [series, retries] if any(retries.values) else [series]
-    plane = Plane(name="requests", bounds=bounds, high=line.high, scale=("0", format_count(line.high)))
+    plane = Plane(bounds=bounds, high=line.high, scale=("0", format_count(line.high)))
     return Chart(
         name="requests",
         title="How many requests does a run send?",
@@ -280,7 +299,7 @@ def latency_chart(target: TargetOverview, bounds: tuple[datetime, ...]) -> Chart
         name="p50", role="p50", values=tuple(None if row is None else row.snapshot.latency_p50_ms for row in rows)
     )
     most = Series(name="p95", role="p95", values=line.values)
-    plane = Plane(name="latency", bounds=bounds, high=line.high, scale=("0 ms", format_latency(line.high)))
+    plane = Plane(bounds=bounds, high=line.high, scale=("0 ms", format_latency(line.high)))
     return Chart(
         name="latency",
         title="How fast does the API answer?",
@@ -325,6 +344,7 @@ def budget_chart(target: TargetOverview) -> Chart | None:
             rows=tuple(rows),
         ),
         svg=draw_bars(bars, longest=1.0),
+        is_image=False,
     )
 
 
@@ -357,7 +377,12 @@ def burn_chart(target: TargetOverview) -> Chart | None:
             rows=tuple(rows),
         ),
         svg=draw_bars(bars),
+        is_image=False,
     )
+
+
+def _scaled(series: Series, unit: int) -> Series:
+    return replace(series, values=tuple(None if value is None else round(value / unit, 3) for value in series.values))
 
 
 def _line(target: TargetOverview, metric: Metric) -> TrendLine | None:
@@ -367,7 +392,7 @@ def _line(target: TargetOverview, metric: Metric) -> TrendLine | None:
 _Column = Callable[[HistoryRow], Cell]
 
 
-def _sample_table(caption: str, columns: Mapping[str, _Column], rows: Sequence[HistoryRow | None]) -> ChartTable:
+def _sample_table(caption: str, columns: Mapping[str, _Column], rows: Samples) -> ChartTable:
     """A row per span with results: when its last run started, and the columns."""
     return ChartTable(
         caption=caption,
@@ -380,8 +405,13 @@ def _total(row: HistoryRow) -> Cell:
     return row.snapshot.total
 
 
+def _share(row: HistoryRow) -> float | None:
+    return row.snapshot.completed / row.snapshot.total if row.snapshot.total else None
+
+
 def _completed_share(row: HistoryRow) -> Cell:
-    return format_share(row.snapshot.completed / row.snapshot.total) if row.snapshot.total else None
+    share = _share(row)
+    return None if share is None else format_share(share)
 
 
 def _of(state: ItemState) -> _Column:

@@ -43,8 +43,6 @@ class Bar:
 class Plane:
     """Spans of time against a scale."""
 
-    name: str
-    """Of the chart, unique on its page."""
     bounds: tuple[datetime, ...]
     low: float = 0.0
     high: float
@@ -150,12 +148,10 @@ def _framed(plane: Plane, paths: Sequence[Markup]) -> Markup:
     """The drawing with its scale at the left and its period below."""
     return Markup(
         '<div class="plot"><div class="scale" aria-hidden="true"><span>{highest}</span><span>{lowest}</span></div>'
-        '<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
-        'aria-labelledby="{name}-title {name}-sentence">'
+        '<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
         '<path class="grid" d="M0 {top}H{width}M0 {middle:g}H{width}M0 {base:g}H{width}"/>{paths}</svg>'
         '<div class="period" aria-hidden="true">{start}{end}</div></div>'
     ).format(
-        name=plane.name,
         width=_WIDTH,
         height=_HEIGHT,
         top=_MARK_STRIP,
@@ -174,10 +170,10 @@ def draw_bars(bars: Sequence[Bar], *, longest: float | None = None) -> Markup:
     longest = longest or max((bar.value for bar in bars), default=0.0)
     rows = Markup("").join(
         Markup(
-            '<li><span class="bar-label">{}</span><svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" '
-            'aria-hidden="true"><rect class="bar-rail" width="100" height="8"/>'
-            '<rect fill="url(#pattern-{})" width="{:g}" height="8"/></svg><span class="bar-value">{}</span></li>'
-        ).format(bar.label, bar.role, round(100 * max(bar.value, 0.0) / longest, 1) if longest > 0 else 0, bar.text)
+            '<li><span class="bar-label">{}</span><span class="bar-value">{}</span><svg class="bar" aria-hidden="true">'
+            '<rect class="bar-rail" width="100%" height="100%"/>'
+            '<rect fill="url(#pattern-{})" width="{:g}%" height="100%"/></svg></li>'
+        ).format(bar.label, bar.text, bar.role, round(100 * max(bar.value, 0.0) / longest, 1) if longest > 0 else 0)
         for bar in bars
     )
     return Markup('<ul class="bars">{}</ul>').format(rows)

@@ -8,6 +8,8 @@ from typing import Any
 from monitor.reports.html.drawing import Series
 
 Figure = dict[str, Any]
+_MARKS, _TOP = 1.06, 1.12
+"""Where marks stand above the highest column, and the end of the scale, as a multiple of that column."""
 
 
 def columns_figure(layers: Sequence[Series], bounds: Sequence[datetime], marks: Sequence[bool]) -> Figure:
@@ -19,9 +21,9 @@ def columns_figure(layers: Sequence[Series], bounds: Sequence[datetime], marks: 
         {"type": "bar", "name": layer.name, "role": layer.role, "x": middles, "y": list(layer.values), "width": widths}
         for layer in layers
     ]
+    height = max((sum(layer.values[n] or 0 for layer in layers) for n in range(len(middles))), default=0) or 1
     flagged = [middle for middle, marked in zip(middles, marks, strict=True) if marked]
     if flagged:
-        heights = [sum(layer.values[n] or 0 for layer in layers) for n, marked in enumerate(marks) if marked]
         traces.append(
             {
                 "type": "scatter",
@@ -29,11 +31,12 @@ def columns_figure(layers: Sequence[Series], bounds: Sequence[datetime], marks: 
                 "name": "run cut short",
                 "role": "cut-short",
                 "x": flagged,
-                "y": heights,
+                "y": [height * _MARKS] * len(flagged),
                 "hovertemplate": "run cut short<extra></extra>",
             }
         )
-    return {"data": traces, "layout": {"barmode": "stack", "yaxis": {"rangemode": "tozero"}, "xaxis": _ends(bounds)}}
+    scale = {"range": [0, height * (_TOP if flagged else 1)]}
+    return {"data": traces, "layout": {"barmode": "stack", "yaxis": scale, "xaxis": _ends(bounds)}}
 
 
 def lines_figure(
@@ -54,8 +57,31 @@ def lines_figure(
         for line in lines
     ]
     if band:
-        traces[1]["fill"] = "tonexty"
+        traces = [*_band(middles, lines[0], lines[1]), *traces]
     return {"data": traces, "layout": {"yaxis": axis, "xaxis": _ends(bounds)}}
+
+
+def _band(middles: Sequence[str], low: Series, high: Series) -> list[Figure]:
+    """The room between two lines: a shape for each run of spans in which both are known."""
+    shapes: list[list[tuple[str, float, float]]] = [[]]
+    for middle, below, above in zip(middles, low.values, high.values, strict=True):
+        if below is not None and above is not None:
+            shapes[-1].append((middle, below, above))
+        elif shapes[-1]:
+            shapes.append([])
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "fill": "toself",
+            "role": "band",
+            "x": [x for x, _, _ in (*shape, *reversed(shape))],
+            "y": [*(above for _, _, above in shape), *(below for _, below, _ in reversed(shape))],
+            "hoverinfo": "skip",
+        }
+        for shape in shapes
+        if len(shape) > 1
+    ]
 
 
 def _middles(bounds: Sequence[datetime]) -> list[str]:

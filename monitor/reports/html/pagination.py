@@ -43,6 +43,6 @@ def numbered_page(
 
 
 def address(path: str, query: Mapping[str, str | None]) -> str:
-    """A path with a query string, without what is None or empty."""
+    """A path with a query string, without what is None or empty; an empty path is that of the page with the link."""
     found = urlencode({name: value for name, value in query.items() if value})
-    return f"{path}?{found}" if found else path
+    return f"{path}?{found}" if found or not path else path

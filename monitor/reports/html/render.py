@@ -5,9 +5,25 @@ from datetime import datetime
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from monitor.incidents.silences import format_matchers, matching_silence
+from monitor.incidents.slo_texts import budget_text, objective_text, share_text, spent_text
+from monitor.model.durations import format_duration
+from monitor.notifications.texts import checks_of, describe_cause, display_name
+from monitor.reports.canary import canary_lines
 from monitor.reports.formatting import format_count, format_latency, format_share, iso, plural
+from monitor.reports.html.drawing import draw_sparkline
 from monitor.reports.html.marks import age, is_number, is_time, segment, time_tag
+from monitor.reports.html.sentences import rounded_duration
+from monitor.reports.html.static import plotly_style_ids
+from monitor.reports.indexing import GroupTimes, IndexingReport
+from monitor.reports.overview import Metric, TargetOverview
+from monitor.reports.runs import last_known_text
+from monitor.reports.slos import verdict_text
+from monitor.reports.waits import summary_line
+from monitor.runs.canary.store import CanarySummary
+from monitor.waits.store import WaitSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +63,54 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         age=age,
+        budget=budget_text,
+        canaries=canary_text,
+        checks=checks_of,
         count=format_count,
+        describe=describe_cause,
+        display_name=display_name,
+        duration=format_duration,
         iso=iso,
+        last_known=last_known_text,
         latency=format_latency,
+        matchers=format_matchers,
+        objective=objective_text,
         plural=plural,
         segment=segment,
+        seconds=rounded_duration,
         share=format_share,
+        silence_of=matching_silence,
+        share_in_time=share_text,
+        slo_verdict=verdict_text,
+        sparkline=share_sparkline,
+        spent=spent_text,
         time=time_tag,
+        times_of=times_of,
+        waits=waits_text,
     )
+    environment.globals["plotly_style_ids"] = plotly_style_ids
     environment.tests.update(moment=is_time, numeric=is_number)
     return environment
+
+
+def times_of(report: IndexingReport, group: str | None) -> GroupTimes | None:
+    """The uploads of one group; None if the report does not name it."""
+    return next((each for each in report.groups if each.name == group), None)
+
+
+def waits_text(summary: WaitSummary) -> str:
+    """The waits of a period, without their label."""
+    return summary_line(summary).removeprefix("Waits: ")
+
+
+def canary_text(summary: CanarySummary) -> str:
+    """The canaries of a period, without their label."""
+    return " ".join(line.strip() for line in canary_lines(summary)).removeprefix("Canaries: ")
+
+
+def share_sparkline(target: TargetOverview) -> Markup:
+    """The completed share of a target over the period, from 90%, or the lowest share, to 100%; a dash without any."""
+    line = next((line for line in target.trend if line.metric is Metric.COMPLETED_SHARE), None)
+    if line is None:
+        return Markup("–")
+    return draw_sparkline(line.values, low=min(line.low, 0.9), high=1.0)

@@ -1,12 +1,12 @@
 """The sentences of charts: each says in words what its chart shows. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
 from monitor.incidents.slo import SloStatus
 from monitor.incidents.slo_texts import budget_text, burn_text, rate_text, spent_text
-from monitor.model import ItemState
+from monitor.model import ItemState, RunStatus
 from monitor.reports.formatting import format_share, plural
 from monitor.reports.html.marks import time_tag
 from monitor.reports.indexing import IndexingReport
@@ -17,6 +17,11 @@ from monitor.runs.store import HistoryRow
 _STEADY = 0.005
 """A change of a share by less than this is none."""
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def time_unit(longest: float) -> tuple[int, str]:
+    """Seconds and name of the unit in which durations up to `longest` (in seconds) are small numbers."""
+    return next((unit for unit in _UNITS if longest >= 2 * unit[0]), _UNITS[-1])
 
 
 def rounded_duration(seconds: float) -> str:
@@ -57,11 +62,13 @@ def _share_words(known: Sequence[tuple[HistoryRow, float]], last: float) -> Mark
     return Markup("Completed is steady at {}").format(format_share(last))
 
 
-def states_sentence(samples: Sequence[HistoryRow | None]) -> Markup:
-    """What is not completed now, the most it ever was, and how many runs were cut short."""
+def states_sentence(samples: Sequence[HistoryRow | None], endings: Sequence[Mapping[RunStatus, int]] = ()) -> Markup:
+    """What is not completed now, the most it ever was, and how many runs did not complete."""
     known = [row for row in samples if row is not None]
+    cut_short = sum(sum(each.values()) for each in endings)
+    tail = Markup(" {} not complete.").format(plural(cut_short, "run did", "runs did")) if cut_short else Markup("")
     if not known:
-        return Markup("No run stored results in this period.")
+        return Markup("No run stored results in this period.") + tail
     now = known[-1].snapshot
     parts = [
         f"{now.count(state)} {state.label}"
@@ -82,7 +89,7 @@ def states_sentence(samples: Sequence[HistoryRow | None]) -> Markup:
     most = peak.snapshot.total - peak.snapshot.completed
     if most > now.total - now.completed:
         words += Markup(" At most {} were not, at {}.").format(most, time_tag(peak.started_at))
-    return words
+    return words + tail
 
 
 def indexing_sentence(report: IndexingReport) -> Markup:
@@ -116,9 +123,8 @@ def stages_sentence(stages: Sequence[StageCount], count: int) -> Markup:
 def reasons_sentence(reasons: Sequence[ReasonCount], count: int) -> Markup:
     """The most frequent reason."""
     total, first = sum(each.items for each in reasons), reasons[0]
-    words = Markup("{} of {} failed with the reason {}.").format(
-        first.items, plural(total, "item"), first.reason or "that the API did not give"
-    )
+    why = Markup("with the reason {}").format(first.reason) if first.reason else "without a reason from the API"
+    words = Markup("{} of {} failed {}.").format(first.items, plural(total, "item"), why)
     return words + _not_shown(count - len(reasons), "rarer reason")
 
 

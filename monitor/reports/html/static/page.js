@@ -9,6 +9,7 @@ for (const time of document.querySelectorAll("time[datetime]")) {
 
 // Charts: the drawing of a chart is replaced by Plotly's, for hover and zoom. Without Plotly the drawing stays.
 (() => {
+  const TOUCH = matchMedia("(pointer: coarse)").matches;
   const SYMBOLS = { p50: "circle", p95: "diamond", retries: "square", "cut-short": "triangle-down" };
   const DASHES = { p95: "5px,4px", retries: "5px,4px" };
   const SHAPES = { pending: ".", stuck: "/", failed: "x", not_found: "\\", invalid: "|", unknown: "-" };
@@ -33,8 +34,8 @@ for (const time of document.querySelectorAll("time[datetime]")) {
       found.marker = { color: own, line: { width: 0 }, pattern: { shape, size: 6, fgcolor: colour("surface"), fgopacity: 0.55, fillmode: "overlay" } };
     } else {
       found.marker = { color: own, symbol: SYMBOLS[trace.role] || "circle", size: trace.mode === "markers" ? 9 : 4 };
-      found.line = { color: own, width: 2, dash: DASHES[trace.role] || "solid" };
-      if (trace.fill) found.fillcolor = colour("band");
+      found.line = { color: own, width: trace.fill ? 0 : 2, dash: DASHES[trace.role] || "solid" };
+      if (trace.fill) found.fillcolor = own;
     }
     return found;
   };
@@ -48,7 +49,7 @@ for (const time of document.querySelectorAll("time[datetime]")) {
       bargap: 0,
       hovermode: "x unified",
       showlegend: false,
-      dragmode: "zoom",
+      dragmode: TOUCH ? false : "zoom", // a finger scrolls the page
       margin: { l: 8, r: 8, t: 8, b: 8 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -66,6 +67,7 @@ for (const time of document.querySelectorAll("time[datetime]")) {
       figure: JSON.parse(data.textContent),
       box: chart.querySelector(".plotly-box"),
       drawing: chart.querySelector(".drawing"),
+      whole: chart.querySelector(".whole"),
     });
   }
   const source = document.documentElement.dataset.plotly; // a report in one file has the script inside, or none
@@ -75,9 +77,19 @@ for (const time of document.querySelectorAll("time[datetime]")) {
     const colour = colours();
     chart.drawing.hidden = true;
     chart.box.hidden = false;
-    chart.shown = true;
     const traces = chart.figure.data.map((trace) => painted(trace, colour));
     window.Plotly.react(chart.box, traces, layoutOf(chart.figure, colour), { responsive: true, displaylogo: false, displayModeBar: false });
+    if (chart.shown) return;
+    chart.shown = true;
+    chart.box.on("plotly_relayout", (change) => {
+      if ("xaxis.range[0]" in change) chart.whole.hidden = false;
+      else if ("xaxis.autorange" in change || "xaxis.range" in change) chart.whole.hidden = true;
+    });
+    chart.whole.firstElementChild.addEventListener("click", () => {
+      const { range } = layoutOf(chart.figure, colours()).xaxis;
+      window.Plotly.relayout(chart.box, { "xaxis.range": range });
+      chart.whole.parentElement.querySelector("summary").focus();
+    });
   };
 
   // Plotly is loaded once, when the first chart is near the window.

@@ -1,0 +1,29 @@
+import pytest
+
+from monitor.reports.html.pagination import address, numbered_page, page_number
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [(None, 1), ("1", 1), ("12", 12), ("0", None), ("-1", None), ("x", None), ("", None), ("9" * 9, None), ("٣", None)],
+)
+def test_the_number_of_a_page_is_read_or_refused(text, number):
+    assert page_number(text) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "previous", "following"),
+    [
+        (1, "1–20 of 45 targets", None, "/?since=30d&page=2"),
+        (2, "21–40 of 45 targets", "/?since=30d", "/?since=30d&page=3"),
+        (3, "41–45 of 45 targets", "/?since=30d&page=2", None),
+    ],
+)
+def test_a_page_links_to_its_neighbours_and_keeps_the_query(number, text, previous, following):
+    page = numbered_page(number, size=20, total=45, noun="target", path="/", query={"since": "30d"})
+    assert (page.text, page.previous, page.next) == (text, previous, following)
+
+
+def test_an_address_encodes_its_query_and_leaves_out_what_is_empty():
+    assert address("/x", {"a": "b&c/ü", "d": None, "e": ""}) == "/x?a=b%26c%2F%C3%BC"
+    assert (address("/x", {}), address("", {})) == ("/x", "?")
