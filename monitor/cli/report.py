@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from monitor.reports.overview import Overview
 
 MIN_DURATION, MAX_DURATION = timedelta(hours=1), timedelta(days=3653)
-_MAX_SECTIONS = 100
+_MAX_DETAILED = 100
 """Targets with charts in an HTML file: more would make it slow to open."""
 FORMATS = ("text", "json", "csv", "markdown", "html")
 
@@ -148,11 +148,9 @@ def _text(app: "App", overview: "Overview", form: str, *, to_file: bool) -> str:
             document = report_document(overview, public_url=app.config.web.public_url)
             return report_markdown(document).removesuffix("\n")
         case "html":
-            from monitor.reports.document import report_document
             from monitor.reports.html.report_file import report_html
 
-            document = report_document(overview, public_url=app.config.web.public_url, sections=_MAX_SECTIONS)
-            return report_html(document, environment=overview.environment).removesuffix("\n")
+            return report_html(overview, public_url=app.config.web.public_url, details=_MAX_DETAILED)
         case _:
             from monitor.model.sparkline import BLOCKS
             from monitor.reports.overview_text import overview_text

@@ -39,8 +39,8 @@ class RetentionConfig(Section):
     )
     notifications: Annotated[timedelta, DurationRange("1d", "36500d")] | None = Field(
         default=None,
-        description="Older delivered messages are deleted if their incident was resolved as long ago. Pending messages "
-        "and dead letters are kept.",
+        description="Older delivered messages are deleted if their incident was resolved as long ago, and older "
+        "reports. Pending messages and dead letters are kept.",
         examples=["30d"],
     )
     waits: Annotated[timedelta, DurationRange("31d", "36500d")] | None = Field(

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, exists, func, or_, select, text
 
 from monitor.database.engine import reading, translate_errors
+from monitor.database.report_tables import reports
 from monitor.database.retention_policy import (
     KEPT_RUNS,
     ExpiredBatch,
@@ -31,7 +32,6 @@ from monitor.database.tables import (
     item_events,
     items,
     notifications,
-    reports,
     runs,
     waits,
 )

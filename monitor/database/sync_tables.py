@@ -2,8 +2,8 @@
 
 from sqlalchemy import JSON, Column, Integer, LargeBinary, String, Table, Text
 
+from monitor.database.report_tables import metadata as metadata  # noqa: PLC0414  # from here it is complete
 from monitor.database.tables import UtcDateTime
-from monitor.database.tables import metadata as metadata  # noqa: PLC0414  # from here it is complete
 
 sync_logs = Table(
     "sync_logs",

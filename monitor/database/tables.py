@@ -378,27 +378,6 @@ throttles = Table(
 )
 """Learned limits of an API by origin and credential, shared by targets and later runs."""
 
-reports = Table(
-    "reports",
-    metadata,
-    Column("target", String(200), primary_key=True),  # empty: incidents that belong to no configured target
-    Column("generated_at", UtcDateTime, nullable=False),
-    Column("last_run_id", Key, nullable=False),  # the newest finished run it covered; 0: none
-    Column("last_incident_event_id", Key, nullable=False),
-)
-"""What the last report on each target covered: the next one shows what changed since."""
-
-digests = Table(
-    "digests",
-    metadata,
-    Column("environment", String(200), primary_key=True),
-    Column("due_at", UtcDateTime, primary_key=True),
-    Column("run_key", String(200), nullable=False),  # of the schedule at that time
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("channels", JSON, nullable=False),  # that it was put into the outbox for; empty: the schedule began here
-)
-"""The scheduled reports: one row per environment and due time, so that of several daemons only one sends it."""
-
 WAIT_IS_RUNNING = "result IS NULL"
 """Exactly the condition of the index of waits in progress."""
 

@@ -39,17 +39,8 @@ from monitor.database.lookups import (
     newest_id,
     newest_of_each,
 )
-from monitor.database.tables import (
-    UtcDateTime,
-    active,
-    in_state,
-    incident_events,
-    incidents,
-    item_events,
-    items,
-    reports,
-    runs,
-)
+from monitor.database.report_tables import reports
+from monitor.database.tables import UtcDateTime, active, in_state, incident_events, incidents, item_events, items, runs
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 from monitor.rollups import history as rollups
 from monitor.rollups.bounds import slot_start

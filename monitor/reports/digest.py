@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, select
 
 from monitor.config import Config
 from monitor.database.engine import insert, reading, writing
-from monitor.database.tables import digests
+from monitor.database.report_tables import digests
 from monitor.notifications import outbox
 from monitor.reports.build import build_report
 from monitor.reports.changes import save_cursor

@@ -88,17 +88,17 @@ class Document:
     sections: tuple[Section, ...]
 
 
-def report_document(overview: Overview, *, public_url: str | None = None, sections: int | None = None) -> Document:
+def report_document(overview: Overview, *, public_url: str | None = None, details: int | None = None) -> Document:
     """The report; incidents have addresses on the page at `public_url`, if there is one.
 
-    `sections`: for how many targets there are details (None: for all); the summary has all of them.
+    `details`: for how many targets there are details (None: for all); the summary has all of them.
     """
     now, period = overview.generated_at, overview.generated_at - overview.start
     ran = [target for target in overview.targets if target.condition is not Condition.NEVER_RAN]
     undelivered = undelivered_sentence(overview)
     incidents = _incidents(overview, public_url)
     found = _found(overview) if ran else NOTHING
-    detailed = worst_targets(ran, sections)
+    detailed = worst_targets(ran, details)
     left_out = f"Details of {len(detailed)} of {len(ran)} targets follow." if len(detailed) < len(ran) else ""
     return Document(
         title=f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {format_age(period)}",

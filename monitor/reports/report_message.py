@@ -6,7 +6,7 @@ from typing import Any
 
 from monitor.notifications.messages import Message, ReportContent, format_age, report_message
 from monitor.notifications.texts import describe_cause, display_name
-from monitor.reports.document import completed_text, health_text, report_document, state_of, worst_targets
+from monitor.reports.document import completed_text, health_text, state_of, worst_targets
 from monitor.reports.formatting import plural
 from monitor.reports.html.report_file import report_html
 from monitor.reports.overview import Condition, Overview
@@ -25,7 +25,7 @@ def as_message(overview: Overview, *, public_url: str | None = None) -> Message:
     content = ReportContent(
         lines=tuple(_lines(overview, shown)),
         text=overview_text(shown) + _left_out_note(overview),
-        html=report_html(report_document(shown, public_url=public_url), environment=overview.environment),
+        html=report_html(overview, public_url=public_url, details=MAX_TARGETS),
         data={**_without_trends(overview_json(shown)), "targets_total": len(overview.targets)},
     )
     return report_message(_title(overview), content, environment=overview.environment, at=overview.generated_at)

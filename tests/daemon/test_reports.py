@@ -13,7 +13,7 @@ from support.samples import NOW
 
 from monitor.daemon.periodic import enqueue_report
 from monitor.database.engine import writing
-from monitor.database.tables import digests
+from monitor.database.report_tables import digests
 
 HOURLY = '[schedule]\nevery = "1h"\n[report]\nevery = "1h"\nchannels = ["log"]\n'
 

@@ -11,6 +11,7 @@ from support.scale import examples
 
 from monitor.database import pruning
 from monitor.database.engine import connect, reading, writing
+from monitor.database.report_tables import reports
 from monitor.database.retention_policy import Ages, Prunable, cutoffs
 from monitor.database.tables import (
     evidence,
@@ -18,7 +19,6 @@ from monitor.database.tables import (
     item_events,
     items,
     notifications,
-    reports,
     snapshots,
     wait_totals,
     waits,

@@ -9,7 +9,8 @@ from sqlalchemy import select
 from support.receiver import Receiver
 
 from monitor.database.engine import reading
-from monitor.database.tables import digests, notifications
+from monitor.database.report_tables import digests
+from monitor.database.tables import notifications
 from monitor.notifications.delivery import DeliveryReport
 from monitor.reports.digest import DigestDecision, DigestHistory, decide_digest, enqueue_digest
 
