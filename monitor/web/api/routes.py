@@ -156,9 +156,9 @@ class _Routes:
     async def incidents(  # the parameters of the route
         self,
         target: Target = None,
-        state: Annotated[list[IncidentState], Query(description="May be repeated; default: any.")] = [],  # noqa: B006
-        cause: Annotated[list[Cause], Query(description="May be repeated; default: any.")] = [],  # noqa: B006
-        severity: Annotated[list[Severity], Query(description="May be repeated; default: any.")] = [],  # noqa: B006
+        state: Annotated[list[IncidentState], Query(description="May be repeated; default: any.")] = [],  # noqa: B006  # only read
+        cause: Annotated[list[Cause], Query(description="May be repeated; default: any.")] = [],  # noqa: B006  # only read
+        severity: Annotated[list[Severity], Query(description="May be repeated; default: any.")] = [],  # noqa: B006  # only read
         limit: Limit = 50,
         offset: Offset = 0,
     ) -> Json:
@@ -193,8 +193,8 @@ class _Routes:
     async def items(  # the parameters of the route
         self,
         target: Target = None,
-        state: Annotated[list[ItemState], Query(description="May be repeated; default: all that are tracked.")] = [],  # noqa: B006
-        stuck: Annotated[bool, Query(description="Only those pending for longer than stuck_after.")] = False,  # noqa: FBT002
+        state: Annotated[list[ItemState], Query(description="May be repeated; default: all that are tracked.")] = [],  # noqa: B006  # only read
+        stuck: Annotated[bool, Query(description="Only those pending for longer than stuck_after.")] = False,  # noqa: FBT002  # of the query
         incident: Annotated[int | None, Query(ge=1, le=_MAX_ID, description="Only items of this incident.")] = None,
         group: Annotated[str | None, Query(max_length=500)] = None,
         stage: Annotated[str | None, Query(max_length=500, description="The API's own status.")] = None,
@@ -226,7 +226,7 @@ class _Routes:
 
     async def silences(
         self,
-        past: Annotated[bool, Query(description="Ended ones, too.")] = False,  # noqa: FBT002
+        past: Annotated[bool, Query(description="Ended ones, too.")] = False,  # noqa: FBT002  # of the query
         limit: Limit = 50,
     ) -> Json:
         return await self._read(
@@ -245,7 +245,7 @@ class _Routes:
     async def notifications(
         self,
         channel: Annotated[str | None, Query(max_length=500, description="Only this channel.")] = None,
-        delivered: Annotated[bool, Query(description="Delivered and superseded ones, too.")] = False,  # noqa: FBT002
+        delivered: Annotated[bool, Query(description="Delivered and superseded ones, too.")] = False,  # noqa: FBT002  # of the query
         limit: Limit = 50,
     ) -> Json:
         statuses = None if delivered else ("due", "dead")
