@@ -61,7 +61,7 @@ class Access:
         cookies: list[str] = []
         refused = self._refuse_by_host(request) or await _read_form(request)
         refused = refused or await self._refuse_visitor(request, cookies)
-        await (refused or self._app)(scope, _without_body(receive), _with_headers(send, cookies))
+        await (refused or self._app)(scope, receive, _with_headers(send, cookies))
 
     async def _serve_health(self, request: Request, send: Send) -> None:
         """Refuses a body and closes its connection."""
@@ -222,20 +222,6 @@ async def _read_body(request: Request) -> bytes | None:
         if len(body) > _MAX_BODY:
             return None
     return bytes(body)
-
-
-def _without_body(receive: Receive) -> Receive:
-    """What a route receives: the body was read before, or there is none."""
-    given = False
-
-    async def receive_nothing() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    return receive_nothing
 
 
 def _with_headers(send: Send, cookies: Sequence[str]) -> Send:

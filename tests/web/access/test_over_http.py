@@ -194,6 +194,15 @@ def test_a_link_from_another_site_opens_the_page_by_itself_once(locked):
     assert locked.get("/", cross_site=True, method="HEAD").status == 303
 
 
+def test_a_link_does_not_replace_the_visit_of_somebody_without_login(page):
+    browser = Browser(page("actions = true").address)
+    browser.get("/")
+    visit = browser.cookies["ingestion_monitor"]
+    assert b"http-equiv" in browser.get("/", cross_site=True).body
+    assert browser.get("/").status == 200
+    assert browser.cookies == {"ingestion_monitor": visit}
+
+
 def test_a_form_of_another_site_is_refused(locked):
     locked.log_in(TOKEN)
     fields = {"csrf_token": locked.csrf_token()}
