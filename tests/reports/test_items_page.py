@@ -97,3 +97,10 @@ def test_a_position_survives_its_text():
 @pytest.mark.parametrize("text", ["", "x", "9:a:b", "1:a", "1::b", "1:a:"])
 def test_other_text_is_no_position(text):
     assert decode_position(text) is None
+
+
+def test_thousands_of_targets_are_no_longer_query(stored):
+    many = {**STUCK_AFTER, **{f"t{n}": timedelta(minutes=30) for n in range(1_500)}}
+    with reading(stored) as conn:
+        page = items_page(conn, ItemFilter(stuck_after=many, stuck=True), now=NOW)
+    assert ids(page) == ["stuck"]
