@@ -32,7 +32,7 @@ thorough: export MONITOR_TEST_THOROUGH := 1
 thorough: .venv/.installed ## the tests with ten times the examples of each law, and larger fleets: takes a night
 	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
-check: fmt-check lint manifests types imports cov process ## everything that must hold before a change is shared (the default)
+check: fmt-check lint manifests types imports cov ## everything that must hold before a change is shared (the default)
 
 fmt: .venv/.installed ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff check --quiet --fix-only .
@@ -55,8 +55,9 @@ types: .venv/.installed ## mypy, strict
 imports: .venv/.installed ## the import contract: layers, and a core without I/O
 	@$(BIN)/lint-imports
 
-cov: .venv/.installed ## the tests of `make test` with branch coverage: 90% of all, 100% of the core
-	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "not process or smoke" --cov --cov-report=
+# In one go, so that tests that wait and tests that compute share the processors.
+cov: .venv/.installed ## every test, and branch coverage by those of `make test`: 90% of all, 100% of the core
+	@$(BIN)/python -m pytest --quiet $(SPREAD) --cov --cov-report=
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 

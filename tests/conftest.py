@@ -56,8 +56,11 @@ POSTGRES = pytest.StashKey[str]()
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which may be switched off
 def pytest_xdist_auto_num_workers(config):
-    """One worker more than processors, because many tests wait. Not more, because each worker collects all tests."""
-    return min(len(os.sched_getaffinity(0)) + 1, 12)
+    """One worker more than processors, because many tests wait, and two with those that wait most. Not more, because
+    each worker collects all tests.
+    """
+    waiting = 1 if "not process" in config.option.markexpr else 2
+    return min(len(os.sched_getaffinity(0)) + waiting, 12)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -76,6 +79,10 @@ ON_ONE_DATABASE = {"app", "cli", "daemon", "house", "web"}
 """Folders whose tests on PostgreSQL repeat those on SQLite; packages with SQL are tested on both."""
 
 
+LONGEST = {"test_faults_table.py", "test_growth.py", "test_benchmarks.py", "test_in_chromium.py", "test_drill.py"}
+"""Files with tests of half a minute."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config, items):
     """Marks what repeats on PostgreSQL, at a higher layer or with random examples, what runs on SQLite."""
@@ -89,9 +96,11 @@ def pytest_collection_modifyitems(config, items):
         if kind == "postgresql" and (repeats or item.get_closest_marker("slow_twice")):
             item.add_marker(pytest.mark.process)
             item.own_markers = [mark for mark in item.own_markers if mark.name != "smoke"]
+        if item.get_closest_marker("process") and not item.get_closest_marker("smoke"):
+            item.add_marker(pytest.mark.no_cover)  # `make test` reaches each line
     yield  # here pytest selects by marker, and puts the tests into a random order
     # the longest first, so that no worker begins them when the others are done
-    items.sort(key=lambda item: item.path.name not in {"test_growth.py", "test_faults_table.py"})
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_collection_finish(session):

@@ -253,8 +253,8 @@ def test_make_without_a_target_runs_all_checks():
         "--fail-under=100",
     ):
         assert command in plan
-    expressions = re.findall(r'pytest .*-m "([^"]*)"', plan)
-    assert expressions == ["not process or smoke", "process and not smoke"], "each test in one of the two"
+    (tests,) = re.findall("pytest .*", plan)
+    assert "-m" not in tests.split(), "every test, in one go"
 
 
 def executable(path, text):
