@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from drill import EVERY, Drill, night, play
 
 from monitor.app import open_database
+from monitor.web.server import ListenError, bind_socket
 
 HOURS = 9.0
 """The night of the drill has ten: some of its incidents are still open."""
@@ -45,22 +45,25 @@ class Pipeline:
 
     def __init__(self) -> None:
         self._uploads = 0
-        self._unfinished: deque[tuple[datetime, str, str, str]] = deque()
+        self._unfinished: list[tuple[datetime, str, str, str]] = []
 
     def __call__(self, drill_run: Drill) -> None:
         """Uploads, and finishes what was uploaded before."""
         for target in ("gloo-eu", "gloo-us", "archive"):
-            sandbox = drill_run.archive if target == "archive" else drill_run.engine
             for item_id in drill_run.upload(target, UPLOADS_PER_CHECK, "CHUNKING"):
                 self._uploads += 1
                 status = "FAILED" if self._uploads % FAILED_EVERY == 0 else "COMPLETED"
                 ready_at = drill_run.now + EVERY * (4 if self._uploads % 12 == 0 else 1)
                 self._unfinished.append((ready_at, target, item_id, status))
-            later = deque(each for each in self._unfinished if each[0] > drill_run.now or each[1] != target)
-            for ready_at, of, item_id, status in self._unfinished:
-                if of == target and ready_at <= drill_run.now:
-                    sandbox.set_status(item_id, status)
-            self._unfinished = later
+        self.finish(drill_run, until=drill_run.now)
+
+    def finish(self, drill_run: Drill, *, until: datetime) -> None:
+        """Finishes what is ready until then."""
+        for each in [each for each in self._unfinished if each[0] <= until]:
+            _, target, item_id, status = each
+            sandbox = drill_run.archive if target == "archive" else drill_run.engine
+            sandbox.set_status(item_id, status)
+            self._unfinished.remove(each)
 
 
 def play_night(folder: Path, stack: contextlib.ExitStack, *, port: int = PORT, hours: float = HOURS) -> Path:
@@ -70,8 +73,10 @@ def play_night(folder: Path, stack: contextlib.ExitStack, *, port: int = PORT, h
     drill_run = stack.enter_context(night(folder, begin=end - timedelta(hours=hours)))
     drill_run.more_config = SECTIONS.format(port=port)
     engine = open_database(drill_run.configure())
+    pipeline = Pipeline()
     try:
-        play(drill_run, engine, hours=hours, each_tick=Pipeline())
+        play(drill_run, engine, hours=hours, each_tick=pipeline)
+        pipeline.finish(drill_run, until=drill_run.now + timedelta(hours=1))
     finally:
         engine.dispose()
     return folder / "monitor.toml"
@@ -81,6 +86,11 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--port", type=int, default=PORT, help="where the page listens, on this machine only")
     given = options.parse_args()
+    try:
+        bind_socket(("127.0.0.1", given.port)).close()
+    except ListenError as error:
+        say(f"{error}: make demo-page PORT={given.port + 1}")
+        return 1
     say("A night of faults is played on a fast clock; this takes about a minute.")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestion-monitor-page-")))
