@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -19,7 +18,7 @@ from monitor.reports.item_queries import IGNORED, REMOVED, ItemFilter
 from monitor.reports.item_views import look_up, stuck_after
 from monitor.reports.items_page import ItemsPage, Position, decode_position, items_page
 from monitor.reports.names import is_known_target, unknown_target_sentence
-from monitor.web.rendering import Link, choice, html_page, missing_page, number, text
+from monitor.web.rendering import Link, choice, html_page, item_in_path, missing_page, number, text
 from monitor.web.site import Site
 
 _METHODS = ["GET", "HEAD"]
@@ -81,7 +80,7 @@ class _ItemPages:
         )
 
     async def item(self, request: Request) -> Response:
-        target, item_id = _parts(request)
+        target, item_id = item_in_path(request, _PREFIX)
         return await self._show(request, target, item_id)
 
     async def _show(self, request: Request, target: str, item_id: str) -> Response:
@@ -119,19 +118,6 @@ class _ItemPages:
             hint=hint,
             links=[*links, Link(text=f"All items of {target}", href=address("/items", {"target": target}))],
         )
-
-
-def _parts(request: Request) -> tuple[str, str]:
-    """The target and the id in the path of an item; empty if they are missing or no text.
-
-    The path is taken as it was sent: decoded, a slash in a name would look like the one between them.
-    """
-    sent: bytes = request.scope.get("raw_path") or b""
-    target, _, item_id = sent.partition(b"?")[0].removeprefix(_PREFIX).partition(b"/")
-    try:
-        return unquote_to_bytes(target).decode(), unquote_to_bytes(item_id).decode()
-    except UnicodeDecodeError:
-        return "", ""
 
 
 def _state(request: Request) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
@@ -85,3 +86,16 @@ def positive(value: str) -> int | None:
     """The number from 1 to 2⁶³ - 1 that a text is; None if it is none."""
     found = int(value) if value.isascii() and value.isdecimal() and len(value) <= 19 else 0
     return found if 0 < found < 2**63 else None
+
+
+def item_in_path(request: Request, prefix: bytes) -> tuple[str, str]:
+    """The target and the id in the path of an item, which begins with `prefix`; empty if they are missing or no text.
+
+    The path is taken as it was sent: decoded, a slash in a name would look like the one between them.
+    """
+    sent: bytes = request.scope.get("raw_path") or b""
+    target, _, item_id = sent.partition(b"?")[0].removeprefix(prefix).partition(b"/")
+    try:
+        return unquote_to_bytes(target).decode(), unquote_to_bytes(item_id).decode()
+    except UnicodeDecodeError:
+        return "", ""

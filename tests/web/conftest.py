@@ -1,11 +1,14 @@
 """Fixtures for tests of the page: a server with a database, and what may be in it."""
 
 import shutil
+from datetime import UTC, datetime
 
 import pytest
+from database.troubles import TroubleBuilder
+from reports.html.documents import Document
 from support.observed import until
-from web.browser import Browser
-from web.served import Served, config
+from web.browser import HTML, Browser
+from web.served import Served, ask, config
 
 TOKEN = "a-token-of-this-page"
 
@@ -47,3 +50,25 @@ def locked(page, token_file):
     """A page with a token, and a browser that has not logged in."""
     served = page(f'token_file = "{token_file}"\nactions = true')
     return Browser(served.address)
+
+
+@pytest.fixture
+def troubles(engine):
+    """Adds items and incidents to the database."""
+    return TroubleBuilder(engine, now=datetime.now(UTC).replace(microsecond=0))
+
+
+@pytest.fixture
+def served(tmp_path, store_url, troubles):
+    """A page over the database of `troubles`."""
+    with Served(config(tmp_path, database=store_url)) as found:
+        until(lambda: found.logged_events("web_listening"), "endpoints that listen")
+        yield found
+
+
+def page_of(served, path, *, status=200):
+    """The document of a page."""
+    answer = ask(served.address, path, headers={"Accept": HTML})
+    assert (answer.status, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert answer.headers["cache-control"] == "no-store"
+    return Document(answer.body.decode())

@@ -66,6 +66,7 @@ def test_each_route_answers_what_its_command_prints(world, served, here):
         ),
         f"v1/items/gloo/{world.failed}": ("items", "show", world.failed),
         f"v1/items/gloo/{quote(STRANGE)}": ("items", "show", STRANGE),
+        f"v1/items/gloo/{quote(STRANGE, safe='')}": ("items", "show", STRANGE),
         "v1/silences": ("silences", "list"),
         "v1/silences?past=true": ("silences", "list", "--all"),
         "v1/slos": ("slo",),

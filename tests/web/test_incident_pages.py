@@ -2,13 +2,12 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from database.troubles import TroubleBuilder
 from reports.html.documents import Document
-from support.observed import until
-from web.served import Served, ask, config
+from web.conftest import page_of
+from web.served import ask
 
 from monitor.database.engine import reading, writing
 from monitor.incidents import silence_store
@@ -21,25 +20,6 @@ pytestmark = pytest.mark.slow_twice  # what it serves is tested on both
 
 HOSTILE = "<script>alert('x')</script>\" onload=\"x\u202egnp\x1b[31m"
 SHOWN = "<script>alert('x')</script>\" onload=\"x\\u202egnp"
-
-
-@pytest.fixture
-def troubles(engine):
-    return TroubleBuilder(engine, now=datetime.now(UTC).replace(microsecond=0))
-
-
-@pytest.fixture
-def served(tmp_path, store_url, troubles):
-    with Served(config(tmp_path, database=store_url)) as found:
-        until(lambda: found.logged_events("web_listening"), "endpoints that listen")
-        yield found
-
-
-def page_of(served, path, *, status=200):
-    answer = ask(served.address, path, headers={"Accept": "text/html"})
-    assert (answer.status, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
-    assert answer.headers["cache-control"] == "no-store"
-    return Document(answer.body.decode())
 
 
 def test_the_list_has_open_incidents_first_and_leads_to_each(served, troubles):

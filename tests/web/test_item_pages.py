@@ -1,13 +1,11 @@
 """The pages of items over real HTTP: the list, one item, and ids of every kind in addresses."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from database.troubles import TroubleBuilder
-from reports.html.documents import Document
-from support.observed import until
-from web.served import Served, ask, config
+from web.conftest import page_of
+from web.served import ask
 
 from monitor.database.engine import reading
 from monitor.model import Cause
@@ -18,25 +16,6 @@ pytestmark = pytest.mark.slow_twice  # what it serves is tested on both
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'\u202egnp"
 SHOWN = "<img src=x onerror=alert(1)>\"'\\u202egnp"
-
-
-@pytest.fixture
-def troubles(engine):
-    return TroubleBuilder(engine, now=datetime.now(UTC).replace(microsecond=0))
-
-
-@pytest.fixture
-def served(tmp_path, store_url, troubles):
-    with Served(config(tmp_path, database=store_url)) as found:
-        until(lambda: found.logged_events("web_listening"), "endpoints that listen")
-        yield found
-
-
-def page_of(served, path, *, status=200):
-    answer = ask(served.address, path, headers={"Accept": "text/html"})
-    assert (answer.status, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
-    assert answer.headers["cache-control"] == "no-store"
-    return Document(answer.body.decode())
 
 
 def items_of(document):

@@ -40,6 +40,7 @@ from monitor.reports.rules import rules_json
 from monitor.reports.silences import silences_json, silences_view
 from monitor.reports.slos import configured_slos, slos_json
 from monitor.web.api.openapi import Answer, document, responses
+from monitor.web.rendering import item_in_path
 from monitor.web.site import Site
 
 PREFIX = "/api/v1"
@@ -215,7 +216,10 @@ class _Routes:
 
         return await self._read(query)
 
-    async def item(self, target: str, item_id: str) -> Json:
+    async def item(self, request: Request, target: str, item_id: str) -> Json:
+        # as it was sent: decoded, a slash in a name looks like the one between them
+        target, item_id = item_in_path(request, f"{PREFIX}/items/".encode())
+
         def query(conn: Connection, config: Config, now: datetime) -> Json | None:
             if not (target.isprintable() and item_id.isprintable()):
                 return None
