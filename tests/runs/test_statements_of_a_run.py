@@ -19,11 +19,11 @@ SYNC_THREAD = "sync-log"
 
 @contextmanager
 def counted():
-    """Statements by what they are part of, those that begin a transaction left out."""
+    """Statements by what they are part of, those that begin or end a transaction left out."""
     counts = Counter()
 
     def executed(_conn, _cursor, sql, *_):
-        if not sql.startswith("BEGIN"):
+        if not sql.startswith(("BEGIN", "COMMIT")):
             counts["sync" if threading.current_thread().name == SYNC_THREAD else "run"] += 1
 
     event.listen(Engine, "before_cursor_execute", executed)
