@@ -83,7 +83,15 @@ def test_any_changes_have_the_result_of_copying_the_whole_log(engine, open_log, 
             report = ours.sync(now, **options) if not interruption else None
             assert ours.stored() == oracle.stored()
             if report is not None:
-                assert asdict(report) == asdict(expected)
+                assert samples_sorted(report, layout) == samples_sorted(expected, layout)
+
+
+def samples_sorted(report, layout):
+    """On a server rows may come in another order each time, so that other rows are the first ones of a page."""
+    found = asdict(report)
+    if layout != SERVER:
+        return found
+    return {name: sorted(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def fill(log, ids):
