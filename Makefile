@@ -19,8 +19,8 @@ CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/in
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
 
-demo-page: .venv/.installed ## the page after a night of faults, until Ctrl-C: http://127.0.0.1:8990/
-	@$(SCRIPT) scripts/demo_page.py
+demo-page: .venv/.installed ## the page after a night of faults, until Ctrl-C: http://127.0.0.1:8990/; PORT=8991 for another port
+	@$(SCRIPT) scripts/demo_page.py $(if $(PORT),--port $(PORT))
 
 test: .venv/.installed ## run the tests on all processors; of those that kill, race and wait, one of each kind
 	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "not process or smoke"
