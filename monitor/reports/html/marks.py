@@ -33,10 +33,10 @@ def time_tag(at: datetime | None) -> Markup:
 
 
 def coded(text: str) -> Markup:
-    """A sentence in which what stands between backticks is code."""
-    first, *rest = (visible(part) for part in text.split("`"))
+    """A sentence in which what stands between two backticks is code."""
+    first, *rest = (visible(part) for part in re.split(r"`([^`]*)`", text))
     found = Markup("{}").format(first)
-    for code, after in zip(rest[::2], [*rest[1::2], ""], strict=False):
+    for code, after in zip(rest[::2], rest[1::2], strict=True):
         found += Markup("<code>{}</code>{}").format(code, after)
     return found
 
