@@ -68,7 +68,7 @@ PICTURES = (
     ),
     Picture(name="why", path="/incidents/11", height=700, scroll_to="#why-heading"),
     Picture(name="items", path="/items?state=stuck", height=520),
-    Picture(name="status", path="/status", width=600, height=300),
+    Picture(name="status", path="/status", width=720, height=420),
 )
 
 
