@@ -75,7 +75,6 @@ def _environment() -> Environment:
         budget=budget_text,
         canaries=canary_text,
         checks=checks_of,
-        coded=coded,
         count=format_count,
         describe=describe_cause,
         display_name=display_name,
@@ -105,8 +104,9 @@ def _environment() -> Environment:
 
 
 def _incident_filters() -> dict[str, Callable[..., object]]:
-    """What the pages of incidents and items use."""
+    """What the pages of incidents, items and errors use."""
     return {
+        "coded": coded,
         "decided": decided,
         "detail": item_detail,
         "evidence": evidence_facts,
