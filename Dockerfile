@@ -42,7 +42,8 @@ USER 10001:10001
 WORKDIR /data
 VOLUME /data
 
-# /healthz, /readyz and /metrics of the daemon. It listens on loopback unless MONITOR_WEB__LISTEN=0.0.0.0:8990 is given.
+# The daemon's page, /healthz, /readyz and /metrics. It listens on loopback unless MONITOR_WEB__LISTEN=0.0.0.0:8990 is given; the
+# page then needs a token (web.token_file).
 EXPOSE 8990
 
 # Healthy: the daemon's event loop runs. Kubernetes does not use this; its probes are in deploy/kubernetes.

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo demo-page test test-all process thorough drill docs survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-plans mutants lock migration build clean help
+.PHONY: demo demo-page test test-all process thorough drill docs screenshots survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-plans mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -79,6 +79,9 @@ docs: .venv/.installed ## regenerate the transcripts and tables in the documents
 	@$(SCRIPT) tests/config/mistakes.py docs/mistakes.md
 	@$(SCRIPT) scripts/sync_log_tables.py docs/sync-log.md
 	@$(SCRIPT) scripts/grafana_dashboard.py deploy/grafana/dashboard.json
+
+screenshots: .venv/.installed ## take the pictures in docs/images anew, by Chromium: two minutes
+	@$(SCRIPT) scripts/screenshots.py docs/images
 
 survive: .venv/.installed ## kills, races and faults of databases, as tables: an hour
 	@$(SCRIPT) scripts/survive.py $(SECTIONS) $(if $(SEED),--seed $(SEED))

@@ -39,6 +39,8 @@ within = "15m"
 window = "28d"
 """
 
+STATUS_NAMES = {"gloo-eu": "Search in Europe", "gloo-us": "Search in the US", "archive": "Archive"}
+
 
 class Pipeline:
     """Uploads a few documents before each check; most are indexed after five minutes, some after twenty."""
@@ -72,6 +74,7 @@ def play_night(folder: Path, stack: contextlib.ExitStack, *, port: int = PORT, h
     end = now.replace(minute=now.minute - now.minute % 5, second=0, microsecond=0)
     drill_run = stack.enter_context(night(folder, begin=end - timedelta(hours=hours)))
     drill_run.more_config = SECTIONS.format(port=port)
+    drill_run.more_of_targets = {name: f'status_name = "{of_users}"' for name, of_users in STATUS_NAMES.items()}
     engine = open_database(drill_run.configure())
     pipeline = Pipeline()
     try:

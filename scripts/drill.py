@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,6 +83,7 @@ publisher_id = "{publisher}"
 auth = {auth}
 check = {{ {timeouts}, max_attempts = 2, strategy = "items" }}
 sync_log = {{ url = "sqlite:///{folder}/{name}.db", submitted_at_column = "uploaded_at" }}
+{more}
 """
 
 NORMAL_TIMEOUTS = 'attempt_timeout = "30s", deadline = "60s"'
@@ -105,6 +106,8 @@ class Drill:
     now: datetime = BEGIN
     more_config: str = ""
     """Further sections of the configuration."""
+    more_of_targets: Mapping[str, str] = field(default_factory=dict)
+    """Further lines of single targets."""
     timeouts: str = NORMAL_TIMEOUTS
     """Timeouts for the engine of gloo-eu and gloo-us."""
     lines: list[str] = field(default_factory=list)
@@ -142,7 +145,14 @@ class Drill:
         )
         about = {"publisher": settings.publisher_id, "folder": self.folder}
         targets = "\n".join(
-            TARGET.format(name=name, url=sandbox.url, auth=auth, timeouts=timeouts, **about)
+            TARGET.format(
+                name=name,
+                url=sandbox.url,
+                auth=auth,
+                timeouts=timeouts,
+                more=self.more_of_targets.get(name, ""),
+                **about,
+            )
             for name, sandbox, auth, timeouts in which
         )
         urls = {name: receiver.url for name, receiver in self.receivers.items()}

@@ -342,3 +342,11 @@ def unreadable_since(conn: Connection, *, target: str) -> datetime | None:
 def running_since(conn: Connection, *, target: str) -> datetime | None:
     """See `NewestRuns.running_since`."""
     return newest_runs(conn, targets=[target])[target].running_since
+
+
+def first_run_at(conn: Connection, *, target: str | None = None) -> datetime | None:
+    """When the oldest stored run began, of a target or of any; None without runs."""
+    query = select(runs.c.started_at).order_by(runs.c.id).limit(1)
+    if target is not None:
+        query = select(func.min(runs.c.started_at)).where(runs.c.target == target)
+    return conn.execute(query).scalar()

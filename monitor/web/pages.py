@@ -1,21 +1,23 @@
 """The HTML pages about targets, and the files that pages load."""
 
 import gzip
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
 from monitor.database.text import UNPRINTABLE
 from monitor.reports.html import StaticFile, plotly_script, render, static_file
 from monitor.reports.html.charts import completed_chart, states_chart, target_charts
 from monitor.reports.html.pagination import Page, address, numbered_page, page_number
-from monitor.reports.overview_page import TARGETS_PER_PAGE, overview_page
-from monitor.reports.target_page import RunList, target_page
+from monitor.reports.overview_page import TARGETS_PER_PAGE, OverviewPage, overview_page
+from monitor.reports.target_page import RunList, TargetPage, target_page
+from monitor.reports.trends import first_run_at
 from monitor.reports.triage import known_objectives
 from monitor.threads import run_in_thread
 from monitor.web.incident_pages import add_incident_pages
@@ -33,7 +35,8 @@ PERIODS = {
     "365d": timedelta(days=365),
 }
 """Periods that a page can show, by their name in the address."""
-_DEFAULT_PERIOD = "7d"
+_NEW_PERIOD, _DEFAULT_PERIOD = "24h", "7d"
+"""Without one in the address: the first while nothing older is stored."""
 
 
 def add_pages(app: FastAPI, site: Site) -> None:
@@ -51,15 +54,18 @@ class _Pages:
         self._site = site
 
     async def overview(self, request: Request) -> Response:
-        site, (period, since) = self._site, _period(request)
+        site, given = self._site, _period(request)
         number = page_number(request.query_params.get("page"))
         if number is None:
             raise HTTPException(400, "page must be a number from 1 on, such as ?page=2")
         config, now = site.config, site.now()
         wanted = request.query_params.get("target", "").strip()
-        page = await site.read(
-            lambda conn: overview_page(conn, config, since=since, now=now, number=number, wanted=wanted)
-        )
+
+        def read(conn: Connection) -> tuple[str, OverviewPage | None]:
+            period = given or _default_period(first_run_at(conn), now=now)
+            return period, overview_page(conn, config, since=PERIODS[period], now=now, number=number, wanted=wanted)
+
+        period, page = await site.read(read)
         if page is None:
             raise HTTPException(404, f"there is no page {number} of the targets")
         bounds = page.overview.bounds
@@ -70,7 +76,7 @@ class _Pages:
             page=page,
             periods=_period_links(request),
             period=period,
-            period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
+            period_query="" if given is None else f"?since={given}",
             slos=known_objectives(page.overview.targets),
             slo_count=sum(len(target.facts.slos) for target in page.overview.targets),
             charts=lambda: [
@@ -90,16 +96,20 @@ class _Pages:
         )
 
     async def target(self, request: Request, name: str) -> Response:
-        site, (period, since) = self._site, _period(request)
+        site, given = self._site, _period(request)
         before, after = _run_id(request, "before"), _run_id(request, "after")
         if UNPRINTABLE.search(name):  # no target has such a name, and PostgreSQL refuses some of these characters
             raise HTTPException(404)
         config, now, key = site.config, site.now(), site.throttle_key(name)
-        page = await site.read(
-            lambda conn: target_page(
+
+        def read(conn: Connection) -> tuple[str, TargetPage | None]:
+            period = given or _default_period(first_run_at(conn, target=name), now=now)
+            since = PERIODS[period]
+            return period, target_page(
                 conn, config, name=name, since=since, now=now, before=before, after=after, throttle_key=key
             )
-        )
+
+        period, page = await site.read(read)
         if page is None:
             raise HTTPException(404, f"no target is called {name}: the overview lists them")
         return await self._html(
@@ -109,7 +119,7 @@ class _Pages:
             page=page,
             periods=_period_links(request),
             period=period,
-            period_query="" if period == _DEFAULT_PERIOD else f"?since={period}",
+            period_query="" if given is None else f"?since={given}",
             charts=lambda: target_charts(page.target, page.overview.bounds, now=now),
             run_pages=_run_pages(request, page.runs),
         )
@@ -157,12 +167,18 @@ def _served(name: str, *, zipped: bool) -> StaticFile | None:
     )
 
 
-def _period(request: Request) -> tuple[str, timedelta]:
+def _period(request: Request) -> str | None:
     """The period of the address. Raises HTTPException for one that is not offered."""
-    name = request.query_params.get("since", _DEFAULT_PERIOD)
-    if name not in PERIODS:
+    name = request.query_params.get("since")
+    if name is not None and name not in PERIODS:
         raise HTTPException(400, f"since must be one of {', '.join(PERIODS)}, such as ?since=30d")
-    return name, PERIODS[name]
+    return name
+
+
+def _default_period(first_run_at: datetime | None, *, now: datetime) -> str:
+    """The period of an address without one, by the oldest run."""
+    is_new = first_run_at is not None and now - first_run_at <= PERIODS[_NEW_PERIOD]
+    return _NEW_PERIOD if is_new else _DEFAULT_PERIOD
 
 
 def _period_links(request: Request) -> list[tuple[str, str]]:

@@ -192,6 +192,7 @@ def test_commented_out_settings_are_valid(command, tmp_path, provider):
         "SYNC_LOG_URL": "sqlite:///p.db",
         "ONCALL_WEBHOOK_URL": "https://h.example/x",
         "PROXY_URL": "http://user:x@proxy.example:3128",
+        "PAGE_TOKEN": "token-of-the-page",
     }
     authority = tmp_path / "corp.pem"
     authority.write_bytes(trustme.CA().cert_pem.bytes())

@@ -1,5 +1,6 @@
 """The pages about targets over real HTTP: periods, pages of lists, names in addresses, files and their caching."""
 
+import contextlib
 import gzip
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -25,11 +26,17 @@ def past(engine):
     return HistoryBuilder(engine)
 
 
+@contextlib.contextmanager
+def serving(tmp_path, store_url):
+    with Served(config(tmp_path, database=store_url)) as found:
+        until(lambda: found.logged_events("web_listening"), "endpoints that listen")
+        yield found
+
+
 @pytest.fixture
 def served(tmp_path, store_url, past):
     past.run(datetime.now(UTC) - 2 * MINUTE, snapshot=Snapshot(completed=3, failed=1))
-    with Served(config(tmp_path, database=store_url)) as found:
-        until(lambda: found.logged_events("web_listening"), "endpoints that listen")
+    with serving(tmp_path, store_url) as found:
         yield found
 
 
@@ -46,6 +53,18 @@ def test_the_overview_leads_to_the_page_of_each_target_in_each_period(served):
     assert {f"?since={name}" for name in PERIODS} <= set(overview.links())
     for name in PERIODS:
         assert "1 failed" in page_of(served, f"/targets/gloo?since={name}").text
+
+
+@pytest.mark.parametrize(("oldest", "period"), [(timedelta(hours=20), "24h"), (timedelta(hours=25), "7d")])
+@pytest.mark.parametrize("path", ["/", "/targets/gloo"])
+def test_without_a_period_in_the_address_it_is_a_day_while_nothing_older_is_stored(
+    tmp_path, store_url, past, path, oldest, period
+):
+    for age in (oldest, MINUTE):
+        past.run(datetime.now(UTC) - age, snapshot=Snapshot(completed=3))
+    with serving(tmp_path, store_url) as served:
+        links = [each for tag, each in page_of(served, path).attributes if tag == "a"]
+    assert [each["href"] for each in links if each.get("aria-current") == "true"] == [f"?since={period}"]
 
 
 @pytest.mark.parametrize("name", ["a/b c", "ü?#%", "<b>"])

@@ -10,6 +10,8 @@ from monitor.reports.html.drawing import Series
 Figure = dict[str, Any]
 _MARKS, _TOP = 1.06, 1.12
 """Where marks stand above the highest column, and the end of the scale, as a multiple of that column."""
+_WHOLE_STEPS = 5
+"""Below this height the scale has a line for each whole number, and none between them."""
 
 
 def columns_figure(layers: Sequence[Series], bounds: Sequence[datetime], marks: Sequence[bool]) -> Figure:
@@ -35,7 +37,9 @@ def columns_figure(layers: Sequence[Series], bounds: Sequence[datetime], marks: 
                 "hovertemplate": "run cut short<extra></extra>",
             }
         )
-    scale = {"range": [0, height * (_TOP if flagged else 1)]}
+    scale: Figure = {"range": [0, height * (_TOP if flagged else 1)]}
+    if height < _WHOLE_STEPS:
+        scale["dtick"] = 1
     return {"data": traces, "layout": {"barmode": "stack", "yaxis": scale, "xaxis": _ends(bounds)}}
 
 

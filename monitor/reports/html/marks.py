@@ -1,12 +1,27 @@
 """Small pieces of HTML that templates and charts share: times, and values in cells."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
 
+from monitor.database.text import escape_bidirectional
 from monitor.notifications.messages import format_age
 from monitor.reports.formatting import format_time
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def visible(value: object) -> object:
+    """A value of a template. Characters that reorder others, and control characters, are escaped as in Python."""
+    if isinstance(value, Markup):
+        return value if value.isascii() else Markup(escape_bidirectional(value))  # noqa: S704  # it was markup before
+    return escape_bidirectional(_CONTROL.sub(_escaped, value)) if isinstance(value, str) else value
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def time_tag(at: datetime | None) -> Markup:
@@ -15,6 +30,15 @@ def time_tag(at: datetime | None) -> Markup:
         return Markup("–")
     utc = at.astimezone(UTC)
     return Markup('<time datetime="{}">{} UTC</time>').format(utc.isoformat(timespec="seconds"), format_time(utc))
+
+
+def coded(text: str) -> Markup:
+    """A sentence in which what stands between two backticks is code."""
+    first, *rest = (visible(part) for part in re.split(r"`([^`]*)`", text))
+    found = Markup("{}").format(first)
+    for code, after in zip(rest[::2], rest[1::2], strict=True):
+        found += Markup("<code>{}</code>{}").format(code, after)
+    return found
 
 
 def segment(name: str) -> str:

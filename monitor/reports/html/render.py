@@ -1,6 +1,5 @@
 """Renders templates. Every value is escaped; an undefined name is an error."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +8,6 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from monitor.database.text import escape_bidirectional
 from monitor.incidents.decide import Action
 from monitor.incidents.silences import format_matchers, matching_silence
 from monitor.incidents.slo_texts import budget_text, objective_text, share_text, spent_text
@@ -20,7 +18,7 @@ from monitor.reports.canary import canary_lines
 from monitor.reports.explain import describe_rule
 from monitor.reports.formatting import format_count, format_latency, format_share, iso, plural
 from monitor.reports.html.drawing import draw_sparkline
-from monitor.reports.html.marks import age, is_number, is_time, item_path, segment, time_tag
+from monitor.reports.html.marks import age, coded, is_number, is_time, item_path, segment, time_tag, visible
 from monitor.reports.html.pagination import address
 from monitor.reports.html.sentences import rounded_duration
 from monitor.reports.html.static import plotly_style_ids
@@ -106,8 +104,9 @@ def _environment() -> Environment:
 
 
 def _incident_filters() -> dict[str, Callable[..., object]]:
-    """What the pages of incidents and items use."""
+    """What the pages of incidents, items and errors use."""
     return {
+        "coded": coded,
         "decided": decided,
         "detail": item_detail,
         "evidence": evidence_facts,
@@ -116,20 +115,6 @@ def _incident_filters() -> dict[str, Callable[..., object]]:
         "users_text": users_text,
         "with_query": with_query,
     }
-
-
-def visible(value: object) -> object:
-    """A value of a template. Characters that reorder others, and control characters, are escaped as in Python."""
-    if isinstance(value, Markup):
-        return value if value.isascii() else Markup(escape_bidirectional(value))  # noqa: S704  # it was markup before
-    return escape_bidirectional(_CONTROL.sub(_escaped, value)) if isinstance(value, str) else value
-
-
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
 
 
 _DECIDED: Mapping[Action, tuple[str, str]] = {

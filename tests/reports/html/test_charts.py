@@ -118,6 +118,12 @@ def test_spans_whose_runs_were_cut_short_are_marked():
     assert chart.legend[-1].name == "run cut short"
 
 
+@pytest.mark.parametrize(("failed", "step"), [(1, 1), (4, 1), (5, None)])
+def test_a_low_scale_counts_whole_items(failed, step):
+    found = charts.states_chart(samples(row(completed=10, failed=failed)), BOUNDS)
+    assert found.figure["layout"]["yaxis"].get("dtick") == step
+
+
 def test_runs_that_stored_nothing_are_counted_and_marked():
     endings = ({},) * (SPANS - 2) + ({RunStatus.FAILED: 2, RunStatus.CRASHED: 1}, {})
     chart = charts.states_chart(samples(None, None), BOUNDS, endings)
