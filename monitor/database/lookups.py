@@ -19,11 +19,12 @@ from sqlalchemy import (
     String,
     func,
     select,
+    text,
     union_all,
 )
 
 from monitor.database.bulk import RowSet
-from monitor.database.tables import runs
+from monitor.database.tables import ITEM_IS_DUE, runs
 from monitor.model import RunStatus
 
 ENDED = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
@@ -93,6 +94,12 @@ def _of(
 ) -> tuple[ColumnElement[bool], ...]:
     where = (row.c.target == target, row.c.status == status.value)
     return where if upto is None else (*where, row.c.id <= upto)
+
+
+def is_due() -> tuple[ColumnElement[bool], ...]:
+    """The conditions of an item that every run checks, looked up in the index of these."""
+    due: Any = text(ITEM_IS_DUE)
+    return (due,)
 
 
 def looked_up(

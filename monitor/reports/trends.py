@@ -14,8 +14,17 @@ from sqlalchemy import ColumnElement, Connection, Integer, RowMapping, Select, S
 
 from monitor.database.bulk import RowSet
 from monitor.database.engine import in_chunks
-from monitor.database.lookups import ENDED, TARGETS, WITH_SNAPSHOT, has_status, newest_id, newest_of_each, places
-from monitor.database.tables import UtcDateTime, active, in_state, is_due, items, runs, snapshots, stuck
+from monitor.database.lookups import (
+    ENDED,
+    TARGETS,
+    WITH_SNAPSHOT,
+    has_status,
+    is_due,
+    newest_id,
+    newest_of_each,
+    places,
+)
+from monitor.database.tables import UtcDateTime, active, in_state, items, runs, snapshots, stuck
 from monitor.model import EXISTING_STATES, PROBLEM_STATES, ItemState, RunStatus
 from monitor.rollups.history import last_runs
 from monitor.runs.store import HISTORY, HistoryRow, history_row

@@ -19,8 +19,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from monitor.database.bulk import RowSet
-from monitor.database.lookups import TARGETS, looked_up
-from monitor.database.tables import UtcDateTime, is_due, items, time_to_indexed
+from monitor.database.lookups import TARGETS, is_due, looked_up
+from monitor.database.tables import UtcDateTime, items, time_to_indexed
 from monitor.model import PROBLEM_STATES, ItemState
 from monitor.rollups.bounds import LOST, NOT_OBSERVED, SLOTS, quantile_s, slot_start
 from monitor.rollups.cover import WHOLE, WIDTHS_S, Kept, Part, Slots, aligned, cover, parts_of_spans
