@@ -166,6 +166,9 @@ ASKED = 20
 
 def _cost(title: str, words: str, costs_ms: Sequence[float]) -> Row:
     reached = middle(costs_ms)
+    if words == "metrics":  # most of it is the start: the probe has a row of its own
+        figure = f"{title}: start of a daemon and its first /metrics, CPU in the database"
+        return Row(figure=figure, measured=f"{reached:,.1f} ms ({min(costs_ms):,.1f} to {max(costs_ms):,.1f})")
     return Row(
         figure=f"{title}: {words}, CPU in the database",
         measured=f"{reached:,.1f} ms ({min(costs_ms):,.1f} to {max(costs_ms):,.1f})",
