@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 from database.history import HistoryBuilder
-from monitor.cli.report_builder import build_report
 from sqlalchemy import event, insert, update
 from support.samples import NOW, incident
 
@@ -15,6 +14,7 @@ from monitor.database.tables import canaries, waits
 from monitor.incidents import store as incidents
 from monitor.model import LearnedLimits, RunStatus, Snapshot
 from monitor.model.items import FirstCompletion
+from monitor.reports.build import build_report
 from monitor.reports.changes import ReportCursor, save_cursor
 from monitor.reports.slos import read_all_slos
 from monitor.rollups.indexing import Watch
