@@ -29,7 +29,7 @@ _PERIODS = ("24h", "7d", "30d", "90d", "365d")
 PATHS = (
     *(f"/?since={each}" for each in _PERIODS),
     *(f"/targets/t000?since={each}" for each in _PERIODS), "/targets/t001?since=365d",
-    "/incidents", "/incidents?state=resolved&page=100", f"/incidents/{past.LONG_INCIDENT}",
+    "/incidents", "/incidents?state=resolved&page=2", f"/incidents/{past.LONG_INCIDENT}",
     f"/incidents/{past.LONG_INCIDENT + 1}", "/items", "/items → next", "/items → an item", "/status", "/status.json",
     "/badge/t000.svg", "/metrics", *(f"/api/v1/report?since={each}" for each in _PERIODS),
     "/api/v1/report?since=365d&target=t001", "/api/v1/slos", "/api/v1/targets", "/api/v1/incidents?limit=1000",

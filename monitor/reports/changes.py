@@ -271,7 +271,7 @@ def incident_changes_by_target(
         )
     ]
     ids_of = defaultdict[str, list[int]](list)
-    for name, number in conn.execute(union_all(*ids), _REPORTED.of(conn, rows)):
+    for name, number in conn.execute(union_all(*ids), _REPORTED.of(conn, rows)).all():  # thousands of a year
         ids_of[name].append(number)
     # not placed by the database: it would sort thousands of a year
     named = {name: nlargest(limit, numbers) for name, numbers in ids_of.items()}

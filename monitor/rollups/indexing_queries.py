@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -71,13 +71,19 @@ class TimesToIndexed:
 class _Sum:
     """The sum of some slots: counts by bucket, also those that stand for no time."""
 
-    counts: dict[int, int] = field(default_factory=dict)
+    counts: defaultdict[int, int] = field(default_factory=partial(defaultdict, int))
     seconds: float = 0.0
 
     def add(self, counts: Mapping[int, int], seconds: float, sign: int) -> None:
-        mine, known = self.counts, self.counts.get  # a report adds up a hundred thousand buckets
-        for bound, count in counts.items():
-            mine[bound] = known(bound, 0) + (count if sign > 0 else -count)
+        mine = self.counts
+        if sign < 0:
+            for bound, count in counts.items():
+                mine[bound] -= count
+        elif mine:
+            for bound, count in counts.items():  # a report adds up a hundred thousand buckets
+                mine[bound] += count
+        else:
+            mine.update(counts)
         self.seconds += sign * seconds
 
     def times(self, *, failed: int = 0, waiting: int = 0) -> TimesToIndexed:
@@ -286,7 +292,8 @@ def indexing_counts(conn: Connection, asked: Sequence[Uploads]) -> list[list[Ind
             number = places[place][0]
             counts, slot, most_ms = _buckets.decode(buckets), (number, start, width_s), within_ms[number]
             due[slot] += indexed + (counts.get(LOST, 0) if asked[number].with_failed else 0)
-            good[slot] += sum([count for bound, count in counts.items() if 0 <= bound <= most_ms])
+            in_time = max(counts, default=0) <= most_ms  # all of them, as a rule
+            good[slot] += indexed if in_time else sum([n for bound, n in counts.items() if 0 <= bound <= most_ms])
     for number, start, count in _overdue(conn, asked):
         due[number, start, WIDTHS_S[0]] += count
     found: list[list[IndexingCount]] = [[] for _ in asked]
@@ -395,7 +402,7 @@ def all_times(conn: Connection, *, targets: Sequence[str]) -> dict[str, TimesToI
     for name, buckets, seconds in conn.execute(of_all_time):
         counts = {bound: count for bound, count in _buckets.decode(buckets).items() if bound != LOST}
         if counts:
-            found[name] = _Sum(counts, seconds).times()
+            found[name] = _Sum(defaultdict(int, counts), seconds).times()
     return found
 
 
