@@ -11,12 +11,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from monitor.cli.report_builder import build_report
 from sqlalchemy import Connection
 
 from monitor.config import Config, load_config
 from monitor.config.slos import objectives_of
 from monitor.database.engine import connect, reading
+from monitor.reports.build import build_report
 from monitor.reports.overview_json import overview_json
 from monitor.reports.slos import read_all_slos
 from monitor.web import database_probe

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, inspect, text
+from sqlalchemy import Connection, insert, inspect, text, update
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -19,13 +19,15 @@ from support.statements import analyse
 from support.years import GROWING, Years
 
 from monitor.database.engine import connect, writing
-from monitor.database.tables import slowest_uploads
+from monitor.database.tables import incidents, slowest_uploads
 from monitor.rollups.bounds import BOUNDS_MS, KEPT, SLOTS, slot_start
 
-__all__ = ["fill", "indexes_set_aside", "make_indexes"]
+__all__ = ["LONG_INCIDENT", "fill", "indexes_set_aside", "make_indexes"]
 
 EVERY = timedelta(minutes=1)
 RUNS_PER_INCIDENT = 1_000
+LONG_INCIDENT = 1_000_000
+"""The id of an incident that lasted for the whole past; the others ended after half a minute."""
 GROUPS, FEW_BUCKETS, BUCKETS, DENSE, SLOWEST_PER_DAY = 5, 3, 40, 60, 5
 """Groups of the first target (the others have one); buckets in use in slots of minutes or an hour, and in longer ones;
 in any slot of the second target, whose uploads are dense."""
@@ -33,7 +35,7 @@ _CLONE = Path(__file__).parent.parent
 
 
 def fill(url: str, names: Sequence[str], runs: int) -> None:
-    """So many one-minute runs of each target until now, in a migrated database without runs.
+    """So many one-minute runs (> 0) of each target until now, in a migrated database without runs.
 
     Indexes are made afterwards.
     """
@@ -44,7 +46,7 @@ def fill(url: str, names: Sequence[str], runs: int) -> None:
         end=end,
         events_per_run=0,
         runs_per_incident=RUNS_PER_INCIDENT,
-        first_id=1_000_000,
+        first_id=LONG_INCIDENT,
         message=msgspec.json.encode(message()).decode(),
         rollups=False,
     )
@@ -52,6 +54,8 @@ def fill(url: str, names: Sequence[str], runs: int) -> None:
         indexes = indexes_set_aside(conn)
         past.fill(conn)
         make_indexes(conn, indexes)
+        whole = update(incidents).where(incidents.c.id == LONG_INCIDENT)
+        conn.execute(whole.values(last_evidence_at=end, resolved_at=end))
         _roll_up(conn, names)
         for number, name in enumerate(names):
             _count(conn, name, list(_uploads(name, end, runs * EVERY, number)))

@@ -5,6 +5,7 @@ year of runs that could not read their sync log.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -19,11 +20,12 @@ from sqlalchemy import (
     String,
     func,
     select,
+    text,
     union_all,
 )
 
 from monitor.database.bulk import RowSet
-from monitor.database.tables import runs
+from monitor.database.tables import ITEM_IS_DUE, runs
 from monitor.model import RunStatus
 
 ENDED = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
@@ -71,10 +73,16 @@ def newest_of_each(
 
     One index seek per target and status, in one statement; null if there is no such run.
     """
-    target, names = TARGETS.c.target, TARGETS.table
-    newest = [newest_id(target, each, correlate=names).label(name) for name, each in wanted.items()]
-    rows = conn.execute(select(target, *newest), TARGETS.of(conn, [(name,) for name in targets]))
+    query = _newest_of_each(tuple((name, tuple(statuses)) for name, statuses in wanted.items()))
+    rows = conn.execute(query, TARGETS.of(conn, [(name,) for name in targets]))
     return {row.target: row for row in rows}
+
+
+@cache
+def _newest_of_each(wanted: tuple[tuple[str, tuple[RunStatus, ...]], ...]) -> Select[Any]:
+    # built once: that takes SQLAlchemy eight times as long as the databases need for it
+    target, names = TARGETS.c.target, TARGETS.table
+    return select(target, *(newest_id(target, each, correlate=names).label(name) for name, each in wanted))
 
 
 def newest_ids(target: str, statuses: Iterable[RunStatus], *, limit: int) -> Select[tuple[int]]:
@@ -95,14 +103,20 @@ def _of(
     return where if upto is None else (*where, row.c.id <= upto)
 
 
+def is_due() -> tuple[ColumnElement[bool], ...]:
+    """The conditions of an item that every run checks, looked up in the index of these."""
+    due: Any = text(ITEM_IS_DUE)
+    return (due,)
+
+
 def looked_up(
-    conn: Connection, of: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], *which: ColumnElement[bool]
+    dialect: str, of: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], *which: ColumnElement[bool]
 ) -> Select[Any]:
     """A query for rows of a table that grows, each after the columns `of` the row set that asks: one look-up per row.
 
     For a join PostgreSQL might read the whole table, and compare every row of it with every row of the set.
     """
-    if conn.dialect.name == "sqlite":
+    if dialect == "sqlite":
         return select(*of, *columns).where(*which)
     found = select(*columns).where(*which).offset(0).lateral("found")
     return select(*of, *found.c)

@@ -573,12 +573,6 @@ def active() -> tuple[ColumnElement[bool], ...]:
     return items.c.removed_at.is_(None), items.c.ignored_at.is_(None)
 
 
-def is_due() -> tuple[ColumnElement[bool], ...]:
-    """The conditions of an item that every run checks, looked up in the index of these."""
-    due: Any = text(ITEM_IS_DUE)
-    return (due,)
-
-
 def is_open() -> tuple[ColumnElement[bool], ...]:
     """The conditions of an open incident of a target: the first is looked up in the index on targets and ends."""
     return incidents.c.resolved_at.is_(None), incidents.c.state != IncidentState.RESOLVED.value

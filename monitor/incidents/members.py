@@ -5,15 +5,19 @@ killed between check and close loses nothing. It is called in the closing transa
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     String,
     and_,
+    bindparam,
     case,
     cast,
     func,
@@ -26,6 +30,7 @@ from sqlalchemy import (
     update,
 )
 
+from monitor.database.engine import in_chunks
 from monitor.database.tables import ITEM_IS_UNVERIFIED, active, in_state, incidents, is_open, items, stuck
 from monitor.incidents.evidence import MAX_SAMPLES
 from monitor.incidents.rulebook import GroupBy, Rule
@@ -57,6 +62,7 @@ _MAX_GROUPS = 20
 """Groups of an incident's members that are named."""
 _group = func.coalesce(items.c.group_name, "")
 """An item's group; empty for an item without one."""
+_OF_INCIDENTS = items.c.incident_id.in_(bindparam("ids", expanding=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,13 +270,6 @@ def _with_answers(conn: Connection, target: str, piece: Evidence) -> Evidence:
     )
 
 
-def statuses(conn: Connection, *, incident_id: int, cause: Cause) -> dict[str, int]:
-    """How many members have each raw status, reason or answer: the most frequent ten, the rest as one. Empty for
-    other causes.
-    """
-    return _by_status(conn, cause, items.c.incident_id == incident_id)
-
-
 def _by_status(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> dict[str, int]:
     status = _BROKEN_DOWN_BY.get(cause)
     if status is None:
@@ -327,11 +326,6 @@ def counts(conn: Connection, *, target: str) -> dict[int, int]:
     return {row[0]: row[1] for row in conn.execute(query)}
 
 
-def by_group(conn: Connection, *, incident_id: int) -> dict[str, int]:
-    """Members of an incident per group, most frequent first; those without a group under an empty name."""
-    return _by_group(conn, items.c.incident_id == incident_id)
-
-
 def _by_group(conn: Connection, where: ColumnElement[bool]) -> dict[str, int]:
     query = select(_group, func.count()).where(where).group_by(_group).order_by(func.count().desc(), _group)
     return {row[0]: row[1] for row in conn.execute(query.limit(_MAX_GROUPS))}
@@ -374,8 +368,67 @@ def listing(conn: Connection, *, incident_id: int, limit: int | None = None, off
     ]
 
 
-def sample(conn: Connection, *, incident_id: int, limit: int) -> list[tuple[str, str | None, datetime | None]]:
-    """The first members of an incident by id: id, stage, and the time since when they are in their state."""
-    query = select(items.c.item_id, items.c.stage, func.coalesce(items.c.pending_since, items.c.since).label("since"))
-    query = query.where(items.c.incident_id == incident_id).order_by(items.c.item_id).limit(limit)
-    return [(row.item_id, row.stage, row.since) for row in conn.execute(query)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentMembers:
+    """The present members of one incident."""
+
+    item_ids: tuple[str, ...] = ()
+    """The first ones."""
+    by_group: Mapping[str, int] = field(default_factory=dict)
+    """How many are in each group, most frequent first; those without a group under an empty name."""
+    by_status: Mapping[str, int] = field(default_factory=dict)
+    """How many have each raw status, reason or answer: the ten most frequent, the rest as one. Not of all causes."""
+
+
+def current(conn: Connection, causes: Mapping[int, Cause]) -> dict[int, CurrentMembers]:
+    """The present members of incidents, whose causes are given by their ids: as many statements for many as for one."""
+    ids = sorted(causes)
+    item_ids = defaultdict[int, list[str]](list)
+    for chunk in in_chunks(ids):
+        for row in conn.execute(_first_members(), {"ids": chunk}):
+            item_ids[row.incident_id].append(row.item_id)
+    by_group, by_status = _counted(conn, _group, ids, limit=_MAX_GROUPS), dict[int, dict[str, int]]()
+    for each in dict.fromkeys(_BROKEN_DOWN_BY.values()):
+        alike = [number for number in ids if _BROKEN_DOWN_BY.get(causes[number]) is each]
+        for number, (total, named) in _counted(conn, each, alike, limit=_MAX_STATUSES).items():
+            others = _others(causes[number], total - sum(named.values()))
+            by_status[number] = _if_told(named | others)
+    return {
+        number: CurrentMembers(
+            item_ids=tuple(item_ids[number]),
+            by_group=by_group[number][1] if number in by_group else {},
+            by_status=by_status.get(number, {}),
+        )
+        for number in ids
+    }
+
+
+@cache
+def _first_members() -> Select[Any]:
+    rank = func.row_number().over(partition_by=items.c.incident_id, order_by=items.c.item_id).label("rank")
+    ranked = select(items.c.incident_id, items.c.item_id, rank).where(_OF_INCIDENTS).subquery()
+    found = select(ranked.c.incident_id, ranked.c.item_id).where(ranked.c.rank <= MAX_SAMPLES)
+    return found.order_by(ranked.c.incident_id, ranked.c.rank)
+
+
+def _counted(
+    conn: Connection, value: ColumnElement[str], ids: Sequence[int], *, limit: int
+) -> dict[int, tuple[int, dict[str, int]]]:
+    """By incident: how many members it has, and how many of them have each of the `limit` most frequent values."""
+    found: dict[int, tuple[int, dict[str, int]]] = {}
+    for chunk in in_chunks(ids):
+        for row in conn.execute(_most_frequent(value, limit), {"ids": chunk}):
+            found.setdefault(row.incident_id, (int(row.total), {}))[1][row.value] = row.number
+    return found
+
+
+@cache
+def _most_frequent(value: ColumnElement[str], limit: int) -> Select[Any]:
+    columns = (items.c.incident_id, value.label("value"), func.count().label("number"))
+    counted = select(*columns).where(_OF_INCIDENTS).group_by(items.c.incident_id, value).subquery()
+    order = (counted.c.number.desc(), counted.c.value)
+    place = func.row_number().over(partition_by=counted.c.incident_id, order_by=order)
+    total = func.sum(counted.c.number).over(partition_by=counted.c.incident_id)
+    ranked = select(counted, place.label("place"), total.label("total")).subquery()
+    found = select(ranked.c.incident_id, ranked.c.total, ranked.c.value, ranked.c.number)
+    return found.where(ranked.c.place <= limit).order_by(ranked.c.incident_id, ranked.c.place)

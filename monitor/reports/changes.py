@@ -108,7 +108,7 @@ def last_snapshots_at(conn: Connection, *, upto: Mapping[str, int]) -> dict[str,
 def count_runs(conn: Connection, *, after: Mapping[str, int]) -> dict[str, RunCounts]:
     """The finished runs of each target after a run id; only where there are any."""
     each = looked_up(
-        conn, (_AFTER.c.target,), (runs.c.status, runs.c.started_at, runs.c.finished_at, runs.c.id),
+        conn.dialect.name, (_AFTER.c.target,), (runs.c.status, runs.c.started_at, runs.c.finished_at, runs.c.id),
         runs.c.target == _AFTER.c.target, runs.c.id > _AFTER.c.after, has_status(ENDED),
     ).subquery("each").c  # fmt: skip
     query = select(
@@ -162,7 +162,7 @@ def _out_of_rollups(conn: Connection, began: Mapping[str, tuple[int, datetime]],
     edges = [edge for name, first, _ in whole for edge in ((name, began[name][1], first), (name, last_hour, _FOREVER))]
     # by the index on starts: not by ids and statuses, of which there are many
     query = looked_up(
-        conn, (_WITHIN.c.target,), (runs.c.id, runs.c.status),
+        conn.dialect.name, (_WITHIN.c.target,), (runs.c.id, runs.c.status),
         runs.c.target == _WITHIN.c.target, runs.c.started_at >= _WITHIN.c.first, runs.c.started_at < _WITHIN.c.last,
     )  # fmt: skip
     for name, run_id, status in conn.execute(query, _WITHIN.of(conn, edges)):
@@ -194,7 +194,7 @@ def count_item_changes(
     """By target the items that changed in the runs after one and up to another, with `samples` (≥ 1) ids per state."""
     # not by the runs: a year has half a million, and events in few of them
     event = looked_up(
-        conn, (_BETWEEN.c.target,), (item_events.c.item_id, item_events.c.kind, item_events.c.new),
+        conn.dialect.name, (_BETWEEN.c.target,), (item_events.c.item_id, item_events.c.kind, item_events.c.new),
         item_events.c.target == _BETWEEN.c.target, item_events.c.run_id > _BETWEEN.c.after,
         item_events.c.run_id <= _BETWEEN.c.upto,
     ).subquery("event").c  # fmt: skip
@@ -263,7 +263,7 @@ def incident_changes_by_target(
         .correlate(incidents, _REPORTED.table)
     )
     ids = [
-        looked_up(conn, (of.target,), (incidents.c.id,), target == of.target, *each)
+        looked_up(conn.dialect.name, (of.target,), (incidents.c.id,), target == of.target, *each)
         for each in (
             # only these can have events of the period: the last event of a resolved one is its resolution
             (incidents.c.resolved_at.is_(None), happened),
@@ -271,7 +271,7 @@ def incident_changes_by_target(
         )
     ]
     ids_of = defaultdict[str, list[int]](list)
-    for name, number in conn.execute(union_all(*ids), _REPORTED.of(conn, rows)):
+    for name, number in conn.execute(union_all(*ids), _REPORTED.of(conn, rows)).all():  # thousands of a year
         ids_of[name].append(number)
     # not placed by the database: it would sort thousands of a year
     named = {name: nlargest(limit, numbers) for name, numbers in ids_of.items()}

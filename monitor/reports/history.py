@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from monitor.model import ItemState
-from monitor.reports.formatting import count_limit, counted_list, fit, format_time, json_values, with_rest
+from monitor.reports.formatting import count_limit, counted_list, fit, format_time, with_rest
 from monitor.runs import store as run_store
 from monitor.runs.store import HistoryRow
 
@@ -32,7 +32,13 @@ def history_view(conn: Connection, *, target: str | None, limit: int) -> History
 
 def history_json(view: HistoryView) -> dict[str, Any]:
     """The rows as JSON values, with the columns of the view `history`, and how many there are, or at least are."""
-    return counted_list("runs", [json_values(row.columns()) for row in view.rows], total=view.total)
+    return counted_list("runs", [history_row_json(row) for row in view.rows], total=view.total)
+
+
+def history_row_json(row: HistoryRow) -> dict[str, Any]:
+    """As `json_values`, which looks at every value: a report has hundreds of rows, a list thousands."""
+    times = {"started_at": row.started_at.isoformat(), "finished_at": row.finished_at.isoformat()}
+    return row.columns() | times | {"status": row.status.value}
 
 
 def history_text(rows: Sequence[HistoryRow], *, total: int | None = None, width: int | None = None) -> str:

@@ -198,17 +198,23 @@ def trend(samples: Sequence[HistoryRow | None], indexed: Sequence[TimesToIndexed
     """
     lines = []
     for metric in Metric:
-        values = tuple(None if sample is None else _metric_value(sample.snapshot, metric) for sample in samples)
+        values = _values(samples, metric)
         if metric is Metric.TIME_TO_INDEXED_P95_S:
-            values = tuple(times.quantile_s(0.95) for times in indexed)
+            values = [times.quantile_s(0.95) for times in indexed]
         known = [value for value in values if value is not None]
         if known:
-            lines.append(TrendLine(metric=metric, values=values, last=known[-1], low=min(known), high=max(known)))
+            lines.append(
+                TrendLine(metric=metric, values=tuple(values), last=known[-1], low=min(known), high=max(known))
+            )
     return tuple(lines)
 
 
-def _metric_value(snapshot: Snapshot, metric: Metric) -> float | None:
+def _values(samples: Sequence[HistoryRow | None], metric: Metric) -> list[float | None]:
     if metric is Metric.COMPLETED_SHARE:
-        return snapshot.completed / snapshot.total if snapshot.total else None
-    value: float | None = getattr(snapshot, metric.value, None)
-    return value
+        return [None if sample is None else _completed_share(sample.snapshot) for sample in samples]
+    name = metric.value
+    return [None if sample is None else getattr(sample.snapshot, name, None) for sample in samples]
+
+
+def _completed_share(snapshot: Snapshot) -> float | None:
+    return snapshot.completed / snapshot.total if snapshot.total else None

@@ -10,13 +10,14 @@ from typing import Any
 
 from monitor.model import ItemState, RunStatus
 from monitor.reports.formatting import cut_list, iso, json_values
+from monitor.reports.history import history_row_json
 from monitor.reports.incidents import incident_json
 from monitor.reports.indexing import QUANTILES, indexing_json
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetOverview
 from monitor.reports.slos import slo_json
 from monitor.reports.trends import GroupHealth
 from monitor.reports.waits import summary_json
-from monitor.runs.store import HISTORY_COLUMNS, HistoryRow
+from monitor.runs.store import HISTORY_COLUMNS
 
 _INDEXED = {f"time_to_indexed_{name}": share for name, share in QUANTILES.items()}
 COLUMNS = (*HISTORY_COLUMNS, "span_started_at", "span_ended_at", "uploads_indexed", *_INDEXED)
@@ -74,11 +75,11 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "last_run": json_values(facts.last_run),
         "running_since": iso(facts.running_since),
         "sync_log_unreadable_since": iso(facts.unreadable_since),
-        "health": facts.snapshot and _row(facts.snapshot),
+        "health": facts.snapshot and history_row_json(facts.snapshot),
         "last_known": {state or "never_answered": count for state, count in facts.last_known.items()},
         "groups": cut_list("groups", [_group(group) for group in facts.groups], total=facts.group_count),
         "trend": [
-            {"start": start.isoformat(), "end": end.isoformat(), "snapshot": sample and _row(sample)}
+            {"start": start.isoformat(), "end": end.isoformat(), "snapshot": sample and history_row_json(sample)}
             for (start, end), sample in zip(pairwise(bounds), facts.samples, strict=True)
         ],
         "stages": cut_list("stages", json_values(facts.stages), total=facts.stage_count),
@@ -91,12 +92,6 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "waits": summary_json(facts.waits),
         "changes": _changes(facts.changes),
     }
-
-
-def _row(row: HistoryRow) -> dict[str, Any]:
-    """As `json_values`, which looks at every value: a report has hundreds of rows."""
-    times = {"started_at": row.started_at.isoformat(), "finished_at": row.finished_at.isoformat()}
-    return row.columns() | times | {"status": row.status.value}
 
 
 def _group(group: GroupHealth) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from monitor.config import Config
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
-from monitor.model import Incident, RunStatus, Severity, Snapshot
+from monitor.model import RunStatus, Severity, Snapshot
 from monitor.reports.build import brief_overviews, report_targets
 from monitor.reports.formatting import spans
 from monitor.reports.notification_queries import undelivered
@@ -67,7 +67,7 @@ def overview_page(
             environment=config.environment,
             bounds=bounds,
             targets=overviews,
-            incidents=_urgent_incidents(conn),
+            incidents=tuple(incident_store.load_incidents(conn, urgent_incident_ids(conn, limit=INCIDENTS_SHOWN))),
             incident_count=by_severity.total(),
             silences=silence_store.active(conn, now=now),
             undelivered=lost,
@@ -77,11 +77,6 @@ def overview_page(
         found_count=len(found),
         samples=combined_samples(overviews, bounds),
     )
-
-
-def _urgent_incidents(conn: Connection) -> tuple[Incident, ...]:
-    found = (incident_store.find(conn, each) for each in urgent_incident_ids(conn, limit=INCIDENTS_SHOWN))
-    return tuple(incident for incident in found if incident is not None)
 
 
 _COUNTS = tuple(

@@ -6,6 +6,7 @@ Snapshots and runs are looked up in an index, so they stay fast as the history g
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -14,8 +15,17 @@ from sqlalchemy import ColumnElement, Connection, Integer, RowMapping, Select, S
 
 from monitor.database.bulk import RowSet
 from monitor.database.engine import in_chunks
-from monitor.database.lookups import ENDED, TARGETS, WITH_SNAPSHOT, has_status, newest_id, newest_of_each, places
-from monitor.database.tables import UtcDateTime, active, in_state, is_due, items, runs, snapshots, stuck
+from monitor.database.lookups import (
+    ENDED,
+    TARGETS,
+    WITH_SNAPSHOT,
+    has_status,
+    is_due,
+    newest_id,
+    newest_of_each,
+    places,
+)
+from monitor.database.tables import UtcDateTime, active, in_state, items, runs, snapshots, stuck
 from monitor.model import EXISTING_STATES, PROBLEM_STATES, ItemState, RunStatus
 from monitor.rollups.history import last_runs
 from monitor.runs.store import HISTORY, HistoryRow, history_row
@@ -235,21 +245,9 @@ def samples(
     conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime]
 ) -> dict[str, list[HistoryRow | None]]:
     """The same by target."""
-    name, spans = TARGETS.c.target, _SPANS.c
-    within = (runs.c.started_at > spans.beginning, runs.c.started_at <= spans.ending)
-    newest = (
-        select(runs.c.id)
-        .join(snapshots, snapshots.c.run_id == runs.c.id)
-        .where(runs.c.target == name, *within)
-        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
-        .limit(1)
-        .correlate(TARGETS.table, _SPANS.table)
-        .scalar_subquery()
-    )
-    query = select(name, spans.n, newest).join_from(TARGETS.table, _SPANS.table, true()).order_by(name, spans.n)
     parameters = TARGETS.of(conn, [(each,) for each in targets])
     parameters |= _SPANS.of(conn, [(n, *span) for n, span in enumerate(pairwise(bounds))])
-    chosen = {(target, n): run_id for target, n, run_id in conn.execute(query, parameters)}
+    chosen = {(target, n): run_id for target, n, run_id in conn.execute(_newest_in_spans(), parameters)}
     stored = _history_rows(conn, [run_id for run_id in chosen.values() if run_id is not None])
     found = {target: [stored.get(chosen[target, n]) for n in range(len(bounds) - 1)] for target in targets}
     known = {
@@ -261,6 +259,22 @@ def samples(
     for (target, n), later in last_runs(conn, targets=targets, bounds=bounds, known=known).items():
         found[target][n] = history_row(later)
     return found
+
+
+@cache
+def _newest_in_spans() -> Select[Any]:
+    name, spans = TARGETS.c.target, _SPANS.c
+    within = (runs.c.started_at > spans.beginning, runs.c.started_at <= spans.ending)
+    newest = (
+        select(runs.c.id)
+        .join(snapshots, snapshots.c.run_id == runs.c.id)
+        .where(runs.c.target == name, *within)
+        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
+        .limit(1)
+        .correlate(TARGETS.table, _SPANS.table)
+        .scalar_subquery()
+    )
+    return select(name, spans.n, newest).join_from(TARGETS.table, _SPANS.table, true()).order_by(name, spans.n)
 
 
 def _history_rows(conn: Connection, ids: Sequence[int]) -> dict[int | None, HistoryRow]:

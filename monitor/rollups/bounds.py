@@ -85,7 +85,9 @@ def quantile_s(buckets: Mapping[int, int], share: float) -> float | None:
 
     Nearest rank over the buckets (counts by upper bound in ms); the bound is at most 5% over the true value.
     """
-    known = {bound: count for bound, count in buckets.items() if bound >= 0 and count > 0}
+    known = buckets
+    if min(buckets, default=0) < 0 or min(buckets.values(), default=1) <= 0:
+        known = {bound: count for bound, count in buckets.items() if bound >= 0 and count > 0}
     total = sum(known.values())
     rank = math.ceil(share * total)
     # from above, as most shares are high: how many are within the bounds below

@@ -91,11 +91,12 @@ def parts_of_spans(edges_s: Sequence[int], kept: Kept) -> list[Part]:
     A span is what begins in wide slots up to its end, less what begins in them up to its start: so a span that ends at
     ten to four needs three hours and takes two slots of five minutes away, and not three hours and ten of them.
     """
-    return min((_parts(edges_s, kept, number) for number in range(1, len(WIDTHS_S))), key=_rows)
+    return min((_parts(edges_s, kept, number) for number in range(1, len(WIDTHS_S))), key=_cost)
 
 
-def _rows(parts: Sequence[Part]) -> int:
-    return sum((part.slots.end_s - part.slots.start_s) // part.slots.width_s for part in parts)
+def _cost(parts: Sequence[Part]) -> int:
+    """How many rows are read, and added to sums."""
+    return sum((part.slots.end_s - part.slots.start_s) // part.slots.width_s * (1 + len(part.signs)) for part in parts)
 
 
 def _parts(edges_s: Sequence[int], kept: Kept, number: int) -> list[Part]:

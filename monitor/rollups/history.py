@@ -11,7 +11,21 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, Row, RowMapping, String, Table, TextClause, func, select, text, true
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    Row,
+    RowMapping,
+    Select,
+    String,
+    Table,
+    TextClause,
+    func,
+    select,
+    text,
+    true,
+)
 
 from monitor.database.bulk import RowSet, timestamp_encoder
 from monitor.database.engine import in_chunks
@@ -118,19 +132,10 @@ def last_runs(
     Without those that are no later than the start and the id of a run that is `known`. The columns are those of
     `history`. `bounds` ascend: n + 1 for n spans. Only the last run of each hour is found.
     """
-    row, spans, name = history_hourly.c, _SPANS.c, TARGETS.c.target
-    both = (TARGETS.table, _SPANS.table)
-    within = (
-        row.target == name, row.starts_at > spans.earliest, row.starts_at <= spans.ending,
-        row.started_at > spans.beginning, row.started_at <= spans.ending,
-    )  # fmt: skip
-    newest = [
-        select(each).where(*within).order_by(row.starts_at.desc()).limit(1).correlate(*both).scalar_subquery()
-        for each in (row.started_at, row.run_id)
-    ]
+    row = history_hourly.c
     parameters = TARGETS.of(conn, [(each,) for each in targets])
     parameters |= _SPANS.of(conn, [(n, start - HOUR, start, end) for n, (start, end) in enumerate(pairwise(bounds))])
-    chosen = conn.execute(select(name, spans.n, *newest).join_from(*both, true()), parameters).all()
+    chosen = conn.execute(_newest_in_spans(), parameters).all()
     wanted = {
         (target, slot_start(at, HOUR)): n
         for target, n, at, run_id in chosen
@@ -144,6 +149,21 @@ def last_runs(
         rows = conn.execute(query, _HOURS.of(conn, chunk)).mappings()
         found |= {(each["target"], wanted[each["target"], each["starts_at"]]): each for each in rows}
     return found
+
+
+@cache
+def _newest_in_spans() -> Select[Any]:
+    row, spans, name = history_hourly.c, _SPANS.c, TARGETS.c.target
+    both = (TARGETS.table, _SPANS.table)
+    within = (
+        row.target == name, row.starts_at > spans.earliest, row.starts_at <= spans.ending,
+        row.started_at > spans.beginning, row.started_at <= spans.ending,
+    )  # fmt: skip
+    newest = [
+        select(each).where(*within).order_by(row.starts_at.desc()).limit(1).correlate(*both).scalar_subquery()
+        for each in (row.started_at, row.run_id)
+    ]
+    return select(name, spans.n, *newest).join_from(*both, true())
 
 
 _HOURS = RowSet("hours", target=String(), starts_at=UtcDateTime())
@@ -173,12 +193,16 @@ def count_runs(conn: Connection, periods: Sequence[tuple[str, datetime, datetime
 
 
 def _sums(conn: Connection, table: Table, rows: Sequence[tuple[int, str, datetime, datetime]]) -> Iterable[Row[Any]]:
+    return conn.execute(_summing(conn.dialect.name, table), _PERIODS.of(conn, rows))
+
+
+@cache
+def _summing(dialect: str, table: Table) -> Select[Any]:
     of = _PERIODS.c
     counts: list[Column[int]] = [table.c[f"runs_{status.value}"] for status in _STATUSES]
     of_period = (table.c.target == of.target, table.c.starts_at >= of.since, table.c.starts_at < of.until)
-    each = looked_up(conn, (of.number,), counts, *of_period).subquery("each").c
-    query = select(each.number, *(func.sum(each[count.name]) for count in counts)).group_by(each.number)
-    return conn.execute(query, _PERIODS.of(conn, rows))
+    each = looked_up(dialect, (of.number,), counts, *of_period).subquery("each").c
+    return select(each.number, *(func.sum(each[count.name]) for count in counts)).group_by(each.number)
 
 
 def count_pruned(conn: Connection, *, target: str, since: datetime, until: datetime) -> int:

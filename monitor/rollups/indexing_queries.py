@@ -8,19 +8,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, String, and_, case, func, literal, or_, select, true
+from sqlalchemy import Connection, Integer, Select, String, and_, case, func, literal, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from monitor.database.bulk import RowSet
-from monitor.database.lookups import TARGETS, looked_up
-from monitor.database.tables import UtcDateTime, is_due, items, time_to_indexed
+from monitor.database.lookups import TARGETS, is_due, looked_up
+from monitor.database.tables import UtcDateTime, items, time_to_indexed
 from monitor.model import PROBLEM_STATES, ItemState
 from monitor.rollups.bounds import LOST, NOT_OBSERVED, SLOTS, quantile_s, slot_start
 from monitor.rollups.cover import WHOLE, WIDTHS_S, Kept, Part, Slots, aligned, cover, parts_of_spans
@@ -71,13 +71,19 @@ class TimesToIndexed:
 class _Sum:
     """The sum of some slots: counts by bucket, also those that stand for no time."""
 
-    counts: dict[int, int] = field(default_factory=dict)
+    counts: defaultdict[int, int] = field(default_factory=partial(defaultdict, int))
     seconds: float = 0.0
 
     def add(self, counts: Mapping[int, int], seconds: float, sign: int) -> None:
-        mine, known = self.counts, self.counts.get  # a report adds up a hundred thousand buckets
-        for bound, count in counts.items():
-            mine[bound] = known(bound, 0) + (count if sign > 0 else -count)
+        mine = self.counts
+        if sign < 0:
+            for bound, count in counts.items():
+                mine[bound] -= count
+        elif mine:
+            for bound, count in counts.items():  # a report adds up a hundred thousand buckets
+                mine[bound] += count
+        else:
+            mine.update(counts)
         self.seconds += sign * seconds
 
     def times(self, *, failed: int = 0, waiting: int = 0) -> TimesToIndexed:
@@ -137,6 +143,12 @@ def _known(found: _Sum) -> TimesToIndexed:
 
 def _kept(conn: Connection, targets: Iterable[str]) -> dict[str, Kept]:
     """From when on narrow slots are kept of each target."""
+    found = conn.execute(_oldest(), TARGETS.of(conn, [(name,) for name in targets]))
+    return {name: Kept.of(starts) for name, *starts in found}
+
+
+@cache
+def _oldest() -> Select[Any]:
     target, names = TARGETS.c.target, TARGETS.table
     oldest = [
         select(func.min(_rows.starts_at))
@@ -145,8 +157,7 @@ def _kept(conn: Connection, targets: Iterable[str]) -> dict[str, Kept]:
         .scalar_subquery()
         for width_s in WIDTHS_S[:-1]
     ]
-    found = conn.execute(select(target, *oldest), TARGETS.of(conn, [(name,) for name in targets]))
-    return {name: Kept.of(starts) for name, *starts in found}
+    return select(target, *oldest)
 
 
 _WANTED = RowSet(
@@ -161,17 +172,19 @@ def _read_parts(conn: Connection, targets: Sequence[str], parts: Sequence[Part])
         (number, part.slots.width_s, _at(part.slots.start_s), _at(part.slots.end_s))
         for number, part in enumerate(parts)
     ]
-    # read once, not once per target
+    query = _reading_parts(conn.dialect.name)
+    return conn.execute(query, _PARTS.of(conn, rows) | TARGETS.of(conn, [(each,) for each in targets])).all()
+
+
+@cache
+def _reading_parts(dialect: str) -> Select[Any]:
+    # parts are read once, not once per target
     each_part = select(_PARTS.table).cte("each_part").prefix_with("MATERIALIZED").c
-    query = looked_up(
-        conn, (TARGETS.c.target, each_part.number), (_rows.group_name, _rows.buckets, _rows.sum_s),
+    return looked_up(
+        dialect, (TARGETS.c.target, each_part.number), (_rows.group_name, _rows.buckets, _rows.sum_s),
         _rows.target == TARGETS.c.target, _rows.slot_s == each_part.slot_s,
         _rows.starts_at >= each_part.since, _rows.starts_at < each_part.until,
     )  # fmt: skip
-    return [
-        tuple(row)
-        for row in conn.execute(query, _PARTS.of(conn, rows) | TARGETS.of(conn, [(each,) for each in targets]))
-    ]
 
 
 @cache
@@ -185,14 +198,19 @@ def _read_slots(conn: Connection, wanted: Sequence[tuple[str, Slots]], group: st
         (number, target, slots.width_s, _at(slots.start_s), _at(slots.end_s))
         for number, (target, slots) in enumerate(wanted)
     ]
+    return conn.execute(_reading_slots(conn.dialect.name, group), _WANTED.of(conn, rows)).all()
+
+
+@cache
+def _reading_slots(dialect: str, group: str | None) -> Select[Any]:
     which = [
         _rows.target == _WANTED.c.target, _rows.slot_s == _WANTED.c.slot_s,
         _rows.starts_at >= _WANTED.c.since, _rows.starts_at < _WANTED.c.until,
     ]  # fmt: skip
     if group is not None:
         which.append(_rows.group_name == group)
-    query = looked_up(conn, (_WANTED.c.number,), (_rows.slot_s, _rows.starts_at, _rows.buckets, _rows.indexed), *which)
-    return conn.execute(query, _WANTED.of(conn, rows)).all()
+    columns = (_rows.slot_s, _rows.starts_at, _rows.buckets, _rows.indexed)
+    return looked_up(dialect, (_WANTED.c.number,), columns, *which)
 
 
 def _unfinished_by_group(
@@ -274,7 +292,8 @@ def indexing_counts(conn: Connection, asked: Sequence[Uploads]) -> list[list[Ind
             number = places[place][0]
             counts, slot, most_ms = _buckets.decode(buckets), (number, start, width_s), within_ms[number]
             due[slot] += indexed + (counts.get(LOST, 0) if asked[number].with_failed else 0)
-            good[slot] += sum([count for bound, count in counts.items() if 0 <= bound <= most_ms])
+            in_time = max(counts, default=0) <= most_ms  # all of them, as a rule
+            good[slot] += indexed if in_time else sum([n for bound, n in counts.items() if 0 <= bound <= most_ms])
     for number, start, count in _overdue(conn, asked):
         due[number, start, WIDTHS_S[0]] += count
     found: list[list[IndexingCount]] = [[] for _ in asked]
@@ -308,6 +327,12 @@ def _overdue(conn: Connection, asked: Sequence[Uploads]) -> Iterable[tuple[int, 
         )
         for number, each in enumerate(asked)
     ]  # fmt: skip
+    counted = conn.execute(_counting_overdue(), _ASKED.of(conn, rows))
+    return ((number, _at(int(slot) * WIDTHS_S[0]), count) for number, slot, count in counted)
+
+
+@cache
+def _counting_overdue() -> Select[Any]:
     of, at = _ASKED.c, uploaded()
     has_failed, is_old = items.c.known_state.in_(_DECIDED), at <= of.overdue
     which = (
@@ -316,9 +341,7 @@ def _overdue(conn: Connection, asked: Sequence[Uploads]) -> Iterable[tuple[int, 
         or_(and_(of.with_failed == 1, or_(has_failed, is_old)), and_(is_old, has_failed.is_not(true()))),
     )  # fmt: skip
     slot = SlotNumber(at, literal(WIDTHS_S[0], Integer))
-    query = select(of.number, slot, func.count()).where(*which).group_by(of.number, slot)
-    counted = conn.execute(query, _ASKED.of(conn, rows))
-    return ((number, _at(int(slot) * WIDTHS_S[0]), count) for number, slot, count in counted)
+    return select(of.number, slot, func.count()).where(*which).group_by(of.number, slot)
 
 
 def counted_since(conn: Connection, *, targets: Sequence[str]) -> dict[str, datetime]:
@@ -328,6 +351,12 @@ def counted_since(conn: Connection, *, targets: Sequence[str]) -> dict[str, date
     shares of such a time would show nothing but failures. It is so after a first look at an old sync log, and after the
     upgrade to revision 0013. Targets without such an upload are left out.
     """
+    found = conn.execute(_first_counted(), TARGETS.of(conn, [(each,) for each in targets]))
+    return {name: _narrowed(start, narrower) for name, start, *narrower in found if start is not None}
+
+
+@cache
+def _first_counted() -> Select[Any]:
     name, names = TARGETS.c.target, TARGETS.table
     first_of_each = [
         select(_rows.starts_at)
@@ -338,8 +367,7 @@ def counted_since(conn: Connection, *, targets: Sequence[str]) -> dict[str, date
         .scalar_subquery()
         for width_s in reversed(WIDTHS_S)
     ]
-    found = conn.execute(select(name, *first_of_each), TARGETS.of(conn, [(each,) for each in targets])).all()
-    return {name: _narrowed(start, narrower) for name, start, *narrower in found if start is not None}
+    return select(name, *first_of_each)
 
 
 def _narrowed(start: datetime, narrower: Iterable[datetime | None]) -> datetime:
@@ -374,7 +402,7 @@ def all_times(conn: Connection, *, targets: Sequence[str]) -> dict[str, TimesToI
     for name, buckets, seconds in conn.execute(of_all_time):
         counts = {bound: count for bound, count in _buckets.decode(buckets).items() if bound != LOST}
         if counts:
-            found[name] = _Sum(counts, seconds).times()
+            found[name] = _Sum(defaultdict(int, counts), seconds).times()
     return found
 
 

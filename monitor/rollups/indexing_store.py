@@ -5,14 +5,14 @@ for a long time and narrow ones for its ends. Uploads that are not completed are
 where they stand, in the work list. The queries are in `indexing_queries`.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, TextClause, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
 from monitor.database.bulk import timestamp_encoder
 from monitor.database.tables import items, time_to_indexed
@@ -35,12 +35,17 @@ _Slot = tuple[int, int, str]
 class _Added:
     """What is added to one slot."""
 
-    buckets: Counter[int] = field(default_factory=Counter)
+    buckets: dict[int, int] = field(default_factory=dict)
     sum_s: float = 0.0
 
     def add(self, bound: int, count: int, sum_s: float = 0.0) -> None:
-        self.buckets[bound] += count
+        self.buckets[bound] = self.buckets.get(bound, 0) + count
         self.sum_s += sum_s
+
+    def merge(self, other: "_Added") -> None:
+        for bound, count in other.buckets.items():
+            self.buckets[bound] = self.buckets.get(bound, 0) + count
+        self.sum_s += other.sum_s
 
 
 def count_completions(conn: Connection, *, target: str, completions: Iterable[FirstCompletion], watch: Watch) -> None:
@@ -114,8 +119,7 @@ def _add(conn: Connection, target: str, found_in: Mapping[tuple[int, str], _Adde
             else:
                 slots.append((width_s, start_s(narrow_s, width_s), group))
         for slot in slots:
-            into[slot].buckets.update(added.buckets)
-            into[slot].sum_s += added.sum_s
+            into[slot].merge(added)
     if left_out:
         drop_old_slots(conn, target=target, now=now)
     encode = timestamp_encoder(conn)
@@ -132,7 +136,8 @@ def _add(conn: Connection, target: str, found_in: Mapping[tuple[int, str], _Adde
         # in one order, so that no two transactions wait for each other
         for (width_s, at_s, group), added in sorted(into.items(), key=lambda each: each[0])
     ]
-    conn.execute(_adding(conn.dialect.name), rows)
+    # not by SQLAlchemy, which takes longer for a row than SQLite
+    conn.exec_driver_sql(_adding(conn.dialect.name), rows)
 
 
 def buckets_text(buckets: Mapping[int, int]) -> str:
@@ -146,7 +151,7 @@ _OBJECT = {"sqlite": "json_group_object(key, uploads)", "postgresql": "CAST(json
 
 _ADD = """
 INSERT INTO time_to_indexed (target, slot_s, starts_at, group_name, buckets, indexed, sum_s)
-VALUES (:target, :slot_s, :starts_at, :group_name, :buckets, :indexed, :sum_s)
+VALUES ({values})
 ON CONFLICT (target, slot_s, starts_at, group_name) DO UPDATE SET
 buckets = (
     SELECT {object} FROM (
@@ -160,9 +165,11 @@ indexed = time_to_indexed.indexed + excluded.indexed, sum_s = time_to_indexed.su
 
 
 @cache
-def _adding(dialect: str) -> TextClause:
+def _adding(dialect: str) -> str:
+    named = "%({})s" if dialect == "postgresql" else ":{}"
     stored, added = (_EACH[dialect].format(of) for of in ("time_to_indexed.buckets", "excluded.buckets"))
-    return text(_ADD.format(object=_OBJECT[dialect], stored=stored, added=added))
+    values = ", ".join(named.format(column.name) for column in time_to_indexed.c)
+    return _ADD.format(values=values, object=_OBJECT[dialect], stored=stored, added=added)
 
 
 def uploaded() -> ColumnElement[datetime]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from operator import attrgetter
 
 from sqlalchemy import (
     ColumnElement,
@@ -38,13 +39,14 @@ class HistoryRow(rollups.ClosedRun):
 
     def columns(self) -> dict[str, object]:
         """The values by column name, in the order of the view."""
-        of_run = {name: getattr(self, name) for name in _RUN_COLUMNS}
-        return of_run | {each.name: getattr(self.snapshot, each.name) for each in _SNAPSHOT_COLUMNS}
+        return dict(zip(HISTORY_COLUMNS, (*_run_values(self), *_snapshot_values(self.snapshot)), strict=True))
 
 
 _RUN_COLUMNS = tuple(field.name for field in fields(HistoryRow) if field.name != "snapshot")
+_SNAPSHOT_FIELDS = tuple(field.name for field in fields(Snapshot))
 _SNAPSHOT_COLUMNS = tuple(each for each in snapshots.c if each.name != "run_id")
 HISTORY_COLUMNS = (*_RUN_COLUMNS, *(each.name for each in _SNAPSHOT_COLUMNS))
+_run_values, _snapshot_values = attrgetter(*_RUN_COLUMNS), attrgetter(*(each.name for each in _SNAPSHOT_COLUMNS))
 HISTORY = table(
     "history",
     *(column(name, (runs.c.id if name == "run_id" else runs.c[name]).type) for name in _RUN_COLUMNS),
@@ -294,7 +296,7 @@ def count_snapshots(conn: Connection, *, target: str | None, at_most: int) -> in
 def history_row(values: RowMapping) -> HistoryRow:
     """One run and its snapshot, from a row of the view."""
     run = {name: values[name] for name in _RUN_COLUMNS} | {"status": RunStatus(values["status"])}
-    snapshot = Snapshot(**{field.name: values[field.name] for field in fields(Snapshot)})
+    snapshot = Snapshot(**{name: values[name] for name in _SNAPSHOT_FIELDS})
     return HistoryRow(**run, snapshot=snapshot)
 
 

@@ -177,7 +177,7 @@ def newest(conn: Connection, *, target: str, limit: int) -> list[StoredWait]:
 def summaries(conn: Connection, *, targets: Sequence[str], since: datetime) -> dict[str, WaitSummary]:
     """By target the waits that began since then and ended; without targets that had none."""
     each = looked_up(
-        conn, (TARGETS.c.target,), (waits.c.result, waits.c.asked, waits.c.completed, waits.c.duration_s),
+        conn.dialect.name, (TARGETS.c.target,), (waits.c.result, waits.c.asked, waits.c.completed, waits.c.duration_s),
         waits.c.target == TARGETS.c.target, waits.c.started_at >= since, waits.c.result.is_not(None),
     ).subquery("each").c  # fmt: skip
     query = select(

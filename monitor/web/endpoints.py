@@ -80,7 +80,7 @@ class Endpoints:
     async def _serve_on(self, listener: socket.socket, address: tuple[str, int] | None) -> None:
         """Serves until the configuration names another address."""
         with closing(listener):
-            # loading FastAPI takes half a second: only if there are endpoints, and not in the loop
+            # loading FastAPI and the templates takes a second: only if there are endpoints, and not in the loop
             build_app, server_class = await asyncio.to_thread(_load_web_app)
             app, close_app = build_app(self._tracker, self._database_probe)
             server = self._server = server_class(app)
@@ -107,7 +107,9 @@ _BuildApp = Callable[[StateTracker, DatabaseProbe], tuple["ASGIApp", Callable[[]
 
 
 def _load_web_app() -> tuple[_BuildApp, type["Server"]]:
+    from monitor.reports.html import compile_templates
     from monitor.web.app import build_app
     from monitor.web.server import Server
 
+    compile_templates()
     return build_app, Server

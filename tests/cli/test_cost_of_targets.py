@@ -1,6 +1,7 @@
-"""How many statements a report and a probe need: as many for several targets as for one."""
+"""How many statements a report, a page and a probe need: as many for several targets as for one."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from database.history import HistoryBuilder
@@ -12,11 +13,17 @@ from monitor.config.slos import objectives_of
 from monitor.database.engine import reading, writing
 from monitor.database.tables import canaries, waits
 from monitor.incidents import store as incidents
-from monitor.model import LearnedLimits, RunStatus, Snapshot
+from monitor.model import Cause, Evidence, LearnedLimits, RunStatus, Snapshot
 from monitor.model.items import FirstCompletion
 from monitor.reports.build import build_report
 from monitor.reports.changes import ReportCursor, save_cursor
+from monitor.reports.incident_page import incident_page
+from monitor.reports.incident_views import IncidentFilter, open_first_view
+from monitor.reports.item_queries import ItemFilter
+from monitor.reports.items_page import items_page
+from monitor.reports.overview_page import overview_page
 from monitor.reports.slos import read_all_slos
+from monitor.reports.target_page import target_page
 from monitor.rollups.indexing import Watch
 from monitor.rollups.indexing_store import count_completions
 from monitor.runs import throttle_store
@@ -124,3 +131,39 @@ def test_a_probe_and_the_objectives_need_as_many_statements_for_six_targets_as_f
         return statements(engine, work)
 
     assert len(probe(*NAMES)) == len(probe(NAMES[0])) <= 30
+
+
+def troubled(engine, names):
+    """Targets with a run and an open incident of one failed item each."""
+    history = HistoryBuilder(engine)
+    for name in names:
+        run_id = history.run(NOW - MINUTE, target=name, snapshot=Snapshot(completed=1, failed=1))
+        with writing(engine) as conn:
+            piece = Evidence(cause=Cause.ITEMS_FAILED, count=1, sample_ids=("i",))
+            ids = incidents.add_evidence(conn, target=name, run_id=run_id, at=NOW, pieces=[piece])
+            opened = incident(target=name, cause=piece.cause, member_count=1)
+            number = incidents.open_incident(conn, opened, evidence_id=ids[piece.key])
+        history.item("i", "failed", target=name, incident_id=number)
+
+
+def test_a_page_needs_as_many_statements_for_20_targets_as_for_5(engine, configure):
+    names = [f"t{number:02}" for number in range(20)]
+    week, newest = timedelta(days=7), ItemFilter(stuck_after={})
+    pages = {
+        "/": lambda conn, config: overview_page(conn, config, since=week, now=NOW),
+        "/targets/NAME": lambda conn, config: target_page(conn, config, name="t00", since=week, now=NOW),
+        "/incidents": lambda conn, **_: open_first_view(conn, IncidentFilter(), limit=50, now=NOW),
+        "/incidents/ID": lambda conn, config: incident_page(conn, config, 1, now=NOW),
+        "/items": lambda conn, **_: items_page(conn, newest, now=NOW),
+        "/api/v1/report": lambda conn, config: build_report(conn, config, target=None, since=week, now=NOW),
+    }
+
+    def count(found):
+        config = configure(*found)
+        return {path: len(statements(engine, partial(work, config=config))) for path, work in pages.items()}
+
+    troubled(engine, names[:5])
+    five = count(names[:5])
+    troubled(engine, names[5:])
+    assert count(names) == five
+    assert max(five.values()) <= 60

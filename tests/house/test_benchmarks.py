@@ -5,6 +5,7 @@ from dataclasses import replace
 import builds
 import faults
 import fleet
+import pages
 import pytest
 import speed
 import startup
@@ -86,6 +87,14 @@ def test_commands_are_measured_beside_a_past(place, both, tmp_path, monkeypatch)
     rows = getattr(year, place)(both, tmp_path, runs=3, rounds=1)
     assert "report, the first" in figures(rows)
     assert all("FAILED" not in row.measured for row in rows)
+
+
+def test_pages_are_asked_for_on_both_databases(now, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "PATHS", ("/?since=365d", "/items → an item", "/incidents/1000000"))
+    monkeypatch.setattr(year, "TARGETS", 1)
+    found = figures(pages.rows(now, tmp_path, runs=3, rounds=1))
+    for name in ("SQLite, 3 runs: the first page after the start", "/items → an item", "PostgreSQL, 3 runs: /?since"):
+        assert name in found
 
 
 def test_a_list_is_measured_beside_a_plain_reader(now):

@@ -14,7 +14,8 @@ from monitor.database.engine import reading, writing
 from monitor.database.tables import items
 from monitor.incidents import members
 from monitor.incidents import store as incidents
-from monitor.incidents.members import AgeLimits, Membership
+from monitor.incidents.evidence import MAX_SAMPLES
+from monitor.incidents.members import AgeLimits, CurrentMembers, Membership
 from monitor.incidents.rulebook import DEFAULT_RULES, GroupBy
 from monitor.model import ITEM_CAUSES, Cause, Evidence, ItemState
 
@@ -64,6 +65,11 @@ def join(engine, cause, incident_id=7):
 def leave(engine, cause):
     with writing(engine) as conn:
         return GLOO.remove_recovered(conn, incident(id=7, cause=cause, target="gloo"), now=NOW)
+
+
+def current(engine, causes):
+    with reading(engine) as conn:
+        return members.current(conn, causes)
 
 
 def count(engine, incident_id=7):
@@ -193,18 +199,16 @@ def test_remove_all_releases_the_members_of_one_incident(engine, add):
         assert conn.execute(select(items.c.incident_id).where(items.c.item_id == "a")).scalar_one() is None
 
 
-def test_members_are_shown_with_their_stage_and_since_when(engine, add):
-    add("b", ItemState.PENDING, stage="CHUNKING", pending_since=LONG_AGO, since=NOW)
-    add("a", ItemState.PENDING, stage="QUEUED", pending_since=LONG_AGO - MINUTE)
-    add("c", ItemState.PENDING, pending_since=LONG_AGO)
+def test_an_incident_names_its_first_members(engine, add):
+    for number in range(MAX_SAMPLES + 1, 0, -1):
+        add(f"p{number:03}", ItemState.PENDING, pending_since=LONG_AGO)
     join(engine, STUCK)
     add("d", ItemState.FAILED, since=NOW)
     join(engine, FAILED, incident_id=8)
-    with reading(engine) as conn:
-        assert members.sample(conn, incident_id=7, limit=2) == [
-            ("a", "QUEUED", LONG_AGO - MINUTE), ("b", "CHUNKING", LONG_AGO),
-        ]  # fmt: skip
-        assert members.sample(conn, incident_id=8, limit=2) == [("d", None, NOW)]
+    found = current(engine, {7: STUCK, 8: FAILED, 9: FAILED})
+    assert found[7].item_ids == tuple(f"p{number:03}" for number in range(1, MAX_SAMPLES + 1))
+    assert found[8].item_ids == ("d",)
+    assert found[9] == CurrentMembers()
 
 
 def test_an_item_that_fits_several_causes_belongs_to_the_first(engine, add):
@@ -260,8 +264,7 @@ def test_unverified_items_are_counted_by_answer_and_name_codes_and_request_ids(e
     assert (piece.code, piece.request_ids, piece.page) == ("INTERNAL", ("r-1", "r-2"), "404 page not found")
     assert [(each.group, each.count, each.request_ids) for each in groups] == [("", 3, ("r-1", "r-2")), ("faq", 1, ())]
     assert join(engine, ALONE) == 4
-    with reading(engine) as conn:
-        assert members.statuses(conn, incident_id=7, cause=ALONE) == dict(piece.breakdown)
+    assert current(engine, {7: ALONE})[7].by_status == dict(piece.breakdown)
 
 
 def test_a_rule_of_two_runs_takes_an_item_after_two(engine, add):
@@ -282,9 +285,8 @@ def test_items_in_progress_are_counted_by_status(engine, add):
     assert list(seen.breakdown.items()) == [("QUEUED", 2), ("CHUNKING", 1), ("no status", 1)]
     assert (seen.count, seen.sample_ids, failed.breakdown) == (4, ("s0",), {})
     join(engine, STUCK)
-    with reading(engine) as conn:
-        assert members.statuses(conn, incident_id=7, cause=STUCK) == seen.breakdown
-        assert members.statuses(conn, incident_id=7, cause=FAILED) == {}
+    assert current(engine, {7: STUCK})[7].by_status == seen.breakdown
+    assert current(engine, {7: FAILED})[7].by_status == {}
 
 
 @pytest.mark.parametrize(("how_many", "others"), [(10, 0), (12, 2)])
@@ -361,8 +363,7 @@ def test_the_groups_of_members_are_sorted_by_frequency(engine, add):
     with reading(engine) as conn:
         assert GLOO.groups(conn, (FAILED, ""), now=NOW) == ("faq", "blog")
     join(engine, FAILED)
-    with reading(engine) as conn:
-        assert list(members.by_group(conn, incident_id=7).items()) == [("faq", 3), ("", 2), ("blog", 1)]
+    assert list(current(engine, {7: FAILED})[7].by_group.items()) == [("faq", 3), ("", 2), ("blog", 1)]
 
 
 def test_evidence_by_group_adds_up_to_that_of_the_target(engine, add):

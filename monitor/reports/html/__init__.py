@@ -4,7 +4,7 @@ It renders view models of `monitor.reports` and does nothing else: no HTTP, no S
 page, the command writes the file; both use the same templates.
 """
 
-from monitor.reports.html.render import Frame, render
+from monitor.reports.html.render import Frame, compile_templates, render
 from monitor.reports.html.static import StaticFile, plotly_script, static_file
 
-__all__ = ["Frame", "StaticFile", "plotly_script", "render", "static_file"]
+__all__ = ["Frame", "StaticFile", "compile_templates", "plotly_script", "render", "static_file"]

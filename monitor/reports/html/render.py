@@ -59,6 +59,13 @@ def render(template: str, frame: Frame, **values: object) -> str:
     return _environment().get_template(template).render(frame=frame, **values)
 
 
+def compile_templates() -> None:
+    """Compiles all templates, which takes a tenth of a second or two: else the first pages would wait for it."""
+    environment = _environment()
+    for name in environment.list_templates():
+        environment.get_template(name)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(

@@ -107,11 +107,21 @@ class _Routes:
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    async def _read(self, query: Callable[[Connection, Config, datetime], Json | None], *, missing: str = "") -> Json:
-        """Runs a query. Raises HTTPException: 400 for a wrong parameter, 404 with `missing` for None."""
+    async def _read(
+        self, query: Callable[[Connection, Config, datetime], Json | None], *, missing: str = ""
+    ) -> Response:
+        """The answer of a query. Raises HTTPException: 400 for a wrong parameter, 404 with `missing` for None.
+
+        It is encoded in the thread, and not by FastAPI, which would look at every value in the loop.
+        """
         config, now = self._site.config, self._site.now()
+
+        def answer(conn: Connection) -> Response | None:
+            found = query(conn, config, now)
+            return None if found is None else JSONResponse(found)
+
         try:
-            found = await self._site.read(lambda conn: query(conn, config, now))
+            found = await self._site.read(answer)
         except ConfigError as error:
             raise HTTPException(400, error.problems[0]) from error
         if found is None:
@@ -122,7 +132,7 @@ class _Routes:
         self,
         target: Target = None,
         since: Annotated[str, Query(description="How far back the trend goes: 1h to 3653d.")] = "7d",
-    ) -> Json:
+    ) -> Response:
         period = _duration("since", since)
 
         def query(conn: Connection, config: Config, now: datetime) -> Json:
@@ -132,7 +142,7 @@ class _Routes:
 
         return await self._read(query)
 
-    async def targets(self) -> Json:
+    async def targets(self) -> Response:
         def query(conn: Connection, config: Config, now: datetime) -> Json:
             rows = [
                 {"name": each.name, "provider": each.provider, "gate": _gate(conn, config, each.name, now)}
@@ -142,12 +152,12 @@ class _Routes:
 
         return await self._read(query)
 
-    async def gate(self, target: str) -> Json:
+    async def gate(self, target: str) -> Response:
         return await self._read(
             lambda conn, config, now: _gate(conn, config, target, now), missing=self._no_target(target)
         )
 
-    async def history(self, target: Target = None, limit: Limit = 20) -> Json:
+    async def history(self, target: Target = None, limit: Limit = 20) -> Response:
         def query(conn: Connection, config: Config, _: datetime) -> Json:
             _require_target(conn, config, target)
             return history_json(history_view(conn, target=target, limit=limit))
@@ -162,7 +172,7 @@ class _Routes:
         severity: Annotated[list[Severity], Query(description="May be repeated; default: any.")] = [],  # noqa: B006  # only read
         limit: Limit = 50,
         offset: Offset = 0,
-    ) -> Json:
+    ) -> Response:
         wanted = IncidentFilter(
             target=target, states=frozenset(state), causes=frozenset(cause), severities=frozenset(severity)
         )
@@ -173,7 +183,7 @@ class _Routes:
 
         return await self._read(query)
 
-    async def incident(self, number: str, limit: Limit = MAX_ROWS, offset: Offset = 0) -> Json:
+    async def incident(self, number: str, limit: Limit = MAX_ROWS, offset: Offset = 0) -> Response:
         incident_id = _number(number)
 
         def query(conn: Connection, _: Config, now: datetime) -> Json | None:
@@ -182,7 +192,7 @@ class _Routes:
 
         return await self._read(query, missing=f"there is no incident {incident_id}")
 
-    async def explain(self, number: str) -> Json:
+    async def explain(self, number: str) -> Response:
         incident_id = _number(number)
 
         def query(conn: Connection, config: Config, now: datetime) -> Json | None:
@@ -200,7 +210,7 @@ class _Routes:
         group: Annotated[str | None, Query(max_length=500)] = None,
         stage: Annotated[str | None, Query(max_length=500, description="The API's own status.")] = None,
         limit: Limit = 50,
-    ) -> Json:
+    ) -> Response:
         def query(conn: Connection, config: Config, now: datetime) -> Json:
             _require_target(conn, config, target)
             wanted = ItemFilter(
@@ -216,7 +226,7 @@ class _Routes:
 
         return await self._read(query)
 
-    async def item(self, request: Request, target: str, item_id: str) -> Json:
+    async def item(self, request: Request, target: str, item_id: str) -> Response:
         # as it was sent: decoded, a slash in a name looks like the one between them
         target, item_id = item_in_path(request, f"{PREFIX}/items/".encode())
 
@@ -232,12 +242,12 @@ class _Routes:
         self,
         past: Annotated[bool, Query(description="Ended ones, too.")] = False,  # noqa: FBT002  # of the query
         limit: Limit = 50,
-    ) -> Json:
+    ) -> Response:
         return await self._read(
             lambda conn, _, now: silences_json(silences_view(conn, show_all=past, limit=limit, now=now))
         )
 
-    async def slos(self, target: Target = None) -> Json:
+    async def slos(self, target: Target = None) -> Response:
         def query(conn: Connection, config: Config, _: datetime) -> Json:
             names = [each.name for each in config.targets if target in {None, each.name}]
             if not names:
@@ -251,7 +261,7 @@ class _Routes:
         channel: Annotated[str | None, Query(max_length=500, description="Only this channel.")] = None,
         delivered: Annotated[bool, Query(description="Delivered and superseded ones, too.")] = False,  # noqa: FBT002  # of the query
         limit: Limit = 50,
-    ) -> Json:
+    ) -> Response:
         statuses = None if delivered else ("due", "dead")
 
         def query(conn: Connection, config: Config, now: datetime) -> Json:
