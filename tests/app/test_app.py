@@ -293,7 +293,7 @@ def test_the_sync_log_is_read_as_configured(app, tmp_path):
         "group_column": "coll", "timezone": "Europe/Paris",
     }  # fmt: skip
     made = app(target={"sync_log": log})
-    (page,) = made.job(made.config.targets[0]).read_pages(time.monotonic() + 60, {})
+    (page,) = made.job(made.config.targets[0]).read_pages(time.monotonic() + 60, {}, None)
     (entry,) = page.entries
     assert (entry.item_id, entry.group) == ("a", "faq")
     assert entry.submitted_at.astimezone(UTC).hour == 11
