@@ -425,8 +425,7 @@ def open_with_cause(conn: Connection, *, cause: Cause, environment: str) -> list
     They stay locked until the caller's writing transaction ends. All writers lock them in this order, so none deadlock.
     """
     about = (incidents.c.cause == cause.value, incidents.c.environment == environment)
-    query = _open_incidents(*about).with_for_update()
-    return _from_rows(conn, conn.execute(query).mappings().all())
+    return _from_rows(conn, conn.execute(_open_incidents(*about).with_for_update()).mappings().all())
 
 
 def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
