@@ -146,7 +146,7 @@ class RunEvaluation:
             if before is None
             else self._save(key, decision, subject, members_now)
         )
-        after = self._with_summed_breakdown(decision, incident_store.with_current_members(self.conn, after))
+        after = self._with_summed_breakdown(decision, *members.with_current_members(self.conn, [after]))
         rule = self.rules[decision.cause] if decision.action in OPENINGS else None
         self.recorder.record(decision, after, rule=rule, error=self._last_error(decision.cause))
         return AppliedDecision(decision=decision, incident=after)
@@ -167,7 +167,7 @@ class RunEvaluation:
         if decision.action is Action.REOPEN:
             return replace(before, groups=self._groups(key))
         if decision.action in {Action.UPDATE, Action.REMIND}:
-            return incident_store.with_current_members(self.conn, replace(before, member_count=members_now))
+            return members.with_current_members(self.conn, [replace(before, member_count=members_now)])[0]
         return before
 
     def _groups(self, key: IncidentKey) -> tuple[str, ...]:

@@ -5,13 +5,15 @@ killed between check and close loses nothing. It is called in the closing transa
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     String,
     and_,
     case,
@@ -26,6 +28,7 @@ from sqlalchemy import (
     update,
 )
 
+from monitor.database.engine import in_chunks
 from monitor.database.tables import ITEM_IS_UNVERIFIED, active, in_state, incidents, is_open, items, stuck
 from monitor.incidents.evidence import MAX_SAMPLES
 from monitor.incidents.rulebook import GroupBy, Rule
@@ -53,6 +56,8 @@ _BROKEN_DOWN_BY = dict.fromkeys((Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause
 }
 """Causes whose evidence is broken down, and by what."""
 
+_FEW_MEMBERS = 1_000
+"""An incident with more is read by a statement of its own."""
 _MAX_GROUPS = 20
 """Groups of an incident's members that are named."""
 _group = func.coalesce(items.c.group_name, "")
@@ -264,11 +269,35 @@ def _with_answers(conn: Connection, target: str, piece: Evidence) -> Evidence:
     )
 
 
-def statuses(conn: Connection, *, incident_id: int, cause: Cause) -> dict[str, int]:
-    """How many members have each raw status, reason or answer: the most frequent ten, the rest as one. Empty for
-    other causes.
+def statuses(conn: Connection, incidents_of: Mapping[Cause, Sequence[int]]) -> dict[int, dict[str, int]]:
+    """How many members of each incident have each raw status, reason or answer: the most frequent ten, the rest as one.
+    Only of causes that are broken down.
     """
-    return _by_status(conn, cause, items.c.incident_id == incident_id)
+    found = defaultdict[int, list[tuple[str, int, int]]](list)
+    for cause, ids in incidents_of.items():
+        status = _BROKEN_DOWN_BY.get(cause)
+        for chunk in in_chunks(ids) if status is not None else ():
+            for incident_id, *counted in conn.execute(_most_frequent(status, chunk, limit=_MAX_STATUSES)):
+                found[incident_id].append((*counted,))
+    causes = {incident_id: cause for cause, ids in incidents_of.items() for incident_id in ids}
+    return {
+        incident_id: _if_told(
+            {name: number for name, number, _ in rows}
+            | _others(causes[incident_id], rows[0][2] - sum(number for _, number, _ in rows))
+        )
+        for incident_id, rows in found.items()
+    }
+
+
+def _most_frequent(value: ColumnElement[str], incident_ids: Sequence[int], *, limit: int) -> Select[Any]:
+    """The most frequent values of the members of each incident: id, value, how many, and how many members in all."""
+    how_many, of = func.count(), items.c.incident_id
+    rank = func.row_number().over(partition_by=of, order_by=(how_many.desc(), value))
+    total = func.sum(how_many).over(partition_by=of)
+    columns = (of, value.label("value"), how_many.label("how_many"), total.label("total"), rank.label("rank"))
+    ranked = select(*columns).where(of.in_(incident_ids)).group_by(of, value).subquery()
+    query = select(ranked.c.incident_id, ranked.c.value, ranked.c.how_many, ranked.c.total)
+    return query.where(ranked.c.rank <= limit).order_by(ranked.c.incident_id, ranked.c.rank)
 
 
 def _by_status(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> dict[str, int]:
@@ -327,9 +356,13 @@ def counts(conn: Connection, *, target: str) -> dict[int, int]:
     return {row[0]: row[1] for row in conn.execute(query)}
 
 
-def by_group(conn: Connection, *, incident_id: int) -> dict[str, int]:
-    """Members of an incident per group, most frequent first; those without a group under an empty name."""
-    return _by_group(conn, items.c.incident_id == incident_id)
+def by_group(conn: Connection, incident_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    """Members of each incident per group, most frequent first; those without a group under an empty name."""
+    found = defaultdict[int, dict[str, int]](dict)
+    for chunk in in_chunks(incident_ids):
+        for incident_id, name, how_many, _ in conn.execute(_most_frequent(_group, chunk, limit=_MAX_GROUPS)):
+            found[incident_id][name] = how_many
+    return found
 
 
 def _by_group(conn: Connection, where: ColumnElement[bool]) -> dict[str, int]:
@@ -374,8 +407,60 @@ def listing(conn: Connection, *, incident_id: int, limit: int | None = None, off
     ]
 
 
-def sample(conn: Connection, *, incident_id: int, limit: int) -> list[tuple[str, str | None, datetime | None]]:
-    """The first members of an incident by id: id, stage, and the time since when they are in their state."""
-    query = select(items.c.item_id, items.c.stage, func.coalesce(items.c.pending_since, items.c.since).label("since"))
-    query = query.where(items.c.incident_id == incident_id).order_by(items.c.item_id).limit(limit)
-    return [(row.item_id, row.stage, row.since) for row in conn.execute(query)]
+def samples(conn: Connection, incident_ids: Sequence[int], *, limit: int) -> dict[int, list[str]]:
+    """The first ids of the members of each incident; to be used for incidents with few members."""
+    found = defaultdict[int, list[str]](list)
+    rank = func.row_number().over(partition_by=items.c.incident_id, order_by=items.c.item_id)
+    for chunk in in_chunks(incident_ids):
+        columns = (items.c.incident_id, items.c.item_id, rank.label("rank"))
+        ranked = select(*columns).where(items.c.incident_id.in_(chunk)).subquery()
+        query = select(ranked.c.incident_id, ranked.c.item_id).where(ranked.c.rank <= limit)
+        for incident_id, item_id in conn.execute(query.order_by(ranked.c.incident_id, ranked.c.rank)):
+            found[incident_id].append(item_id)
+    return found
+
+
+def sample(conn: Connection, incident_id: int, *, limit: int) -> list[str]:
+    """The same of one incident, which may have many members: they are not all sorted."""
+    query = select(items.c.item_id).where(items.c.incident_id == incident_id).order_by(items.c.item_id).limit(limit)
+    return list(conn.execute(query).scalars())
+
+
+def with_current_members(conn: Connection, found: Sequence[Incident]) -> list[Incident]:
+    """The incidents with their present members: first ids, groups and statuses. Their evidence knows only new ones.
+
+    The number of statements grows only with that of large incidents.
+    """
+    by_cause = defaultdict[Cause, list[int]](list)
+    for incident in found:
+        if incident.member_count:
+            by_cause[incident.cause].append(incident.id)
+    ids = [incident_id for each in by_cause.values() for incident_id in each]
+    groups, broken_down = by_group(conn, ids), statuses(conn, by_cause)
+    large = {incident.id for incident in found if incident.member_count > _FEW_MEMBERS}
+    first_ids = samples(conn, [each for each in ids if each not in large], limit=MAX_SAMPLES)
+    first_ids |= {each: sample(conn, each, limit=MAX_SAMPLES) for each in large}
+    return [
+        _with_members(
+            incident,
+            groups.get(incident.id, {}),
+            broken_down.get(incident.id, {}),
+            first_ids.get(incident.id, ()),
+        )
+        for incident in found
+    ]
+
+
+def _with_members(
+    incident: Incident, groups: Mapping[str, int], broken_down: Mapping[str, int], first_ids: Sequence[str]
+) -> Incident:
+    if not incident.member_count:
+        return replace(incident, member_ids=(), groups=(), by_group={})
+    seen = incident.evidence
+    return replace(
+        incident,
+        member_ids=tuple(first_ids),
+        groups=tuple(name for name in groups if name),
+        by_group=groups,
+        evidence=replace(seen, breakdown=broken_down) if seen and broken_down else seen,
+    )

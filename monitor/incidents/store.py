@@ -48,7 +48,7 @@ from monitor.database.tables import (
 from monitor.database.text import to_column_text
 from monitor.incidents import members
 from monitor.incidents.decide import EvidencePoint
-from monitor.incidents.evidence import MAX_SAMPLES, NOT_SENT
+from monitor.incidents.evidence import NOT_SENT
 from monitor.incidents.rulebook import RunFilter, counts_as_recovery, run_filter
 from monitor.model import (
     FINISHED,
@@ -378,7 +378,7 @@ def list_incidents(
     if open_only:
         # as a subquery, or the database might follow the ids and pass over all that are resolved
         query = query.where(incidents.c.id.in_(ids))
-    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+    return _incidents(conn, conn.execute(query).mappings().all())
 
 
 def open_causes(conn: Connection) -> dict[str, list[OpenCause]]:
@@ -397,9 +397,7 @@ def load_incidents(conn: Connection, ids: Sequence[int]) -> list[Incident]:
     for chunk in in_chunks(ids):
         found = conn.execute(select(incidents).where(incidents.c.id.in_(chunk))).mappings()
         rows.update((row["id"], row) for row in found)
-    seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows.values() if row["evidence_id"] is not None])
-    ordered = (rows[each] for each in ids if each in rows)
-    return [with_current_members(conn, incident_from_row(row, seen.get(row["evidence_id"]))) for row in ordered]
+    return _incidents(conn, [rows[each] for each in ids if each in rows])
 
 
 def count_incidents(
@@ -427,7 +425,7 @@ def open_with_cause(conn: Connection, *, cause: Cause, environment: str) -> list
     """
     about = (incidents.c.cause == cause.value, incidents.c.environment == environment)
     query = _open_incidents(*about).with_for_update()
-    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+    return _incidents(conn, conn.execute(query).mappings().all())
 
 
 def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
@@ -438,14 +436,14 @@ def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
     """
     about = (incidents.c.silence_id.is_not(None), incidents.c.environment == environment)
     query = _open_incidents(*about).with_for_update(skip_locked=True)
-    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+    return _incidents(conn, conn.execute(query).mappings().all())
 
 
 def notified_only_on(conn: Connection, *, channel: str, environment: str) -> list[Incident]:
     """The open incidents of an environment that no other channel was notified of, oldest first; locked as above."""
     alone = cast(incidents.c.channels, String) == json.dumps([channel])
     query = _open_incidents(alone, incidents.c.environment == environment).with_for_update(skip_locked=True)
-    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+    return _incidents(conn, conn.execute(query).mappings().all())
 
 
 def last_error(conn: Connection, incident_id: int) -> str | None:
@@ -466,7 +464,7 @@ def find(conn: Connection, incident_id: int, *, lock: bool = False) -> Incident 
     """One incident with its newest evidence, or None; `lock` holds it until the writing transaction ends."""
     query = select(incidents).where(incidents.c.id == incident_id)
     row = conn.execute(query.with_for_update() if lock else query).mappings().one_or_none()
-    return None if row is None else _incident(conn, row)
+    return None if row is None else _incidents(conn, [row])[0]
 
 
 def events(conn: Connection, incident_id: int) -> list[IncidentEvent]:
@@ -495,25 +493,11 @@ def _evidence_by_id(conn: Connection, ids: Sequence[int]) -> dict[int, Evidence]
     return found
 
 
-def with_current_members(conn: Connection, incident: Incident) -> Incident:
-    """An incident with its present members: first ids, groups and statuses. Its evidence knows only new ones."""
-    if not incident.member_count:
-        return replace(incident, member_ids=(), groups=(), by_group={})
-    by_group = members.by_group(conn, incident_id=incident.id)
-    seen, by_status = incident.evidence, members.statuses(conn, incident_id=incident.id, cause=incident.cause)
-    return replace(
-        incident,
-        member_ids=tuple(item_id for item_id, *_ in members.sample(conn, incident_id=incident.id, limit=MAX_SAMPLES)),
-        groups=tuple(name for name in by_group if name),
-        by_group=by_group,
-        evidence=replace(seen, breakdown=by_status) if seen and by_status else seen,
-    )
-
-
-def _incident(conn: Connection, values: RowMapping) -> Incident:
-    evidence_id = values["evidence_id"]
-    seen = _evidence_by_id(conn, [] if evidence_id is None else [evidence_id])
-    return with_current_members(conn, incident_from_row(values, seen.get(evidence_id)))
+def _incidents(conn: Connection, rows: Sequence[RowMapping]) -> list[Incident]:
+    """The incidents of these rows with their newest evidence and their present members."""
+    seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
+    found = [incident_from_row(row, seen.get(row["evidence_id"])) for row in rows]
+    return members.with_current_members(conn, found)
 
 
 def incident_from_row(values: RowMapping, seen: Evidence | None) -> Incident:

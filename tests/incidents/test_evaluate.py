@@ -108,7 +108,7 @@ class Site:
 
     def members(self, incident_id):
         with reading(self.engine) as conn:
-            return [item_id for item_id, *_ in members.sample(conn, incident_id=incident_id, limit=100)]
+            return [each.item_id for each in members.listing(conn, incident_id=incident_id)]
 
 
 @pytest.fixture

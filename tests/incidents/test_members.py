@@ -193,7 +193,7 @@ def test_remove_all_releases_the_members_of_one_incident(engine, add):
         assert conn.execute(select(items.c.incident_id).where(items.c.item_id == "a")).scalar_one() is None
 
 
-def test_members_are_shown_with_their_stage_and_since_when(engine, add):
+def test_the_first_members_of_each_incident_are_read(engine, add):
     add("b", ItemState.PENDING, stage="CHUNKING", pending_since=LONG_AGO, since=NOW)
     add("a", ItemState.PENDING, stage="QUEUED", pending_since=LONG_AGO - MINUTE)
     add("c", ItemState.PENDING, pending_since=LONG_AGO)
@@ -201,10 +201,7 @@ def test_members_are_shown_with_their_stage_and_since_when(engine, add):
     add("d", ItemState.FAILED, since=NOW)
     join(engine, FAILED, incident_id=8)
     with reading(engine) as conn:
-        assert members.sample(conn, incident_id=7, limit=2) == [
-            ("a", "QUEUED", LONG_AGO - MINUTE), ("b", "CHUNKING", LONG_AGO),
-        ]  # fmt: skip
-        assert members.sample(conn, incident_id=8, limit=2) == [("d", None, NOW)]
+        assert members.samples(conn, [7, 8, 9], limit=2) == {7: ["a", "b"], 8: ["d"]}
 
 
 def test_an_item_that_fits_several_causes_belongs_to_the_first(engine, add):
@@ -261,7 +258,7 @@ def test_unverified_items_are_counted_by_answer_and_name_codes_and_request_ids(e
     assert [(each.group, each.count, each.request_ids) for each in groups] == [("", 3, ("r-1", "r-2")), ("faq", 1, ())]
     assert join(engine, ALONE) == 4
     with reading(engine) as conn:
-        assert members.statuses(conn, incident_id=7, cause=ALONE) == dict(piece.breakdown)
+        assert members.statuses(conn, {ALONE: [7]}) == {7: dict(piece.breakdown)}
 
 
 def test_a_rule_of_two_runs_takes_an_item_after_two(engine, add):
@@ -283,8 +280,8 @@ def test_items_in_progress_are_counted_by_status(engine, add):
     assert (seen.count, seen.sample_ids, failed.breakdown) == (4, ("s0",), {})
     join(engine, STUCK)
     with reading(engine) as conn:
-        assert members.statuses(conn, incident_id=7, cause=STUCK) == seen.breakdown
-        assert members.statuses(conn, incident_id=7, cause=FAILED) == {}
+        assert members.statuses(conn, {STUCK: [7]}) == {7: seen.breakdown}
+        assert members.statuses(conn, {FAILED: [7]}) == {7: {}}
 
 
 @pytest.mark.parametrize(("how_many", "others"), [(10, 0), (12, 2)])
@@ -362,7 +359,7 @@ def test_the_groups_of_members_are_sorted_by_frequency(engine, add):
         assert GLOO.groups(conn, (FAILED, ""), now=NOW) == ("faq", "blog")
     join(engine, FAILED)
     with reading(engine) as conn:
-        assert list(members.by_group(conn, incident_id=7).items()) == [("faq", 3), ("", 2), ("blog", 1)]
+        assert list(members.by_group(conn, [7, 8])[7].items()) == [("faq", 3), ("", 2), ("blog", 1)]
 
 
 def test_evidence_by_group_adds_up_to_that_of_the_target(engine, add):
