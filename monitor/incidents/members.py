@@ -442,10 +442,7 @@ def with_current_members(conn: Connection, found: Sequence[Incident]) -> list[In
     first_ids |= {each: sample(conn, each, limit=MAX_SAMPLES) for each in large}
     return [
         _with_members(
-            incident,
-            groups.get(incident.id, {}),
-            broken_down.get(incident.id, {}),
-            first_ids.get(incident.id, ()),
+            incident, groups.get(incident.id, {}), broken_down.get(incident.id, {}), first_ids.get(incident.id, ())
         )
         for incident in found
     ]

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, event, insert, select, update
 from support.samples import NOW, incident
 from support.scale import examples
 
@@ -374,3 +374,22 @@ def test_evidence_by_group_adds_up_to_that_of_the_target(engine, add):
     assert sum(piece.count for piece in parts) == whole.count
     with reading(engine) as conn:
         assert GLOO.group_evidence(conn, MISSING, now=NOW) == ()
+
+
+def test_members_of_many_incidents_are_read_with_few_statements(engine, add):
+    for number in range(1, 41):
+        add(f"a{number}", ItemState.FAILED, group_name=f"g{number % 2}", failure_reason="OCR")
+        join(engine, FAILED, incident_id=number)
+    few = [incident(id=each, cause=FAILED, member_count=1) for each in range(1, 3)]
+    many = [incident(id=each, cause=FAILED, member_count=1) for each in range(1, 41)]
+    large = [replace(many[2], member_count=2_000)]
+    statements = []
+    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    with reading(engine) as conn:
+        members.with_current_members(conn, few)
+        of_few = len(statements)
+        found = members.with_current_members(conn, many)
+        of_many = len(statements) - of_few
+        assert members.with_current_members(conn, large)[0].member_ids == ("a3",)
+    assert of_many == of_few
+    assert [(each.member_ids, each.groups) for each in found[:2]] == [(("a1",), ("g1",)), (("a2",), ("g0",))]

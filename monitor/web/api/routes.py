@@ -39,6 +39,7 @@ from monitor.reports.rule_queries import rule_rows
 from monitor.reports.rules import rules_json
 from monitor.reports.silences import silences_json, silences_view
 from monitor.reports.slos import configured_slos, slos_json
+from monitor.threads import run_in_thread
 from monitor.web.api.openapi import Answer, document, responses
 from monitor.web.site import Site
 
@@ -46,6 +47,7 @@ PREFIX = "/api/v1"
 MAX_ROWS = 1000
 _MIN_SINCE, _MAX_SINCE = timedelta(hours=1), timedelta(days=3653)
 _MAX_ID = 2**63 - 1
+_RULES_TIMEOUT_S = 5.0
 
 Json = dict[str, Any]
 Target = Annotated[str | None, Query(max_length=500, description="Only this target; for a channel `channel:NAME`.")]
@@ -106,11 +108,19 @@ class _Routes:
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    async def _read(self, query: Callable[[Connection, Config, datetime], Json | None], *, missing: str = "") -> Json:
+    async def _read(
+        self, query: Callable[[Connection, Config, datetime], Json | None], *, missing: str = ""
+    ) -> Response:
         """Runs a query. Raises HTTPException: 400 for a wrong parameter, 404 with `missing` for None."""
         config, now = self._site.config, self._site.now()
+
+        def answer(conn: Connection) -> Response | None:
+            found = query(conn, config, now)
+            # encoded here, in the thread: a megabyte of JSON would hold up the loop, and with it runs and leases
+            return None if found is None else JSONResponse(found)
+
         try:
-            found = await self._site.read(lambda conn: query(conn, config, now))
+            found = await self._site.read(answer)
         except ConfigError as error:
             raise HTTPException(400, error.problems[0]) from error
         if found is None:
@@ -121,7 +131,7 @@ class _Routes:
         self,
         target: Target = None,
         since: Annotated[str, Query(description="How far back the trend goes: 1h to 3653d.")] = "7d",
-    ) -> Json:
+    ) -> Response:
         period = _duration("since", since)
 
         def query(conn: Connection, config: Config, now: datetime) -> Json:
@@ -131,7 +141,7 @@ class _Routes:
 
         return await self._read(query)
 
-    async def targets(self) -> Json:
+    async def targets(self) -> Response:
         def query(conn: Connection, config: Config, now: datetime) -> Json:
             rows = [
                 {"name": each.name, "provider": each.provider, "gate": _gate(conn, config, each.name, now)}
@@ -141,12 +151,12 @@ class _Routes:
 
         return await self._read(query)
 
-    async def gate(self, target: str) -> Json:
+    async def gate(self, target: str) -> Response:
         return await self._read(
             lambda conn, config, now: _gate(conn, config, target, now), missing=self._no_target(target)
         )
 
-    async def history(self, target: Target = None, limit: Limit = 20) -> Json:
+    async def history(self, target: Target = None, limit: Limit = 20) -> Response:
         def query(conn: Connection, config: Config, _: datetime) -> Json:
             _require_target(conn, config, target)
             return history_json(history_view(conn, target=target, limit=limit))
@@ -161,7 +171,7 @@ class _Routes:
         severity: Annotated[list[Severity], Query(description="May be repeated; default: any.")] = [],  # noqa: B006  # only read
         limit: Limit = 50,
         offset: Offset = 0,
-    ) -> Json:
+    ) -> Response:
         wanted = IncidentFilter(
             target=target, states=frozenset(state), causes=frozenset(cause), severities=frozenset(severity)
         )
@@ -172,7 +182,7 @@ class _Routes:
 
         return await self._read(query)
 
-    async def incident(self, number: str, limit: Limit = MAX_ROWS, offset: Offset = 0) -> Json:
+    async def incident(self, number: str, limit: Limit = MAX_ROWS, offset: Offset = 0) -> Response:
         incident_id = _number(number)
 
         def query(conn: Connection, _: Config, now: datetime) -> Json | None:
@@ -181,7 +191,7 @@ class _Routes:
 
         return await self._read(query, missing=f"there is no incident {incident_id}")
 
-    async def explain(self, number: str) -> Json:
+    async def explain(self, number: str) -> Response:
         incident_id = _number(number)
 
         def query(conn: Connection, config: Config, now: datetime) -> Json | None:
@@ -199,7 +209,7 @@ class _Routes:
         group: Annotated[str | None, Query(max_length=500)] = None,
         stage: Annotated[str | None, Query(max_length=500, description="The API's own status.")] = None,
         limit: Limit = 50,
-    ) -> Json:
+    ) -> Response:
         def query(conn: Connection, config: Config, now: datetime) -> Json:
             _require_target(conn, config, target)
             wanted = ItemFilter(
@@ -215,7 +225,7 @@ class _Routes:
 
         return await self._read(query)
 
-    async def item(self, target: str, item_id: str) -> Json:
+    async def item(self, target: str, item_id: str) -> Response:
         def query(conn: Connection, config: Config, now: datetime) -> Json | None:
             if not (target.isprintable() and item_id.isprintable()):
                 return None
@@ -228,12 +238,12 @@ class _Routes:
         self,
         past: Annotated[bool, Query(description="Ended ones, too.")] = False,  # noqa: FBT002  # of the query
         limit: Limit = 50,
-    ) -> Json:
+    ) -> Response:
         return await self._read(
             lambda conn, _, now: silences_json(silences_view(conn, show_all=past, limit=limit, now=now))
         )
 
-    async def slos(self, target: Target = None) -> Json:
+    async def slos(self, target: Target = None) -> Response:
         def query(conn: Connection, config: Config, _: datetime) -> Json:
             names = [each.name for each in config.targets if target in {None, each.name}]
             if not names:
@@ -247,7 +257,7 @@ class _Routes:
         channel: Annotated[str | None, Query(max_length=500, description="Only this channel.")] = None,
         delivered: Annotated[bool, Query(description="Delivered and superseded ones, too.")] = False,  # noqa: FBT002  # of the query
         limit: Limit = 50,
-    ) -> Json:
+    ) -> Response:
         statuses = None if delivered else ("due", "dead")
 
         def query(conn: Connection, config: Config, now: datetime) -> Json:
@@ -258,11 +268,14 @@ class _Routes:
 
         return await self._read(query)
 
-    async def rules(self, target: Target = None) -> Json:
+    async def rules(self, target: Target = None) -> Response:
+        config = self._site.config
         try:
-            return rules_json(rule_rows(self._site.config, target))
+            return await run_in_thread(
+                lambda: JSONResponse(rules_json(rule_rows(config, target))), timeout_s=_RULES_TIMEOUT_S
+            )
         except ConfigError as error:
-            raise HTTPException(400, error.problems[0]) from error
+            raise HTTPException(400, error.problems[0].removeprefix("--")) from error
 
     async def providers(self) -> Json:
         return providers_json(provider_rows())
