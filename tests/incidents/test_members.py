@@ -382,10 +382,11 @@ def test_members_of_many_incidents_are_read_with_few_statements(engine, add):
         join(engine, FAILED, incident_id=number)
     few = [incident(id=each, cause=FAILED, member_count=1) for each in range(1, 3)]
     many = [incident(id=each, cause=FAILED, member_count=1) for each in range(1, 41)]
-    large = [replace(many[2], member_count=2_000)]
+    large = [replace(many[2], member_count=2_000)]  # its first ids are read by another statement
     statements = []
-    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     with reading(engine) as conn:
+        conn.execute(select(1))  # the first statement also begins the transaction
+        event.listen(conn, "before_cursor_execute", lambda *given: statements.append(given[2]))
         members.with_current_members(conn, few)
         of_few = len(statements)
         found = members.with_current_members(conn, many)
