@@ -275,10 +275,11 @@ def statuses(conn: Connection, incidents_of: Mapping[Cause, Sequence[int]]) -> d
     """
     found = defaultdict[int, list[tuple[str, int, int]]](list)
     for cause, ids in incidents_of.items():
-        status = _BROKEN_DOWN_BY.get(cause)
-        for chunk in in_chunks(ids) if status is not None else ():
-            for incident_id, *counted in conn.execute(_most_frequent(status, chunk, limit=_MAX_STATUSES)):
-                found[incident_id].append((*counted,))
+        if (status := _BROKEN_DOWN_BY.get(cause)) is None:
+            continue
+        for chunk in in_chunks(ids):
+            for incident_id, name, number, total in conn.execute(_most_frequent(status, chunk, limit=_MAX_STATUSES)):
+                found[incident_id].append((name, number, total))
     causes = {incident_id: cause for cause, ids in incidents_of.items() for incident_id in ids}
     return {
         incident_id: _if_told(
@@ -289,7 +290,7 @@ def statuses(conn: Connection, incidents_of: Mapping[Cause, Sequence[int]]) -> d
     }
 
 
-def _most_frequent(value: ColumnElement[str], incident_ids: Sequence[int], *, limit: int) -> Select[Any]:
+def _most_frequent(value: ColumnElement[Any], incident_ids: Sequence[int], *, limit: int) -> Select[Any]:
     """The most frequent values of the members of each incident: id, value, how many, and how many members in all."""
     how_many, of = func.count(), items.c.incident_id
     rank = func.row_number().over(partition_by=of, order_by=(how_many.desc(), value))

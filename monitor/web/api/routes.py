@@ -39,7 +39,6 @@ from monitor.reports.rule_queries import rule_rows
 from monitor.reports.rules import rules_json
 from monitor.reports.silences import silences_json, silences_view
 from monitor.reports.slos import configured_slos, slos_json
-from monitor.threads import run_in_thread
 from monitor.web.api.openapi import Answer, document, responses
 from monitor.web.site import Site
 
@@ -47,7 +46,6 @@ PREFIX = "/api/v1"
 MAX_ROWS = 1000
 _MIN_SINCE, _MAX_SINCE = timedelta(hours=1), timedelta(days=3653)
 _MAX_ID = 2**63 - 1
-_RULES_TIMEOUT_S = 5.0
 
 Json = dict[str, Any]
 Target = Annotated[str | None, Query(max_length=500, description="Only this target; for a channel `channel:NAME`.")]
@@ -271,9 +269,7 @@ class _Routes:
     async def rules(self, target: Target = None) -> Response:
         config = self._site.config
         try:
-            return await run_in_thread(
-                lambda: JSONResponse(rules_json(rule_rows(config, target))), timeout_s=_RULES_TIMEOUT_S
-            )
+            return await self._site.draw(lambda: JSONResponse(rules_json(rule_rows(config, target))))
         except ConfigError as error:
             raise HTTPException(400, error.problems[0].removeprefix("--")) from error
 
