@@ -25,7 +25,7 @@ from monitor.web.item_pages import add_item_pages
 from monitor.web.site import Site
 
 _METHODS = ["GET", "HEAD"]
-_RENDER_TIMEOUT_S = 5.0
+_FILE_TIMEOUT_S = 5.0
 
 PERIODS = {
     "24h": timedelta(hours=24),
@@ -127,14 +127,12 @@ class _Pages:
     async def _html(self, request: Request, template: str, title: str, **values: Any) -> Response:  # noqa: ANN401  # of a template
         """The page; `charts` is a function, as it is called in a thread."""
         frame, draw = self._site.frame(request, title), values.pop("charts")
-        html = await run_in_thread(
-            lambda: render(template, frame, charts=draw(), **values), timeout_s=_RENDER_TIMEOUT_S
-        )
+        html = await self._site.draw(lambda: render(template, frame, charts=draw(), **values))
         return HTMLResponse(html, headers={"Cache-Control": "no-store"})
 
     async def static(self, request: Request, name: str) -> Response:
         zipped = "gzip" in request.headers.get("accept-encoding", "")
-        file = await run_in_thread(lambda: _served(name, zipped=zipped), timeout_s=_RENDER_TIMEOUT_S)
+        file = await run_in_thread(lambda: _served(name, zipped=zipped), timeout_s=_FILE_TIMEOUT_S)
         if file is None:
             raise HTTPException(404)
         headers = {

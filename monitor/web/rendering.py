@@ -11,10 +11,8 @@ from starlette.exceptions import HTTPException
 
 from monitor.database.text import UNPRINTABLE
 from monitor.reports.html import render
-from monitor.threads import run_in_thread
 from monitor.web.site import Site
 
-_RENDER_TIMEOUT_S = 5.0
 _NO_STORE = {"Cache-Control": "no-store"}
 _MAX_TEXT = 512
 """The longest id."""
@@ -36,7 +34,7 @@ async def html_page(
         found = {name: value() if callable(value) else value for name, value in values.items()}
         return render(template, frame, **found)
 
-    html = await run_in_thread(draw, timeout_s=_RENDER_TIMEOUT_S)
+    html = await site.draw(draw)
     return HTMLResponse(html, status_code=status, headers=_NO_STORE)
 
 

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 QUERY_TIMEOUT_S = 5.0
 """From the request on, with the time that it waits for its turn."""
 MAX_QUERIES = 2
-"""Queries and actions of all viewers at a time: runs need the processor and the database, too."""
+"""Queries, actions and drawings of all viewers at a time: runs need the processor and the database, too."""
 MAX_HUNG = 4
 """Abandoned ones that have not ended; no new one begins before one of them ends."""
 _GRACE_S = 0.5
@@ -110,7 +110,11 @@ class Site:
             raise UnavailableError(reason)
         return await self._run(lambda: _write(engine, action))
 
-    async def _run(self, work: Callable[[], _T]) -> _T:
+    async def draw(self, work: Callable[[], _T]) -> _T:
+        """Runs work that needs the processor alone in a thread, in the same turns. Raises UnavailableError."""
+        return await self._run(work, late=_TOO_MANY)
+
+    async def _run(self, work: Callable[[], _T], *, late: str = _NO_ANSWER) -> _T:
         """Waits for one of a few turns, and runs the work in a thread of its own, both within the timeout.
 
         A call that hangs is abandoned: its turn is free again, but only so many may hang at a time.
@@ -122,10 +126,10 @@ class Site:
             if left_s < QUERY_TIMEOUT_S * _LEAST_SHARE:
                 raise UnavailableError(_TOO_MANY)
             if len(self._running) >= MAX_QUERIES + MAX_HUNG:
-                raise UnavailableError(_NO_ANSWER)
+                raise UnavailableError(late)
             return await run_in_thread(self._counted(work), timeout_s=left_s)
         except TimeoutError as error:
-            raise UnavailableError(_NO_ANSWER) from error
+            raise UnavailableError(late) from error
         except StoreError as error:
             raise UnavailableError(str(error)) from error
         finally:

@@ -245,10 +245,17 @@ def test_a_file_that_can_t_be_written_is_refused_before_anything_is_read(here, s
         (tmp_path, "is a folder: name a file in it"),
         (tmp_path / "none" / "report.html", "there is no folder"),
         (Path(os.devnull), "is no regular file"),
+        (tmp_path / ("a" * 300), "can't be used (File name too long): name another file"),
     ):
         done = here(small_world, "report", "--output", str(path))
         assert (done.returncode, done.stdout) == (2, "")
         assert why in done.stderr
+
+
+def test_a_file_may_have_the_longest_name_there_is(here, watching, tmp_path):
+    path = tmp_path / ("a" * 250 + ".html")
+    assert here(watching, "report", "--peek", "--format", "html", "--output", str(path)).returncode == 0
+    assert [each.name for each in tmp_path.glob("*.html")] == [path.name]
 
 
 # --- sending ----------------------------------------------------------------------------------------------------------

@@ -72,20 +72,20 @@ class Served:
         self._up, self._ended = threading.Event(), None
         self.state = DaemonState(config=settings)
         self.tracker = StateTracker(self.state, utcnow=utcnow)
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     def __enter__(self):
         self._logs = contextlib.ExitStack()
         self.logged = self._logs.enter_context(capture_logs())
-        self._thread.start()
+        self.thread.start()
         assert self._up.wait(20)
         return self
 
     def __exit__(self, *_):
         self.loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join(20)
+        self.thread.join(20)
         self._logs.close()
-        assert not self._thread.is_alive()
+        assert not self.thread.is_alive()
 
     async def _run(self):
         self.loop, self._ended = asyncio.get_running_loop(), asyncio.Event()

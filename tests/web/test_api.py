@@ -1,14 +1,19 @@
 """/api/v1 over real HTTP: the JSON of the commands, its OpenAPI description, and errors as one sentence."""
 
 import json
+import threading
 from urllib.parse import quote
 
 import jsonschema
 import pytest
+from fastapi.responses import JSONResponse
+from sqlalchemy import update
 from support.observed import until
 from web.served import Served, ask
 
 from monitor.config import load_config
+from monitor.database.engine import writing
+from monitor.database.tables import items
 
 SLO = '[[slos]]\nname = "in time"\nobjective = 0.95\nwithin = "15m"\n'
 HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "http://127.0.0.1:9/"\nallow_http = true\n'
@@ -147,3 +152,30 @@ def test_answers_have_the_form_that_openapi_describes(served):
         schema = responses[str(answer.status)]["content"]["application/json"]["schema"]
         jsonschema.validate(answer.json, schema)
     assert "422" not in json.dumps(described)
+
+
+def test_no_answer_is_encoded_in_the_loop_of_the_daemon(served, monkeypatch):
+    threads, render = [], JSONResponse.render
+
+    def recorded(self, content):
+        threads.append(threading.current_thread())
+        return render(self, content)
+
+    monkeypatch.setattr(JSONResponse, "render", recorded)
+    for path in ("report", "targets", "incidents", "items?limit=1000", "slos", "rules"):
+        assert get(served, f"v1/{path}").status == 200
+    assert len(threads) == 6
+    assert served.thread not in threads
+
+
+def test_an_unknown_target_of_the_rules_is_no_option_of_a_command(served):
+    answer = get(served, "v1/rules?target=nope")
+    assert (answer.status, answer.json["error"].partition(";")[0]) == (400, "target: there is no target 'nope'")
+
+
+def test_no_text_in_an_answer_reorders_what_follows(world, served):
+    with writing(world.app.engine) as conn:
+        conn.execute(update(items).values(stage="\u202egnp.exe"))
+    answer = get(served, "v1/items?state=failed")
+    assert (b"\\u202egnp.exe" in answer.body, "\u202e" in answer.body.decode()) == (True, False)
+    assert answer.json["items"][0]["stage"] == "\u202egnp.exe"

@@ -60,6 +60,21 @@ async def test_only_a_few_queries_run_at_a_time(make):
     assert 1 <= query.most <= MAX_QUERIES
 
 
+async def test_drawings_take_the_turns_of_queries(make):
+    site, work = make(), Counted()
+    drawn = (site.draw(lambda: work(None)) for _ in range(6))
+    await asyncio.gather(*drawn, *(site.read(work) for _ in range(6)))
+    assert 1 <= work.most <= MAX_QUERIES
+
+
+async def test_a_drawing_that_takes_too_long_is_no_fault_of_the_database(make, monkeypatch):
+    monkeypatch.setattr(site_module, "QUERY_TIMEOUT_S", 0.05)
+    hung = threading.Event()
+    with pytest.raises(UnavailableError, match="too many pages"):
+        await make().draw(lambda: hung.wait(5))
+    hung.set()
+
+
 async def test_who_waits_too_long_for_a_turn_is_told_so(make, monkeypatch):
     site, ended = make(), threading.Event()
     others = [asyncio.create_task(site.read(lambda _: ended.wait(20))) for _ in range(MAX_QUERIES)]

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from monitor.config import Config
+from monitor.database.text import escape_bidirectional
 from monitor.errors import ConfigError
 from monitor.model import Cause, IncidentState, ItemState, Severity
 from monitor.model.durations import parse_duration
@@ -103,6 +104,13 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"{name}: {problem['msg']}"}, status_code=400)
 
 
+class _Json(JSONResponse):
+    """JSON in which no text shows what follows in another order, as the commands print it."""
+
+    def render(self, content: Any) -> bytes:  # noqa: ANN401  # of the base class
+        return escape_bidirectional(super().render(content).decode()).encode()
+
+
 class _Routes:
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -118,7 +126,7 @@ class _Routes:
 
         def answer(conn: Connection) -> Response | None:
             found = query(conn, config, now)
-            return None if found is None else JSONResponse(found)
+            return None if found is None else _Json(found)
 
         try:
             found = await self._site.read(answer)
@@ -272,11 +280,12 @@ class _Routes:
 
         return await self._read(query)
 
-    async def rules(self, target: Target = None) -> Json:
+    async def rules(self, target: Target = None) -> Response:
+        config = self._site.config
         try:
-            return rules_json(rule_rows(self._site.config, target))
+            return await self._site.draw(lambda: _Json(rules_json(rule_rows(config, target))))
         except ConfigError as error:
-            raise HTTPException(400, error.problems[0]) from error
+            raise HTTPException(400, error.problems[0].removeprefix("--")) from error
 
     async def providers(self) -> Json:
         return providers_json(provider_rows())
