@@ -6,6 +6,7 @@ The engines are simulated, and the clock of the night. The daemon is the real co
 import argparse
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,8 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--port", type=int, default=PORT, help="where the page listens, on this machine only")
     given = options.parse_args()
+    if _is_taken(given.port):
+        options.error(f"port {given.port} is in use: choose another, for example by make demo-page PORT={given.port + 1}")
     say("A night of faults is played on a fast clock; this takes about a minute.")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestion-monitor-page-")))
@@ -92,6 +95,12 @@ def main() -> int:
         say(f"The page: http://127.0.0.1:{given.port}/  (Ctrl-C ends it.)")
         with subprocess.Popen(command) as daemon:
             return _wait(daemon)
+
+
+def _is_taken(port: int) -> bool:
+    """Whether something listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _wait(daemon: subprocess.Popen[bytes]) -> int:
