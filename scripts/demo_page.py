@@ -86,7 +86,9 @@ def main() -> int:
     options.add_argument("--port", type=int, default=PORT, help="where the page listens, on this machine only")
     given = options.parse_args()
     if _is_taken(given.port):
-        options.error(f"port {given.port} is in use: choose another, for example by make demo-page PORT={given.port + 1}")
+        options.error(
+            f"port {given.port} is in use: choose another, for example by make demo-page PORT={given.port + 1}"
+        )
     say("A night of faults is played on a fast clock; this takes about a minute.")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestion-monitor-page-")))
