@@ -6,6 +6,7 @@ The engines are simulated, and the clock of the night. The daemon is the real co
 import argparse
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,6 @@ from pathlib import Path
 from drill import EVERY, Drill, night, play
 
 from monitor.app import open_database
-from monitor.web.server import ListenError, bind_socket
 
 HOURS = 9.0
 """The night of the drill has ten: some of its incidents are still open."""
@@ -89,11 +89,10 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--port", type=int, default=PORT, help="where the page listens, on this machine only")
     given = options.parse_args()
-    try:
-        bind_socket(("127.0.0.1", given.port)).close()
-    except ListenError as error:
-        say(f"{error}: make demo-page PORT={given.port + 1}")
-        return 1
+    if _is_taken(given.port):
+        options.error(
+            f"port {given.port} is in use: choose another, for example by make demo-page PORT={given.port + 1}"
+        )
     say("A night of faults is played on a fast clock; this takes about a minute.")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestion-monitor-page-")))
@@ -102,6 +101,12 @@ def main() -> int:
         say(f"The page: http://127.0.0.1:{given.port}/  (Ctrl-C ends it.)")
         with subprocess.Popen(command) as daemon:
             return _wait(daemon)
+
+
+def _is_taken(port: int) -> bool:
+    """Whether something listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _wait(daemon: subprocess.Popen[bytes]) -> int:

@@ -94,7 +94,7 @@ _NOT_JSON = 'must be JSON, such as [{"name": "…"}] for a list or {"every": "5m
 def _suggestion(variable: str, settings: Iterable[str]) -> str:
     # without the prefix, which makes any two names look alike
     known = [setting.removeprefix(_PREFIX) for setting in settings]
-    near = difflib.get_close_matches(variable.upper().removeprefix(_PREFIX), known, n=1, cutoff=0.82)
+    near = difflib.get_close_matches(variable.upper().removeprefix(_PREFIX), known, n=1, cutoff=0.85)
     return f" (did you mean {_PREFIX}{near[0]}?)" if near else ""
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.app.throttles import ThrottleRegistry, throttle_key
+from monitor.app.throttles import ThrottleRegistry, http_origin, throttle_key
 from monitor.client.rate.limiter import RateLimiter
 from monitor.config import TargetConfig
 from monitor.database.engine import connect, reading, writing
@@ -124,7 +124,9 @@ def test_a_check_at_a_learned_rate_says_so_and_the_next_one_is_faster(small_worl
     world.track(40)
     world.run()
     with writing(world.app.engine) as conn:
-        conn.exec_driver_sql("UPDATE throttles SET rate_per_s = 25")
+        target = world.app.config.targets[0]
+        limits = LearnedLimits(at=world.clock(), rate_per_s=25.0)
+        throttle_store.write(conn, key=throttle_key(target), origin=http_origin(target), limits=limits)
     world.close()  # as after a restart
     for learned in (25.0, 31.25):
         if not one_process:
