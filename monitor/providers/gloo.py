@@ -5,6 +5,7 @@ guaranteed.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Self
@@ -145,8 +146,8 @@ class _ListReader:
         return None
 
     def _add_to_listing(self, rows: Sequence[_ListRow]) -> None:
-        by_status: dict[str, list[str]] = {}
+        by_status = defaultdict[str, list[str]](list)
         for row in rows:
-            by_status.setdefault(row.status, []).append(row.item_id.lower())
+            by_status[row.status].append(row.item_id)
         for status, item_ids in by_status.items():
-            self._listing.add_alike(self._statuses.read(status), item_ids)
+            self._listing.add_alike(self._statuses.read(status), map(str.lower, item_ids))

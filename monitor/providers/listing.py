@@ -1,7 +1,7 @@
 """All items of a provider's list, stored compactly. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from monitor.model import BadBody, ItemState, ItemStatus
@@ -64,6 +64,8 @@ class Listing:
         Many at once cost a third of one by one.
         """
         stages: list[str | None] = [None] * len(item_ids)
+        if not stages:
+            return stages  # nothing is looked up, so nothing need be indexed
         for stage, ids in self._completed.items():
             stages = [
                 stage if is_in and known is None else known
@@ -74,6 +76,10 @@ class Listing:
                 None if is_in else known for is_in, known in zip(self._others.find(item_ids), stages, strict=True)
             ]
         return stages
+
+    def unconfirmed(self, ids: IdSet) -> Iterator[int]:
+        """The hashes (of `hash`) of those ids that the list does not call completed, for a large set."""
+        return ids.unfound(list(self._completed.values()), self._others)
 
     def completed_stage(self, item_id: str) -> str | None:
         """The same of one id."""

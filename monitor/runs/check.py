@@ -25,9 +25,16 @@ from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, Request
 from monitor.model.items import ItemChange, TrackedItem, first_completion, transition
 from monitor.providers import Listing, Provider, is_list_only
-from monitor.runs import worklist
+from monitor.runs import completions, worklist
 from monitor.runs.item_check import ItemCheck
-from monitor.runs.list_check import FetchedList, Reconciliation, fetch_list, reconcile, unconfirmed_ids
+from monitor.runs.list_check import (
+    FetchedList,
+    Reconciliation,
+    fetch_list,
+    reconcile,
+    reconcile_settled,
+    unconfirmed_ids,
+)
 from monitor.runs.outcomes import listed_outcome, malformed_id_outcome
 from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
 from monitor.runs.strategy import (
@@ -44,6 +51,9 @@ from monitor.threads import run_in_database_pool
 
 BATCH_SIZE = 4000
 """Due items that are read together, and shuffled among those that one run asked about."""
+
+MANY_ITEMS = 5000
+"""From so many on, those that are settled are compared with a list at once: it costs a statement more."""
 
 LIST_SHARE = 0.5
 """The share of the remaining time that `auto` gives the list; the rest is for item by item."""
@@ -205,11 +215,23 @@ class TargetCheck:
 
     def _reconcile(self, listing: Listing) -> Reconciliation:
         canonical, valid = self.provider.canonical, self.provider.valid_id
-        return reconcile(self._completions(), listing, canonical=canonical, valid=valid)
+        is_large = self.recheck_completed and self.due.tracked >= MANY_ITEMS
+        unsettled = completions.read_unsettled(self.engine, target=self.target) if is_large else None
+        if unsettled is None:
+            return reconcile(self._completions(), listing, canonical=canonical, valid=valid)
+        others = [each for each in unsettled.values() if each is not None and each.item_id != self.probed_id]
+        apart = unsettled if self.probed_id is None else {*unsettled, self.probed_id}
+        return reconcile_settled(
+            lambda: completions.iter_settled(self.engine, target=self.target, but=apart),
+            others,
+            listing,
+            canonical=canonical,
+            valid=valid,
+        )
 
     def _completions(self) -> Iterator[list[ItemCompletion]]:
         """The tracked items that this run may ask about, but the probe, which was counted before."""
-        pages = worklist.iter_completions(self.engine, target=self.target)
+        pages = completions.iter_completions(self.engine, target=self.target)
         if self.probed_id is None and self.recheck_completed:
             return pages
         return (

@@ -1,15 +1,19 @@
 """Fetches a provider's list as a stream and compares it with the work list. Only ids and states stay in memory."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from monitor.model import BadBody, ItemCompletion
 from monitor.model.http import ApiError, BodySink, Meaning, Request
 from monitor.providers import Listing, ListReader, Provider, is_list_only
+from monitor.providers.id_set import IdSet
 from monitor.runs.progress import ApiClient
 from monitor.runs.strategy import SAMPLE_SIZE
 
 MAX_PAGES = 100_000
+MAX_DOUBTFUL = 50_000
+"""Settled items that the list may not confirm, of which the hashes are kept."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,4 +152,39 @@ def reconcile(
         sample=spread,
         confirmed=confirmed_count,
         unconfirmed=known_completed - confirmed_count,
+    )
+
+
+def reconcile_settled(
+    read: Callable[[], Iterable[Sequence[str]]],
+    others: Sequence[ItemCompletion],
+    listing: Listing,
+    *,
+    canonical: Callable[[str], str],
+    valid: Callable[[str], bool],
+) -> Reconciliation:
+    """The same, for many ids that are completed and were last seen so, and for `others`.
+
+    1. All these ids are compared with the list at once.
+    2. Those that the list may not confirm are read again, for `reconcile`; all of them if they are many.
+
+    `read` returns the same ids each time.
+    """
+    settled, ids = 0, IdSet()
+    for page in read():
+        ids.update(map(canonical, page))
+        settled += len(page)
+    doubtful = set(itertools.islice(listing.unconfirmed(ids), MAX_DOUBTFUL))
+    del ids
+
+    def rest() -> Iterator[Sequence[ItemCompletion]]:
+        yield others
+        for page in read() if doubtful else ():
+            again = page if len(doubtful) == MAX_DOUBTFUL else [i for i in page if hash(canonical(i)) in doubtful]
+            yield [ItemCompletion(item_id=i, known_completed=True, last_seen_completed=True) for i in again]
+
+    found = reconcile(rest(), listing, canonical=canonical, valid=valid)
+    confirmed = settled + len(others) - found.tracked
+    return replace(
+        found, tracked=found.tracked + confirmed, listed=found.listed + confirmed, confirmed=found.confirmed + confirmed
     )

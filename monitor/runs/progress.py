@@ -15,6 +15,8 @@ class DueItems:
     """What a run must ask about."""
 
     count: int
+    tracked: int = 0
+    """All items of the target, as the run was planned."""
     recheck_ids: tuple[str, ...] = ()
     """Completed items that are checked again; the other completed items are carried over."""
     first_ids: tuple[str, ...] = ()

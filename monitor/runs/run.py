@@ -271,6 +271,7 @@ class Run:
             first = FIRST_WITH_MEMBERS if known.has_members else FIRST_ITEMS
             due = DueItems(
                 count=known.due + len(again),
+                tracked=known.tracked,
                 first_ids=worklist.choose_first_items(again, count=first),
                 recheck_ids=item_ids,
                 members_first=max(MEMBERS_FLOOR, (context.past.snapshot.checked if context.past.snapshot else 0) // 2),

@@ -52,7 +52,7 @@ from monitor.database.tables import (
     items,
     stuck,
 )
-from monitor.model import Cause, ItemCompletion, ItemState, Reason
+from monitor.model import Cause, ItemState, Reason
 from monitor.model.items import NO_PARAMS, TrackedItem
 from monitor.rollups import indexing_store
 
@@ -490,23 +490,6 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
         indexed_at=values[17],
         asked_run_id=values[20],
     )
-
-
-def iter_completions(engine: Engine, *, target: str, batch: int = 5000) -> Iterator[list[ItemCompletion]]:
-    """Yields every tracked item of a target, by id. Each batch (> 0 items) has its own read transaction."""
-    columns = (items.c.item_id, items.c.known_state, items.c.state)
-    query = select(*columns).where(items.c.target == target, *active()).order_by(items.c.item_id).limit(batch)
-    last = ""
-    completed = ItemState.COMPLETED.value
-    while True:
-        rows = read_page(engine, query.where(items.c.item_id > last))
-        if not rows:
-            return
-        yield [
-            ItemCompletion(item_id=item_id, known_completed=known == completed, last_seen_completed=state == completed)
-            for item_id, known, state in rows
-        ]
-        last = rows[-1][0]
 
 
 def load_states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[ItemState]:

@@ -41,6 +41,17 @@ def test_a_set_of_ids_has_those_that_were_added(pieces, counted_between):
     assert len(found) == len(added)
 
 
+@given(ids, ids, ids, ids)
+def test_unconfirmed_ids_are_those_that_the_list_does_not_call_completed(asked, ready, indexed, others):
+    listing, wanted = Listing(), IdSet()
+    listing.add_completed("ready", ready)
+    listing.add_completed("indexed", indexed)
+    listing.add_others(others)
+    wanted.update(asked)
+    expected = {item_id for item_id in asked if listing.completed_stage(item_id) is None}
+    assert sorted(listing.unconfirmed(wanted)) == sorted(map(hash, expected))
+
+
 def test_a_set_of_ids_takes_a_quarter_of_the_memory_of_pythons_own():
     tracemalloc.start()
     try:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from monitor.model import BadBody, ItemCompletion
 from monitor.model.http import ApiError, CallResult, Meaning, Reply, Request
 from monitor.providers import Listing
-from monitor.runs.list_check import fetch_list, reconcile
+from monitor.runs import list_check
+from monitor.runs.list_check import fetch_list, reconcile, reconcile_settled
 from monitor.runs.strategy import SAMPLE_SIZE
 
 
@@ -154,3 +155,19 @@ def test_the_sample_is_spread_over_all_missing_items(count, page):
     assert set(found.sample) <= set(ids)
     if count > 4 * SAMPLE_SIZE:
         assert found.sample[-1] > ids[count // 2]
+
+
+@pytest.mark.parametrize("most", [2, 1000])
+@pytest.mark.parametrize(
+    ("listed", "others"),
+    [("abcdef", ""), ("abcdefxyz", "b"), ("abc", "yz"), ("", ""), ("", "abcdef")],
+    ids=["all", "one-twice", "half", "nothing", "none-completed"],
+)
+def test_settled_items_are_compared_at_once_with_the_same_result(listed, others, most, monkeypatch):
+    monkeypatch.setattr(list_check, "MAX_DOUBTFUL", most)
+    unsettled = [completion("x", known_completed=False), completion("y", last_seen_completed=False), completion("bad")]
+    settled = ["Ab", "B", "c"], ["d", "e", "f", "a"]
+    entries = ["ab" if each == "a" else each for each in listed]
+    made, rules = listing(entries, others), {"canonical": str.lower, "valid": lambda item_id: item_id != "bad"}
+    found = reconcile_settled(lambda: settled, unsettled, made, **rules)
+    assert found == reconcile([unsettled, *([completion(i) for i in page] for page in settled)], made, **rules)
