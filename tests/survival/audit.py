@@ -24,11 +24,12 @@ UNION ALL SELECT 'evidence' FROM evidence WHERE run_id NOT IN (SELECT run_id FRO
 
 UPLOADS = """
 SELECT (SELECT count(*) FROM items WHERE indexed_at IS NOT NULL) AS items,
-       (SELECT coalesce(sum(pair.value), 0) FROM time_to_indexed, json_each(buckets) AS pair
+       (SELECT coalesce(sum(CAST(pair.value AS integer)), 0) FROM time_to_indexed, {0} AS pair
         WHERE slot_s = 0 AND pair.key <> '-2') AS counted,
-       (SELECT coalesce(sum(pair.value), 0) FROM time_to_indexed, json_each(buckets) AS pair
+       (SELECT coalesce(sum(CAST(pair.value AS integer)), 0) FROM time_to_indexed, {0} AS pair
         WHERE slot_s = 604800 AND pair.key <> '-2') AS in_slots
 """
+BUCKETS = {"sqlite": "json_each(buckets)", "postgresql": "json_each_text(CAST(buckets AS json))"}
 ROLLED_UP = """
 SELECT (SELECT count(*) FROM runs WHERE status <> 'running') AS closed,
        (SELECT sum(runs_complete + runs_partial + runs_aborted + runs_failed + runs_crashed) FROM {0}) AS rolled_up,
@@ -86,7 +87,7 @@ def _missing_notifications(world):
 
 def _wrong_rollups(world):
     """Each first completion is counted once, and so is each closed run, in every table of rollups."""
-    (uploads,) = world.rows(UPLOADS)
+    (uploads,) = world.rows(UPLOADS.format(BUCKETS[world.app.engine.dialect.name]))
     wrong = [f"first completions: {uploads}"] if len(set(uploads.values())) > 1 else []
     for table in ("history_hourly", "history_daily"):
         (found,) = world.rows(ROLLED_UP.format(table))
