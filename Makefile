@@ -25,7 +25,7 @@ demo-page: .venv/.installed ## the page after a night of faults, until Ctrl-C: h
 test: .venv/.installed ## run the tests on all processors; of those that kill, race and wait, one of each kind
 	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "not process or smoke"
 
-test-all: .venv/.installed ## run every test
+test-all: .venv/.installed ## run every test, also those that repeat on PostgreSQL, and those of the benchmarks
 	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
 thorough: export MONITOR_TEST_THOROUGH := 1
@@ -56,8 +56,8 @@ imports: .venv/.installed ## the import contract: layers, and a core without I/O
 	@$(BIN)/lint-imports
 
 # In one go, so that tests that wait and tests that compute share the processors.
-cov: .venv/.installed ## every test, and branch coverage by those of `make test`: 90% of all, 100% of the core
-	@$(BIN)/python -m pytest --quiet $(SPREAD) --cov --cov-report=
+cov: .venv/.installed ## all but the nightly tests, and branch coverage by those of `make test`: 90% of all, 100% of the core
+	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "not nightly" --cov --cov-report=
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 

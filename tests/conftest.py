@@ -48,7 +48,7 @@ KINDS = ["sqlite", "postgresql"]
 if folder := folder_in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))  # where `tmp_path` is
 
-settings.register_profile("monitor", deadline=None, max_examples=examples(40), database=None)
+settings.register_profile("monitor", deadline=None, max_examples=examples(30), database=None)
 settings.load_profile("monitor")
 
 POSTGRES = pytest.StashKey[str]()
@@ -79,6 +79,9 @@ ON_ONE_DATABASE = {"app", "cli", "daemon", "house", "web"}
 """Folders whose tests on PostgreSQL repeat those on SQLite; packages with SQL are tested on both."""
 
 
+ALWAYS_ON_BOTH = {"database", "survival", "test_main_job.py"}
+"""Folders whose repetitions on PostgreSQL are part of `make check`; those of the others run in `make test-all`."""
+
 LONGEST = {"test_faults_table.py", "test_growth.py", "test_benchmarks.py", "test_in_chromium.py", "test_drill.py"}
 """Files with tests of half a minute."""
 
@@ -96,6 +99,8 @@ def pytest_collection_modifyitems(config, items):
         if kind == "postgresql" and (repeats or item.get_closest_marker("slow_twice")):
             item.add_marker(pytest.mark.process)
             item.own_markers = [mark for mark in item.own_markers if mark.name != "smoke"]
+            if folder not in ALWAYS_ON_BOTH:
+                item.add_marker(pytest.mark.nightly)
         if item.get_closest_marker("process") and not item.get_closest_marker("smoke"):
             item.add_marker(pytest.mark.no_cover)  # `make test` reaches each line
     yield  # here pytest selects by marker, and puts the tests into a random order

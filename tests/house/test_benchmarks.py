@@ -14,6 +14,7 @@ import whole_list
 import year
 
 pytestmark = pytest.mark.process
+nightly = pytest.mark.nightly
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ def test_items_are_measured_beside_a_peer_and_the_build_before(both, monkeypatch
     assert [row.goal for row in rows if "÷ before" in row.figure] == ["≥ 2.0"]
 
 
+@nightly
 def test_items_are_measured_over_tls(now, monkeypatch):
     monkeypatch.setattr(speed, "FEW", 2)
     assert "TLS: stored per CPU second ÷ pyreqwest" in figures(
@@ -51,17 +53,20 @@ def test_items_are_measured_over_tls(now, monkeypatch):
     )
 
 
+@nightly
 def test_latency_is_measured_as_a_share_of_what_is_possible(now, monkeypatch):
     monkeypatch.setattr(speed, "LATENCY_IN_FLIGHT", 4)
     assert "ideal: now" in figures(speed.latency(now, items=12, rounds=1, only=["none"]))
 
 
+@nightly
 def test_failures_are_the_servers_counts(now):
     row = faults._failing(now[0], 1.0, 20)
     assert "requests per item" in row.figure
     assert "1 incident(s)" in row.measured
 
 
+@nightly
 def test_steady_runs_are_measured_on_sqlite(both, tmp_path, monkeypatch):
     monkeypatch.setattr(steady, "NEW_ROWS", 2)
     found = figures(steady.on_sqlite(both, tmp_path, items=400, rounds=1))
@@ -69,10 +74,12 @@ def test_steady_runs_are_measured_on_sqlite(both, tmp_path, monkeypatch):
         assert name in found
 
 
+@nightly
 def test_steady_runs_are_measured_on_postgresql(now, tmp_path):
     assert "CPU in the server" in figures(steady.on_postgresql(now, tmp_path, items=50, rounds=1))
 
 
+@nightly
 def test_targets_are_measured_side_by_side(now, tmp_path, monkeypatch):
     monkeypatch.setattr(fleet, "COUNTED", 1)
     rows = fleet.rows(now, tmp_path, counts=[2], rounds=1)
@@ -80,6 +87,7 @@ def test_targets_are_measured_side_by_side(now, tmp_path, monkeypatch):
     assert float(rows[-1].measured) > 1  # statements are counted
 
 
+@nightly
 @pytest.mark.parametrize("place", ["on_sqlite", "on_postgresql"])
 def test_commands_are_measured_beside_a_past(place, both, tmp_path, monkeypatch):
     monkeypatch.setattr(year, "COMMANDS", ("gate t000", "metrics"))
@@ -89,6 +97,7 @@ def test_commands_are_measured_beside_a_past(place, both, tmp_path, monkeypatch)
     assert all("FAILED" not in row.measured for row in rows)
 
 
+@nightly
 def test_pages_are_asked_for_on_both_databases(now, tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "PATHS", ("/?since=365d", "/items → an item", "/incidents/1000000"))
     monkeypatch.setattr(year, "TARGETS", 1)
@@ -97,10 +106,12 @@ def test_pages_are_asked_for_on_both_databases(now, tmp_path, monkeypatch):
         assert name in found
 
 
+@nightly
 def test_a_list_is_measured_beside_a_plain_reader(now):
     assert "list: ÷ httpx" in figures(whole_list.rows(now, 300, 1))
 
 
+@nightly
 def test_commands_are_measured_beside_an_idle_interpreter(now, tmp_path, monkeypatch):
     monkeypatch.setattr(startup, "_READING", ())
     assert "now: check, PostgreSQL" in figures(list(startup.rows(now, tmp_path, 2)))

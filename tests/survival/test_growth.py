@@ -8,6 +8,11 @@ pytestmark = pytest.mark.process
 RUNS, STRETCH = 160, 10
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
+def database_kind(request):
+    return request.param
+
+
 @pytest.mark.timeout(400)
 def test_a_ticking_daemon_does_not_grow(store_url):
     growth = grow(store_url, RUNS, stretch=STRETCH)
