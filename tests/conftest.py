@@ -48,7 +48,7 @@ KINDS = ["sqlite", "postgresql"]
 if folder := folder_in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))  # where `tmp_path` is
 
-settings.register_profile("monitor", deadline=None, max_examples=examples(30), database=None)
+settings.register_profile("monitor", deadline=None, max_examples=examples(20), database=None)
 settings.load_profile("monitor")
 
 POSTGRES = pytest.StashKey[str]()
@@ -79,7 +79,7 @@ ON_ONE_DATABASE = {"app", "cli", "daemon", "house", "web"}
 """Folders whose tests on PostgreSQL repeat those on SQLite; packages with SQL are tested on both."""
 
 
-ALWAYS_ON_BOTH = {"database", "survival", "test_main_job.py"}
+ALWAYS_ON_BOTH = {"survival", "test_main_job.py"}
 """Folders whose repetitions on PostgreSQL are part of `make check`; those of the others run in `make test-all`."""
 
 LONGEST = {"test_faults_table.py", "test_growth.py", "test_benchmarks.py", "test_in_chromium.py", "test_drill.py"}
