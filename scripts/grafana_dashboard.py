@@ -359,9 +359,7 @@ def dashboard() -> DashboardModel:
 
 
 def _stat(number: Number) -> Stat:
-    bounds = [(None, GOOD), (number.warning, WARNING), *([(number.bad, BAD)] if number.bad > number.warning else [])]
-    if number.bad <= number.warning:
-        bounds[1] = (number.bad, BAD)
+    bounds = [(None, GOOD), *{number.warning: WARNING, number.bad: BAD}.items()]
     return (
         Stat()
         .title(number.title)

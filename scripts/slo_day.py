@@ -23,10 +23,9 @@ from support.receiver import Receiver
 
 from monitor.app import App, open_database
 from monitor.config import Config, load_config
-from monitor.config.slos import objectives_of
 from monitor.database.engine import reading, writing
 from monitor.model.items import FirstCompletion
-from monitor.reports.slos import SloRow, read_slos, slos_text
+from monitor.reports.slos import SloRow, configured_slos, slos_text
 from monitor.rollups.indexing import Watch
 from monitor.rollups.indexing_store import count_completions
 from monitor.runs.progress import NoProgress
@@ -191,7 +190,7 @@ def _log_slo(day: Day, app: App) -> None:
 
 def _rows(app: App) -> list[SloRow]:
     with reading(app.engine) as conn:
-        return read_slos(conn, target="gloo-prod", objectives=objectives_of(app.config.slos, "gloo-prod"))
+        return configured_slos(conn, app.config, targets=["gloo-prod"])
 
 
 def transcript(day: Day) -> str:

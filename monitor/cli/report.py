@@ -1,7 +1,6 @@
 """`report`: the state of the targets, its trend, and what changed since the last report."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from monitor.reports.changes import ReportCursor
     from monitor.reports.overview import Overview
 
-MIN_DURATION, MAX_DURATION = timedelta(hours=1), timedelta(days=3653)
 _MAX_DETAILED = 100
 """Targets with charts in an HTML file: more would make it slow to open."""
 FORMATS = ("text", "json", "csv", "markdown", "html")
@@ -74,15 +72,16 @@ def report(
 
     Example: ingestion-monitor report --since 30d
     """
+    from monitor.reports.build import MAX_SINCE, MIN_SINCE, build_report
+
     period = parse_duration_option(
-        "--since", since, minimum=MIN_DURATION, maximum=MAX_DURATION, examples='"24h", "7d" or "90d"'
+        "--since", since, minimum=MIN_SINCE, maximum=MAX_SINCE, examples='"24h", "7d" or "90d"'
     )
     chosen = _format(form, as_json=as_json)
     _require_one_way(send, form, output)
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.database.engine import reading
-    from monitor.reports.build import build_report
 
     with open_app(loaded) as app:
         require_known_target(app, target)

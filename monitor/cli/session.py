@@ -149,16 +149,12 @@ def parse_duration_option(
     option: str, text: str, *, minimum: timedelta, maximum: timedelta, examples: str
 ) -> timedelta:
     """Reads a duration. Raises ConfigError, with `option` and `examples`, if it is invalid or out of bounds."""
-    from monitor.model.durations import format_duration, parse_duration
+    from monitor.model.durations import bounded_duration
 
     try:
-        read = parse_duration(text)
-    except ValueError:
-        read = None
-    if read is None or not minimum <= read <= maximum:
-        bounds = f"{format_duration(minimum)} to {format_duration(maximum)}"
-        raise ConfigError([f"{option}: {text!a} is no duration from {bounds}; write it as in {examples}"])
-    return read
+        return bounded_duration(text, minimum=minimum, maximum=maximum, examples=examples)
+    except ValueError as error:
+        raise ConfigError([f"{option}: {error}"]) from None
 
 
 def parse_time(option: str, text: str) -> tuple[datetime, bool]:

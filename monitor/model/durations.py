@@ -22,6 +22,18 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(**{unit: int(count) for unit, count in zip(_UNITS, match.groups(), strict=True) if count})
 
 
+def bounded_duration(text: str, *, minimum: timedelta, maximum: timedelta, examples: str) -> timedelta:
+    """Parses a duration from `minimum` to `maximum`. ValueError says what is wrong, with `examples`, as a clause."""
+    try:
+        found = parse_duration(text)
+    except ValueError:
+        found = None
+    if found is None or not minimum <= found <= maximum:
+        bounds = f"{format_duration(minimum)} to {format_duration(maximum)}"
+        raise ValueError(f"{text!a} is no duration from {bounds}; write it as in {examples}")
+    return found
+
+
 def format_duration(duration: timedelta) -> str:
     """The shortest form that `parse_duration` accepts; fractions of a millisecond are dropped."""
     left = duration // timedelta(milliseconds=1)

@@ -11,7 +11,8 @@ _PARTS = 64
 class IdSet:
     """Ids by a hash of 64 bits; a million take 16 MB. Ids are not removed.
 
-    The hash is Python's: SipHash under a key that each process draws. Whoever names ids can't make two of them alike.
+    The hash is Python's: SipHash under a key that each process draws, unless PYTHONHASHSEED fixes it. So who names ids
+    can't make two of them alike.
     An id that is not in a set of a million is taken for one that is with a probability of 2⁻⁴⁴.
 
     The hashes stand in the order in which they came. The first look-up after ids were added finds a slot for each new

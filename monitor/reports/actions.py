@@ -14,10 +14,12 @@ from monitor.incidents import store as incident_store
 from monitor.incidents.decide import REOPEN_WITHIN, OperatorAction
 from monitor.incidents.silences import describe_acknowledgement, matchers_for
 from monitor.model import ITEM_CAUSES, Incident, Silence
-from monitor.model.durations import format_duration, parse_duration
+from monitor.model.durations import bounded_duration
 from monitor.reports.formatting import format_time
 
 MIN_SILENCE, MAX_SILENCE = timedelta(seconds=1), timedelta(days=3660)
+_MAX_QUOTED = 100
+"""Longer than any duration."""
 
 
 def acknowledge(conn: Connection, incident_id: int, action: OperatorAction, *, now: datetime) -> list[str] | None:
@@ -94,14 +96,11 @@ def add_silences(
 
 def parse_silence_duration(text: str) -> timedelta:
     """How long a silence lasts, from `4h`. Raises ConfigError if it can't be read or is out of range."""
+    given = text.strip()[:_MAX_QUOTED]
     try:
-        found = parse_duration(text.strip())
-    except ValueError:
-        found = None
-    if found is None or not MIN_SILENCE <= found <= MAX_SILENCE:
-        bounds = f"{format_duration(MIN_SILENCE)} to {format_duration(MAX_SILENCE)}"
-        raise ConfigError([f'{text[:100]!a} is no duration from {bounds}; write it as in "30m" or "1d12h"'])
-    return found
+        return bounded_duration(given, minimum=MIN_SILENCE, maximum=MAX_SILENCE, examples='"30m" or "1d12h"')
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
 
 
 def _already_resolved(incident: Incident, consequence: str) -> ConfigError:

@@ -26,6 +26,8 @@ from monitor.runs import worklist
 from monitor.runs.canary import store as canary_store
 from monitor.waits import store as wait_store
 
+MIN_SINCE, MAX_SINCE = timedelta(hours=1), timedelta(days=3653)
+"""How far back the trend of a report may go."""
 _MAX_ITEMS = 5
 """Items that are named, per target and list."""
 _MAX_SAMPLES = 3

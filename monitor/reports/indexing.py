@@ -36,15 +36,13 @@ class IndexingReport:
     """Of each span of the period, oldest first: only completed uploads."""
 
 
-def indexing_report(conn: Connection, *, target: str, bounds: Sequence[datetime], limit: int) -> IndexingReport | None:
-    """The uploads of a target from the first to the last of `bounds`, with `limit` (> 0) groups; None without any."""
-    return indexing_reports(conn, targets=[target], bounds=bounds, limit=limit).get(target)
-
-
 def indexing_reports(
     conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime], limit: int
 ) -> dict[str, IndexingReport]:
-    """The same by target; targets without uploads are left out."""
+    """By target, the uploads from the first to the last of `bounds`, with `limit` (> 0) groups.
+
+    Targets without uploads are left out.
+    """
     found: dict[str, IndexingReport] = {}
     named = slowest(conn, targets=targets, since=bounds[0], until=bounds[-1], limit=NAMED)
     for target, period in times_of_period(conn, targets=targets, bounds=bounds).items():

@@ -36,13 +36,8 @@ class SloRow:
     """Its open incident."""
 
 
-def read_slos(conn: Connection, *, target: str, objectives: Sequence[Objective]) -> list[SloRow]:
-    """The objectives of a target as of its last run that could ask."""
-    return read_all_slos(conn, objectives={target: objectives})[target]
-
-
 def read_all_slos(conn: Connection, *, objectives: Mapping[str, Sequence[Objective]]) -> dict[str, list[SloRow]]:
-    """The same by target."""
+    """By target, its objectives as of its last run that could ask."""
     promised = {target: found for target, found in objectives.items() if found}
     if not promised:
         return {target: [] for target in objectives}

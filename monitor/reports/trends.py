@@ -5,7 +5,7 @@ Snapshots and runs are looked up in an index, so they stay fast as the history g
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from itertools import pairwise
 from types import MappingProxyType
@@ -84,20 +84,13 @@ class StuckItem:
 _AS_OF = RowSet("as_of", target=String(), stuck_before=UtcDateTime())
 
 
-def by_group(
-    conn: Connection, *, target: str, as_of: datetime, stuck_after: timedelta, limit: int
-) -> tuple[int, list[GroupHealth]]:
-    """The number of groups, and the first `limit` (> 0): most problems first, then the largest.
-
-    Items pending for longer than `stuck_after` at `as_of` count as stuck.
-    """
-    return by_groups(conn, stuck_before={target: as_of - stuck_after}, limit=limit).get(target, (0, []))
-
-
 def by_groups(
     conn: Connection, *, stuck_before: Mapping[str, datetime], limit: int
 ) -> dict[str, tuple[int, list[GroupHealth]]]:
-    """The same by target; items that are pending since before these times count as stuck."""
+    """By target, the number of groups, and the first `limit` (> 0): most problems first, then the largest.
+
+    Items that are pending since before these times count as stuck. Targets without items are left out.
+    """
     counts = {state: _count(items.c.state == state.value) for state in ItemState}
     stuck_count = _count(stuck(_AS_OF.c.stuck_before))
     problems = sum((counts[state] for state in PROBLEM_STATES), stuck_count)
@@ -151,16 +144,11 @@ def _last_known_by_group(
     return found
 
 
-def by_stage(conn: Connection, *, target: str, limit: int) -> tuple[int, list[StageCount]]:
-    """The number of stages, and the most frequent `limit` (> 0).
+def by_stages(conn: Connection, *, targets: Sequence[str], limit: int) -> dict[str, tuple[int, list[StageCount]]]:
+    """By target, the number of stages, and the most frequent `limit` (> 0). Targets without any are left out.
 
     Unknown items count under the stage they were last seen in; `not_found` and `invalid` items have none.
     """
-    return by_stages(conn, targets=[target], limit=limit).get(target, (0, []))
-
-
-def by_stages(conn: Connection, *, targets: Sequence[str], limit: int) -> dict[str, tuple[int, list[StageCount]]]:
-    """The same by target."""
     kinds, how_many = (items.c.known_state, items.c.stage), func.count()
     query = select(items.c.target, *kinds, how_many.label("items"), *places(items.c.target, (how_many.desc(), *kinds)))
     query = query.where(items.c.target.in_(targets), *active(), items.c.known_state.in_(_STAGED))
@@ -171,15 +159,10 @@ def by_stages(conn: Connection, *, targets: Sequence[str], limit: int) -> dict[s
     return found
 
 
-def failure_reasons(conn: Connection, *, target: str, limit: int) -> tuple[int, list[ReasonCount]]:
-    """The number of reasons of the items last known as failed, and the most frequent `limit` (> 0)."""
-    return reasons_of_failures(conn, targets=[target], limit=limit).get(target, (0, []))
-
-
 def reasons_of_failures(
     conn: Connection, *, targets: Sequence[str], limit: int
 ) -> dict[str, tuple[int, list[ReasonCount]]]:
-    """The same by target."""
+    """By target, the number of reasons of the items last known as failed, and the most frequent `limit` (> 0)."""
     reason, how_many = items.c.failure_reason, func.count()
     query = select(items.c.target, reason, how_many.label("items"), *places(items.c.target, (how_many.desc(), reason)))
     is_failed = items.c.known_state == ItemState.FAILED.value
@@ -191,15 +174,8 @@ def reasons_of_failures(
     return found
 
 
-def longest_stuck(
-    conn: Connection, *, target: str, as_of: datetime, stuck_after: timedelta, limit: int
-) -> list[StuckItem]:
-    """The items stuck the longest, at most `limit` (> 0); arguments as in `by_group`."""
-    return stuck_items(conn, stuck_before={target: as_of - stuck_after}, limit=limit).get(target, [])
-
-
 def stuck_items(conn: Connection, *, stuck_before: Mapping[str, datetime], limit: int) -> dict[str, list[StuckItem]]:
-    """The same by target; arguments as in `by_groups`."""
+    """By target, the items stuck the longest, at most `limit` (> 0); arguments as in `by_groups`."""
     columns = (items.c.target, items.c.item_id, items.c.group_name, items.c.stage, items.c.pending_since)
     query = select(*columns, *places(items.c.target, (items.c.pending_since, items.c.item_id)))
     query = query.join_from(_AS_OF.table, items, items.c.target == _AS_OF.c.target)
@@ -233,18 +209,14 @@ class LastRun:
 _SPANS = RowSet("spans", n=Integer(), beginning=UtcDateTime(), ending=UtcDateTime())
 
 
-def snapshot_samples(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[HistoryRow | None]:
-    """The last snapshot of each span (start, end], oldest first, or None. `bounds` ascend: n + 1 for n spans.
-
-    Where runs were pruned it is the last one of the last hour with one, out of the rollups.
-    """
-    return samples(conn, targets=[target], bounds=bounds)[target]
-
-
 def samples(
     conn: Connection, *, targets: Sequence[str], bounds: Sequence[datetime]
 ) -> dict[str, list[HistoryRow | None]]:
-    """The same by target."""
+    """By target, the last snapshot of each span (start, end], oldest first, or None.
+
+    `bounds` ascend: n + 1 for n spans. Where runs were pruned it is the last one of the last hour with one, out of
+    the rollups.
+    """
     parameters = TARGETS.of(conn, [(each,) for each in targets])
     parameters |= _SPANS.of(conn, [(n, *span) for n, span in enumerate(pairwise(bounds))])
     chosen = {(target, n): run_id for target, n, run_id in conn.execute(_newest_in_spans(), parameters)}
@@ -336,26 +308,6 @@ def _unreadable_since(conn: Connection, targets: Sequence[str]) -> dict[str, dat
     first = select(runs.c.started_at).where(*unreadable).order_by(runs.c.id).limit(1).correlate(names).scalar_subquery()
     rows = conn.execute(select(name, first.label("since")), TARGETS.of(conn, [(each,) for each in targets]))
     return {row.target: row.since for row in rows}
-
-
-def newest_snapshot(conn: Connection, *, target: str) -> HistoryRow | None:
-    """See `NewestRuns.snapshot`."""
-    return newest_runs(conn, targets=[target])[target].snapshot
-
-
-def last_run(conn: Connection, *, target: str) -> LastRun | None:
-    """See `NewestRuns.last`."""
-    return newest_runs(conn, targets=[target])[target].last
-
-
-def unreadable_since(conn: Connection, *, target: str) -> datetime | None:
-    """See `NewestRuns.unreadable_since`."""
-    return newest_runs(conn, targets=[target])[target].unreadable_since
-
-
-def running_since(conn: Connection, *, target: str) -> datetime | None:
-    """See `NewestRuns.running_since`."""
-    return newest_runs(conn, targets=[target])[target].running_since
 
 
 def first_run_at(conn: Connection, *, target: str | None = None) -> datetime | None:

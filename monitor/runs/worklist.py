@@ -140,11 +140,6 @@ def _work_counts() -> Select[tuple[Any, ...]]:
     )
 
 
-def count_active(conn: Connection, *, target: str) -> int:
-    """How many items of a target are tracked, that is neither removed nor ignored."""
-    return int(conn.execute(select(_active_count()), {"target": target}).scalar_one())
-
-
 def _active_count() -> ColumnElement[int]:
     """In one statement, so of one moment. Both counts are in indexes, without the rows of a million items."""
     of_target = select(func.count()).select_from(items).where(items.c.target == _TARGET)

@@ -3,7 +3,6 @@
 The access check has verified session and CSRF token; here it is checked that actions are enabled.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -20,9 +19,9 @@ from monitor.incidents.decide import OperatorAction
 from monitor.incidents.silence_store import MAX_AUTHOR_LENGTH, MAX_COMMENT_LENGTH
 from monitor.reports import actions
 from monitor.web.access.middleware import form_of
+from monitor.web.rendering import positive
 from monitor.web.site import Site, Viewer, viewer_of
 
-_MAX_ID = 2**63 - 1
 _Work = Callable[[Connection, int, OperatorAction], object]
 """Acts on an incident. None if there is no such incident; raises ConfigError if nothing is changed."""
 
@@ -63,8 +62,8 @@ class _Actions:
         viewer = viewer_of(request)
         if not viewer.can_act:
             raise HTTPException(403, "actions from the page are off: set web.actions = true")
-        incident_id = int(number) if re.fullmatch("[0-9]{1,19}", number) else 0
-        if not 0 < incident_id <= _MAX_ID:
+        incident_id = positive(number)
+        if incident_id is None:
             raise HTTPException(404)
         action = _action(viewer, form_of(request))
         try:

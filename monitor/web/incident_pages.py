@@ -11,14 +11,15 @@ from monitor.reports.html.incident_charts import evidence_chart
 from monitor.reports.html.pagination import Page, address
 from monitor.reports.incident_page import ITEMS_PER_PAGE, IncidentPage, incident_page
 from monitor.reports.incident_views import IncidentFilter, IncidentsView, open_first_view
-from monitor.reports.names import is_known_target, target_names, unknown_target_sentence
-from monitor.web.rendering import Link, choice, html_page, missing_page, number, positive, text
+from monitor.reports.names import is_known_target, target_names
+from monitor.web.rendering import Link, choice, html_page, missing_page, number, positive, text, unknown_target_page
 from monitor.web.site import Site
 
 _METHODS = ["GET", "HEAD"]
 INCIDENTS_PER_PAGE = 50
 MAX_PAGE = 1_000
 """The last page of the list of incidents that is offered."""
+_ALL = Link(text="All incidents", href="/incidents")
 _FILTERS = ("state", "target", "cause", "severity")
 
 
@@ -55,7 +56,7 @@ class _IncidentPages:
             )
         )
         if not known:
-            return await self._unknown_target(request, target)
+            return await unknown_target_page(site, request, target, instead=_ALL)
         if not view.incidents and page > 1:
             raise HTTPException(404, f"There is no page {page} of these incidents.")
         chosen = {name: request.query_params.get(name, "") for name in _FILTERS}
@@ -74,15 +75,6 @@ class _IncidentPages:
             links=_list_pages(view, page, chosen),
         )
 
-    async def _unknown_target(self, request: Request, name: str) -> Response:
-        return await missing_page(
-            self._site,
-            request,
-            title="Unknown target",
-            sentence=unknown_target_sentence(self._site.config, name),
-            links=[Link(text="All incidents", href="/incidents")],
-        )
-
     async def incident(self, request: Request, incident_id: str) -> Response:
         site, config, now = self._site, self._site.config, self._site.now()
         found, item_page = positive(incident_id), number(request, "items") or 1
@@ -93,11 +85,7 @@ class _IncidentPages:
             )
         if page is None:
             return await missing_page(
-                site,
-                request,
-                title="Unknown incident",
-                sentence=f"There is no incident {incident_id}.",
-                links=[Link(text="All incidents", href="/incidents")],
+                site, request, title="Unknown incident", sentence=f"There is no incident {incident_id}.", links=[_ALL]
             )
         incident = page.incident
         if item_page > 1 and not page.view.members:

@@ -17,8 +17,8 @@ from monitor.reports.item_page import item_page
 from monitor.reports.item_queries import IGNORED, REMOVED, ItemFilter
 from monitor.reports.item_views import look_up, stuck_after
 from monitor.reports.items_page import ItemsPage, Position, decode_position, items_page
-from monitor.reports.names import is_known_target, unknown_target_sentence
-from monitor.web.rendering import Link, choice, html_page, item_in_path, missing_page, number, text
+from monitor.reports.names import is_known_target
+from monitor.web.rendering import Link, choice, html_page, item_in_path, missing_page, number, text, unknown_target_page
 from monitor.web.site import Site
 
 _METHODS = ["GET", "HEAD"]
@@ -26,6 +26,7 @@ _PREFIX = b"/items/"
 _STUCK = "stuck"
 STATES = (*(state.value for state in ItemState), _STUCK, REMOVED, IGNORED)
 """States that can be chosen. The first ones are of tracked items."""
+_ALL = Link(text="All items", href="/items")
 _FILTERS = ("q", "target", "state", "group", "stage", "incident")
 
 
@@ -56,7 +57,7 @@ class _ItemPages:
             )
         )
         if not known:
-            return await self._unknown_target(request, target)
+            return await unknown_target_page(site, request, target, instead=_ALL)
         return await html_page(
             site,
             request,
@@ -68,15 +69,6 @@ class _ItemPages:
             states=STATES,
             targets=[each.name for each in config.targets],
             links=_list_pages(page, chosen),
-        )
-
-    async def _unknown_target(self, request: Request, name: str) -> Response:
-        return await missing_page(
-            self._site,
-            request,
-            title="Unknown target",
-            sentence=unknown_target_sentence(self._site.config, name),
-            links=[Link(text="All items", href="/items")],
         )
 
     async def item(self, request: Request) -> Response:
@@ -91,7 +83,7 @@ class _ItemPages:
                 request,
                 title="Unknown item",
                 sentence="This is the address of no item: it is /items/TARGET/ID, each percent-encoded.",
-                links=[Link(text="All items", href="/items")],
+                links=[_ALL],
             )
         known, found, page = await site.read(
             lambda conn: (
@@ -103,7 +95,7 @@ class _ItemPages:
         if page is not None:
             return await html_page(site, request, "item.html", item_id, page=page, item=page.view.item)
         if not known:
-            return await self._unknown_target(request, target)
+            return await unknown_target_page(site, request, target, instead=_ALL)
         hint = ""
         if found.waiting:
             hint = "It is in the built-in log, but no run has read it yet."

@@ -4,17 +4,16 @@ import gzip
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.metadata import PackageNotFoundError
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
 from monitor.database.text import UNPRINTABLE
-from monitor.reports.html import StaticFile, plotly_script, render, static_file
-from monitor.reports.html.charts import completed_chart, states_chart, target_charts
-from monitor.reports.html.pagination import Page, address, numbered_page, page_number
+from monitor.reports.html import StaticFile, plotly_script, static_file
+from monitor.reports.html.charts import Chart, completed_chart, states_chart, target_charts
+from monitor.reports.html.pagination import Page, address, numbered_page
 from monitor.reports.overview_page import TARGETS_PER_PAGE, OverviewPage, overview_page
 from monitor.reports.target_page import RunList, TargetPage, target_page
 from monitor.reports.trends import first_run_at
@@ -22,6 +21,7 @@ from monitor.reports.triage import known_objectives
 from monitor.threads import run_in_thread
 from monitor.web.incident_pages import add_incident_pages
 from monitor.web.item_pages import add_item_pages
+from monitor.web.rendering import html_page, number
 from monitor.web.site import Site
 
 _METHODS = ["GET", "HEAD"]
@@ -55,21 +55,21 @@ class _Pages:
 
     async def overview(self, request: Request) -> Response:
         site, given = self._site, _period(request)
-        number = page_number(request.query_params.get("page"))
-        if number is None:
-            raise HTTPException(400, "page must be a number from 1 on, such as ?page=2")
+        page_number = number(request, "page") or 1
         config, now = site.config, site.now()
         wanted = request.query_params.get("target", "").strip()
 
         def read(conn: Connection) -> tuple[str, OverviewPage | None]:
             period = given or _default_period(first_run_at(conn), now=now)
-            return period, overview_page(conn, config, since=PERIODS[period], now=now, number=number, wanted=wanted)
+            return period, overview_page(
+                conn, config, since=PERIODS[period], now=now, number=page_number, wanted=wanted
+            )
 
         period, page = await site.read(read)
         if page is None:
-            raise HTTPException(404, f"there is no page {number} of the targets")
-        bounds = page.overview.bounds
-        return await self._html(
+            raise HTTPException(404, f"there is no page {page_number} of the targets")
+        return await html_page(
+            site,
             request,
             "overview.html",
             "Overview",
@@ -79,13 +79,9 @@ class _Pages:
             period_query="" if given is None else f"?since={given}",
             slos=known_objectives(page.overview.targets),
             slo_count=sum(len(target.facts.slos) for target in page.overview.targets),
-            charts=lambda: [
-                chart
-                for chart in (completed_chart(page.samples, bounds), states_chart(page.samples, bounds))
-                if chart is not None
-            ],
+            charts=lambda: _charts(page),
             target_pages=numbered_page(
-                number,
+                page_number,
                 size=TARGETS_PER_PAGE,
                 total=page.found_count,
                 noun="target",
@@ -97,7 +93,7 @@ class _Pages:
 
     async def target(self, request: Request, name: str) -> Response:
         site, given = self._site, _period(request)
-        before, after = _run_id(request, "before"), _run_id(request, "after")
+        before, after = number(request, "before"), number(request, "after")
         if UNPRINTABLE.search(name):  # no target has such a name, and PostgreSQL refuses some of these characters
             raise HTTPException(404)
         config, now, key = site.config, site.now(), site.throttle_key(name)
@@ -112,7 +108,8 @@ class _Pages:
         period, page = await site.read(read)
         if page is None:
             raise HTTPException(404, f"no target is called {name}: the overview lists them")
-        return await self._html(
+        return await html_page(
+            site,
             request,
             "target.html",
             name,
@@ -123,12 +120,6 @@ class _Pages:
             charts=lambda: target_charts(page.target, page.overview.bounds, now=now),
             run_pages=_run_pages(request, page.runs),
         )
-
-    async def _html(self, request: Request, template: str, title: str, **values: Any) -> Response:  # noqa: ANN401  # of a template
-        """The page; `charts` is a function, as it is called in a thread."""
-        frame, draw = self._site.frame(request, title), values.pop("charts")
-        html = await self._site.draw(lambda: render(template, frame, charts=draw(), **values))
-        return HTMLResponse(html, headers={"Cache-Control": "no-store"})
 
     async def static(self, request: Request, name: str) -> Response:
         zipped = "gzip" in request.headers.get("accept-encoding", "")
@@ -165,6 +156,12 @@ def _served(name: str, *, zipped: bool) -> StaticFile | None:
     )
 
 
+def _charts(page: OverviewPage) -> list[Chart]:
+    bounds = page.overview.bounds
+    found = completed_chart(page.samples, bounds), states_chart(page.samples, bounds)
+    return [chart for chart in found if chart is not None]
+
+
 def _period(request: Request) -> str | None:
     """The period of the address. Raises HTTPException for one that is not offered."""
     name = request.query_params.get("since")
@@ -183,16 +180,6 @@ def _period_links(request: Request) -> list[tuple[str, str]]:
     """Links to the same page with other periods; a page of a list is kept."""
     kept = {name: request.query_params.get(name) for name in ("target", "page")}
     return [(name, address("", {"since": name, **kept})) for name in PERIODS]
-
-
-def _run_id(request: Request, name: str) -> int | None:
-    """The id of a run in the address. Raises HTTPException if it is no number."""
-    found = request.query_params.get(name)
-    if found is None:
-        return None
-    if not (found.isascii() and found.isdecimal() and len(found) < 19):
-        raise HTTPException(400, f"{name} must be the number of a run, such as ?{name}=2016")
-    return int(found)
 
 
 def _run_pages(request: Request, found: RunList) -> Page:

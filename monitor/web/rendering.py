@@ -1,4 +1,4 @@
-"""What the pages of incidents and items share: an HTML answer, the page of what does not exist, and filters."""
+"""What the pages share: an HTML answer, the page of what does not exist, and filters."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from monitor.database.text import UNPRINTABLE
 from monitor.reports.html import render
+from monitor.reports.names import unknown_target_sentence
 from monitor.web.site import Site
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -51,6 +52,12 @@ async def missing_page(
 ) -> Response:
     """The page of what does not exist: a sentence, and links to what may have been meant. Its status is 404."""
     return await html_page(site, request, "missing.html", title, status=404, sentence=sentence, links=links, hint=hint)
+
+
+async def unknown_target_page(site: Site, request: Request, name: str, *, instead: Link) -> Response:
+    """The page of a target that is neither configured nor in the history; `instead` leads to what there is."""
+    sentence = unknown_target_sentence(site.config, name)
+    return await missing_page(site, request, title="Unknown target", sentence=sentence, links=[instead])
 
 
 def choice(request: Request, name: str, offered: Iterable[str]) -> str:

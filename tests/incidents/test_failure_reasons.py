@@ -15,7 +15,7 @@ from monitor.model import Cause, ItemState, ItemStatus, Outcome
 from monitor.model.http import Reply
 from monitor.model.items import TrackedItem, is_code, transition
 from monitor.notifications.messages import MessageKind, render
-from monitor.reports.trends import failure_reasons
+from monitor.reports.trends import reasons_of_failures
 from monitor.runs.outcomes import outcome_from_status
 
 OK = Reply(status=200, headers={}, body=b"{}")
@@ -137,7 +137,7 @@ def test_reports_group_failed_items_by_reason_last_known(engine, fail):
         conn.execute(update(items).where(items.c.item_id == "00").values(state="unknown"))
         conn.execute(update(items).where(items.c.item_id == "01").values(ignored_at=NOW))
     with reading(engine) as conn:
-        total, reasons = failure_reasons(conn, target="gloo", limit=1)
+        total, reasons = reasons_of_failures(conn, targets=["gloo"], limit=1)["gloo"]
     assert (total, [(each.reason, each.items) for each in reasons]) == (2, [("unsupported_file", 2)])
 
 

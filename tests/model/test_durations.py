@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.model.durations import exponential_backoff_s, format_duration, parse_duration
+from monitor.model.durations import bounded_duration, exponential_backoff_s, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,11 @@ def test_a_formatted_duration_is_parsed_back_to_the_millisecond(duration):
 )
 def test_the_backoff_doubles_up_to_its_maximum(failures, jitter, wait_s):
     assert exponential_backoff_s(failures, initial_s=0.1, max_s=2.0, jitter=jitter) == pytest.approx(wait_s)
+
+
+def test_a_duration_out_of_bounds_or_none_at_all_is_refused_with_the_bounds():
+    bounds = {"minimum": timedelta(hours=1), "maximum": timedelta(days=7), "examples": '"2h"'}
+    assert [bounded_duration(text, **bounds) for text in ("1h", "1w")] == [timedelta(hours=1), timedelta(days=7)]
+    for text in ("59m", "8d", "soon", ""):
+        with pytest.raises(ValueError, match=r'is no duration from 1h to 7d; write it as in "2h"$'):
+            bounded_duration(text, **bounds)

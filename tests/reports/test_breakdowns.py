@@ -10,6 +10,7 @@ from monitor.reports import trends as breakdowns
 from monitor.reports.trends import StageCount, StuckItem
 
 PATIENCE = 30 * MINUTE
+STUCK_BEFORE = {"gloo": NOW - PATIENCE}
 LATE, EARLY = NOW - HOUR, NOW - MINUTE
 
 
@@ -20,17 +21,17 @@ def history(engine):
 
 def by_group(engine, limit=9):
     with reading(engine) as conn:
-        return breakdowns.by_group(conn, target="gloo", as_of=NOW, stuck_after=PATIENCE, limit=limit)
+        return breakdowns.by_groups(conn, stuck_before=STUCK_BEFORE, limit=limit).get("gloo", (0, []))
 
 
 def by_stage(engine, limit=9):
     with reading(engine) as conn:
-        return breakdowns.by_stage(conn, target="gloo", limit=limit)
+        return breakdowns.by_stages(conn, targets=["gloo"], limit=limit).get("gloo", (0, []))
 
 
 def stuck(engine, limit=9):
     with reading(engine) as conn:
-        return breakdowns.longest_stuck(conn, target="gloo", as_of=NOW, stuck_after=PATIENCE, limit=limit)
+        return breakdowns.stuck_items(conn, stuck_before=STUCK_BEFORE, limit=limit).get("gloo", [])
 
 
 def test_each_group_has_its_items_by_state(engine, history):

@@ -22,13 +22,18 @@ def past(engine):
     return HistoryBuilder(engine)
 
 
-def ask(engine, question, target="gloo", **arguments):
+def samples(engine, bounds, target="gloo"):
     with reading(engine) as conn:
-        return question(conn, target=target, **arguments)
+        return trends.samples(conn, targets=[target], bounds=bounds)[target]
 
 
 def marks(engine, *bounds, target="gloo"):
-    return [mark and mark.run_id for mark in ask(engine, trends.snapshot_samples, target, bounds=bounds)]
+    return [mark and mark.run_id for mark in samples(engine, bounds, target)]
+
+
+def newest(engine):
+    with reading(engine) as conn:
+        return trends.newest_runs(conn, targets=["gloo"])["gloo"]
 
 
 def test_a_span_is_marked_by_the_last_snapshot_in_it(engine, past):
@@ -45,7 +50,7 @@ def test_a_span_without_a_run_or_without_numbers_is_a_gap(engine, past):
     past.run(NOW + 13 * MINUTE, RUNNING)
     bounds = [NOW, NOW + 10 * MINUTE, NOW + 20 * MINUTE]
     assert marks(engine, *bounds) == [seen, None]
-    (row, _) = ask(engine, trends.snapshot_samples, bounds=bounds)
+    (row, _) = samples(engine, bounds)
     assert (row.snapshot.total, row.snapshot.failed, row.status) == (3, 1, RunStatus.COMPLETE)
 
 
@@ -88,8 +93,8 @@ def test_the_marks_need_three_statements_for_any_number_of_spans(engine, past):
 
 
 def test_before_the_first_run_there_is_no_trend(engine):
-    questions = (trends.last_run, trends.newest_snapshot, trends.running_since, trends.unreadable_since)
-    assert [ask(engine, question) for question in questions] == [None] * 4
+    found = newest(engine)
+    assert (found.last, found.snapshot, found.running_since, found.unreadable_since) == (None,) * 4
     assert marks(engine, NOW, NOW + DAY) == [None]
 
 
@@ -98,17 +103,17 @@ def test_the_last_run_is_the_newest_finished_one_with_or_without_numbers(engine,
     unreadable = past.run(NOW + HOUR, FAILED, error="it is gone")
     past.run(NOW + 2 * HOUR, RUNNING)
     past.run(NOW + 3 * HOUR, target="other")
-    last = ask(engine, trends.last_run)
+    last = newest(engine).last
     assert (last.run_id, last.status, last.error) == (unreadable, FAILED, "it is gone")
     assert (last.started_at, last.finished_at) == (NOW + HOUR, NOW + HOUR + MINUTE)
-    assert ask(engine, trends.newest_snapshot).run_id == counted
+    assert newest(engine).snapshot.run_id == counted
 
 
 def test_a_run_in_progress_is_reported_until_it_is_finished(engine, past):
     past.run(NOW)
-    assert ask(engine, trends.running_since) is None
+    assert newest(engine).running_since is None
     past.run(NOW + HOUR, RUNNING)
-    assert ask(engine, trends.running_since) == NOW + HOUR
+    assert newest(engine).running_since == NOW + HOUR
 
 
 @pytest.mark.parametrize(
@@ -126,4 +131,4 @@ def test_a_run_in_progress_is_reported_until_it_is_finished(engine, past):
 def test_the_log_is_unreadable_since_the_first_run_of_the_last_streak(engine, past, statuses, since):
     for n, status in enumerate(statuses):
         past.run(NOW + n * HOUR, status)
-    assert ask(engine, trends.unreadable_since) == (None if since is None else NOW + since * HOUR)
+    assert newest(engine).unreadable_since == (None if since is None else NOW + since * HOUR)

@@ -195,7 +195,7 @@ def test_samples_and_counts_are_the_same_after_the_runs_were_pruned(engine):
 
     def read():
         with reading(engine) as conn:
-            return trends.snapshot_samples(conn, target="gloo", bounds=bounds), changes.count_runs_since(conn, **asked)
+            return trends.samples(conn, targets=["gloo"], bounds=bounds), changes.count_runs_since(conn, **asked)
 
     before = read()
     with writing(engine) as conn:

@@ -23,7 +23,6 @@ def queries(conn):
     """All that the plan and the end of a run ask of the work list."""
     again = worklist.longest_unasked(conn, target="gloo", run_id=9, limit=20)
     ids = [each.item_id for each in again]
-    worklist.count_active(conn, target="gloo")
     worklist.count_work(conn, target="gloo")
     worklist.probe_candidates(conn, target="gloo", run_id=9, item_ids=ids)
     worklist.mark_unasked_unknown(conn, target="gloo", run_id=9, reason=Reason.DEADLINE, recheck_ids=ids)
@@ -65,7 +64,7 @@ def test_no_query_of_a_run_reads_all_completed_items(large, database_kind, monke
             pass
         queries(conn)
         event.remove(large, "before_cursor_execute", note)
-        assert len(sent) > 20
+        assert len(sent) >= 20
         costly = [sql for sql, given in sent.items() if reads_all_rows(conn, Statement(sql, given))]
     assert not costly
 

@@ -2,7 +2,7 @@
 
 import itertools
 import sqlite3
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -15,6 +15,7 @@ from monitor.database.sync_tables import sync_log_pages
 from monitor.database.tables import canaries, item_events, items
 from monitor.runs.sync import Sync
 from monitor.synclog import LogStart, SyncLogSpec, read, read_file_state, read_pages
+from monitor.synclog.validation import MAX_SAMPLES
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -210,3 +211,14 @@ def cut(target, now, number, **options):
     finally:
         event.remove(target.engine, "before_cursor_execute", end)
     return False
+
+
+def comparable(report, layout):
+    """A report for a comparison. On a server rows may come in another order each time: there samples are sorted, or,
+    if there may be more of them, counted.
+    """
+    found = asdict(report)
+    if layout != SERVER:
+        return found
+    samples = {name: value for name, value in found.items() if isinstance(value, tuple)}
+    return found | {name: sorted(v) if len(v) < MAX_SAMPLES else len(v) for name, v in samples.items()}

@@ -17,14 +17,6 @@ class Page:
     next: str | None = None
 
 
-def page_number(text: str | None) -> int | None:
-    """The number of a page (1 is the first) from a query string; 1 without one, None if it is no such number."""
-    if text is None:
-        return 1
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0
-    return number if number > 0 else None
-
-
 def numbered_page(
     number: int, *, size: int, total: int, noun: str, path: str, query: Mapping[str, str] | None = None
 ) -> Page:

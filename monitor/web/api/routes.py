@@ -1,6 +1,5 @@
 """The routes of the API. Each runs one view in one read transaction, and returns its JSON."""
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -16,9 +15,9 @@ from monitor.config import Config
 from monitor.database.text import escape_bidirectional
 from monitor.errors import ConfigError
 from monitor.model import Cause, IncidentState, ItemState, Severity
-from monitor.model.durations import parse_duration
+from monitor.model.durations import bounded_duration
 from monitor.providers.preset import find_preset
-from monitor.reports.build import build_report
+from monitor.reports.build import MAX_SINCE, MIN_SINCE, build_report
 from monitor.reports.explain import explain_json, explain_view
 from monitor.reports.formatting import cut_list
 from monitor.reports.gate import gate_json, gate_view
@@ -41,12 +40,13 @@ from monitor.reports.rules import rules_json
 from monitor.reports.silences import silences_json, silences_view
 from monitor.reports.slos import configured_slos, slos_json
 from monitor.web.api.openapi import Answer, document, responses
-from monitor.web.rendering import item_in_path
+from monitor.web.rendering import item_in_path, positive
 from monitor.web.site import Site
 
 PREFIX = "/api/v1"
 MAX_ROWS = 1000
-_MIN_SINCE, _MAX_SINCE = timedelta(hours=1), timedelta(days=3653)
+_MAX_QUOTED = 100
+"""Of a parameter that is wrong."""
 _MAX_ID = 2**63 - 1
 
 Json = dict[str, Any]
@@ -141,7 +141,7 @@ class _Routes:
         target: Target = None,
         since: Annotated[str, Query(description="How far back the trend goes: 1h to 3653d.")] = "7d",
     ) -> Response:
-        period = _duration("since", since)
+        period = _since(since)
 
         def query(conn: Connection, config: Config, now: datetime) -> Json:
             _require_target(conn, config, target)
@@ -315,23 +315,21 @@ def _require_target(conn: Connection, config: Config, name: str | None) -> None:
 
 def _number(text: str) -> int:
     """The number of an incident, in a path. Raises HTTPException if no incident can have it."""
-    number = int(text) if re.fullmatch("[0-9]{1,19}", text) else 0
-    if not 0 < number <= _MAX_ID:
-        raise HTTPException(404, f"there is no incident {text[:100]!a}")
+    number = positive(text)
+    if number is None:
+        raise HTTPException(404, f"there is no incident {text[:_MAX_QUOTED]!a}")
     return number
 
 
 def _storable(name: str, text: str | None) -> str | None:
     if text is not None and not text.isprintable():
-        raise ConfigError([f"{name}: {text[:100]!a} holds a character that no stored text has"])
+        raise ConfigError([f"{name}: {text[:_MAX_QUOTED]!a} holds a character that no stored text has"])
     return text
 
 
-def _duration(name: str, text: str) -> timedelta:
+def _since(text: str) -> timedelta:
+    given = text.strip()[:_MAX_QUOTED]
     try:
-        found = parse_duration(text.strip())
-    except ValueError:
-        found = timedelta(0)
-    if not _MIN_SINCE <= found <= _MAX_SINCE:
-        raise HTTPException(400, f'{name}: {text[:100]!a} is no duration from 1h to 3653d, such as "7d"')
-    return found
+        return bounded_duration(given, minimum=MIN_SINCE, maximum=MAX_SINCE, examples='"24h", "7d" or "90d"')
+    except ValueError as error:
+        raise HTTPException(400, f"since: {error}") from None
