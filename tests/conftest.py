@@ -123,10 +123,11 @@ def _further_parameters(config, items):
     """Slow tests that differ from another one, of `make check`, in nothing but a parameter."""
     kept = {_kind(item) for item in items if item.get_closest_marker("smoke") or not item.get_closest_marker("process")}
     for item in items:
-        in_check = item.path.relative_to(config.rootpath / "tests").parts[0] in ALWAYS_ON_BOTH
-        if in_check or item.path.name in EACH_PARAMETER or not hasattr(item, "callspec") or item.get_closest_marker("nightly"):
+        folder = item.path.relative_to(config.rootpath / "tests").parts[0]
+        if folder in ALWAYS_ON_BOTH or item.path.name in EACH_PARAMETER or not hasattr(item, "callspec"):
             continue
-        if item.get_closest_marker("process") and not item.get_closest_marker("smoke"):
+        marks = {mark.name for mark in item.iter_markers()}
+        if "process" in marks and not marks & {"smoke", "nightly"}:
             if _kind(item) in kept:
                 yield item
             kept.add(_kind(item))

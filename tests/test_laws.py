@@ -16,10 +16,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import insert, select, update
-from support.scale import examples
 from support.fakes import FakeChannel, configured_channels
 from support.memory import folder_in_memory
 from support.samples import NOW
+from support.scale import examples
 from support.world import Clock
 
 from monitor.database.engine import connect, reading, writing
