@@ -182,10 +182,12 @@ def longest_unasked(conn: Connection, *, target: str, run_id: int, limit: int) -
 def _unasked() -> CompoundSelect[tuple[Any, ...]]:
     """The completed items that were not asked about for longest, first those whose last outcome is unknown."""
     order = items.c.asked_run_id, items.c.item_id
-    columns = order[0].label("run"), order[1]
-    unasked = select(*columns).where(_completed(_TARGET), _is_verified(), items.c.asked_run_id < bindparam("run_id"))
-    lost = unasked.where(in_state(ItemState.UNKNOWN)).order_by(*order).limit(bindparam("lost"))
-    known = unasked.where(items.c.state == ItemState.COMPLETED.value).order_by(order[0]).limit(bindparam("known"))
+    unasked = select(order[0].label("run"), order[1]).where(items.c.asked_run_id < bindparam("run_id"), _is_verified())
+    # an expression: else SQLite looks for the few lost ones among all completed ones, by the index of these
+    was_completed = items.c.target == _TARGET, items.c.known_state.concat("") == ItemState.COMPLETED.value, *active()
+    lost = unasked.where(*was_completed, in_state(ItemState.UNKNOWN)).order_by(*order).limit(bindparam("lost"))
+    is_completed = _completed(_TARGET), items.c.state == ItemState.COMPLETED.value
+    known = unasked.where(*is_completed).order_by(order[0]).limit(bindparam("known"))
     parts = [
         select(each.subquery(name), literal(int(name == "of_lost")).label("lost"))
         for each, name in ((lost, "of_lost"), (known, "of_known"))
