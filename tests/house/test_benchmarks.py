@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import builds
 import faults
-import fleet
+import many_targets
 import pages
 import pytest
 import speed
@@ -81,8 +81,8 @@ def test_steady_runs_are_measured_on_postgresql(now, tmp_path):
 
 @nightly
 def test_targets_are_measured_side_by_side(now, tmp_path, monkeypatch):
-    monkeypatch.setattr(fleet, "COUNTED", 1)
-    rows = fleet.rows(now, tmp_path, counts=[2], rounds=1)
+    monkeypatch.setattr(many_targets, "COUNTED", 1)
+    rows = many_targets.rows(now, tmp_path, counts=[2], rounds=1)
     assert "configuration of 2 targets" in figures(rows)
     assert float(rows[-1].measured) > 1  # statements are counted
 

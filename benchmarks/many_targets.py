@@ -40,7 +40,7 @@ def rows(builds: Sequence[Build], folder: Path, *, counts: Sequence[int], rounds
 
 def _folder(build: Build, server: Server, folder: Path, count: int) -> Folder:
     names = [f"t{number:04}" for number in range(count)]
-    path = folder / "fleet" / f"{build.name}-{count}"
+    path = folder / "targets" / f"{build.name}-{count}"
     made = Folder(build=build, path=path, server=server, names=names, check_settings=_CHECK)
     made.make(range(ITEMS))
     return made
