@@ -87,7 +87,7 @@ class Daemon:
         self._endpoints = Endpoints(self._tracker)
         self._signal: signal.Signals | None = None
         self._current_app: App | None = None
-        self._parallel: ParallelRuns | None = None
+        self._parallel: tuple[tuple[int | None, bool], ParallelRuns] | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._retire_numbers = itertools.count(1)
         self._ready = False
@@ -227,8 +227,7 @@ class Daemon:
         target = next((each for each in app.config.targets if each.name == name), None)
         if target is None or self._interrupt.is_set():
             return
-        self._parallel = self._parallel or ParallelRuns(on_sqlite=app.engine.dialect.name == "sqlite")
-        async with self._parallel.one():
+        async with self._parallel_runs(app).one():
             if self._interrupt.is_set():
                 return
             job = replace(app.job(target, scheduled=True), lease_ttl=self._lease)
@@ -237,6 +236,13 @@ class Daemon:
         self._tracker.observe(report, throttle_keys=app.throttles.key_by_target)
         self._deliver_soon()
         self._notifier.status(f"{self._status()}; last run: {report.target}, {report.status.value}")
+
+    def _parallel_runs(self, app: App) -> ParallelRuns:
+        """How many runs may be in progress; a reload with another number does not count those in progress."""
+        limits = app.config.daemon.parallel_runs, app.engine.dialect.name == "sqlite"
+        if self._parallel is None or self._parallel[0] != limits:
+            self._parallel = limits, ParallelRuns(limits[0], on_sqlite=limits[1])
+        return self._parallel[1]
 
     async def _run_canary(self, name: str, run_key: str) -> None:
         target = next((each for each in self.state.config.targets if each.name == name), None)
