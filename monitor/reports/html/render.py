@@ -16,6 +16,7 @@ from monitor.model.durations import format_duration
 from monitor.notifications.texts import checks_of, describe_cause, display_name, safe_message
 from monitor.reports.canary import canary_lines
 from monitor.reports.explain import describe_rule
+from monitor.reports.fleet import job_text, worker_name
 from monitor.reports.formatting import format_count, format_latency, format_share, iso, plural
 from monitor.reports.html.drawing import draw_sparkline
 from monitor.reports.html.marks import age, coded, is_number, is_time, item_path, segment, time_tag, visible
@@ -50,6 +51,8 @@ class Frame:
     can_act: bool = False
     """Whether forms that acknowledge, silence and resolve are shown."""
     csrf_token: str = ""
+    has_workers: bool = False
+    """Whether the page of workers is in the navigation."""
     offline: bool = False
     """Whether the page is one file that is opened without the daemon: no links to other pages, assets inlined."""
 
@@ -103,6 +106,8 @@ def _environment() -> Environment:
         time=time_tag,
         times_of=times_of,
         waits=waits_text,
+        worker_name=worker_name,
+        job_text=job_text,
     )
     environment.filters.update(_incident_filters())
     environment.globals["plotly_style_ids"] = plotly_style_ids
