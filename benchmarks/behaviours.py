@@ -157,8 +157,7 @@ class _Limited(_Counting, ABC):
 
     def __init__(self, *, rate: int) -> None:
         super().__init__()
-        self._rate, self._accepted = rate, Counter[int]()
-        self._refused = 0
+        self._rate, self._accepted, self._refused_at = rate, Counter[int](), Counter[int]()
 
     def answer(self, item_id: bytes, transport: asyncio.Transport) -> None:
         now = time.time()
@@ -171,7 +170,7 @@ class _Limited(_Counting, ABC):
             "x_ratelimit_reset": reset_at,
         }
         if left < 0:
-            self._refused += 1
+            self._refused_at[int(now)] += 1
             transport.write(response(429, _REFUSED, retry_after=1, **headers))
         else:
             self._accepted[int(now)] += 1
@@ -182,7 +181,8 @@ class _Limited(_Counting, ABC):
         """Requests left after this one, -1 if none was; and the Unix time at which all are available again."""
 
     def counted(self) -> Mapping[str, object]:
-        return {"requests": self._requests, "refused": self._refused, "accepted": self._accepted}
+        by_second = {"accepted": self._accepted, "refused_at": self._refused_at}
+        return {"requests": self._requests, "refused": self._refused_at.total(), **by_second}
 
 
 class _Windows(_Limited):
