@@ -96,7 +96,7 @@ class SharedRun:
     items: int
     """Of all shares, as planned."""
     items_done: int
-    """Of shares that are done."""
+    """Of shares that are done, and what the others have stored so far."""
     in_hand: tuple[ShareInHand, ...] = ()
 
 
@@ -202,7 +202,8 @@ _RUNS = text("""
     SELECT r.run_id, r.target, r.planned_at, r.deadline_at, r.stopped_by,
         count(*) FILTER (WHERE s.state = 'waiting') AS waiting, count(*) FILTER (WHERE s.state = 'running') AS running,
         count(*) FILTER (WHERE s.state = 'done') AS done, coalesce(sum(s.items), 0) AS items,
-        coalesce(sum(s.items) FILTER (WHERE s.state = 'done'), 0) AS items_done
+        coalesce(sum(CASE WHEN s.state = 'done' THEN s.items ELSE CAST(s.checked ->> 'asked' AS bigint) END), 0)
+            AS items_done
     FROM shared_runs AS r LEFT JOIN run_shares AS s USING (run_id)
     WHERE r.state = 'open'
     GROUP BY r.run_id ORDER BY r.planned_at, r.run_id
