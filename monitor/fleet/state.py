@@ -202,7 +202,7 @@ _RUNS = text("""
     SELECT r.run_id, r.target, r.planned_at, r.deadline_at, r.stopped_by,
         count(*) FILTER (WHERE s.state = 'waiting') AS waiting, count(*) FILTER (WHERE s.state = 'running') AS running,
         count(*) FILTER (WHERE s.state = 'done') AS done, coalesce(sum(s.items), 0) AS items,
-        coalesce(sum(CASE WHEN s.state = 'done' THEN s.items ELSE CAST(s.checked ->> 'asked' AS bigint) END), 0)
+        coalesce(sum(CASE WHEN s.state = 'done' THEN s.items ELSE CAST(s.checked ->> 'asked' AS integer) END), 0)
             AS items_done
     FROM shared_runs AS r LEFT JOIN run_shares AS s USING (run_id)
     WHERE r.state = 'open'
