@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import Engine
@@ -36,6 +37,9 @@ from monitor.runs.run import LEASE_TTL, Run
 from monitor.web.endpoints import Endpoints
 from monitor.web.readiness import LogLoss
 from monitor.web.state import DaemonState, StateTracker
+
+if TYPE_CHECKING:
+    from monitor.daemon.fleet import FleetQueue
 
 DRAIN_S = 8.0
 """Leaves time to cancel tasks and release leases within the ten seconds before a supervisor's SIGKILL."""
@@ -88,6 +92,7 @@ class Daemon:
         self._signal: signal.Signals | None = None
         self._current_app: App | None = None
         self._parallel: tuple[tuple[int | None, bool], ParallelRuns] | None = None
+        self._queue: FleetQueue | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._retire_numbers = itertools.count(1)
         self._ready = False
@@ -153,6 +158,8 @@ class Daemon:
             self._add_target(name)
         for name in canary_times_of(self.state.config):
             self._add_canary(name)
+        if self.state.config.fleet.workers:
+            self._fleet_queue()
         self._scheduler.start()
         structlog.get_logger().info("daemon_started", targets=self._target_names())
         self._ready = True
@@ -227,6 +234,12 @@ class Daemon:
         target = next((each for each in app.config.targets if each.name == name), None)
         if target is None or self._interrupt.is_set():
             return
+        if app.config.fleet.workers:
+            queued = await (await self._fleet_queue().of(app.config)).defer_plan(name, run_key)
+            structlog.get_logger().info(
+                "run_queued" if queued else "run_already_queued", integration=name, run_key=run_key
+            )
+            return
         async with self._parallel_runs(app).one():
             if self._interrupt.is_set():
                 return
@@ -236,6 +249,16 @@ class Daemon:
         self._tracker.observe(report, throttle_keys=app.throttles.key_by_target)
         self._deliver_soon()
         self._notifier.status(f"{self._status()}; last run: {report.target}, {report.status.value}")
+
+    def _fleet_queue(self) -> "FleetQueue":
+        """The queue of workers, which is supervised from its first use on."""
+        if self._queue is None:
+            from monitor.daemon.fleet import FleetQueue, Supervision
+
+            self._queue = queue = FleetQueue()
+            supervision = Supervision(self.state, self._database, self._clock, None)
+            self._start_loop("supervision", lambda: supervision.run(queue.of))
+        return self._queue
 
     def _parallel_runs(self, app: App) -> ParallelRuns:
         """How many runs may be in progress; a reload with another number does not count those in progress."""
@@ -314,5 +337,7 @@ class Daemon:
         await self._tasks.drain(timeout_s=self._drain_s, force=self._force)
         await asyncio.gather(*self._loops.values(), return_exceptions=True)
         await self._endpoints.close()
+        if self._queue is not None:
+            await self._queue.close()
         if self.state.engine is not None:
             await asyncio.to_thread(self.state.engine.dispose)

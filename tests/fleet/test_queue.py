@@ -1,68 +1,15 @@
 """The queue on a real PostgreSQL: what is deferred is executed, by whoever lives, and comes again when it must."""
 
 import asyncio
-import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from support import observed
+from support.working import Recorder, jobs, opened, until, working
 
 from monitor import logs
 from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError, StoreError
-from monitor.fleet.queue import Queue
-
-
-class Recorder:
-    """Handlers that note their calls; `raises` are thrown, first ones first."""
-
-    def __init__(self, *raises):
-        self.calls, self.raises = [], list(raises)
-        self.called = asyncio.Event()
-        self.hold = None
-
-    async def _note(self, *call):
-        self.calls.append(call)
-        self.called.set()
-        if self.hold is not None:
-            await self.hold.wait()
-        if self.raises and (error := self.raises.pop(0)) is not None:
-            raise error
-
-    async def plan(self, target, run_key):
-        await self._note("plan", target, run_key)
-
-    async def share(self, run_id, number, worker):
-        await self._note("share", run_id, number, worker)
-
-    async def close(self, run_id):
-        await self._note("close", run_id)
-
-
-def jobs(url, columns="task_name, status::text"):
-    with psycopg.connect(url) as conn:
-        return conn.execute(f"SELECT {columns} FROM procrastinate.procrastinate_jobs ORDER BY id").fetchall()
-
-
-async def until(holds, what, *, timeout_s=60):
-    await asyncio.to_thread(observed.until, holds, what, timeout_s=timeout_s)
-
-
-@contextlib.asynccontextmanager
-async def working(queue, handlers):
-    """Works until the end of the block, and then returns."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(queue.work(handlers, stop=stop))
-    try:
-        yield stop
-    finally:
-        stop.set()
-        await task
-
-
-def opened(config, **options):
-    return Queue.open(config, name="host:1", **options)
 
 
 async def test_jobs_are_executed_by_priority_and_leave_nothing(queue_url, configured):
