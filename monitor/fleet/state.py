@@ -81,7 +81,7 @@ class ShareInHand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SharedRun:
+class SharedRunState:
     """A run in shares that is not closed."""
 
     run_id: int
@@ -107,7 +107,7 @@ class FleetState:
     now: datetime
     """The server's clock."""
     queue: QueueState
-    runs: Sequence[SharedRun] = ()
+    runs: Sequence[SharedRunState] = ()
     """The oldest first."""
 
     def alive(self, stalled_after: timedelta) -> list[WorkerState]:
@@ -217,10 +217,10 @@ _IN_HAND = text("""
 """).columns(begun_at=UtcDateTime, seen_at=UtcDateTime)
 
 
-def _runs(conn: Connection) -> list[SharedRun]:
+def _runs(conn: Connection) -> list[SharedRunState]:
     rows = conn.execute(_RUNS).mappings().all()
     in_hand: dict[int, list[ShareInHand]] = {}
     for row in conn.execute(_IN_HAND).mappings() if rows else ():
         share = {name: value for name, value in row.items() if name != "run_id"}
         in_hand.setdefault(row["run_id"], []).append(ShareInHand(**share))
-    return [SharedRun(**row, in_hand=tuple(in_hand.get(row["run_id"], ()))) for row in rows]
+    return [SharedRunState(**row, in_hand=tuple(in_hand.get(row["run_id"], ()))) for row in rows]

@@ -13,7 +13,7 @@ from monitor.fleet.state import (
     FleetState,
     JobInHand,
     QueueAccess,
-    SharedRun,
+    SharedRunState,
     ShareInHand,
     WorkerState,
     read_fleet,
@@ -66,7 +66,7 @@ class FleetView:
         """For how long the oldest share that is not done has been planned; None if there is none."""
         return max((self.share_age(run) or timedelta() for run in self.state.runs if _open_shares(run)), default=None)
 
-    def share_age(self, run: SharedRun) -> timedelta | None:
+    def share_age(self, run: SharedRunState) -> timedelta | None:
         """For how long the shares of a run that are not done have been planned; None if all are done."""
         return max(timedelta(), self.state.now - run.planned_at) if _open_shares(run) else None
 
@@ -153,7 +153,7 @@ def fleet_json(view: FleetView) -> dict[str, Any]:
     }
 
 
-def _open_shares(run: SharedRun) -> int:
+def _open_shares(run: SharedRunState) -> int:
     return run.waiting + run.running
 
 
@@ -173,7 +173,7 @@ def _worker_json(worker: WorkerState, view: FleetView) -> dict[str, Any]:
     }
 
 
-def _run_json(run: SharedRun, view: FleetView) -> dict[str, Any]:
+def _run_json(run: SharedRunState, view: FleetView) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "target": run.target,

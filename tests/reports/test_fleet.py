@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.fleet.state import FleetState, JobInHand, QueueAccess, QueueState, SharedRun, ShareInHand, WorkerState
+from monitor.fleet.state import FleetState, JobInHand, QueueAccess, QueueState, SharedRunState, ShareInHand, WorkerState
 from monitor.reports.fleet import FleetView, fleet_json, fleet_problems, fleet_verdict, job_text, worker_name
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -14,7 +14,7 @@ SHARE = JobInHand(task="share", target="gloo", run_id=17, number=3)
 BUSY = WorkerState(worker_id=1, name="a:7", seen_at=NOW - timedelta(seconds=4), jobs=(SHARE,))
 IDLE = WorkerState(worker_id=2, name=None, seen_at=NOW - timedelta(seconds=29))
 DEAD = WorkerState(worker_id=3, name="b:9", seen_at=NOW - STALL)
-RUN = SharedRun(
+RUN = SharedRunState(
     run_id=17,
     target="gloo",
     planned_at=NOW - timedelta(minutes=2),

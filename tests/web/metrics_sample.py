@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from web.served import config
 
-from monitor.fleet.state import FleetState, QueueState, SharedRun, WorkerState
+from monitor.fleet.state import FleetState, QueueState, SharedRunState, WorkerState
 from monitor.incidents.slo import Objective, Slot, assess
 from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.reports.fleet import FleetView
@@ -36,7 +36,7 @@ LATE = Slot(start=NOW - timedelta(hours=2), resolution=timedelta(minutes=5), tot
 
 def shared_run(target):
     """A run in ten shares, planned two minutes ago."""
-    return SharedRun(
+    return SharedRunState(
         run_id=17,
         target=target,
         planned_at=NOW - timedelta(minutes=2),
