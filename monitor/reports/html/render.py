@@ -106,26 +106,26 @@ def _environment() -> Environment:
         time=time_tag,
         times_of=times_of,
         waits=waits_text,
-        worker_name=worker_name,
-        job_text=job_text,
     )
-    environment.filters.update(_incident_filters())
+    environment.filters.update(_page_filters())
     environment.globals["plotly_style_ids"] = plotly_style_ids
     environment.tests.update(moment=is_time, numeric=is_number)
     return environment
 
 
-def _incident_filters() -> dict[str, Callable[..., object]]:
-    """What the pages of incidents, items and errors use."""
+def _page_filters() -> dict[str, Callable[..., object]]:
+    """What the pages of incidents, items, workers and errors use."""
     return {
         "coded": coded,
         "decided": decided,
         "detail": item_detail,
         "evidence": evidence_facts,
         "item_path": item_path,
+        "job_text": job_text,
         "rule": describe_rule,
         "users_text": users_text,
         "with_query": with_query,
+        "worker_name": worker_name,
     }
 
 
