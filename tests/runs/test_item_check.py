@@ -578,7 +578,7 @@ async def test_a_run_that_is_cancelled_waits_until_the_batch_is_stored():
 
 async def test_outcomes_within_a_second_are_stored_with_one_time_that_is_never_late():
     stored = []
-    buffer = OutcomeBuffer(stored.extend, EvidenceCollector(missing_after=timedelta(0)))
+    buffer = OutcomeBuffer(lambda: stored.extend, EvidenceCollector(missing_after=timedelta(0)))
     after_s = [0, 0.4, 0.999, 1, 1.5, 0.9, 7]
     for item, after in zip(items(*"abcdefg"), after_s, strict=True):
         at = NOW + timedelta(seconds=after)
