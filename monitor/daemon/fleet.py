@@ -7,23 +7,22 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
+from functools import partial
 
-import structlog
 from sqlalchemy import Engine
 
 from monitor.app import holder
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
+from monitor.database import leases
 from monitor.errors import StoreError
 from monitor.fleet.queue import Queue
+from monitor.fleet.supervise import supervise_once
 from monitor.web.state import DaemonState
 
 SUPERVISE_S = 5.0
 _DELETE_FAILURES_EVERY = timedelta(hours=1)
-
-Supervise = Callable[[Engine, Queue, datetime], Awaitable[None]]
-"""What is done every `SUPERVISE_S` seconds besides the queue's own care, by each process; idempotent."""
 
 
 class FleetQueue:
@@ -51,12 +50,10 @@ class FleetQueue:
 
 
 class Supervision:
-    """Makes jobs of dead workers wait again, and calls `supervise`; at most one such round at a time."""
+    """Repairs every few seconds what deaths left behind; every process with the queue does so."""
 
-    def __init__(
-        self, state: DaemonState, database: DatabaseMonitor, clock: Clock, supervise: Supervise | None
-    ) -> None:
-        self._state, self._database, self._clock, self._supervise = state, database, clock, supervise
+    def __init__(self, state: DaemonState, database: DatabaseMonitor, clock: Clock) -> None:
+        self._state, self._database, self._clock = state, database, clock
         self._failures_deleted: datetime | None = None
 
     async def run(self, queue_of: Callable[[Config], Awaitable[Queue]]) -> None:
@@ -67,17 +64,14 @@ class Supervision:
             if not config.fleet.workers or engine is None or not self._database.usable:
                 continue
             try:
-                await self.once(await queue_of(config), engine)
+                await self._once(await queue_of(config), engine, config.fleet.stalled_after)
             except StoreError as error:
                 self._database.report_failure(error)
 
-    async def once(self, queue: Queue, engine: Engine) -> None:
-        """One round. Raises StoreError if the database can't be used."""
+    async def _once(self, queue: Queue, engine: Engine, stalled_after: timedelta) -> None:
         now = self._clock.utcnow()
-        if retried := await queue.retry_stalled():
-            structlog.get_logger().warning("stalled_jobs_retried", jobs=retried)
+        lease_now = partial(leases.lease_now, utcnow=self._clock.utcnow)
+        await supervise_once(engine, queue, stalled_after=stalled_after, lease_now=lease_now)
         if self._failures_deleted is None or now - self._failures_deleted >= _DELETE_FAILURES_EVERY:
             await queue.delete_old_failures()
             self._failures_deleted = now
-        if self._supervise is not None:
-            await self._supervise(engine, queue, now)

@@ -256,7 +256,7 @@ class Daemon:
             from monitor.daemon.fleet import FleetQueue, Supervision
 
             self._queue = queue = FleetQueue()
-            supervision = Supervision(self.state, self._database, self._clock, None)
+            supervision = Supervision(self.state, self._database, self._clock)
             self._start_loop("supervision", lambda: supervision.run(queue.of))
         return self._queue
 

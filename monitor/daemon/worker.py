@@ -14,11 +14,13 @@ from sqlalchemy import Engine
 from monitor.app import App, holder
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
-from monitor.daemon.fleet import Supervise, Supervision
+from monitor.daemon.fleet import Supervision
 from monitor.daemon.reload import ConfigReloader
 from monitor.daemon.tasks import Clock, run_forever
 from monitor.errors import ConfigError, StoreError
+from monitor.fleet.handlers import RunHandlers, SharingOptions
 from monitor.fleet.queue import Handlers, Queue
+from monitor.runs.run import Job
 from monitor.web.state import DaemonState
 
 _THREADS_PER_JOB, _THREADS = 4, 16
@@ -33,10 +35,25 @@ BuildHandlers = Callable[[App, Queue, asyncio.Event], Handlers]
 """Makes the handlers of a configuration; the event is set when jobs must be given back."""
 
 
+def build_run_handlers(app: App, queue: Queue, interrupt: asyncio.Event) -> Handlers:
+    """The handlers that execute the runs of the configured targets."""
+    fleet, targets = app.config.fleet, {each.name: each for each in app.config.targets}
+    options = SharingOptions(
+        share=fleet.share, share_concurrency=fleet.share_concurrency, stalled_after=fleet.stalled_after
+    )
+
+    def job_of(name: str) -> Job | None:
+        target = targets.get(name)
+        return None if target is None else app.job(target, scheduled=True)
+
+    return RunHandlers(engine=app.engine, job_of=job_of, queue=queue, options=options, interrupt=interrupt)
+
+
 class Worker:
     """Executes up to `concurrency` (≥ 1) jobs at a time until `interrupt` is set.
 
-    `read_config` reads the configuration again, as a daemon's. Raises ConfigError without `fleet.workers`.
+    `build_handlers`: what jobs do instead of runs. `read_config` reads the configuration again, as a daemon's.
+    Raises ConfigError without `fleet.workers`.
     """
 
     def __init__(
@@ -45,22 +62,22 @@ class Worker:
         *,
         concurrency: int,
         interrupt: asyncio.Event,
-        build_handlers: BuildHandlers,
-        supervise: Supervise | None = None,
+        build_handlers: BuildHandlers | None = None,
         read_config: Callable[[], Config] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if not config.fleet.workers:
             raise ConfigError([_NO_WORKERS])
         self._state = DaemonState(config=config)
-        self._concurrency, self._interrupt, self._build_handlers = concurrency, interrupt, build_handlers
+        self._concurrency, self._interrupt = concurrency, interrupt
+        self._build_handlers = build_handlers or build_run_handlers
         self._clock = clock or Clock()
         self._reloader = ConfigReloader(self._state, read_config)
         self._sighup, self._recovered = asyncio.Event(), asyncio.Event()
         self._database = DatabaseMonitor(
             self._state, self._clock, on_wait=lambda _: None, on_recovery=self._recovered.set
         )
-        self._supervision = Supervision(self._state, self._database, self._clock, supervise)
+        self._supervision = Supervision(self._state, self._database, self._clock)
 
     async def serve(self) -> None:
         """Works until the interrupt. Raises SchemaError if the schema or the queue is newer than this program."""

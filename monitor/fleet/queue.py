@@ -90,9 +90,9 @@ class Queue:
             await queue._connector.close_async()
 
     async def defer_plan(self, target: str, run_key: str) -> bool:
-        """Queues a run. One that waits with an older run key is replaced.
+        """Queues a run. One that waits with an older run key is replaced: of missed runs the newest is executed.
 
-        Returns False if the same one waits already. Raises StoreError if the database can't be used.
+        Returns False if this one or a newer one waits already. Raises StoreError if the database can't be used.
         """
         lock = f"plan {target}"
         arguments = {"target": target, "run_key": run_key}
@@ -100,7 +100,8 @@ class Queue:
             with translate_queue_errors(self._connector.url):
                 waiting = await self._manager.list_jobs_async(queueing_lock=lock, status=Status.TODO.value)
                 for job in waiting:
-                    if job.task_kwargs == arguments:
+                    waiting_key = str(job.task_kwargs["run_key"])
+                    if waiting_key == run_key or _time_of(waiting_key) > _time_of(run_key):
                         return False
                     await self._manager.cancel_job_by_id_async(job.id or 0, delete_job=True)
         return True
@@ -215,6 +216,11 @@ class Queue:
         if self._handlers is None:
             raise RuntimeError("a queue that only defers executed a job")
         return self._handlers
+
+
+def _time_of(run_key: str) -> str:
+    """The nominal time at the end of a run key, in a form that sorts."""
+    return run_key.rpartition(" ")[2].removesuffix("Z")
 
 
 class _AgainLaterError(Exception):

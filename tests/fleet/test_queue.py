@@ -36,10 +36,12 @@ async def test_what_waits_already_is_not_queued_again_and_a_newer_run_replaces_a
             True, False, True,
         ]  # fmt: skip
         assert [await queue.defer_close(1), await queue.defer_close(1)] == [True, False]
-        keys = ["a", "a", "b", "b"]
-        assert [await queue.defer_plan("docs", key) for key in keys] == [True, False, True, False]
-        assert await queue.defer_plan("other", "a")
-    assert jobs(queue_url, "task_name, args ->> 'run_key'")[-2:] == [("plan", "b"), ("plan", "a")]
+        keys = [f"every {every} 2026-03-01T{at}Z" for every, at in (
+            ("5m", "03:05:00"), ("5m", "03:05:00"), ("1m", "03:07:00"), ("5m", "03:05:00"), ("5m", "03:10:00"),
+        )]  # fmt: skip
+        assert [await queue.defer_plan("docs", key) for key in keys] == [True, False, True, False, True]
+        assert await queue.defer_plan("other", keys[0])
+    assert jobs(queue_url, "task_name, args ->> 'run_key'")[-2:] == [("plan", keys[-1]), ("plan", keys[0])]
 
 
 async def test_a_job_that_was_announced_begins_at_once(queue_url, configured, monkeypatch):
