@@ -256,7 +256,7 @@ def test_two_daemons_share_the_work_and_one_always_stays():
 def test_every_pod_of_the_fleet_runs_with_workers_and_one_image():
     deployments = [only("fleet", "Deployment", name) for name in ("ingestion-monitor", "ingestion-monitor-worker")]
     running = [pod_of(each)["containers"][0] for each in deployments]
-    assert [each["args"] for each in running] == [["daemon"], ["worker"]]
+    assert [each["args"] for each in running] == [["daemon"], ["worker", "--concurrency", "4"]]
     assert [variables(each)["MONITOR_FLEET__WORKERS"] for each in running] == ["true", "true"]
     assert len({each["image"] for deployment in deployments for each in containers(deployment)}) == 1
 
@@ -288,6 +288,8 @@ def test_the_autoscaler_counts_the_queues_jobs_for_the_workers_deployment():
     assert series <= {definition.full_name for definition in METRIC_DEFINITIONS}
     assert series
     assert 1 < spec["minReplicas"] < spec["maxReplicas"]
+    (worker,) = pod_of(only("fleet", "Deployment", "ingestion-monitor-worker"))["containers"]
+    assert int(metric["external"]["target"]["averageValue"]) == parsed(worker["args"])["concurrency"]
 
 
 @pytest.mark.parametrize("operation", ["op: replace, path: /data, value: {}", "op: add, path: /list/0, value: 1"])
