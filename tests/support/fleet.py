@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import math
 from dataclasses import replace
 from datetime import timedelta
 
@@ -44,13 +45,13 @@ class MemoryQueue:
         self.waiting[job] = (-priority, next(self._turns))
         return True
 
-    def take(self):
+    def first(self):
         """The next job; None if none waits."""
-        if not self.waiting:
-            return None
-        job = min(self.waiting, key=self.waiting.get)
+        return min(self.waiting, key=self.waiting.get, default=None)
+
+    def take(self, job):
+        """A worker begins it."""
         del self.waiting[job]
-        return job
 
 
 class Fleet:
@@ -84,14 +85,15 @@ class Fleet:
         """Plans a run of the target in the first worker."""
         await self.workers[0].plan("gloo", run_key)
 
-    async def work(self, *, shares=None):
+    async def work(self, *, shares=math.inf):
         """All workers execute jobs until none waits, or, of shares, only so many."""
-        left = itertools.count() if shares is None else iter(range(shares))
+        left = shares
 
         async def serve(number, handlers):
-            while (job := self.queue.take()) is not None:
-                if job[0] == "share" and next(left, None) is None:
-                    return
+            nonlocal left
+            while (job := self.queue.first()) is not None and not (job[0] == "share" and left <= 0):
+                left -= job[0] == "share"
+                self.queue.take(job)
                 with contextlib.suppress(LeaseLostError, LeaseHeldError):
                     await execute(handlers, job, f"host:{number}")
 
