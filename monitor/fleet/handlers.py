@@ -127,7 +127,7 @@ class RunHandlers:
         """Executes a run, or as much of it as must come before it is shared. Raises MonitorError as `Run` does."""
         job = self.job_of(target)
         if job is None:
-            structlog.get_logger().warning("run_skipped", integration=target, reason="the target is not configured")
+            structlog.get_logger().warning("target_not_configured", integration=target)
             return
         rid = str(uuid4())
         sharing = PlannedSharing(job=job, options=self.options, heartbeat_rid=rid)
