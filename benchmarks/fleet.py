@@ -131,7 +131,7 @@ def unlimited(
     title = f"{items:,} items, {latency_s * 1000:.0f} ms, no limit"
     with serving("late", seconds=latency_s) as server:
         alone = _alone(build, database, server, folder, items)
-        ended = [_fleet(build, database, server, folder, items=items, workers=count) for count in workers]
+        ended = [_fleet(build, database, server, folder / f"fast-{n}", items=items, workers=n) for n in workers]
     table = [Row(figure=f"{title}: one process, {IN_FLIGHT} in flight: items/s", measured=f"{alone:.0f}")]
     for each in ended:
         efficiency = each.rate / each.workers / ended[0].rate * ended[0].workers
@@ -161,7 +161,8 @@ def limited(
     table = []
     for count in workers:
         with serving("bucket", rate=rate) as server:
-            ended = _fleet(build, database, server, folder, items=rate * seconds, workers=count)
+            path = folder / f"limited-{count}"
+            ended = _fleet(build, database, server, path, items=rate * seconds, workers=count)
         used, refused, window_s = _use(ended.stats, rate)
         table.append(
             Row(
@@ -210,14 +211,12 @@ def _folder(
 
 def _alone(build: Build, database: Postgres, server: Server, folder: Path, items: int) -> float:
     """Items per second of one `check`, from its first request on."""
-    path = folder / f"alone-{items}"
-    target = _folder(build, database, server, path, items=items, in_flight=IN_FLIGHT, fleet=False)
+    target = _folder(build, database, server, folder / "alone", items=items, in_flight=IN_FLIGHT, fleet=False)
     return items / target.check(completed=items, watched=True).asking_wall_s
 
 
-def _fleet(build: Build, database: Postgres, server: Server, folder: Path, *, items: int, workers: int) -> _Ended:
+def _fleet(build: Build, database: Postgres, server: Server, path: Path, *, items: int, workers: int) -> _Ended:
     """One run by so many workers, which must end complete."""
-    path = folder / f"fleet-{items}-{workers}"
     in_flight = IN_FLIGHT * max(WORKERS)
     target = _folder(build, database, server, path, items=items, in_flight=in_flight, fleet=True)
     before = database.cpu_s()

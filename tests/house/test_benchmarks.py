@@ -92,9 +92,9 @@ def test_targets_are_measured_side_by_side(now, tmp_path, monkeypatch):
 @nightly
 def test_workers_are_measured_beside_one_process_and_at_a_rate_limit(now, tmp_path):
     with postgresql.running() as database:
-        found = figures(fleet.unlimited(*now, database, tmp_path, items=400, workers=[1, 2], latency_s=0.01))
+        found = figures(fleet.unlimited(*now, database, tmp_path, items=250, workers=[1], latency_s=0.01))
         found += figures(fleet.limited(*now, database, tmp_path, rate=200, seconds=2, workers=[2]))
-    for name in ("one process", "1 worker: items/s", "2 workers: items/s", "limit of 200/s: 2 workers"):
+    for name in ("one process", "1 worker: items/s", "limit of 200/s: 2 workers"):
         assert name in found
 
 
