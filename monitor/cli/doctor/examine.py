@@ -74,6 +74,10 @@ class Doctor:
         yield from _configuration(self.config)
         url, at = self.config.database.reveal(), locations.of("database")
         yield check_database(url, at, option=self.option)
+        if self.config.fleet.workers:
+            queue_finding = database.check_queue(url, locations.of("fleet", "workers"), option=self.option)
+            if queue_finding is not None:
+                yield queue_finding
         file = sqlite_file(url)
         disk_finding = database.check_disk(self.host, file, at) if file is not None else None
         if disk_finding is not None:
