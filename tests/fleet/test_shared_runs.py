@@ -1,13 +1,11 @@
 """A run that workers share, on PostgreSQL, against the sandbox: it ends as a run of one process does."""
 
 import asyncio
-import json
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import insert
-from support.fleet import Fleet
-from support.world import World
+from support.fleet import Fleet, written
 
 from monitor.database.engine import writing
 from monitor.database.fleet_tables import throttle_claims
@@ -17,26 +15,6 @@ from monitor.fleet.share_check import ShareEnd
 from monitor.model import Cause
 
 
-@pytest.fixture
-def shared_world(tmp_path, sandbox, new_postgres):
-    """A World on PostgreSQL whose requests are not repeated."""
-    made = World(tmp_path, sandbox, database=new_postgres(migrated=True), sync_log=new_postgres())
-    made.configure(auth=made.key_auth, check="max_attempts = 1")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def alone(tmp_path, sandbox, shared_world, new_postgres):
-    """A second World over the same sandbox and sync log, whose runs are of one process."""
-    (tmp_path / "alone").mkdir()
-    made = World(tmp_path / "alone", sandbox, database=new_postgres(migrated=True), sync_log=new_postgres())
-    made.sync_log = shared_world.sync_log
-    made.configure(auth=made.key_auth, check="max_attempts = 1")
-    yield made
-    made.close()
-
-
 def last_run(world):
     (row,) = world.rows("SELECT * FROM history ORDER BY run_id DESC LIMIT 1")
     return row
@@ -44,32 +22,6 @@ def last_run(world):
 
 def shares(world):
     return world.rows("SELECT number, state, attempt, worker FROM run_shares ORDER BY run_id, number")
-
-
-COLUMNS = {
-    "items": "item_id, state, known_state, reason, stage, recognised, since, pending_since, seen_at, checked_at, "
-    "asked_run_id, http_status, code, incident_id, regressed_at, page, unverified_runs, failure_reason, indexed_at",
-    "item_events": "item_id, run_id, at, kind, old, new",
-    "history": "run_id, started_at, finished_at, status, abort_reason, total, checked, completed, pending, failed, "
-    "not_found, invalid, unknown, stuck, requests, retries",
-    "runs": "id, status, abort_reason, owner_cause, due, answered, accepted, throttle_factor",
-    "evidence": "run_id, cause, group_name, count, sample_ids::text, breakdown, code, api_message, inhibited_by, page",
-    "incidents": "id, cause, state, severity, opened_at, resolved_at, member_count, peak_count, group_name",
-    "incident_events": "incident_id, id, run_id, at, kind, reason",
-    "notifications": "incident_id, id, channel, kind, status, cause, message",
-    "history_hourly": "starts_at, run_id, completed, unknown_max, total_sum, requests_sum",
-    "time_to_indexed": "slot_s, starts_at, group_name, buckets, indexed, sum_s",
-    "slowest_uploads": "starts_at, item_id, took_s",
-}
-"""What a run writes, but request ids, and durations of requests."""
-
-
-def written(world):
-    """By table, what all runs wrote."""
-    found = {name: world.rows(f"SELECT {columns} FROM {name} ORDER BY 1, 2, 3") for name, columns in COLUMNS.items()}
-    for row in found["time_to_indexed"]:  # as JSON: what was added twice has other spaces
-        row["buckets"] = json.loads(row["buckets"])
-    return found
 
 
 def test_a_run_is_shared_and_closed_once(shared_world):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import math
 from dataclasses import replace
 from datetime import timedelta
@@ -125,3 +126,29 @@ async def execute(handlers, job, worker):
             await handlers.share(run_id, number, worker)
         case ("close", run_id):
             await handlers.close(run_id)
+
+
+COLUMNS = {
+    "items": "item_id, state, known_state, reason, stage, recognised, since, pending_since, seen_at, checked_at, "
+    "asked_run_id, http_status, code, incident_id, regressed_at, page, unverified_runs, failure_reason, indexed_at",
+    "item_events": "item_id, run_id, at, kind, old, new",
+    "history": "run_id, started_at, finished_at, status, abort_reason, total, checked, completed, pending, failed, "
+    "not_found, invalid, unknown, stuck, requests, retries",
+    "runs": "id, status, abort_reason, owner_cause, due, answered, accepted, throttle_factor",
+    "evidence": "run_id, cause, group_name, count, sample_ids::text, breakdown, code, api_message, inhibited_by, page",
+    "incidents": "id, cause, state, severity, opened_at, resolved_at, member_count, peak_count, group_name",
+    "incident_events": "incident_id, id, run_id, at, kind, reason",
+    "notifications": "incident_id, id, channel, kind, status, cause, message",
+    "history_hourly": "starts_at, run_id, completed, unknown_max, total_sum, requests_sum",
+    "time_to_indexed": "slot_s, starts_at, group_name, buckets, indexed, sum_s",
+    "slowest_uploads": "starts_at, item_id, took_s",
+}
+"""What a run writes, but request ids, and durations of requests."""
+
+
+def written(world):
+    """By table, what all runs wrote."""
+    found = {name: world.rows(f"SELECT {columns} FROM {name} ORDER BY 1, 2, 3") for name, columns in COLUMNS.items()}
+    for row in found["time_to_indexed"]:  # as JSON: what was added twice has other spaces
+        row["buckets"] = json.loads(row["buckets"])
+    return found
