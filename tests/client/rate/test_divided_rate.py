@@ -1,7 +1,7 @@
 """Several rate limiters that divide one limit: simulated servers in virtual time, and the single rules of a part."""
 
 import pytest
-from client.limited import Api, Bucket, Fixed, Fleet, Latency, Run, Sliding
+from client.limited import Api, Bucket, Fixed, Fleet, Latency, Run
 
 from monitor.client.rate.estimate import CubicProbe, RateCut
 from monitor.client.rate.headers import RateLimitHeaders
