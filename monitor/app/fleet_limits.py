@@ -123,7 +123,7 @@ class LimitsExchange:
             self._apply_part(use)
             return
         async with self._lock:  # an exchange that was given up could still store the claim, after its end
-            if self._uses[key].weight:  # another run has joined meanwhile
+            if not self._is_unused(use):
                 return
             del self._uses[key]
             use.throttle.on_stop = None
@@ -131,6 +131,10 @@ class LimitsExchange:
                 self._task.cancel()
                 self._task = None
             await self._release(engine, use)
+
+    def _is_unused(self, use: _Use) -> bool:
+        """Whether no other run has joined meanwhile, or has ended it."""
+        return self._uses.get(use.key) is use and not use.weight
 
     async def _release(self, engine: Engine, use: _Use) -> None:
         offer = self._offer(use)
