@@ -7,8 +7,8 @@ next one begins; for a bucket or a sliding log it grows about as fast as request
 Several processes may use one credential. Each is given a *part* of it: estimates and plateaus are of the whole, which a
 process infers from what it sees, and it starts its part of the requests. With part 1 it is alone.
 
-Each of these is needed. Measured on the simulated servers of `tests/client/rate`, without it: token bucket: 26% of a small
-bucket's rate, and with a share of half still 100% of a large one's; sliding log (`_fixed_per_s`): the same 100%;
+Each estimate is needed. Measured on the simulated servers of `tests/client/rate`, without it: token bucket: 26% of a
+small bucket's rate, and with a share of half still 100% of a large one's; sliding log (`_fixed_per_s`): the same 100%;
 learned window length: 54% to 85% of windows of 1 s; cubic curve (a linear one instead): 75% of 500/s, 4.8% 429s at 5/s.
 """
 
@@ -136,9 +136,10 @@ class CubicProbe:
             self._in_flight_before -= 1
         elif not self._limited:
             rate, seen = self._curve(now_s), max(self._measured_per_s, self._counted, _MIN_PER_S)
-            self._refused_at_per_s = min(rate, seen) if rate else seen
-            # other processes are refused for the same reason until they know of a cut
-            self._is_same = self._part < 1 and now_s - self._curve_start_s < _SAME_CUT_S
+            # within a second of a cut others know nothing of it yet, and what we accepted says nothing about all
+            last = self.last_cut
+            self._is_same = self._part < 1 and last is not None and now_s - last.at_s < _SAME_CUT_S
+            self._refused_at_per_s = rate if rate and (self._is_same or rate < seen) else seen
             if rate and self.plateau_per_s and not self._is_same:
                 near_plateau = rate >= _NEAR_PLATEAU * self.plateau_per_s
                 self._recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S) if near_plateau else _INITIAL_RECOVERY_S
@@ -155,15 +156,12 @@ class CubicProbe:
             self._follow(RateCut(at_s=now_s, initial_per_s=eased, plateau_per_s=eased, recovery_s=recovery_s))
 
     def _resume(self, now_s: float) -> None:
-        # within a second of a cut we have accepted next to nothing, others as before
         sustained = math.inf if self._is_same else self._accepted / max(now_s - self._start_s, 1.0)
         initial = max(min(_BACKOFF_FACTOR * self._refused_at_per_s, sustained), _MIN_PER_S)
         plateau = max(min(_PLATEAU_FACTOR * self._refused_at_per_s, _MAX_OVER_SUSTAINED * sustained), initial)
         self._limited = False
         self._start_s, self._accepted = now_s, 0.0
-        self._follow(
-            RateCut(at_s=now_s, initial_per_s=initial, plateau_per_s=plateau, recovery_s=self._recovery_s)
-        )
+        self._follow(RateCut(at_s=now_s, initial_per_s=initial, plateau_per_s=plateau, recovery_s=self._recovery_s))
 
     def _follow(self, cut: RateCut) -> None:
         self.last_cut = cut
@@ -335,9 +333,12 @@ class FixedWindowEstimator:
     @property
     def share_gap_s(self) -> float:
         """Seconds between our starts that keep a share below one, from the longest reset seen."""
-        if self._share == 1:
-            return 0.0
-        return max(self._max_reset_s - 1, 1.0) / max(self._share * self._limit, 1.0) / self.part
+        return 0.0 if self._share == 1 else max(self._max_reset_s - 1, 1.0) / self._ours
+
+    @property
+    def _ours(self) -> float:
+        """Our requests per window, at least those of one for all processes (> 0)."""
+        return max(self._share * self._limit, 1.0) * self.part
 
     def forget_length(self) -> None:
         """Forgets how long windows are."""
@@ -409,12 +410,11 @@ class FixedWindowEstimator:
         from_s, parts = max(last_s, self._start_s), max(self._available(starts) + 1, 1.0)
         if self._length_s:
             left_s = self._start_s + self._length_s - self._edge_s() - from_s
-            ours = max(self._share * self._limit, 1.0) * self.part
-            return max(left_s / parts, self._length_s / (ours if ours < 1 else _MAX_SPEEDUP * ours))
+            return max(left_s / parts, self._length_s / (_MAX_SPEEDUP * self._ours))
         if self._end_s < math.inf:
             gap_s = max(self._end_s - from_s, _MIN_LEFT_S) / parts
         else:
-            gap_s = max(self._max_reset_s, _MIN_LEFT_S) / max(self._share * self._limit, 1.0) / self.part
+            gap_s = max(self._max_reset_s, _MIN_LEFT_S) / self._ours
         return min(max(gap_s, self.share_gap_s), _MAX_GAP_S / self.part)
 
     def _measure_length(self, last: tuple[float, float], seen: tuple[float, float], reset_in_s: float | None) -> None:
@@ -441,7 +441,9 @@ class FixedWindowEstimator:
         """Requests that may still start in this window; 0 or below: none."""
         ours = starts - self._base
         in_flight = starts - self._done
-        available = self._limit - ours if self._is_new else self._remaining - in_flight - self._kept_for_others(in_flight)
+        available = (
+            self._limit - ours if self._is_new else self._remaining - in_flight - self._kept_for_others(in_flight)
+        )
         return min(float(available), max(self.part * self._share * self._limit, 1.0) - ours)
 
     def _kept_for_others(self, in_flight: int) -> float:
