@@ -234,7 +234,7 @@ class _AgainLaterError(Exception):
 class _Retries(BaseRetryStrategy):
     """What waits, and what was cancelled, comes again; any other error is a defect, and its job is kept as failed."""
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002  # Procrastinate's signature
         """Procrastinate's question."""
         if isinstance(exception, _AgainLaterError):
             return RetryDecision(retry_in={"milliseconds": round(exception.after.total_seconds() * 1000)})
@@ -309,7 +309,7 @@ class _Jobs(JobManager):
         if not alive:
             self._lose(StoreError("this worker was not heard of for too long, and others took over its jobs"))
 
-    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  # Procrastinate's signature
         """Stores the end of a job."""
         try:
             await super().finish_job(job, status, delete_job)
