@@ -182,7 +182,7 @@ def _count(workers: int) -> str:
 def _use(stats: Mapping[str, Any], rate: int) -> tuple[float, float, int]:
     """The share of a rate limit that was used in the steady window, the share of refusals there, and its seconds."""
     accepted = {int(second): count for second, count in stats["accepted"].items()}
-    refused = {int(second): count for second, count in stats["refused_at"].items()}
+    refused = {int(second): count for second, count in stats["refused_in"].items()}
     total, so_far, window = sum(accepted.values()), 0, []
     for second in range(min(accepted), max(accepted) + 1):
         before, so_far = so_far, so_far + accepted.get(second, 0)
