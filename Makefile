@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo demo-page test test-all process thorough drill docs screenshots survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-plans mutants lock migration build clean help
+.PHONY: demo demo-page test test-all process thorough drill docs screenshots survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-fleet bench-plans mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -14,7 +14,7 @@ BIN := .venv/bin
 SCRIPT := PYTHONPATH=tests $(BIN)/python
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Decisions and vocabulary: 100% branch coverage. Coverage needs commas between them.
-CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/slo.py,monitor/incidents/slo_texts.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/notifications/batching.py,monitor/notifications/channels/mail_headers.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/trend.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/pages.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/transports/http1.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/web/readiness.py,monitor/database/retention_policy.py,monitor/waits/rules.py,monitor/waits/report.py,monitor/web/access/origins.py,monitor/web/access/sessions.py,monitor/web/access/attempts.py,monitor/reports/status.py
+CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/slo.py,monitor/incidents/slo_texts.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/notifications/batching.py,monitor/notifications/channels/mail_headers.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/trend.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/pages.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/transports/http1.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/runs/latencies.py,monitor/runs/partial_report.py,monitor/fleet/shares.py,monitor/web/readiness.py,monitor/database/retention_policy.py,monitor/waits/rules.py,monitor/waits/report.py,monitor/web/access/origins.py,monitor/web/access/sessions.py,monitor/web/access/attempts.py,monitor/reports/status.py,monitor/client/parts.py
 
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
@@ -101,6 +101,9 @@ bench-client: .venv/.installed ## the client beside its peers and the build befo
 
 bench-scale: .venv/.installed ## a million items, a thousand targets, a year of runs: hours; BENCH="--quick --only steady"
 	@$(BIN)/python benchmarks/scale.py $(BENCH)
+
+bench-fleet: .venv/.installed ## workers on this machine, by their number, and how they share a rate limit: an hour; BENCH="--items 20000"
+	@$(BIN)/python benchmarks/fleet.py $(BENCH)
 
 bench-plans: .venv/.installed ## the plan and cost of every statement over a long history: ten minutes; BENCH=--postgresql
 	@$(BIN)/python benchmarks/plans.py $(BENCH)

@@ -19,7 +19,7 @@ from monitor.config import ChannelConfig, Config, SyncLogConfig, TargetConfig
 from monitor.config.rules import build_routes, rules_for_target
 from monitor.config.slos import objectives_of
 from monitor.database.schema import ensure
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, StoreError
 from monitor.model import Cause, SyncLogEntry
 from monitor.model.http import CallResult, Request
 from monitor.notifications.routing import LOG_CHANNEL, route
@@ -57,9 +57,24 @@ def holder() -> str:
 def open_database(config: Config) -> Engine:
     """Opens the configured database. SQLite is migrated to this program's schema first.
 
-    Raises SchemaError if the schema is newer, or PostgreSQL's is older, StoreError if the database can't be used.
+    Raises SchemaError if the schema is newer, or PostgreSQL's is older, or if the queue of workers does not fit;
+    StoreError if the database can't be used.
     """
-    return ensure(config.database.reveal())
+    engine = ensure(config.database.reveal())
+    try:
+        verify_queue(config, engine)
+    except StoreError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def verify_queue(config: Config, engine: Engine) -> None:
+    """Checks that the database has the queue of workers, if there are workers. Raises SchemaError if it does not."""
+    if config.fleet.workers:
+        from monitor.fleet import queue_schema
+
+        queue_schema.verify(engine)
 
 
 def build_provider(target: TargetConfig) -> Provider:

@@ -22,6 +22,7 @@ COMMANDS = {
     "status": "Say what the API knows of items now: one question each, nothing is stored.",
     "canary": "Upload a tiny document, wait until it is indexed, retrieve a piece of it, and delete it.",
     "daemon": "Run every target on its schedule, until a signal.",
+    "worker": "Execute the runs that the daemon queues, until a signal.",
     "notify": "Deliver the messages that are due, once.",
     "report": "Report states, trends, and changes since the last report.",
     "history": "List the snapshots of past runs, newest first.",

@@ -9,14 +9,17 @@ from monitor.cli.options import AsJson, ConfigPath, group
 from monitor.cli.session import load, open_app, print_json, print_lines
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from monitor.database.schema import SchemaVersion
+    from monitor.fleet.queue_schema import QueueVersion
 
 app = group("The monitor's own database.")
 
 
 @app.command()
 def upgrade(config: ConfigPath = None, as_json: AsJson = False) -> None:
-    """Bring the database's schema to this program's version.
+    """Bring the database's schema to this program's version, and the queue of workers, if there are any.
 
     Example: ingestion-monitor db upgrade
     """
@@ -24,11 +27,21 @@ def upgrade(config: ConfigPath = None, as_json: AsJson = False) -> None:
     from monitor.database import schema
 
     applied = schema.upgrade(loaded.database.reveal())
+    queue: list[str] = []
+    if loaded.fleet.workers:
+        from monitor.fleet import queue_schema
+
+        queue = queue_schema.upgrade(loaded.database.reveal())
     if as_json:
-        print_json({"applied": list(applied)})
+        print_json({"applied": applied, **({"queue_applied": queue} if loaded.fleet.workers else {})})
         return
-    steps = f"upgraded: {', '.join(applied)}" if applied else "nothing to do"
-    print_lines(f"The database is at this program's schema ({steps}).")
+    print_lines(f"The database is at this program's schema ({_steps(applied)}).")
+    if loaded.fleet.workers:
+        print_lines(f"The queue of workers is at this program's version ({_steps(queue)}).")
+
+
+def _steps(applied: list[str]) -> str:
+    return f"upgraded: {', '.join(applied)}" if applied else "nothing to do"
 
 
 @app.command()
@@ -45,14 +58,36 @@ def current(config: ConfigPath = None, as_json: AsJson = False) -> None:
     engine = connect_read_only(loaded.database.reveal())
     try:
         version = schema.current(engine)
+        queue = _queue_version(engine) if loaded.fleet.workers else None
     finally:
         engine.dispose()
     if as_json:
         values = {"current": version.current, "needed": version.head, "fit": version.fit.value}
-        print_json({**values, "text": version_text(version)})
+        print_json({**values, "text": version_text(version), **({"queue": queue.fit.value} if queue else {})})
     else:
         print_lines(version_text(version))
-    raise typer.Exit(0 if version.fit is SchemaFit.CURRENT else COULD_NOT_RUN)
+        if queue:
+            print_lines(_queue_text(queue, loaded.database.reveal()))
+    current_all = all(each.fit is SchemaFit.CURRENT for each in (version, queue) if each)
+    raise typer.Exit(0 if current_all else COULD_NOT_RUN)
+
+
+def _queue_version(engine: "Engine") -> "QueueVersion":
+    from monitor.database.engine import reading
+    from monitor.fleet import queue_schema
+
+    with reading(engine) as conn:
+        return queue_schema.current(conn)
+
+
+def _queue_text(version: "QueueVersion", url: str) -> str:
+    from monitor.database.urls import parse
+    from monitor.fleet.queue_schema import describe
+
+    problem = describe(version, parse(url))
+    if problem is None:
+        return f"The queue of workers is at {version.current}, which is this program's."
+    return f"{problem[0].upper()}{problem[1:]}."
 
 
 def version_text(version: "SchemaVersion") -> str:

@@ -19,6 +19,7 @@ from monitor.config.problems import (
     find_reference_errors,
     find_unmeasurable_slos,
     find_unopenable_rules,
+    find_workers_without_server,
     format_problems,
     known_keys,
     translate_errors,
@@ -331,5 +332,7 @@ def _validate(data: Mapping[str, object], known: set[Loc]) -> tuple[Config | Non
         config = Config.model_validate(data)
     except ValidationError as error:
         invalid += translate_errors(error)
+    else:
+        invalid += find_workers_without_server(config)
     invalid += find_description_errors(data)
     return config, [each for each in invalid if not any(each.loc[: len(loc)] == loc for loc in known)]

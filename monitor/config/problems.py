@@ -101,6 +101,14 @@ def find_unmeasurable_slos(data: Mapping[str, object]) -> list[Problem]:
     return found
 
 
+def find_workers_without_server(config: Config) -> list[Problem]:
+    """Workers on SQLite: processes on several machines can't share a file."""
+    if not (config.fleet.workers and config.database.reveal().startswith("sqlite:")):
+        return []
+    predicate = 'needs PostgreSQL as the monitor\'s database: set database = "postgresql://…", or remove it'
+    return [Problem(loc=("fleet", "workers"), predicate=predicate)]
+
+
 def _explicit_schedules(data: Mapping[str, object]) -> Iterator[tuple[str, ScheduleConfig]]:
     """The targets whose schedule is written down, and their schedules, from unvalidated data."""
     for _, target in _table_rows(data, "targets"):

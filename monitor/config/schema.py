@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from monitor.config.channel_settings import AnyChannelConfig
 from monitor.config.fields import DatabaseUrl, Text
+from monitor.config.fleet import DaemonConfig, FleetConfig
 from monitor.config.origin import Loc, Origin
 from monitor.config.report import ReportConfig
 from monitor.config.rules import RouteConfig, RuleConfig
@@ -122,6 +123,8 @@ class Config(Section):
         default=None, description="The report that the daemon sends by itself. Without this table it sends none."
     )
     web: WebConfig = Field(default=WebConfig(), description="The daemon's page and health endpoints.")
+    daemon: DaemonConfig = Field(default=DaemonConfig(), description="How the daemon works.")
+    fleet: FleetConfig = Field(default=FleetConfig(), description="Workers that share the runs.")
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _source: Path | None = PrivateAttr(default=None)
     _origins: Mapping[Loc, Origin] = PrivateAttr(default_factory=dict)

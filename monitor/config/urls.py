@@ -188,6 +188,15 @@ def validate_database_url(url: str) -> str:
     return url
 
 
+def validate_postgres_url(url: str) -> str:
+    """A connection URL of PostgreSQL."""
+    from monitor.database.urls import is_sqlite, parse
+
+    if is_sqlite(parse(url)):
+        raise ValueError("must start with postgresql://")
+    return url
+
+
 def resolve_sqlite_path(url: str, folder: Path) -> str:
     """A SQLite URL with its path resolved against `folder`; any other text unchanged."""
     if not url.startswith(_SQLITE):

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Engine
 
-from monitor.app import open_database
+from monitor.app import open_database, verify_queue
 from monitor.config import Config
 from monitor.daemon.tasks import Clock
 from monitor.database import leases
@@ -112,6 +112,7 @@ class DatabaseMonitor:
 
     def _verify(self, engine: Engine) -> None:
         verify(engine)
+        verify_queue(self._state.config, engine)
         if not self._usable.is_set():  # only a recovery is worth a write
             with writing(engine) as conn:
                 leases.check_writable(conn)

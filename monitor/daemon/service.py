@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import Engine
@@ -36,6 +37,9 @@ from monitor.runs.run import LEASE_TTL, Run
 from monitor.web.endpoints import Endpoints
 from monitor.web.readiness import LogLoss
 from monitor.web.state import DaemonState, StateTracker
+
+if TYPE_CHECKING:
+    from monitor.daemon.fleet import FleetQueue
 
 DRAIN_S = 8.0
 """Leaves time to cancel tasks and release leases within the ten seconds before a supervisor's SIGKILL."""
@@ -87,7 +91,8 @@ class Daemon:
         self._endpoints = Endpoints(self._tracker)
         self._signal: signal.Signals | None = None
         self._current_app: App | None = None
-        self._parallel: ParallelRuns | None = None
+        self._parallel: tuple[tuple[int | None, bool], ParallelRuns] | None = None
+        self._queue: FleetQueue | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._retire_numbers = itertools.count(1)
         self._ready = False
@@ -153,6 +158,8 @@ class Daemon:
             self._add_target(name)
         for name in canary_times_of(self.state.config):
             self._add_canary(name)
+        if self.state.config.fleet.workers:
+            self._fleet_queue()
         self._scheduler.start()
         structlog.get_logger().info("daemon_started", targets=self._target_names())
         self._ready = True
@@ -227,8 +234,13 @@ class Daemon:
         target = next((each for each in app.config.targets if each.name == name), None)
         if target is None or self._interrupt.is_set():
             return
-        self._parallel = self._parallel or ParallelRuns(on_sqlite=app.engine.dialect.name == "sqlite")
-        async with self._parallel.one():
+        if app.config.fleet.workers:
+            queued = await (await self._fleet_queue().of(app.config)).defer_plan(name, run_key)
+            structlog.get_logger().info(
+                "run_queued" if queued else "run_already_queued", integration=name, run_key=run_key
+            )
+            return
+        async with self._parallel_runs(app).one():
             if self._interrupt.is_set():
                 return
             job = replace(app.job(target, scheduled=True), lease_ttl=self._lease)
@@ -237,6 +249,23 @@ class Daemon:
         self._tracker.observe(report, throttle_keys=app.throttles.key_by_target)
         self._deliver_soon()
         self._notifier.status(f"{self._status()}; last run: {report.target}, {report.status.value}")
+
+    def _fleet_queue(self) -> "FleetQueue":
+        """The queue of workers, which is supervised from its first use on."""
+        if self._queue is None:
+            from monitor.daemon.fleet import FleetQueue, Supervision
+
+            self._queue = queue = FleetQueue()
+            supervision = Supervision(self.state, self._database, self._clock)
+            self._start_loop("supervision", lambda: supervision.run(queue.of))
+        return self._queue
+
+    def _parallel_runs(self, app: App) -> ParallelRuns:
+        """How many runs may be in progress; a reload with another number does not count those in progress."""
+        limits = app.config.daemon.parallel_runs, app.engine.dialect.name == "sqlite"
+        if self._parallel is None or self._parallel[0] != limits:
+            self._parallel = limits, ParallelRuns(limits[0], on_sqlite=limits[1])
+        return self._parallel[1]
 
     async def _run_canary(self, name: str, run_key: str) -> None:
         target = next((each for each in self.state.config.targets if each.name == name), None)
@@ -308,5 +337,7 @@ class Daemon:
         await self._tasks.drain(timeout_s=self._drain_s, force=self._force)
         await asyncio.gather(*self._loops.values(), return_exceptions=True)
         await self._endpoints.close()
+        if self._queue is not None:
+            await self._queue.close()
         if self.state.engine is not None:
             await asyncio.to_thread(self.state.engine.dispose)

@@ -124,9 +124,14 @@ def translate_errors(engine: Engine) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        fault = classify_fault(error)
-        kind = StoreUnavailableError if fault in _TRANSIENT else StoreError
-        raise kind(_describe_fault(error, fault, engine.url)) from error
+        raise store_error(error, engine.url) from error
+
+
+def store_error(error: Exception, url: URL) -> StoreError:
+    """What an error of SQLAlchemy, sqlite3 or psycopg means, in one sentence without URL, SQL or values."""
+    fault = classify_fault(error)
+    kind = StoreUnavailableError if fault in _TRANSIENT else StoreError
+    return kind(_describe_fault(error, fault, url))
 
 
 def _parse_url(url: str) -> URL:
@@ -240,7 +245,7 @@ _TRANSIENT = frozenset({
 """Faults of a restart, a failover, a backup or high load, which end without help."""
 
 
-def _describe_fault(error: SQLAlchemyError, fault: DatabaseFault, url: URL) -> str:
+def _describe_fault(error: Exception, fault: DatabaseFault, url: URL) -> str:
     kind = "SQLite" if is_sqlite(url) else "PostgreSQL"
     cause = getattr(error, "orig", None) or error
     known = connection_text(fault, cause) or _FAULT_TEXTS.get(fault)

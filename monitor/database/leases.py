@@ -58,7 +58,8 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
         .values(target=target, epoch=1, **row)
         .on_conflict_do_update(
             index_elements=[leases.c.target],
-            set_={"epoch": leases.c.epoch + 1, **row},
+            # the target, too: an update of the key waits for those who verified the lease, also in `verify_shared`
+            set_={"target": leases.c.target, "epoch": leases.c.epoch + 1, **row},
             where=or_(
                 leases.c.holder.is_(None), leases.c.expires_at <= now, leases.c.expires_at > now + _MAX_TTLS_AHEAD * ttl
             ),
@@ -89,6 +90,20 @@ def verify(conn: Connection, *, target: str, epoch: int) -> None:
     # a row lock on PostgreSQL; on SQLite the write transaction is enough
     held = select(leases.c.epoch, *limit_idle_columns(conn)).where(*_held_by(target, epoch))
     if conn.execute(held.with_for_update(read=True)).first() is None:
+        raise _lost_error(target, epoch)
+
+
+def verify_shared(conn: Connection, *, target: str, epoch: int) -> None:
+    """The same for a lease that many processes work under at a time: they do not keep each other from renewing it."""
+    held = select(leases.c.epoch, *limit_idle_columns(conn)).where(*_held_by(target, epoch))
+    if conn.execute(held.with_for_update(read=True, key_share=True)).first() is None:
+        raise _lost_error(target, epoch)
+
+
+def pass_on(conn: Connection, *, target: str, epoch: int, holder: str, now: datetime, ttl: timedelta) -> None:
+    """Gives the lease to another holder under the same epoch, until `now + ttl`. Raises LeaseLostError as `renew`."""
+    given = update(leases).where(*_held_by(target, epoch)).values(holder=holder, expires_at=now + ttl)
+    if conn.execute(given.returning(leases.c.epoch, *limit_idle_columns(conn))).first() is None:
         raise _lost_error(target, epoch)
 
 

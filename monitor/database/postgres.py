@@ -56,15 +56,9 @@ def postgres_engine(
 
     `settings` and `isolation` hold in each transaction. Parameters of the URL win over `connect_args`.
     """
-    parameters = {**_CONNECT_ARGUMENTS, **options.pop("connect_args", {}), **connection_parameters(url)}
+    parameters = connect_arguments(url, **options.pop("connect_args", {}))
     engine = create_engine(url, hide_parameters=True, **options)
-    timeouts = dict(_TIMEOUTS)
-    if statement_timeout_s is not None:
-        timeouts["statement_timeout"] = f"{statement_timeout_s:g}s"
-    wanted = {**_SETTINGS, **(settings or {})}
-    settle = "; ".join(
-        [*(f"SET LOCAL {name} = '{value}'" for name, value in wanted.items()), shorten_timeouts(timeouts)]
-    )
+    settle = transaction_settings(statement_timeout_s=statement_timeout_s, settings=settings)
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, _args: object, named: Mapping[str, Any]) -> "psycopg.Connection":
@@ -80,6 +74,20 @@ def postgres_engine(
         )
 
     return engine
+
+
+def connect_arguments(url: URL, **defaults: object) -> dict[str, Any]:
+    """What psycopg connects with, timeouts included; the parameters of the URL win. They hold the password."""
+    return {**_CONNECT_ARGUMENTS, **defaults, **connection_parameters(url)}
+
+
+def transaction_settings(*, statement_timeout_s: float | None, settings: Mapping[str, str] | None = None) -> str:
+    """The statements that a transaction begins with: `settings` and ours, and timeouts where none are shorter."""
+    timeouts = dict(_TIMEOUTS)
+    if statement_timeout_s is not None:
+        timeouts["statement_timeout"] = f"{statement_timeout_s:g}s"
+    wanted = {**_SETTINGS, **(settings or {})}
+    return "; ".join([*(f"SET LOCAL {name} = '{value}'" for name, value in wanted.items()), shorten_timeouts(timeouts)])
 
 
 def shorten_timeouts(timeouts: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, Integer, LargeBinary, String, Table, Text
 
-from monitor.database.report_tables import metadata as metadata  # noqa: PLC0414  # from here it is complete
+from monitor.database.fleet_tables import metadata as metadata  # noqa: PLC0414  # from here it is complete
 from monitor.database.tables import UtcDateTime
 
 sync_logs = Table(

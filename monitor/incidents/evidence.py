@@ -11,6 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from operator import add as add_numbers
+from operator import attrgetter
+from typing import Any
+
+import msgspec
 
 from monitor.model import (
     OBSERVED_CAUSES,
@@ -80,6 +85,10 @@ class _CauseEvidence:
         self.count += items
         self.breakdown[_label(error)] += 1
         self.samples.append(("", error))
+
+    def to_json(self) -> list[Any]:
+        samples = [(item_id, msgspec.to_builtins(error)) for item_id, error in self.samples]
+        return [self.count, dict(self.breakdown), samples]
 
     def evidence(self, cause: Cause) -> Evidence:
         # requests that were not sent carry no information
@@ -180,6 +189,34 @@ class EvidenceCollector:
         """Counts an error that leaves items unknown although none of them was asked about."""
         self._unknown.setdefault(cause, _CauseEvidence()).block(error, items)
 
+    def merged(self, other: "EvidenceCollector") -> "EvidenceCollector":
+        """What one collector would have counted that was given the outcomes of both, without `missing_after`."""
+        result = EvidenceCollector()
+        for names, add in ((_COUNTS, add_numbers), (_BY_CAUSE, _merged_causes), (("_not_found",), _merged)):
+            for name in names:
+                setattr(result, name, add(getattr(self, name), getattr(other, name)))
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        """What was counted, as JSON values, but for `missing_after`, which only `add` needs."""
+        return {
+            "counts": list(_read_counts(self)),
+            "unknown": {cause.value: found.to_json() for cause, found in self._unknown.items()},
+            "recovered": {cause.value: found.to_json() for cause, found in self._recovered.items()},
+            "not_found": self._not_found.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "EvidenceCollector":
+        """The collector that `to_json` described."""
+        result = cls()
+        for name, count in zip(_COUNTS, value["counts"], strict=True):
+            setattr(result, name, count)
+        result._unknown = {Cause(name): _from_json(found) for name, found in value["unknown"].items()}
+        result._recovered = {Cause(name): _from_json(found) for name, found in value["recovered"].items()}
+        result._not_found = _from_json(value["not_found"])
+        return result
+
     def all_recovered(self, cause: Cause) -> bool:
         """Whether requests failed because of a cause, but all their items were answered in the end."""
         return cause in self._recovered and cause not in self._unknown
@@ -245,8 +282,33 @@ def _is_refusal(error: ApiError | None) -> bool:
 def _merged(one: _CauseEvidence | None, other: _CauseEvidence) -> _CauseEvidence:
     if one is None:
         return other
-    samples = sorted((*one.samples, *other.samples), key=lambda sample: sample[0])[:MAX_SAMPLES]
+    samples = sorted((*one.samples, *other.samples), key=_sample_order)[:MAX_SAMPLES]
     return _CauseEvidence(one.count + other.count, one.breakdown + other.breakdown, samples)
+
+
+def _sample_order(sample: tuple[str, ApiError | None]) -> tuple[str, str]:
+    """By id; errors without one, and of one item, by what they say: so that the order of merging does not matter."""
+    return sample[0], str(msgspec.to_builtins(sample[1]))
+
+
+def _merged_causes(
+    one: Mapping[Cause, _CauseEvidence], other: Mapping[Cause, _CauseEvidence]
+) -> dict[Cause, _CauseEvidence]:
+    found = {cause: _merged(one.get(cause), evidence) for cause, evidence in other.items()}
+    return {**one, **found}
+
+
+def _from_json(value: Sequence[Any]) -> _CauseEvidence:
+    count, breakdown, samples = value
+    errors = [(item_id, msgspec.convert(error, ApiError | None)) for item_id, error in samples]
+    return _CauseEvidence(count, Counter(breakdown), errors)
+
+
+_COUNTS = ("answered", "accepted", "replied", "quarantined", "_asked", "_overdue", "_not_known_missing")
+"""The attributes of a collector that are numbers."""
+_BY_CAUSE = ("_unknown", "_recovered")
+"""Those that are evidence by cause."""
+_read_counts = attrgetter(*_COUNTS)
 
 
 def mark_inhibited(evidence: Iterable[Evidence], inhibitors: Sequence[Evidence]) -> tuple[Evidence, ...]:

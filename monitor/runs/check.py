@@ -37,6 +37,7 @@ from monitor.runs.list_check import (
 )
 from monitor.runs.outcomes import listed_outcome, malformed_id_outcome
 from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
+from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import (
     Approach,
     ApproachReason,
@@ -60,6 +61,44 @@ LIST_SHARE = 0.5
 LIST_ATTEMPTS = 2
 """Attempts per page with `auto`, so that a failing list does not open the circuit breaker for the items."""
 
+MAX_FIRST_MEMBERS = 1000
+"""Members of incidents that are asked about before the other items are shared."""
+
+
+class FirstItems:
+    """Divides due items into the first `count` (> 0), with the members of incidents that come before others, and the
+    rest. Of a batch they are spread evenly: neighbours often fail together.
+    """
+
+    def __init__(self, batches: Iterator[list[TrackedItem]], *, count: int) -> None:
+        self._batches, self._count = batches, count
+        self._kept: list[TrackedItem] = []
+
+    def begin(self) -> Iterator[list[TrackedItem]]:
+        """The first items."""
+        left, members = self._count, MAX_FIRST_MEMBERS
+        for batch in self._batches:
+            if len(batch) <= members and all(item.in_incident for item in batch):
+                members -= len(batch)
+                yield batch
+            elif left <= 0:
+                self._kept = batch
+                return
+            else:
+                chosen = batch[:: max(1, len(batch) // left)][:left]
+                left -= len(chosen)
+                ids = {item.item_id for item in chosen}
+                self._kept = [item for item in batch if item.item_id not in ids]
+                yield chosen
+                if self._kept:
+                    return
+
+    def rest(self) -> Iterator[list[TrackedItem]]:
+        """The others, once the first were taken."""
+        if self._kept:
+            yield self._kept
+        yield from self._batches
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetCheck:
@@ -82,6 +121,8 @@ class TargetCheck:
     """The item that was probed; it has its outcome."""
     recheck_completed: bool = True
     """Whether a completed item may be asked about again; False: the API forgets it."""
+    share_above: int | None = None
+    """If more items are due, one by one, only the first are asked about: the others may be shared. None: never."""
 
     async def run(self) -> tuple[DueItems, CheckReport]:
         """Runs the check. Returns the items that were due, and the result.
@@ -128,10 +169,27 @@ class TargetCheck:
         due = self.due
         if approach.by_list and first is not None:
             approach, due = await self._check_by_list(first, approach)
+        shared = False
         if not approach.by_list:
             self.progress.begin(due.count)
-            await self.check.run(self._due_items(due))
-        return due, replace(self.check.report(), approach=approach)
+            if self.share_above is not None and due.count > self.share_above:
+                shared = await self._check_first_items(due)
+            else:
+                await self.check.run(self._due_items(due))
+        return due, replace(self.check.report(), approach=approach, shared=shared)
+
+    async def _check_first_items(self, due: DueItems) -> bool:
+        """Asks about the first items, and, if the API does not answer for them, about all others.
+
+        Returns whether the others are left to be shared.
+        """
+        members = min(due.members_first, MAX_FIRST_MEMBERS)
+        first = FirstItems(self._due_items(replace(due, members_first=members)), count=FIRST_ITEMS)
+        await self.check.run(first.begin(), more_follow=True)
+        if self.check.may_be_shared:
+            return True
+        await self.check.run(first.rest())
+        return False
 
     async def _check_by_list(self, first: Request, approach: Approach) -> tuple[Approach, DueItems]:
         fetched = await self._fetch_list(first)

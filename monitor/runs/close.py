@@ -43,16 +43,27 @@ class RunCloser:
         """Whether the run is closed, and its lease released with it."""
 
     def close(
-        self, context: RunContext, sync: SyncReport, due: DueItems, checked: CheckReport, *, any_event: bool = True
+        self,
+        context: RunContext,
+        sync: SyncReport,
+        due: DueItems,
+        checked: CheckReport,
+        *,
+        any_event: bool = True,
+        also: Callable[[Connection], None] = lambda _: None,
     ) -> RunReport:
         """Closes a run that asked the API. Raises LeaseLostError or StoreError, and then writes nothing.
 
-        `any_event`: whether the check stored an event of an item, besides what the sync stored.
+        `any_event`: whether the check stored an event of an item, besides what the sync stored. `also` writes more in
+        the same transaction.
         """
         now = self._utcnow()
-        report, throttle_factor = self._end(
-            context, lambda conn: self._write(conn, context, sync, due, checked, now=now, any_event=any_event)
-        )
+
+        def write(conn: Connection) -> tuple[RunReport, ThrottleFactor]:
+            also(conn)
+            return self._write(conn, context, sync, due, checked, now=now, any_event=any_event)
+
+        report, throttle_factor = self._end(context, write)
         log_run(report, checked, throttle_factor)
         return report
 

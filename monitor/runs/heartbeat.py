@@ -87,7 +87,10 @@ class Heartbeat:
     """Wall-clock seconds (> 0) for each ping; after a signal at most `SIGNAL_PING_TIMEOUT_S`."""
 
     async def send_around_run(self, run: Callable[[Callable[[], None]], Awaitable[RunReport]]) -> RunReport:
-        """Executes `run`, which calls its argument once it has begun, and sends its pings; none if it is skipped."""
+        """Executes `run`, which calls its argument once it has begun, and sends its pings; none if it is skipped.
+
+        A run that was left to be shared goes on: `send_end` sends its last ping.
+        """
         pings = _Pings(self, self.new_rid())
         try:
             report = await run(pings.start)
@@ -96,8 +99,14 @@ class Heartbeat:
         except BaseException as error:
             await pings.end(error)
             raise
-        await pings.end(report)
+        await (pings.settle() if report.status is RunStatus.RUNNING else pings.end(report))
         return report
+
+    async def send_end(self, rid: str, report: RunReport) -> None:
+        """Sends the ping for the end of a run that was shared; `rid` is that of its start."""
+        ping, reason = ping_for(report)
+        text = f"{self.target}: {reason}\nduration {report.duration_s:.1f} s"
+        await self.send(ping, rid, text, timeout_s=self.timeout_s)
 
     async def send(self, ping: Ping, rid: str, text: str, *, timeout_s: float) -> None:
         """Sends one ping; a failure is logged."""
@@ -144,6 +153,11 @@ class _Pings:
         self._start_ping = asyncio.ensure_future(
             self._heartbeat.send(Ping.START, self._rid, text, timeout_s=self._heartbeat.timeout_s)
         )
+
+    async def settle(self) -> None:
+        """Waits for the start ping; it takes no longer than its timeout."""
+        if self._start_ping is not None:
+            await self._start_ping
 
     async def end(self, outcome: RunReport | BaseException) -> None:
         """Sends the end ping, after the start ping has been sent or half of the timeout is over."""

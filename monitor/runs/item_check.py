@@ -6,24 +6,24 @@ outcomes are stored, and the caller handles the remaining items.
 """
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
 from monitor.client.retry import is_transient
 from monitor.incidents.evidence import EvidenceCollector
-from monitor.model import Cause, Latencies, Outcome, Reason
+from monitor.model import Cause, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, CallResult
 from monitor.model.items import ItemChange, TrackedItem, transition
 from monitor.providers import Provider
 from monitor.runs.admission import Admission
 from monitor.runs.item_questions import ItemQuestions, NoOutcome
+from monitor.runs.latencies import LatencyHistogram
 from monitor.runs.outcomes import malformed_id_outcome
+from monitor.runs.partial_report import PartialReport
 from monitor.runs.progress import ApiClient, CheckReport, Progress
 from monitor.runs.time_limit import DEADLINE_GRACE_S, settle
 from monitor.runs.uniform_refusals import UniformRefusals
@@ -43,39 +43,8 @@ MAX_FAILED_RETRIES = 5
 _ONE_TIME = timedelta(seconds=1)
 _ASKED_RUN_ID = attrgetter("asked_run_id")
 
-_GROWTH = 1.05
-_FLOOR_MS = 0.01
-
-
-class LatencyHistogram:
-    """Counts latencies in buckets that grow by 5%, so a quantile is off by at most 2.5%.
-
-    A million requests need a few hundred counters; a list would need 8 MB.
-    """
-
-    def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self._total = 0
-
-    def add(self, latency_ms: float) -> None:
-        """Adds one latency in milliseconds (≥ 0)."""
-        bucket = round(math.log(max(latency_ms, _FLOOR_MS) / _FLOOR_MS, _GROWTH))
-        self._counts[bucket] = self._counts.get(bucket, 0) + 1
-        self._total += 1
-
-    def quantile(self, share: float) -> float | None:
-        """The latency in milliseconds that `share` (0 to 1) of the requests do not exceed; None without any."""
-        if not self._total:
-            return None
-        buckets = sorted(self._counts)
-        counted = accumulate(self._counts[bucket] for bucket in buckets)
-        position = sum(seen < share * self._total for seen in counted)
-        return round(_FLOOR_MS * _GROWTH ** buckets[position], 2)
-
-    def latencies(self) -> Latencies:
-        """The quantiles that a snapshot has."""
-        return Latencies(latency_p50_ms=self.quantile(0.5), latency_p95_ms=self.quantile(0.95))
-
+Record = Callable[[Sequence[ItemChange]], None]
+"""Stores outcomes; it blocks, and is called in a worker thread."""
 
 KnownOutcome = Callable[[TrackedItem], Outcome | None]
 """The outcome of an item that needs no request; None: ask the API."""
@@ -89,11 +58,15 @@ def _keep_order(_: list[TrackedItem]) -> None:
     """No shuffling."""
 
 
+def _record_nothing(_: Sequence[ItemChange]) -> None:
+    """Outcomes are only counted."""
+
+
 class OutcomeBuffer:
     """Collects outcomes and stores them in batches, in a worker thread."""
 
-    def __init__(self, record: Callable[[Sequence[ItemChange]], None], tally: EvidenceCollector) -> None:
-        self._record = record
+    def __init__(self, prepare: Callable[[], Record], tally: EvidenceCollector) -> None:
+        self._prepare = prepare
         self.tally = tally
         self.outcome_count = 0
         self._changes: list[ItemChange] = []
@@ -122,8 +95,9 @@ class OutcomeBuffer:
             changes, self._changes = self._changes, []
             self._flushed_at = time.monotonic()
             if changes:
+                record = self._prepare()
                 # a worker may be cancelled here, but its thread continues: the next flush waits for it
-                self._pending_write = asyncio.ensure_future(run_in_database_pool(lambda: self._record(changes)))
+                self._pending_write = asyncio.ensure_future(run_in_database_pool(lambda: record(changes)))
                 await asyncio.shield(self._pending_write)
 
     async def store_next(self, batches: Iterator[Sequence[ItemChange]]) -> int | None:
@@ -132,11 +106,12 @@ class OutcomeBuffer:
         The outcomes are counted, but not in the tally. Raises like `flush`.
         """
         await self.flush()
+        record = self._prepare()
 
         def store() -> int | None:
             changes = next(batches, None)
             if changes:
-                self._record(changes)
+                record(changes)
             return None if changes is None else len(changes)
 
         writing = asyncio.ensure_future(run_in_database_pool(store))
@@ -220,6 +195,8 @@ class ItemCheck:
     neighbouring ids often fail together, which must not look like an outage of the whole service. Of each batch, items
     not asked about for longest still come first, so that runs that are cut short reach every item. `record` is called
     in a worker thread, one call at a time. Times are in seconds, `deadline_s` on the monotonic clock.
+    With `record_with`, what it returns is called in place of `record`: it is given the report as of these outcomes,
+    which changes as soon as it has returned.
     """
 
     def __init__(  # noqa: PLR0913  # keyword arguments, named where they are wired
@@ -227,7 +204,7 @@ class ItemCheck:
         *,
         provider: Provider,
         client: ApiClient,
-        record: Callable[[Sequence[ItemChange]], None],
+        record: Record | None = None,
         concurrency: int,
         deadline_s: float,
         interrupt: asyncio.Event,
@@ -237,9 +214,13 @@ class ItemCheck:
         grace_s: float = GRACE_S,
         max_attempts: int = 5,
         missing_after: timedelta = timedelta(0),
+        record_with: Callable[[PartialReport], Record] | None = None,
     ) -> None:
         self._provider, self._client = provider, client
-        self._buffer = OutcomeBuffer(record, EvidenceCollector(missing_after=missing_after))
+        self._buffer = OutcomeBuffer(
+            (lambda: record or _record_nothing) if record_with is None else (lambda: record_with(self.partial())),
+            EvidenceCollector(missing_after=missing_after),
+        )
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
         self._progress, self._utcnow, self._shuffle, self._grace_s = progress, utcnow, shuffle, grace_s
         self._latencies, self._admission = LatencyHistogram(), Admission(deadline_s)
@@ -258,11 +239,16 @@ class ItemCheck:
         )
 
     async def run(
-        self, due: Iterator[list[TrackedItem]], *, known_outcome: KnownOutcome = _no_known_outcome
+        self,
+        due: Iterator[list[TrackedItem]],
+        *,
+        known_outcome: KnownOutcome = _no_known_outcome,
+        more_follow: bool = False,
     ) -> CheckReport:
         """Checks every item that `due` yields, or stops early if the run must end. May be called again.
 
-        `due` is advanced in a worker thread. The report includes earlier calls.
+        `due` is advanced in a worker thread. The report includes earlier calls. `more_follow`: what the same refusal of
+        all items means is left to the next call.
 
         Raises:
             LeaseLostError: another run took over.
@@ -287,7 +273,7 @@ class ItemCheck:
                 worker.result()
         while self._deferred:
             self._add_outcome(*self._deferred.popleft())
-        for refused in self._refusals.drain():
+        for refused in () if more_follow else self._refusals.drain():
             self._buffer.add(*refused)
         await self._buffer.flush()
         self._incomplete = self._incomplete or not queue.exhausted
@@ -321,6 +307,16 @@ class ItemCheck:
     def must_stop(self) -> bool:
         """Whether no further request may start."""
         return self._admission.must_stop()
+
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether the API answers: then several processes may ask about the items that are left."""
+        return self._refusals.settled and self._buffer.tally.answered > 0 and not self.must_stop
+
+    @property
+    def stopped_by(self) -> Cause | None:
+        """The cause that stopped the target, so far."""
+        return self._admission.stopped_by
 
     def add_requests(self, *, requests: int, retries: int, latencies_ms: Iterable[float]) -> None:
         """Counts other requests of this run, such as those for the list."""
@@ -455,19 +451,18 @@ class ItemCheck:
 
     def report(self) -> CheckReport:
         """The result so far."""
-        left = self._started > self._buffer.outcome_count or self._incomplete
-        stopped_by = self._admission.stopped_by
-        if not left and self._admission.tripped and self._is_of_single_items(Cause.OUTAGE):
-            stopped_by = None  # the breaker opened over the last items, and stopped nothing
-        return CheckReport(
+        return self.partial().check_report()
+
+    def partial(self) -> PartialReport:
+        """The same, to be merged with other parts of the run."""
+        return PartialReport(
             tally=self._buffer.tally,
+            histogram=self._latencies,
             asked=self._buffer.outcome_count,
             requests=self._requests,
             retries=self._retries,
-            latencies=self._latencies.latencies(),
-            stopped_by=stopped_by,
-            cut_short_by=self._admission.cut_short_by if left and stopped_by is None else None,
+            left=self._started > self._buffer.outcome_count or self._incomplete,
+            stopped_by=self._admission.stopped_by,
+            tripped=self._admission.tripped,
+            cut_short_by=self._admission.cut_short_by,
         )
-
-    def _is_of_single_items(self, cause: Cause) -> bool:
-        return cause in self._buffer.tally.lightweight(requests=self._requests)

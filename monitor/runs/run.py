@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -27,7 +28,7 @@ from monitor.errors import LeaseLostError, MonitorError, RunAlreadyExecutedError
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.incidents.evaluate import IncidentEvaluator
-from monitor.model import SyncReport
+from monitor.model import Cause, RunStatus, SyncReport
 from monitor.model.durations import format_duration
 from monitor.model.items import ItemChange
 from monitor.providers import Provider
@@ -38,10 +39,11 @@ from monitor.runs.close import RunCloser
 from monitor.runs.heartbeat import Heartbeat
 from monitor.runs.item_check import ItemCheck
 from monitor.runs.lease_keeper import keep_lease
+from monitor.runs.partial_report import PartialReport
 from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
 from monitor.runs.report import RunContext, RunReport
 from monitor.runs.stop_rules import FIRST_ITEMS
-from monitor.runs.strategy import Strategy
+from monitor.runs.strategy import Approach, Strategy
 from monitor.runs.sync import Sync, retry_unavailable_log
 from monitor.runs.time_limit import DEADLINE_GRACE_S, TimeLimit
 from monitor.synclog import Known, LogPage, LogStart, Watermark
@@ -62,6 +64,37 @@ FIRST_WITH_MEMBERS = 2
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
 """Completed items are rechecked, those unasked for longest first: this many or this share, whichever is more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPlan:
+    """What a run knows when it leaves its items to be shared: what is needed to ask about them and to close it."""
+
+    context: RunContext
+    sync: SyncReport
+    due: DueItems
+    found: PartialReport
+    """By the first items."""
+    approach: Approach
+    probed_for: Cause | None
+    deadline_s: float
+    """On the monotonic clock."""
+
+
+class Sharing(Protocol):
+    """Where a run leaves its items if there are many: see `monitor.fleet`."""
+
+    @property
+    def share_above(self) -> int:
+        """Up to so many due items the run asks itself."""
+        ...
+
+    def hand_over(self, plan: SharedPlan) -> None:
+        """Takes over the run, in one transaction under its lease, which is kept from then on. Safe to repeat.
+
+        Raises LeaseLostError or StoreError, and then took over nothing.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +135,8 @@ class Job:
     heartbeat: Heartbeat | None = None
     lease_ttl: timedelta = LEASE_TTL
     max_attempts: int = 5
+    sharing: Sharing | None = None
+    """None: the run asks about all items itself."""
 
 
 class Run:
@@ -116,10 +151,11 @@ class Run:
         # a short database outage loses no outcome
         self._engine = with_retry(job.engine, should_stop=self._limit.should_stop)
         self._closer = RunCloser(self._engine, job.evaluator, utcnow=job.utcnow)
-        self._any_event = False
+        self._any_event = self._is_handed_over = False
+        self._found = PartialReport()
 
     async def __call__(self) -> RunReport:
-        """Executes the run, from begin to close.
+        """Executes the run, from begin to close. A run that was left to be shared goes on: its status is `running`.
 
         Raises:
             RunAlreadyExecutedError: a run with this run key was executed already.
@@ -153,7 +189,7 @@ class Run:
                 crash = error
                 raise await run_in_database_pool(lambda: self._closer.close_crashed(context, crash)) from error
             finally:
-                if not self._closer.has_ended:
+                if not (self._closer.has_ended or self._is_handed_over):
                     await run_in_database_pool(lambda: self._release(context))
 
     def _begin(self) -> RunContext:
@@ -191,8 +227,35 @@ class Run:
         self._limit.step = "the API"
         due, checked = await self._check(context, due)
         self._limit.step = "the database"
+        if checked.shared and self._job.sharing is not None:
+            return await self._hand_over(self._job.sharing, context, sync, due, checked)
         return await run_in_database_pool(
             lambda: self._closer.close(context, sync, due, checked, any_event=self._any_event)
+        )
+
+    async def _hand_over(
+        self, sharing: Sharing, context: RunContext, sync: SyncReport, due: DueItems, checked: CheckReport
+    ) -> RunReport:
+        plan = SharedPlan(
+            context=context,
+            sync=sync,
+            due=due,
+            found=replace(self._found, limits=checked.limits, attempts=checked.attempts, any_event=self._any_event),
+            approach=checked.approach,
+            probed_for=checked.probed_for,
+            deadline_s=self._limit.deadline_s,
+        )
+        await run_in_database_pool(lambda: run_with_retry(self._engine, lambda: sharing.hand_over(plan)))
+        self._is_handed_over = True
+        return RunReport(
+            target=context.target,
+            run_id=context.run_id,
+            status=RunStatus.RUNNING,
+            previous=context.past.snapshot,
+            sync=sync,
+            approach=checked.approach,
+            probed_for=checked.probed_for,
+            throttle_factor=context.past.throttle_factor,
         )
 
     async def _sync_in_time(self, context: RunContext) -> SyncReport:
@@ -315,8 +378,11 @@ class Run:
                 progress=self._progress,
                 utcnow=job.utcnow,
                 recheck_completed=job.recheck_completed,
+                share_above=job.sharing.share_above if job.sharing else None,
             )
-            return await target_check.run()
+            result = await target_check.run()
+            self._found = check.partial()
+            return result
 
     def _record(self, context: RunContext, changes: Sequence[ItemChange]) -> None:
         target, run_id = context.target, context.run_id

@@ -148,6 +148,20 @@ def _active_count() -> ColumnElement[int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRange:
+    """Items by their ids, in the order of the database."""
+
+    first_id: str
+    before_id: str | None
+    """The first id that is not in it; None: it has no end."""
+
+    def condition(self) -> ColumnElement[bool]:
+        """The condition of its items."""
+        begins = items.c.item_id >= self.first_id
+        return begins if self.before_id is None else and_(begins, items.c.item_id < self.before_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompletedItem:
     """A completed item that is checked again."""
 
@@ -230,7 +244,7 @@ def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Se
     return [(row.item_id, row.asked_run_id) for row in healthy or rows]
 
 
-def iter_due_items(
+def iter_due_items(  # noqa: PLR0913  # keyword arguments, each of which leaves items out or orders them
     engine: Engine,
     *,
     target: str,
@@ -240,6 +254,7 @@ def iter_due_items(
     members: int = 0,
     batch: int = 1000,
     only_rechecks: bool = False,
+    within: KeyRange | None = None,
 ) -> Iterator[list[TrackedItem]]:
     """Yields the items that a run asks about, each once, even if outcomes are stored in between.
 
@@ -252,7 +267,8 @@ def iter_due_items(
     Items that are unverified are left out: `iter_unverified` has them, for the end. `only_rechecks`: there are none but
     completed ones, so nothing else is looked for.
 
-    Each batch (> 0 items) has its own read transaction, which ends before the batch is yielded.
+    Each batch (> 0 items) has its own read transaction, which ends before the batch is yielded. `within`: only these
+    items are asked about, of which those of `first` and `recheck` are.
     """
     before = frozenset(first)
     others = [item_id for item_id in recheck if item_id not in before]
@@ -264,13 +280,14 @@ def iter_due_items(
     if first and (page := read_page(engine, select(*_TRACKED).where(_completed_among(target, first)))):
         yield [_tracked(row) for row in page]
     asked: set[str] = set()
-    in_incidents = select(*_TRACKED).where(*_members(target), items.c.asked_run_id < run_id)
+    in_range = () if within is None else (within.condition(),)
+    in_incidents = select(*_TRACKED).where(*_members(target), items.c.asked_run_id < run_id, *in_range)
     in_incidents = in_incidents.order_by(items.c.asked_run_id, items.c.item_id)
     if members and (page := read_page(engine, in_incidents.limit(members))):
         asked = {row.item_id for row in page}
         yield [_tracked(row) for row in page]
     last = (-1, "")
-    while page := read_page(engine, _unfinished(target, run_id, after=last).limit(batch)):
+    while page := read_page(engine, _unfinished(target, run_id, after=last, within=within).limit(batch)):
         # the outcomes of the members may not be stored yet
         if rest := [_tracked(row) for row in page if row.item_id not in asked]:
             yield rest
@@ -305,9 +322,12 @@ def iter_unanswered(
         last = (page[-1][4], page[-1][0])
 
 
-def iter_unverified(engine: Engine, *, target: str, run_id: int, batch: int = 1000) -> Iterator[list[TrackedItem]]:
+def iter_unverified(
+    engine: Engine, *, target: str, run_id: int, batch: int = 1000, within: KeyRange | None = None
+) -> Iterator[list[TrackedItem]]:
     """Yields the items that earlier runs found a trouble of their own in, by id: a run asks about them last."""
     query = select(*_TRACKED).where(*_unverified(target), items.c.asked_run_id.is_distinct_from(run_id))
+    query = query if within is None else query.where(within.condition())
     last = ""
     while page := read_page(engine, query.where(items.c.item_id > last).order_by(items.c.item_id).limit(batch)):
         yield [_tracked(row) for row in page]
@@ -439,11 +459,14 @@ def _was_completed() -> ColumnElement[bool]:
     return func.coalesce(items.c.known_state, "") == ItemState.COMPLETED.value
 
 
-def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[tuple[Any, ...]]:
-    order = tuple_(items.c.asked_run_id, items.c.item_id)
-    query = select(*_TRACKED).where(items.c.target == target, items.c.asked_run_id < run_id, _is_due())
-    query = query.where(_is_verified())
-    return query.where(order > tuple_(*after)).order_by(items.c.asked_run_id, items.c.item_id)
+def _unfinished(
+    target: str, run_id: int, *, after: tuple[int, str], within: KeyRange | None = None
+) -> Select[tuple[Any, ...]]:
+    # of a range the key finds the items: an expression keeps PostgreSQL from walking the index of all due items
+    asked = items.c.asked_run_id if within is None else items.c.asked_run_id + 0
+    query = select(*_TRACKED).where(items.c.target == target, asked < run_id, _is_due(), _is_verified())
+    query = query.where(tuple_(asked, items.c.item_id) > tuple_(*after)).order_by(asked, items.c.item_id)
+    return query if within is None else query.where(within.condition())
 
 
 def _members(target: str | ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:

@@ -180,6 +180,7 @@ class Site:
             can_log_out=viewer.logged_in,
             can_act=viewer.can_act,
             csrf_token=viewer.csrf_token,
+            has_workers=self.config.fleet.workers,
         )
 
 

@@ -15,8 +15,10 @@ code = main(sys.argv[2:])
 Path(sys.argv[1]).write_text(json.dumps([code, *sys.modules]))
 """
 SERVERS = ("fastapi", "uvicorn", "starlette", "prometheus_client", "apscheduler")
-RARELY = ("alembic", "filelock", "apprise", "httpx", "smtplib", "rich", "dotenv", "psycopg")
-"""Needed only for an old schema, some channels, a terminal, a `.env`, PostgreSQL."""
+RARELY = (
+    "alembic", "filelock", "apprise", "httpx", "smtplib", "rich", "dotenv", "psycopg", "procrastinate", "monitor.fleet",
+)  # fmt: skip
+"""Needed only for an old schema, some channels, a terminal, a `.env`, PostgreSQL, workers."""
 RUNS = (
     "pyreqwest", "uvloop", "monitor.client.transports", "monitor.client.client",
     "monitor.runs.run", "monitor.runs.check", "monitor.notifications.delivery",

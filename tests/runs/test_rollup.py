@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.model import ItemState, Latencies, Snapshot
-from monitor.runs.item_check import LatencyHistogram
+from monitor.runs.latencies import LatencyHistogram
 from monitor.runs.rollup import health_line, roll_up
 
 parts = st.lists(st.tuples(st.sampled_from(ItemState), st.integers(0, 1000)))

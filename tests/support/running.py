@@ -18,10 +18,10 @@ from monitor.daemon import Daemon
 
 
 class Running:
-    """A daemon whose log is read while it runs."""
+    """A daemon, or another command that serves, whose log is read while it runs."""
 
-    def __init__(self, world, *, lease_s=None):
-        self.process = world.start("daemon") if lease_s is None else _with_lease(world, lease_s)
+    def __init__(self, world, *command, lease_s=None):
+        self.process = world.start(*(command or ["daemon"])) if lease_s is None else _with_lease(world, lease_s)
         self.lines = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

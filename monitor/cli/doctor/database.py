@@ -40,6 +40,28 @@ def check_database(url: str, at: SettingLocation, *, option: str = "") -> Findin
     return Finding(part="database", level=Level.OK, message=message)
 
 
+def check_queue(url: str, at: SettingLocation, *, option: str = "") -> Finding | None:
+    """Whether the queue of workers fits; None if the database can't be read, which is another finding."""
+    from monitor.fleet import queue_schema
+
+    engine = connect_read_only(url)
+    try:
+        with reading(engine) as conn:
+            version = queue_schema.current(conn)
+    except StoreError:
+        return None
+    finally:
+        engine.dispose()
+    problem = queue_schema.describe(version, parse(url))
+    if problem is None:
+        message = f"the queue of workers is current ({version.current})."
+        return Finding(part="queue", level=Level.OK, message=message)
+    message, _, remedy = problem.partition("; ")
+    if version.fit in _UNUSABLE:
+        return finding_at(at, "queue", Level.PROBLEM, f"{message}.", remedy)
+    return finding_at(at, "queue", Level.PROBLEM, f"{message}.", command=f"{_UPGRADE}{option}")
+
+
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite database, absolute and without symbolic links; None for a server."""
     parsed = parse(url)

@@ -19,6 +19,7 @@ from monitor.model.durations import bounded_duration
 from monitor.providers.preset import find_preset
 from monitor.reports.build import MAX_SINCE, MIN_SINCE, build_report
 from monitor.reports.explain import explain_json, explain_view
+from monitor.reports.fleet import NO_WORKERS, fleet_json, fleet_view
 from monitor.reports.formatting import cut_list
 from monitor.reports.gate import gate_json, gate_view
 from monitor.reports.history import history_json, history_view
@@ -79,6 +80,7 @@ def add_api(app: FastAPI, site: Site) -> None:
         ("/silences", routes.silences, Answer("Silences in force and to come.", "silences", counted=True)),
         ("/slos", routes.slos, Answer("Objectives, as `slo --json`.", "slos")),
         ("/notifications", routes.notifications, Answer("Messages to channels.", "notifications", counted=True)),
+        ("/fleet", routes.fleet, Answer("Workers, their queue, and runs in shares.", "workers", found=True)),
         ("/rules", routes.rules, Answer("The rules in force, as `rules list --json`.", "rules")),
         ("/providers", routes.providers, Answer("The APIs that are described.", "providers")),
         ("/providers/{name}", routes.provider, Answer("What one API needs.", found=True)),
@@ -245,6 +247,13 @@ class _Routes:
             return item_view_json(item_view(conn, found.items[0], now=now)) if found.items else None
 
         return await self._read(query, missing=f"{target!a} has no tracked item {item_id!a}")
+
+    async def fleet(self) -> Response:
+        def query(conn: Connection, config: Config, _: datetime) -> Json | None:
+            view = fleet_view(conn, config.fleet)
+            return None if view is None else fleet_json(view)
+
+        return await self._read(query, missing=NO_WORKERS)
 
     async def silences(
         self,

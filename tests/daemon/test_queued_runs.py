@@ -1,0 +1,89 @@
+"""A daemon with workers queues its runs: each run key once, and the newest if several were missed."""
+
+import signal
+
+import psycopg
+import pytest
+from support.observed import until
+
+from monitor.fleet import queue_schema
+
+pytestmark = pytest.mark.process
+
+FLEET = '[fleet]\nworkers = true\nstalled_after = "5s"\n'
+
+
+@pytest.fixture
+def fleet_world(small_world, new_postgres):
+    """A world on PostgreSQL with a queue."""
+    url = new_postgres(migrated=True)
+    queue_schema.upgrade(url)
+    small_world.database = url
+    small_world.track(2)
+    return small_world
+
+
+def queued(world):
+    with psycopg.connect(world.database) as conn:
+        return conn.execute(
+            "SELECT args ->> 'target', args ->> 'run_key', status::text FROM procrastinate.procrastinate_jobs"
+        ).fetchall()
+
+
+def test_a_daemon_queues_each_run_key_once_and_the_newest_alone_waits(fleet_world, start):
+    fleet_world.configure(more='[schedule]\nevery = "2s"\n' + FLEET)
+    pair = [start(fleet_world) for _ in range(2)]
+    until(
+        lambda: (
+            sum(len(each.logged("run_queued")) for each in pair) >= 3
+            and all(each.logged("run_queued") or each.logged("run_already_queued") for each in pair)
+        ),
+        "three runs by a pair",
+    )
+    assert [each.end()[0] for each in pair] == [143, 143]
+    keys = [event["run_key"] for each in pair for event in each.logged("run_queued")]
+    assert len(set(keys)) == len(keys)
+    assert queued(fleet_world) == [("gloo", max(keys), "todo")]
+    with psycopg.connect(fleet_world.database) as conn:
+        assert conn.execute("SELECT count(*) FROM runs").fetchone() == (0,), "workers execute them"
+
+
+def test_a_daemon_makes_jobs_of_dead_workers_wait_again(fleet_world, start):
+    fleet_world.configure(more='[schedule]\nevery = "1h"\n' + FLEET)
+    with psycopg.connect(fleet_world.database) as conn:
+        conn.execute("SET LOCAL search_path TO procrastinate")
+        conn.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, status, args)"
+            " VALUES ('ingestion-monitor', 'share', 'doing', '{\"run_id\": 7, \"number\": 1}')"
+        )
+    daemon = start(fleet_world)
+    until(lambda: (None, None, "todo") in queued(fleet_world), "the job of the dead worker")
+    assert daemon.end()[0] == 143
+    assert daemon.logged("background_loop_crashed") == []
+
+
+def test_a_daemon_begins_to_queue_when_the_configuration_says_so(fleet_world, start):
+    fleet_world.configure(more='[schedule]\nevery = "2s"\n')
+    daemon = start(fleet_world)
+    daemon.await_events("run_finished")
+    fleet_world.configure(more='[schedule]\nevery = "2s"\n' + FLEET)
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.await_events("configuration_reloaded")
+    finished = len(daemon.logged("run_finished"))
+    daemon.await_events("run_queued", 2)
+    assert len(daemon.logged("run_finished")) <= finished + 1, "the one in progress"
+    fleet_world.configure(more='[schedule]\nevery = "2s"\n')
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.await_events("configuration_reloaded", 2)
+    finished = len(daemon.logged("run_finished"))
+    daemon.await_events("run_finished", finished + 1)
+    assert daemon.end()[0] == 143
+
+
+def test_a_daemon_waits_for_the_queue_of_its_workers(fleet_world, new_postgres, start):
+    fleet_world.database = new_postgres(migrated=True)
+    fleet_world.configure(more='[schedule]\nevery = "1h"\n' + FLEET)
+    daemon = start(fleet_world)
+    daemon.await_events("database_not_ready")
+    assert "no queue for workers" in daemon.logged("database_not_ready")[0]["reason"]
+    assert daemon.end()[0] == 143

@@ -1,0 +1,178 @@
+"""The queue on a real PostgreSQL: what is deferred is executed, by whoever lives, and comes again when it must."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from support.working import Recorder, jobs, opened, until, working
+
+from monitor import logs
+from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError, StoreError
+
+
+async def test_jobs_are_executed_by_priority_and_leave_nothing(queue_url, configured):
+    handlers = Recorder()
+    async with opened(configured(queue_url)) as queue:
+        assert await queue.defer_share(7, 2, priority=3)
+        assert await queue.defer_share(7, 1, priority=5)
+        assert await queue.defer_plan("docs", "5m 2026-03-01T03:00:00+00:00")
+        assert await queue.defer_close(7)
+        async with working(queue, handlers):
+            await until(lambda: len(handlers.calls) == 4 and not jobs(queue_url), "four jobs")
+    assert handlers.calls == [
+        ("close", 7), ("plan", "docs", "5m 2026-03-01T03:00:00+00:00"),
+        ("share", 7, 1, "host:1"), ("share", 7, 2, "host:1"),
+    ]  # fmt: skip
+    with psycopg.connect(queue_url) as conn:
+        for table in ("procrastinate_events", "procrastinate_workers", "monitor_workers"):
+            assert conn.execute(f"SELECT count(*) FROM procrastinate.{table}").fetchone() == (0,), table
+
+
+async def test_what_waits_already_is_not_queued_again_and_a_newer_run_replaces_an_older(queue_url, configured):
+    async with opened(configured(queue_url)) as queue:
+        assert [await queue.defer_share(1, 1), await queue.defer_share(1, 1), await queue.defer_share(1, 2)] == [
+            True, False, True,
+        ]  # fmt: skip
+        assert [await queue.defer_close(1), await queue.defer_close(1)] == [True, False]
+        keys = [f"every {every} 2026-03-01T{at}Z" for every, at in (
+            ("5m", "03:05:00"), ("5m", "03:05:00"), ("1m", "03:07:00"), ("5m", "03:05:00"), ("5m", "03:10:00"),
+        )]  # fmt: skip
+        assert [await queue.defer_plan("docs", key) for key in keys] == [True, False, True, False, True]
+        assert await queue.defer_plan("other", keys[0])
+    assert jobs(queue_url, "task_name, args ->> 'run_key'")[-2:] == [("plan", keys[-1]), ("plan", keys[0])]
+
+
+async def test_a_job_that_was_announced_begins_at_once(queue_url, configured, monkeypatch):
+    monkeypatch.setattr("monitor.fleet.queue.LISTENING_POLL_S", 600.0)
+    handlers = Recorder()
+    async with opened(configured(queue_url)) as queue, working(queue, handlers):
+        await asyncio.sleep(0.3)  # its first look finds nothing
+        await queue.defer_close(1)
+        await asyncio.wait_for(handlers.called.wait(), 10)
+
+
+HELD = LeaseHeldError(
+    target="docs", holder="other:1", since=datetime(2026, 3, 1, tzinfo=UTC), expires_in=timedelta(seconds=0.1)
+)
+
+
+@pytest.mark.parametrize("error", [HELD, LeaseLostError("another acquired it")], ids=["held", "lost"])
+async def test_a_run_that_another_holds_comes_again(queue_url, configured, capsys, monkeypatch, error):
+    monkeypatch.setattr("monitor.fleet.queue.LISTENING_POLL_S", 0.05)
+    logs.configure(level="info")
+    handlers = Recorder(error)
+    async with opened(configured(queue_url)) as queue, working(queue, handlers):
+        await queue.defer_plan("docs", "a")
+        await until(lambda: len(handlers.calls) == 2 and not jobs(queue_url), "the second attempt")
+    ended = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"job_ended"' in line]
+    assert [(each["outcome"], each["attempt"], each["target"]) for each in ended] == [
+        ("again", 1, "docs"), ("done", 2, "docs"),
+    ]  # fmt: skip
+
+
+async def test_a_refusal_ends_a_job_and_a_defect_keeps_it_as_failed(queue_url, configured, capsys):
+    logs.configure(level="info")
+    handlers = Recorder(ConfigError(["targets.docs is gone"]), ZeroDivisionError("s3cret"))
+    async with opened(configured(queue_url)) as queue, working(queue, handlers):
+        await queue.defer_plan("docs", "a")
+        await until(lambda: not jobs(queue_url), "the refusal")
+        await queue.defer_close(3)
+        await until(lambda: jobs(queue_url) == [("close", "failed")], "the defect")
+        assert await queue.defer_close(3), "a failed job does not stand in the way of another"
+        await until(lambda: len(handlers.calls) == 3, "the other")
+    out = capsys.readouterr().err
+    assert [json.loads(line)["outcome"] for line in out.splitlines() if '"job_ended"' in line] == [
+        "refused", "failed", "done",
+    ]  # fmt: skip
+    assert "s3cret" not in out
+
+
+async def test_failed_jobs_are_deleted_after_a_week(queue_url, configured):
+    async with opened(configured(queue_url)) as queue, working(queue, Recorder(ZeroDivisionError())):
+        await queue.defer_close(3)
+        await until(lambda: jobs(queue_url) == [("close", "failed")], "the defect")
+        await queue.delete_old_failures()
+        assert jobs(queue_url) == [("close", "failed")]
+        with psycopg.connect(queue_url) as conn:
+            conn.execute("UPDATE procrastinate.procrastinate_events SET at = at - interval '8 days'")
+        await queue.delete_old_failures()
+        assert jobs(queue_url) == []
+
+
+async def test_jobs_of_a_dead_worker_come_again_once(queue_url, configured):
+    with psycopg.connect(queue_url) as conn:
+        conn.execute("SET LOCAL search_path TO procrastinate")
+        conn.execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 minute'), (now())")
+        conn.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id, queueing_lock, args)"
+            " SELECT 'ingestion-monitor', 'close', 'doing', worker, 'close ' || run, json_build_object('run_id', run)"
+            " FROM (VALUES (1, 1), (1, 2), (2, 3), (NULL, 4)) AS dead (worker, run)"
+        )
+    handlers = Recorder()
+    config = configured(queue_url)
+    async with opened(config) as queue, opened(config) as another:
+        await queue.defer_close(2)  # somebody repaired it already
+        retried = await asyncio.gather(queue.retry_stalled(), another.retry_stalled())
+        assert sum(retried) == 2, "runs 1 and 4"
+        async with working(queue, handlers):
+            await until(lambda: len(handlers.calls) == 3 and len(jobs(queue_url)) == 1, "three jobs")
+    assert sorted(handlers.calls) == [("close", 1), ("close", 2), ("close", 4)]
+    assert jobs(queue_url, "args ->> 'run_id', status::text") == [("3", "doing")], "its worker lives"
+
+
+async def test_a_stop_begins_no_job_and_waits_for_those_in_progress(queue_url, configured):
+    handlers = Recorder()
+    handlers.hold = asyncio.Event()
+    async with opened(configured(queue_url), concurrency=1) as queue:
+        await queue.defer_close(1)
+        await queue.defer_close(2)
+        async with working(queue, handlers) as stop:
+            await handlers.called.wait()
+            stop.set()
+            await asyncio.sleep(0.1)
+            handlers.hold.set()
+    assert handlers.calls == [("close", 1)]
+    assert jobs(queue_url) == [("close", "todo")]
+
+
+async def test_a_job_that_outlasts_the_grace_is_cancelled_and_comes_again(queue_url, configured, monkeypatch):
+    monkeypatch.setattr("monitor.fleet.queue.GRACE_S", 0.1)
+    handlers = Recorder()
+    handlers.hold = asyncio.Event()
+    async with opened(configured(queue_url)) as queue:
+        await queue.defer_close(1)
+        async with working(queue, handlers):
+            await handlers.called.wait()
+        assert jobs(queue_url) == [("close", "todo")]
+        handlers.hold.set()
+        async with working(queue, handlers):
+            await until(lambda: not jobs(queue_url), "the second attempt")
+
+
+async def test_a_worker_that_was_taken_for_dead_begins_anew(queue_url, configured, monkeypatch):
+    monkeypatch.setattr("monitor.fleet.queue._HEARTBEATS", 100)
+    async with opened(configured(queue_url)) as queue:
+        task = asyncio.create_task(queue.work(Recorder(), stop=asyncio.Event()))
+
+        def workers():
+            with psycopg.connect(queue_url, autocommit=True) as conn:
+                return conn.execute("SELECT name FROM procrastinate.monitor_workers").fetchall()
+
+        await until(lambda: workers() == [("host:1",)], "the worker's name")
+        with psycopg.connect(queue_url) as conn:
+            conn.execute("DELETE FROM procrastinate.procrastinate_workers")
+        with pytest.raises(StoreError, match="not heard of for too long"):
+            await asyncio.wait_for(task, 30)
+
+
+async def test_a_queue_that_is_missing_is_one_sentence(new_postgres, configured):
+    async with opened(configured(new_postgres())) as queue:
+        for use in (
+            lambda: queue.defer_close(1),
+            queue.retry_stalled,
+            lambda: queue.work(Recorder(), stop=asyncio.Event()),
+        ):
+            with pytest.raises(SchemaError, match="no queue for workers, or one that does not fit"):
+                await use()
