@@ -392,13 +392,13 @@ def open_causes(conn: Connection) -> dict[str, list[OpenCause]]:
     return found
 
 
-def load_incidents(conn: Connection, ids: Sequence[int]) -> list[Incident]:
-    """The incidents with these ids, in the same order; those that do not exist are left out."""
+def load_incidents(conn: Connection, ids: Sequence[int], *, members: bool = True) -> list[Incident]:
+    """The incidents with these ids that exist, in the same order. Without `members` nothing of their items is read."""
     rows: dict[int, RowMapping] = {}
     for chunk in in_chunks(ids):
         found = conn.execute(select(incidents).where(incidents.c.id.in_(chunk))).mappings()
-        rows.update((row["id"], row) for row in found)
-    return _from_rows(conn, [rows[each] for each in ids if each in rows])
+        rows |= {row["id"]: row for row in found}
+    return _from_rows(conn, [rows[each] for each in ids if each in rows], members=members)
 
 
 def count_incidents(
@@ -510,10 +510,11 @@ def _with_members(incident: Incident, current: CurrentMembers) -> Incident:
     )
 
 
-def _from_rows(conn: Connection, rows: Sequence[RowMapping]) -> list[Incident]:
+def _from_rows(conn: Connection, rows: Sequence[RowMapping], *, members: bool = True) -> list[Incident]:
     """Incidents with their newest evidence and present members: as many statements for many as for one."""
     seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
-    return with_current_members(conn, [incident_from_row(row, seen.get(row["evidence_id"])) for row in rows])
+    found = [incident_from_row(row, seen.get(row["evidence_id"])) for row in rows]
+    return with_current_members(conn, found) if members else found
 
 
 def incident_from_row(values: RowMapping, seen: Evidence | None) -> Incident:
