@@ -295,13 +295,20 @@ class UnresolvedIncident:
     """Whether the API accepted anything in the run that opened it; None: not known."""
 
 
-def unresolved(conn: Connection, *, target: str) -> list[UnresolvedIncident]:
-    """A target's unresolved incidents (also silenced ones), oldest first."""
-    columns = (incidents.c.cause, incidents.c.id, incidents.c.first_evidence_at, incidents.c.accepted)
-    query = select(*columns).where(incidents.c.target == target, *is_open()).order_by(incidents.c.id)
-    return [
-        UnresolvedIncident(cause=Cause(row[0]), id=row[1], since=row[2], accepted=row[3]) for row in conn.execute(query)
-    ]
+def unresolved(conn: Connection, *, targets: Collection[str]) -> dict[str, list[UnresolvedIncident]]:
+    """The unresolved incidents (also silenced ones) of each target that has any, oldest first."""
+    columns = (
+        incidents.c.target,
+        incidents.c.cause,
+        incidents.c.id,
+        incidents.c.first_evidence_at,
+        incidents.c.accepted,
+    )
+    found = defaultdict[str, list[UnresolvedIncident]](list)
+    query = select(*columns).where(incidents.c.target.in_(targets), *is_open()).order_by(incidents.c.id)
+    for name, cause, number, since, accepted in conn.execute(query):
+        found[name].append(UnresolvedIncident(cause=Cause(cause), id=number, since=since, accepted=accepted))
+    return found
 
 
 def open_incident(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
@@ -396,8 +403,7 @@ def load_incidents(conn: Connection, ids: Sequence[int], *, members: bool = True
     """The incidents with these ids that exist, in the same order. Without `members` nothing of their items is read."""
     rows: dict[int, RowMapping] = {}
     for chunk in in_chunks(ids):
-        found = conn.execute(select(incidents).where(incidents.c.id.in_(chunk))).mappings()
-        rows |= {row["id"]: row for row in found}
+        rows |= {row["id"]: row for row in conn.execute(select(incidents).where(incidents.c.id.in_(chunk))).mappings()}
     return _from_rows(conn, [rows[each] for each in ids if each in rows], members=members)
 
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, text
 
 from monitor.config import Config
 from monitor.config.slos import objectives_of
 from monitor.config.targets import CheckConfig
+from monitor.database.tables import INCIDENT_IS_OPEN, incidents
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.slo import Objective
@@ -71,18 +72,19 @@ def report_targets(config: Config, name: str | None) -> list[ReportTarget]:
 
 
 def build_report(
-    conn: Connection, config: Config, *, target: str | None, since: timedelta, now: datetime
+    conn: Connection, config: Config, *, target: str | None, part: slice | None = None, since: timedelta, now: datetime
 ) -> tuple[Overview, dict[str, ReportCursor]]:
     """The report on one target or all (None), and the cursors to store once it was printed.
 
-    `since` is how far the trend goes back, and in a first report the changes.
+    `since` is how far the trend goes back, and in a first report the changes. `part`: of the targets only these, by
+    their place in the configuration.
     """
     builder = _ReportBuilder(
         conn=conn,
         now=now,
         bounds=tuple(spans(now - since, now)),
         event=changes.last_event(conn),
-        targets=report_targets(config, target),
+        targets=report_targets(config, target)[part or slice(None)],
     )
     names = [each.name for each in config.targets]
     found = builder.facts()
@@ -91,18 +93,26 @@ def build_report(
     }
     if target is None and cursor:
         cursor[NO_TARGET] = ReportCursor(generated_at=now, last_run_id=0, last_incident_event_id=builder.event)
+    about = None if target is None and part is None else [each.name for each in builder.targets]
+    open_ids = _open_incidents(conn, about)
     overview = Overview(
         generated_at=now,
         environment=config.environment,
         bounds=builder.bounds,
         targets=tuple(target_overview(target_facts, now=now) for target_facts in found),
-        incidents=tuple(incident_store.list_incidents(conn, target=target, open_only=True, limit=_MAX_INCIDENTS)),
-        incident_count=incident_store.count_incidents(conn, target=target, open_only=True),
+        incidents=tuple(incident_store.load_incidents(conn, open_ids[:_MAX_INCIDENTS])),
+        incident_count=len(open_ids),
         silences=silence_store.active(conn, now=now),
         other_incidents=builder.other_incidents(names) if target is None else IncidentChanges(),
         undelivered=tuple(undelivered(conn, since=builder.bounds[0], target=target)),
     )
     return overview, cursor
+
+
+def _open_incidents(conn: Connection, targets: Sequence[str] | None) -> Sequence[int]:
+    """The ids of the open incidents of these targets, or of all targets and channels (None), newest first."""
+    query = select(incidents.c.id).where(text(INCIDENT_IS_OPEN)).order_by(incidents.c.id.desc())
+    return conn.scalars(query if targets is None else query.where(incidents.c.target.in_(targets))).all()
 
 
 class Detail(IntEnum):

@@ -17,6 +17,7 @@ from monitor.model import Cause, Evidence, LearnedLimits, RunStatus, Snapshot
 from monitor.model.items import FirstCompletion
 from monitor.reports.build import build_report
 from monitor.reports.changes import ReportCursor, save_cursor
+from monitor.reports.gate import gate_views
 from monitor.reports.incident_page import incident_page
 from monitor.reports.incident_views import IncidentFilter, open_first_view
 from monitor.reports.item_queries import ItemFilter
@@ -155,6 +156,11 @@ def test_a_page_needs_as_many_statements_for_20_targets_as_for_5(engine, configu
         "/incidents": lambda conn, **_: open_first_view(conn, IncidentFilter(), limit=50, now=NOW),
         "/incidents/ID": lambda conn, config: incident_page(conn, config, 1, now=NOW),
         "/items": lambda conn, **_: items_page(conn, newest, now=NOW),
+        "/api/v1/targets": lambda conn, config: gate_views(
+            conn,
+            due_times={each.name: config.schedule_for(each).due_times(each.name) for each in config.targets},
+            now=NOW,
+        ),
         "/api/v1/report": lambda conn, config: build_report(conn, config, target=None, since=week, now=NOW),
     }
 
