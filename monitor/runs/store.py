@@ -204,7 +204,7 @@ def last_runs(conn: Connection, *, targets: Sequence[str]) -> dict[str, LastRun]
     """The last run of each target that asked the API and did not crash; without targets before their first."""
     newest = newest_of_each(conn, targets, {"counted": WITH_SNAPSHOT}).values()
     columns = (runs.c.target, runs.c.finished_at, runs.c.status, runs.c.abort_reason)
-    found = {}
+    found: dict[str, LastRun] = {}
     for chunk in in_chunks([row.counted for row in newest if row.counted is not None]):
         rows = conn.execute(select(*columns).where(runs.c.id.in_(chunk))).mappings()
         found |= {row["target"]: _last_run(row) for row in rows}
