@@ -11,7 +11,6 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from monitor.app import holder
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
@@ -38,7 +37,7 @@ class FleetQueue:
         async with self._lock:
             if self._opened is None or self._opened[0] != settings:
                 await self._stack.aclose()
-                queue = await self._stack.enter_async_context(Queue.open(config, name=holder()))
+                queue = await self._stack.enter_async_context(Queue.open(config))
                 self._opened = settings, queue
             return self._opened[1]
 
