@@ -48,17 +48,17 @@ def lay_out(ranges: Sequence[DueRange]) -> list[PlannedShare]:
     """
     by_age = sorted(range(len(ranges)), key=lambda place: (ranges[place].oldest_run_id, place))
     priorities = {place: len(ranges) - turn for turn, place in enumerate(by_age)}
-    ends: list[str | None] = [*(each.first_id for each in ranges[1:]), None]
+    ends = dict(enumerate(each.first_id for each in ranges[1:]))
     return [
         PlannedShare(
             number=place + 1,
             first_id=each.first_id,
-            before_id=before_id,
+            before_id=ends.get(place),
             items=each.items,
             recheck_ids=each.recheck_ids,
             priority=priorities[place],
         )
-        for place, (each, before_id) in enumerate(zip(ranges, ends, strict=True))
+        for place, each in enumerate(ranges)
     ]
 
 

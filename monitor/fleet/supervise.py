@@ -25,7 +25,7 @@ from monitor.fleet.share_store import OpenRun, QueuedShare
 from monitor.fleet.shares import CLOSE_GRACE, is_to_close
 from monitor.threads import run_in_database_pool
 
-GIVE_UP_AFTER = 60 * CLOSE_GRACE
+GIVE_UP_AFTER = timedelta(hours=1)
 """After the deadline: a run that nobody closed by then, as its target is no longer configured, is given up."""
 
 
@@ -88,7 +88,8 @@ def _repair(engine: Engine, stalled_after: timedelta, lease_now: Callable[[Conne
                 leases.release(conn, target=run.target, epoch=run.epoch)
                 structlog.get_logger().warning("shared_run_given_up", run_id=run.run_id, integration=run.target)
                 continue
-            if lease_is_due(run.lease_ends_at, now=now, ttl=stalled_after):
+            in_time = now < run.deadline_at + CLOSE_GRACE  # afterwards the next run need not wait for it
+            if in_time and lease_is_due(run.lease_ends_at, now=now, ttl=stalled_after):
                 leases.renew(conn, target=run.target, epoch=run.epoch, now=now, ttl=stalled_after)
             _look_at(conn, run, repairs, now, stalled_after)
     return repairs

@@ -285,7 +285,7 @@ def iter_due_items(  # noqa: PLR0913  # keyword arguments, each of which leaves 
         asked = {row.item_id for row in page}
         yield [_tracked(row) for row in page]
     last = (-1, "")
-    while page := read_page(engine, _unfinished(target, run_id, after=last).where(*in_range).limit(batch)):
+    while page := read_page(engine, _unfinished(target, run_id, after=last, within=within).limit(batch)):
         # the outcomes of the members may not be stored yet
         if rest := [_tracked(row) for row in page if row.item_id not in asked]:
             yield rest
@@ -457,11 +457,14 @@ def _was_completed() -> ColumnElement[bool]:
     return func.coalesce(items.c.known_state, "") == ItemState.COMPLETED.value
 
 
-def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[tuple[Any, ...]]:
-    order = tuple_(items.c.asked_run_id, items.c.item_id)
-    query = select(*_TRACKED).where(items.c.target == target, items.c.asked_run_id < run_id, _is_due())
-    query = query.where(_is_verified())
-    return query.where(order > tuple_(*after)).order_by(items.c.asked_run_id, items.c.item_id)
+def _unfinished(
+    target: str, run_id: int, *, after: tuple[int, str], within: KeyRange | None = None
+) -> Select[tuple[Any, ...]]:
+    # of a range the key finds the items: an expression keeps PostgreSQL from walking the index of all due items
+    asked = items.c.asked_run_id if within is None else items.c.asked_run_id + 0
+    query = select(*_TRACKED).where(items.c.target == target, asked < run_id, _is_due(), _is_verified())
+    query = query.where(tuple_(asked, items.c.item_id) > tuple_(*after)).order_by(asked, items.c.item_id)
+    return query if within is None else query.where(within.condition())
 
 
 def _members(target: str | ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:

@@ -184,3 +184,37 @@ def test_exactly_one_of_several_processes_gets_each_lease(engine, store_url):
     ended = [racer.communicate("go\n", timeout=120) for racer in racers]
     assert [err for _, err in ended] == [""] * 4
     assert sorted(int(run_key) for out, _ in ended for run_key in out.split()) == list(range(20))
+
+
+def test_a_lease_is_passed_on_under_its_epoch(engine):
+    epoch = acquire(engine)
+    with writing(engine) as conn:
+        leases.pass_on(conn, target="gloo", epoch=epoch, holder="fleet", now=NOW + TTL, ttl=TTL)
+        leases.verify_shared(conn, target="gloo", epoch=epoch)
+    assert (held(engine).holder, held(engine).epoch, held(engine).expires_at) == ("fleet", epoch, NOW + 2 * TTL)
+    assert acquire(engine, "b:2", NOW + 2 * TTL) == epoch + 1
+    with writing(engine) as conn, pytest.raises(LeaseLostError):
+        leases.pass_on(conn, target="gloo", epoch=epoch, holder="fleet", now=NOW, ttl=TTL)
+    with writing(engine) as conn, pytest.raises(LeaseLostError):
+        leases.verify_shared(conn, target="gloo", epoch=epoch)
+
+
+def test_many_work_under_one_lease_while_it_is_renewed_and_no_other_acquires_it(new_postgres, connected):
+    """A row lock on PostgreSQL: with the one of `verify`, the renewal would wait until nobody writes."""
+    engine = connected(new_postgres(migrated=True))
+    epoch, acquired = acquire(engine), threading.Event()
+
+    def take_over():
+        acquire(engine, "b:2", NOW + 3 * TTL)
+        acquired.set()
+
+    other = threading.Thread(target=take_over)
+    with writing(engine) as conn:
+        leases.verify_shared(conn, target="gloo", epoch=epoch)
+        with writing(engine) as another:
+            leases.renew(another, target="gloo", epoch=epoch, now=NOW, ttl=TTL)
+        other.start()
+        assert not acquired.wait(0.3)
+    other.join(timeout=30)
+    assert acquired.is_set()
+    assert held(engine).epoch == epoch + 1

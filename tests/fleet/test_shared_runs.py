@@ -1,30 +1,18 @@
 """A run that workers share, on PostgreSQL, against the sandbox: it ends as a run of one process does."""
 
-import json
+import asyncio
+from datetime import timedelta
 
 import pytest
-from support.fleet import Fleet
-from support.world import World
+from sqlalchemy import insert
+from support.fleet import Fleet, written
 
-
-@pytest.fixture
-def shared_world(tmp_path, sandbox, new_postgres):
-    """A World on PostgreSQL whose requests are not repeated."""
-    made = World(tmp_path, sandbox, database=new_postgres(migrated=True), sync_log=new_postgres())
-    made.configure(auth=made.key_auth, check="max_attempts = 1")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def alone(tmp_path, sandbox, shared_world, new_postgres):
-    """A second World over the same sandbox and sync log, whose runs are of one process."""
-    (tmp_path / "alone").mkdir()
-    made = World(tmp_path / "alone", sandbox, database=new_postgres(migrated=True), sync_log=new_postgres())
-    made.sync_log = shared_world.sync_log
-    made.configure(auth=made.key_auth, check="max_attempts = 1")
-    yield made
-    made.close()
+from monitor.database.engine import writing
+from monitor.database.fleet_tables import throttle_claims
+from monitor.errors import LeaseHeldError, LeaseLostError
+from monitor.fleet import share_store
+from monitor.fleet.share_check import ShareEnd
+from monitor.model import Cause
 
 
 def last_run(world):
@@ -34,35 +22,6 @@ def last_run(world):
 
 def shares(world):
     return world.rows("SELECT number, state, attempt, worker FROM run_shares ORDER BY run_id, number")
-
-
-TABLES = {
-    "items": "SELECT item_id, state, known_state, reason, stage, recognised, since, pending_since, seen_at, checked_at, "
-    "asked_run_id, http_status, code, incident_id, regressed_at, page, unverified_runs, failure_reason, indexed_at "
-    "FROM items ORDER BY item_id",
-    "item_events": "SELECT item_id, run_id, at, kind, old, new FROM item_events ORDER BY item_id, at, kind",
-    "history": "SELECT run_id, started_at, finished_at, status, abort_reason, total, checked, completed, pending, failed,"
-    " not_found, invalid, unknown, stuck, requests, retries FROM history ORDER BY run_id",
-    "runs": "SELECT id, status, abort_reason, owner_cause, due, answered, accepted, throttle_factor FROM runs ORDER BY id",
-    "evidence": "SELECT run_id, cause, count, breakdown, sample_ids, code, api_message, inhibited_by, group_name, page "
-    "FROM evidence ORDER BY run_id, cause, group_name",
-    "incidents": "SELECT id, cause, state, severity, opened_at, resolved_at, member_count, peak_count, group_name "
-    "FROM incidents ORDER BY id",
-    "incident_events": "SELECT incident_id, run_id, at, kind, reason FROM incident_events ORDER BY id",
-    "notifications": "SELECT incident_id, channel, kind, status, cause, message FROM notifications ORDER BY id",
-    "history_hourly": "SELECT starts_at, run_id, completed, unknown_max, total_sum, requests_sum FROM history_hourly",
-    "time_to_indexed": "SELECT slot_s, starts_at, group_name, buckets, indexed, sum_s FROM time_to_indexed ORDER BY 1, 2",
-    "slowest_uploads": "SELECT starts_at, item_id, took_s FROM slowest_uploads ORDER BY item_id",
-}  # fmt: skip
-"""What a run writes, but request ids, and durations of requests."""
-
-
-def written(world):
-    """By table, what all runs wrote."""
-    found = {name: world.rows(query) for name, query in TABLES.items()}
-    for row in found["time_to_indexed"]:  # as JSON: what was added twice has other spaces
-        row["buckets"] = json.loads(row["buckets"])
-    return found
 
 
 def test_a_run_is_shared_and_closed_once(shared_world):
@@ -125,3 +84,237 @@ def test_three_workers_write_what_one_process_writes(shared_world, alone):
         alone.run()
     assert written(world) == written(alone)
     assert len(world.rows("SELECT run_id FROM shared_runs")) == 4
+
+
+def stored_at_once(monkeypatch):
+    """Each outcome is a batch of its own."""
+    monkeypatch.setattr("monitor.runs.item_check.FLUSH_INTERVAL_S", 0.0)
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  # the sandbox and the database tell, not this loop
+            await asyncio.sleep(0.01)
+
+
+def asked(world):
+    return world.sandbox.requests("/items/{")
+
+
+async def test_a_frozen_worker_that_wakes_up_after_a_takeover_writes_nothing(shared_world):
+    world = shared_world
+    world.track(30)
+    fleet = Fleet(world, share=15, workers=2)
+    await fleet.plan()
+    frozen = begin_share(fleet, 1)
+    world.clock.advance(seconds=29)
+    await fleet.supervise()
+    assert shares(world)[0] == {"number": 1, "state": "running", "attempt": 1, "worker": "frozen:1"}
+    world.clock.advance(seconds=1)
+    await fleet.supervise()
+    taken = begin_share(fleet, 1, worker="other:1")
+    before = written(world)
+    with pytest.raises(LeaseLostError, match=r"share 1 of run 1: another worker took it over"):
+        await frozen.execute()
+    assert written(world) == before
+    assert await taken.execute() is ShareEnd.DONE
+    await fleet.work()
+    assert last_run(world)["checked"] == 30
+
+
+def begin_share(fleet, number, worker="frozen:1"):
+    """An attempt at a share that was begun, and that the caller may execute."""
+    handlers = fleet.workers[0]
+    run = handlers._load(1)
+    return handlers._begin(handlers.job_of("gloo"), run, number, worker)
+
+
+async def test_a_share_whose_worker_was_killed_goes_on_from_what_was_stored(shared_world, monkeypatch):
+    world = shared_world
+    world.configure(auth=world.key_auth, check="max_attempts = 1\nconcurrency = 1")
+    world.track(30)
+    fleet = Fleet(world, share=25, workers=1)
+    await fleet.plan()
+    stored_at_once(monkeypatch)
+    world.sandbox.add_fault(path="/engine/v2/items", passes=True, delay_s=0.02)
+    killed = asyncio.create_task(begin_share(fleet, 1).execute())
+    await until(lambda: world.rows("SELECT count(*) FROM items WHERE asked_run_id = 1")[0]["count"] >= 9)
+    killed.cancel()
+    await asyncio.gather(killed, return_exceptions=True)
+    stored = world.rows("SELECT count(*) FROM items WHERE asked_run_id = 1")[0]["count"]
+    sent = asked(world)
+    world.sandbox.clear_faults()
+    world.clock.advance(seconds=31)
+    await fleet.supervise()
+    await fleet.work()
+    row = last_run(world)
+    assert (row["status"], row["checked"], row["completed"]) == ("complete", 30, 30)
+    assert asked(world) - sent == 30 - stored
+    assert 30 <= row["requests"] <= asked(world)
+
+
+async def test_shares_that_the_planner_could_not_queue_are_queued_by_another_process(shared_world):
+    world = shared_world
+    world.track(30)
+    fleet = Fleet(world, share=10, workers=2)
+    fleet.queue.lost = True
+    await fleet.plan()
+    fleet.queue.lost = False
+    await fleet.supervise()
+    assert fleet.queue.deferred == []
+    world.clock.advance(seconds=31)
+    await asyncio.gather(fleet.supervise(), fleet.supervise())
+    assert sorted(fleet.queue.deferred) == [("share", 1, 1), ("share", 1, 2), ("share", 1, 3)]
+    await fleet.work()
+    assert last_run(world)["status"] == "complete"
+
+
+async def test_a_run_whose_last_worker_could_not_queue_its_close_is_closed(shared_world):
+    world = shared_world
+    world.track(12)
+    fleet = Fleet(world, share=10, workers=1)
+    await fleet.plan()
+    fleet.queue.lost = True
+    await fleet.work()
+    assert {each["state"] for each in shares(world)} == {"done"}
+    fleet.queue.lost = False
+    await fleet.supervise()
+    await fleet.work()
+    assert last_run(world)["status"] == "complete"
+
+
+async def test_the_deadline_closes_a_run_once_and_the_rest_is_unknown(shared_world):
+    world = shared_world
+    world.track(40)
+    fleet = Fleet(world, share=10, workers=2)
+    await fleet.plan()
+    await fleet.work(shares=1)
+    (deadline_at,) = world.rows("SELECT deadline_at FROM shared_runs")
+    world.clock.now = deadline_at["deadline_at"] + timedelta(seconds=6)
+    await fleet.supervise()
+    assert ("close", 1) in fleet.queue.waiting
+    reports = await asyncio.gather(*(each.close(1) for each in fleet.workers), fleet.workers[0].close(1))
+    assert reports == [None] * 3
+    (row,) = world.rows("SELECT status, abort_reason, checked, completed, unknown FROM history")
+    done = row["checked"]
+    assert 10 < done < 20
+    assert tuple(row.values()) == ("partial", "deadline", done, done, 40 - done)
+    assert {each["state"] for each in shares(world)} == {"done", "cut"}
+    assert world.rows("SELECT holder FROM leases") == [{"holder": None}]
+
+
+async def test_a_signal_gives_a_share_back_and_another_worker_goes_on(shared_world, monkeypatch):
+    world = shared_world
+    world.configure(auth=world.key_auth, check="max_attempts = 1\nconcurrency = 2")
+    world.track(60)
+    fleet = Fleet(world, share=50, workers=1)
+    await fleet.plan()
+    world.sandbox.add_fault(path="/engine/v2/items", passes=True, delay_s=0.02)
+    working = asyncio.create_task(fleet.work(shares=1))
+    before = asked(world)
+    await until(lambda: asked(world) >= before + 6)
+    fleet.workers[0].interrupt.set()
+    await working
+    (first, second) = shares(world)
+    assert "waiting" in {first["state"], second["state"]}
+    given_back = first if first["attempt"] else second
+    assert ("share", 1, given_back["number"]) in fleet.queue.waiting
+    world.sandbox.clear_faults()
+    fleet.workers = [fleet.worker()]
+    await fleet.work()
+    row = last_run(world)
+    assert (row["status"], row["checked"], row["requests"]) == ("complete", 60, 60)
+    assert asked(world) == 60
+
+
+async def test_a_refusal_that_one_share_meets_stops_all_others(shared_world):
+    world = shared_world
+    world.configure(auth=world.client_auth, check="max_attempts = 1\nconcurrency = 2")
+    world.track(200)
+    fleet = Fleet(world, share=50, workers=2)
+    await fleet.plan()
+    world.sandbox.add_fault(path="/engine/v2/items", passes=True, delay_s=0.05)
+    waiting = begin_share(fleet, 4)
+    in_progress = asyncio.create_task(waiting.execute())
+    await asyncio.sleep(0.2)
+    with writing(world.app.engine) as conn:
+        share_store.stop(conn, run_id=1, cause=Cause.UNAUTHORIZED)
+    assert await in_progress is ShareEnd.STOPPED
+    await fleet.work()
+    row = last_run(world)
+    assert (row["status"], row["abort_reason"]) == ("aborted", "unauthorized")
+    assert row["unknown"] == 200 - row["checked"] > 150
+    assert [each["attempt"] for each in shares(world)] == [0, 0, 0, 1]
+
+
+def test_rejected_credentials_stop_a_shared_run_and_the_next_one_begins_with_one_probe(shared_world):
+    world = shared_world
+    world.configure(auth=world.client_auth, check="max_attempts = 1")
+    world.track(60)
+    fleet = Fleet(world, share=10)
+
+    async def refused():
+        await fleet.plan()
+        world.sandbox.revoke_client()
+        await fleet.work()
+
+    asyncio.run(refused())
+    world.clock.advance(minutes=1)
+    assert (last_run(world)["status"], last_run(world)["abort_reason"]) == ("aborted", "unauthorized")
+    assert [row["cause"] for row in world.rows("SELECT cause FROM incidents WHERE state <> 'resolved'")] == [
+        "unauthorized"
+    ]
+    before = asked(world)
+    fleet.run()
+    assert asked(world) - before <= 1
+    assert world.rows("SELECT count(*) FROM shared_runs") == [{"count": 1}]
+    world.sandbox.restore_client()
+    fleet.run()
+    assert world.rows("SELECT count(*) FROM shared_runs") == [{"count": 2}]
+    assert (last_run(world)["status"], last_run(world)["checked"]) == ("complete", 60)
+    fleet.run()
+    assert world.rows("SELECT cause FROM incidents WHERE state <> 'resolved'") == []
+
+
+async def test_a_run_that_another_took_over_writes_nothing_and_is_given_up(shared_world):
+    world = shared_world
+    world.track(30)
+    fleet = Fleet(world, share=10, workers=2)
+    await fleet.plan()
+    stale = begin_share(fleet, 1)
+    world.clock.advance(seconds=31)  # nobody renewed the lease
+    await fleet.plan()
+    with pytest.raises(LeaseLostError):
+        await stale.execute()
+    await fleet.supervise()
+    await fleet.work()
+    assert world.rows("SELECT run_id, state FROM shared_runs ORDER BY 1") == [
+        {"run_id": 1, "state": "closed"}, {"run_id": 2, "state": "closed"}
+    ]  # fmt: skip
+    assert [row["status"] for row in world.rows("SELECT status FROM runs ORDER BY id")] == ["crashed", "complete"]
+    assert world.rows("SELECT count(*) FROM items WHERE asked_run_id = 2") == [{"count": 30}]
+
+
+async def test_a_lease_is_renewed_while_a_run_waits_for_workers(shared_world):
+    world = shared_world
+    world.track(30)
+    fleet = Fleet(world, share=10, workers=1)
+    await fleet.plan()
+    assert world.rows("SELECT holder FROM leases") == [{"holder": "fleet"}]
+    for _ in range(5):
+        world.clock.advance(seconds=20)
+        await fleet.supervise()
+    with pytest.raises(LeaseHeldError):
+        await fleet.plan()
+    await fleet.work()
+    assert last_run(world)["status"] == "complete"
+
+
+async def test_claims_of_dead_processes_are_deleted(shared_world):
+    world = shared_world
+    rows = [{"key": "k", "holder": f"host:{age_s}", "weight": 1, "seen_at": world.clock() - timedelta(seconds=age_s)}
+            for age_s in (0, 301)]  # fmt: skip
+    with writing(world.app.engine) as conn:
+        conn.execute(insert(throttle_claims), rows)
+    await Fleet(world).supervise()
+    assert world.rows("SELECT holder FROM throttle_claims") == [{"holder": "host:0"}]

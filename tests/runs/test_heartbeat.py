@@ -286,3 +286,18 @@ def test_the_daemon_sends_pings_and_a_failure_ping_after_a_signal(small_world, s
         daemon.communicate(timeout=120)
     assert daemon.returncode == 143
     assert heard(switch) == ["/start", "/fail"]
+
+
+def test_a_run_that_is_left_to_be_shared_sends_its_last_ping_when_it_is_closed(switch):
+    shared = report(RunStatus.RUNNING)
+    assert send_around_run(shared) == ["/x/start"]
+    assert send_around_run(shared, begins=False) == []
+    sent = []
+
+    async def ask(request, timeout_s):
+        sent.append((request.path, request.body.decode()))
+        return CallResult(reply=None)
+
+    heartbeat = Heartbeat(target="gloo", read_url=lambda: "https://hc.example/x", ask=ask, new_rid=lambda: "other")
+    asyncio.run(heartbeat.send_end(RID, report(RunStatus.PARTIAL, abort_reason="deadline", duration_s=4.0)))
+    assert sent == [(f"https://hc.example/x?rid={RID}", "gloo: partial (deadline). \nduration 4.0 s")]

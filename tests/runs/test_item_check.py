@@ -586,3 +586,46 @@ async def test_outcomes_within_a_second_are_stored_with_one_time_that_is_never_l
     await buffer.flush()
     await buffer.join()
     assert [(change.at - NOW).total_seconds() for change in stored] == [0, 0, 0, 1, 1, 0.9, 7]
+
+
+async def test_what_is_recorded_is_prepared_with_the_report_as_of_these_outcomes():
+    given = []
+
+    def prepare(found):
+        as_of = found.asked
+        return lambda changes: given.append((as_of, [change.item_id for change in changes]))
+
+    one = Pass(record_with=prepare)
+    await one.over(items("a", "b", "c"))
+    assert given == [(3, ["a", "b", "c"])]
+    assert one.store.batches == []
+
+
+async def test_a_first_answer_lets_others_ask_about_the_rest():
+    one = Pass()
+    await one.check.run(iter([items("a")]), more_follow=True)
+    assert one.check.may_be_shared
+    assert one.check.stopped_by is None
+
+
+async def test_refusals_alone_are_held_back_for_what_follows():
+    one = Pass(FakeItemClient(default=refused(400, code="no")))
+    await one.check.run(iter([items("a", "b")]), more_follow=True)
+    assert not one.check.may_be_shared
+    assert one.store.stored == {}
+    one.asker.default = ok()
+    await one.over(items("c"))
+    assert {item_id: dict(change.changed)["state"] for item_id, change in one.store.stored.items()} == {
+        "a": ItemState.INVALID, "b": ItemState.INVALID, "c": ItemState.COMPLETED,
+    }  # fmt: skip
+    assert one.check.may_be_shared
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"), [(refused(401), Cause.UNAUTHORIZED), (refused(500), None)], ids=["refused", "failed"]
+)
+async def test_items_without_an_answer_are_not_shared(answer, cause):
+    one = Pass(FakeItemClient(default=answer))
+    await one.check.run(iter([items("a")]), more_follow=True)
+    assert not one.check.may_be_shared
+    assert one.check.stopped_by is cause

@@ -178,6 +178,23 @@ def test_the_breaker_counts_only_where_nothing_else_stopped_a_part():
     assert (both.stopped_by, both.tripped) == (Cause.UNAUTHORIZED, False)
 
 
+def test_what_was_stored_of_each_share_adds_up():
+    parts = [
+        report_of(left=True, stopped_by=Cause.OUTAGE, cut_short_by=Reason.DEADLINE, tally=one_failed()),
+        report_of(),
+    ]
+    parts[1].tally.recover(Outcome(item_id="y", state=ItemState.UNKNOWN, reason=Cause.OUTAGE, answered=False, at=NOW))
+    parts[1].histogram.add(30.0)
+    whole = merge([PartialReport.from_json(json.loads(json.dumps(each.to_json()))) for each in parts])
+    assert (whole.asked, whole.tally.answered, whole.histogram.quantile(0.5)) == (
+        20,
+        99,
+        parts[1].histogram.quantile(0.5),
+    )
+    (evidence,) = whole.check_report().evidence
+    assert (evidence.cause, evidence.count, evidence.sample_ids) == (Cause.OUTAGE, 2, ("x", "y"))
+
+
 def test_a_share_that_goes_on_forgets_what_ended_its_last_attempt():
     ended = report_of(left=True, stopped_by=Cause.OUTAGE, tripped=True, cut_short_by=Reason.INTERRUPTED)
     assert ended.resumed() == replace(ended, left=False, stopped_by=None, tripped=False, cut_short_by=None)

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import json
+import math
 from dataclasses import replace
 from datetime import timedelta
 
@@ -44,13 +46,13 @@ class MemoryQueue:
         self.waiting[job] = (-priority, next(self._turns))
         return True
 
-    def take(self):
+    def first(self):
         """The next job; None if none waits."""
-        if not self.waiting:
-            return None
-        job = min(self.waiting, key=self.waiting.get)
+        return min(self.waiting, key=self.waiting.get, default=None)
+
+    def take(self, job):
+        """A worker begins it."""
         del self.waiting[job]
-        return job
 
 
 class Fleet:
@@ -84,14 +86,15 @@ class Fleet:
         """Plans a run of the target in the first worker."""
         await self.workers[0].plan("gloo", run_key)
 
-    async def work(self, *, shares=None):
+    async def work(self, *, shares=math.inf):
         """All workers execute jobs until none waits, or, of shares, only so many."""
-        left = itertools.count() if shares is None else iter(range(shares))
+        left = shares
 
         async def serve(number, handlers):
-            while (job := self.queue.take()) is not None:
-                if job[0] == "share" and next(left, None) is None:
-                    return
+            nonlocal left
+            while (job := self.queue.first()) is not None and not (job[0] == "share" and left <= 0):
+                left -= job[0] == "share"
+                self.queue.take(job)
                 with contextlib.suppress(LeaseLostError, LeaseHeldError):
                     await execute(handlers, job, f"host:{number}")
 
@@ -123,3 +126,29 @@ async def execute(handlers, job, worker):
             await handlers.share(run_id, number, worker)
         case ("close", run_id):
             await handlers.close(run_id)
+
+
+COLUMNS = {
+    "items": "item_id, state, known_state, reason, stage, recognised, since, pending_since, seen_at, checked_at, "
+    "asked_run_id, http_status, code, incident_id, regressed_at, page, unverified_runs, failure_reason, indexed_at",
+    "item_events": "item_id, run_id, at, kind, old, new",
+    "history": "run_id, started_at, finished_at, status, abort_reason, total, checked, completed, pending, failed, "
+    "not_found, invalid, unknown, stuck, requests, retries",
+    "runs": "id, status, abort_reason, owner_cause, due, answered, accepted, throttle_factor",
+    "evidence": "run_id, cause, group_name, count, sample_ids::text, breakdown, code, api_message, inhibited_by, page",
+    "incidents": "id, cause, state, severity, opened_at, resolved_at, member_count, peak_count, group_name",
+    "incident_events": "incident_id, id, run_id, at, kind, reason",
+    "notifications": "incident_id, id, channel, kind, status, cause, message",
+    "history_hourly": "starts_at, run_id, completed, unknown_max, total_sum, requests_sum",
+    "time_to_indexed": "slot_s, starts_at, group_name, buckets, indexed, sum_s",
+    "slowest_uploads": "starts_at, item_id, took_s",
+}
+"""What a run writes, but request ids, and durations of requests."""
+
+
+def written(world):
+    """By table, what all runs wrote."""
+    found = {name: world.rows(f"SELECT {columns} FROM {name} ORDER BY 1, 2, 3") for name, columns in COLUMNS.items()}
+    for row in found["time_to_indexed"]:  # as JSON: what was added twice has other spaces
+        row["buckets"] = json.loads(row["buckets"])
+    return found
