@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from monitor.app import App, holder
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
-from monitor.daemon.fleet import Supervision
+from monitor.daemon.fleet import Supervision, shared_limits
 from monitor.daemon.reload import ConfigReloader
 from monitor.daemon.tasks import Clock, run_forever
 from monitor.errors import ConfigError, StoreError
@@ -76,7 +76,7 @@ class Worker:
         self._build_handlers = build_handlers or build_run_handlers
         self._clock = clock or Clock()
         self._reloader = ConfigReloader(self._state, read_config)
-        self._sighup = asyncio.Event()
+        self._sighup, self._registries = asyncio.Event(), 0
         self._database = DatabaseMonitor(self._state, self._clock, on_wait=lambda _: None, on_recovery=lambda: None)
         self._supervision = Supervision(self._state, self._database, self._clock)
 
@@ -148,7 +148,11 @@ class Worker:
                 await self._clock.sleep_until_set(self._interrupt, _PAUSE_S)
 
     def _new_handlers(self, config: Config, engine: Engine, queue: Queue) -> Handlers:
-        app = App(config=config, engine=engine, clock=self._clock.utcnow)
+        # jobs in progress go on with the limits of the configuration before: each has a claim of its own
+        name = holder() if self._registries == 0 else f"{holder()}/{self._registries}"
+        self._registries += 1
+        limits = shared_limits(config, name=name)
+        app = App(config=config, engine=engine, throttles=limits, clock=self._clock.utcnow)
         return self._build_handlers(app, queue, self._interrupt)
 
     async def _reload_on_sighup(self) -> None:
