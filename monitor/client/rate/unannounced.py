@@ -55,6 +55,7 @@ class UnannouncedLimit:
         self._suspected, self._ruled_out = known, False
         self._slowed_s, self._slow_downs = -math.inf, 0
         self._sent = self._refused = 0
+        self._others_s = 0.0
         self._good_s: float | None = None
         self._recent: deque[bool] = deque(maxlen=_WINDOW_SIZE)
         self._since_slowed: deque[bool] = deque(maxlen=_WINDOW_SIZE)
@@ -65,6 +66,10 @@ class UnannouncedLimit:
         self._recent.clear()
         self._slow_downs = 0
         self._forget_attempts()
+
+    def wait_for_others(self, others_s: float) -> None:
+        """How long other processes with the credential need until they slow down, too: 0 without any."""
+        self._others_s = others_s
 
     def judge(self, failure: ApiError | None, *, started_s: float, now_s: float) -> Verdict:
         """Judges an attempt from `started_s` to `now_s`; `failure` is None for an answer that met no overload."""
@@ -102,7 +107,7 @@ class UnannouncedLimit:
         return self._refused >= max(_MIN_AT_RANDOM, _SHARE_AT_RANDOM * self._sent)
 
     def _slow_down(self, now_s: float) -> None:
-        self._suspected, self._slowed_s = True, now_s
+        self._suspected, self._slowed_s = True, now_s + self._others_s
         self._slow_downs += 1
         self._forget_attempts()
 
