@@ -15,7 +15,7 @@ import time
 import structlog
 from support.postgres import private_server
 
-SECTIONS = ("kills", "races", "signals", "faults", "growth", "canary", "waits", "sync")
+SECTIONS = ("kills", "races", "signals", "faults", "growth", "canary", "waits", "sync", "fleet")
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from monitor.app import holder
+from monitor.app.throttles import FleetLimits, ThrottleRegistry
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
@@ -23,6 +23,13 @@ from monitor.web.state import DaemonState
 
 SUPERVISE_S = 5.0
 _DELETE_FAILURES_EVERY = timedelta(hours=1)
+
+
+def shared_limits(config: Config, *, name: str) -> ThrottleRegistry:
+    """The limits of a process that shares them with others under this name, which no other process may have."""
+    fleet = config.fleet
+    limits = FleetLimits(holder=name, stalled_after=fleet.stalled_after, share_concurrency=fleet.share_concurrency)
+    return ThrottleRegistry(limits)
 
 
 class FleetQueue:
@@ -38,7 +45,7 @@ class FleetQueue:
         async with self._lock:
             if self._opened is None or self._opened[0] != settings:
                 await self._stack.aclose()
-                queue = await self._stack.enter_async_context(Queue.open(config, name=holder()))
+                queue = await self._stack.enter_async_context(Queue.open(config))
                 self._opened = settings, queue
             return self._opened[1]
 

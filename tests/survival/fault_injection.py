@@ -50,6 +50,23 @@ WAITS = {
 }  # fmt: skip
 """Steps that wait for an answer from the network."""
 
+
+def steps_of_workers() -> tuple[dict, dict]:
+    """The steps of a run that workers share; imported only for a worker."""
+    from monitor.fleet import closing, supervise
+    from monitor.fleet.handlers import PlannedSharing, RunHandlers
+    from monitor.fleet.queue import Queue
+    from monitor.fleet.share_check import ShareCheck
+
+    steps = {
+        "hand_over": (PlannedSharing, "hand_over"), "share_begin": (RunHandlers, "_begin"),
+        "share_record": (ShareCheck, "_record"), "share_life": (ShareCheck, "_show_life"),
+        "share_end": (ShareCheck, "_end"), "seal": (closing, "_seal"), "repair": (supervise, "_repair"),
+    }  # fmt: skip
+    waits = {"defer_share": (Queue, "defer_share"), "defer_close": (Queue, "defer_close")}
+    return steps, waits
+
+
 Hit = Callable[[str], None]
 
 
@@ -74,8 +91,9 @@ def send_signal(sign: signal.Signals):
     signal.pthread_kill(threading.get_ident(), sign)
 
 
-def inject(injections: Sequence[Injection]):
+def inject(injections: Sequence[Injection], *, in_worker: bool = False):
     """Wraps the product's functions with the points, in this process."""
+    more_steps, more_waits = steps_of_workers() if in_worker else ({}, {})
     here = threading.local()
 
     def hit(name: str):
@@ -87,9 +105,9 @@ def inject(injections: Sequence[Injection]):
         if step is not None:
             hit(f"{step}.{what}")
 
-    for step, (owner, name) in STEPS.items():
+    for step, (owner, name) in {**STEPS, **more_steps}.items():
         setattr(owner, name, _step(step, getattr(owner, name), hit, here))
-    for step, (owner, name) in WAITS.items():
+    for step, (owner, name) in {**WAITS, **more_waits}.items():
         setattr(owner, name, _wait(step, getattr(owner, name), hit))
     sync_stage.validate_entries = _after(sync_stage.validate_entries, lambda: hit("sync.batch"))
     Connection._commit_impl = _around(Connection._commit_impl, in_step)
@@ -163,6 +181,6 @@ if __name__ == "__main__":
     if asked.renew_every:
         recording.RENEWAL_S = asked.renew_every
         lease_keeper.RENEWALS_PER_TTL = run_module.LEASE_TTL.total_seconds() / asked.renew_every
-    inject(injections)
     command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
+    inject(injections, in_worker=command[0] == "worker")
     sys.exit(main(command))

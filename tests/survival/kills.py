@@ -130,11 +130,11 @@ def group_kills(kills: Sequence[Kill]) -> list[list[Kill]]:
 
 @contextlib.contextmanager
 def started(
-    world: World, kill: Kill, *, report_at: str | None = None, arguments: Sequence[str] = ()
+    world: World, kill: Kill, *, report_at: str | None = None, arguments: Sequence[str] = (), do: str = "KILL"
 ) -> Iterator[tuple[subprocess.Popen, int]]:
     """Starts the process; yields it and a file descriptor that gets a line at the point `report_at`."""
     ours, theirs = os.pipe()
-    asked = ["--at", kill.point, "--nth", str(kill.nth)] if kill.point else []
+    asked = ["--at", kill.point, "--nth", str(kill.nth), "--do", do] if kill.point else []
     asked += ["--report-at", report_at, "--fd", str(theirs)] if report_at else []
     asked += ["--renew-every", str(kill.renew_every_s)] if kill.renew_every_s else []
     words = [kill.command, *arguments, "--config", str(world.config_path)]
