@@ -33,8 +33,10 @@ LATENCY_S, RATE, RATE_S = 0.2, 500, 90
 GOAL_EFFICIENCY, GOAL_USED, GOAL_REFUSED = 0.85, 0.95, 0.005
 JUDGED = 4
 """The number of workers whose efficiency has a goal."""
-SHARES = 80
-"""Of a run: ten for each of eight workers, so that the last ones do not wait long for each other."""
+SHARES, SHARES_AT_LIMIT = 80, 4
+"""Of a run: ten for each of eight workers, so that the last ones do not wait long for each other. At a rate limit so
+many for each worker: what counts there is the middle of the run.
+"""
 LEAST_SHARE, IN_FLIGHT = 100, 64
 STEADY = (0.15, 0.9)
 """Between these parts of all answers a rate limit is in steady use: learned before, and not running out yet."""
@@ -131,7 +133,10 @@ def unlimited(
     title = f"{items:,} items, {latency_s * 1000:.0f} ms, no limit"
     with serving("late", seconds=latency_s) as server:
         alone = _alone(build, database, server, folder, items)
-        ended = [_fleet(build, database, server, folder / f"fast-{n}", items=items, workers=n) for n in workers]
+        ended = [
+            _fleet(build, database, server, folder / f"fast-{n}", items=items, workers=n, shares=SHARES)
+            for n in workers
+        ]
     table = [Row(figure=f"{title}: one process, {IN_FLIGHT} in flight: items/s", measured=f"{alone:.0f}")]
     for each in ended:
         efficiency = each.rate / each.workers / ended[0].rate * ended[0].workers
@@ -162,7 +167,8 @@ def limited(
     for count in workers:
         with serving("bucket", rate=rate) as server:
             path = folder / f"limited-{count}"
-            ended = _fleet(build, database, server, path, items=rate * seconds, workers=count)
+            shares = SHARES_AT_LIMIT * count
+            ended = _fleet(build, database, server, path, items=rate * seconds, workers=count, shares=shares)
         used, refused, window_s = _use(ended.stats, rate)
         table.append(
             Row(
@@ -194,15 +200,15 @@ def _use(stats: Mapping[str, Any], rate: int) -> tuple[float, float, int]:
 
 
 def _folder(
-    build: Build, database: Postgres, server: Server, path: Path, *, items: int, in_flight: int, fleet: bool
+    build: Build, database: Postgres, server: Server, path: Path, *, items: int, in_flight: int, shares: int
 ) -> Folder:
-    """A new database with the newest schema, a sync log, and a configuration."""
+    """A new database with the newest schema, a sync log, and a configuration; with workers for so many shares (≥ 0)."""
     name = path.name.replace("-", "_")
-    share = max(LEAST_SHARE, items // SHARES)
+    share = max(LEAST_SHARE, items // shares) if shares else 0
     found = Folder(
         build=build, path=path, server=server, database=database.create(name), log=database.create(f"{name}_log"),
         check_settings={"strategy": "items", "concurrency": in_flight, "deadline": "1h", "rate_share": 1.0},
-        more=_FLEET.format(share=share, in_flight=IN_FLIGHT) if fleet else "",
+        more=_FLEET.format(share=share, in_flight=IN_FLIGHT) if shares else "",
     )  # fmt: skip
     found.make(range(items))
     found.run("db", "upgrade")
@@ -211,14 +217,16 @@ def _folder(
 
 def _alone(build: Build, database: Postgres, server: Server, folder: Path, items: int) -> float:
     """Items per second of one `check`, from its first request on."""
-    target = _folder(build, database, server, folder / "alone", items=items, in_flight=IN_FLIGHT, fleet=False)
+    target = _folder(build, database, server, folder / "alone", items=items, in_flight=IN_FLIGHT, shares=0)
     return items / target.check(completed=items, watched=True).asking_wall_s
 
 
-def _fleet(build: Build, database: Postgres, server: Server, path: Path, *, items: int, workers: int) -> _Ended:
+def _fleet(
+    build: Build, database: Postgres, server: Server, path: Path, *, items: int, workers: int, shares: int
+) -> _Ended:
     """One run by so many workers, which must end complete."""
     in_flight = IN_FLIGHT * max(WORKERS)
-    target = _folder(build, database, server, path, items=items, in_flight=in_flight, fleet=True)
+    target = _folder(build, database, server, path, items=items, in_flight=in_flight, shares=shares)
     before = database.cpu_s()
     with ExitStack() as started, psycopg.connect(target.database, autocommit=True) as conn:
         processes = [
