@@ -316,8 +316,8 @@ async def test_a_lease_is_renewed_while_a_run_waits_for_workers(shared_world):
 
 async def test_claims_of_dead_processes_are_deleted(shared_world):
     world = shared_world
-    rows = [{"key": "k", "holder": f"host:{age_s}", "weight": 1, "part": 1.0, "seen_at": world.clock() - timedelta(seconds=age_s)}
-            for age_s in (0, 301)]  # fmt: skip
+    now, claim = world.clock(), {"key": "k", "weight": 1, "part": 1.0}
+    rows = [claim | {"holder": f"host:{age_s}", "seen_at": now - timedelta(seconds=age_s)} for age_s in (0, 301)]
     with writing(world.app.engine) as conn:
         conn.execute(insert(throttle_claims), rows)
     await Fleet(world).supervise()
