@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Engine
 
 from monitor.database import leases
 from monitor.database.engine import writing
+from monitor.errors import LeaseLostError
 from monitor.fleet import share_store
 from monitor.fleet.closing import end_shares
 from monitor.fleet.handlers import ShareQueue
@@ -90,7 +92,8 @@ def _repair(engine: Engine, stalled_after: timedelta, lease_now: Callable[[Conne
                 continue
             in_time = now < run.deadline_at + CLOSE_GRACE  # afterwards the next run need not wait for it
             if in_time and lease_is_due(run.lease_ends_at, now=now, ttl=ttl):
-                leases.renew(conn, target=run.target, epoch=run.epoch, now=now, ttl=ttl)
+                with suppress(LeaseLostError):  # it was closed meanwhile
+                    leases.renew(conn, target=run.target, epoch=run.epoch, now=now, ttl=ttl)
             _look_at(conn, run, repairs, now, stalled_after)
     return repairs
 
