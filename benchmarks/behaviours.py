@@ -153,12 +153,16 @@ class _Refusing(_Counting):
 
 
 class _Limited(_Counting, ABC):
-    """A rate limit, stated in `X-RateLimit-*` (Unix seconds) and in `Retry-After` (whole seconds), beside `Date`."""
+    """A rate limit, stated in `X-RateLimit-*` (Unix seconds) and in `Retry-After` (whole seconds), beside `Date`.
 
-    def __init__(self, *, rate: int) -> None:
+    Unless `stated`, only `refusal` (429 or 503) tells of it.
+    """
+
+    def __init__(self, *, rate: int, stated: bool = True, refusal: int = 429) -> None:
         super().__init__()
         self._rate, self._accepted = rate, Counter[int]()
-        self._refused = 0
+        self._refused, self._refused_in = 0, Counter[int]()
+        self._stated, self._status = stated, refusal
 
     def answer(self, item_id: bytes, transport: asyncio.Transport) -> None:
         now = time.time()
@@ -172,7 +176,12 @@ class _Limited(_Counting, ABC):
         }
         if left < 0:
             self._refused += 1
-            transport.write(response(429, _REFUSED, retry_after=1, **headers))
+            self._refused_in[int(now)] += 1
+        if not self._stated:
+            headers = {"date": headers["date"]}
+        if left < 0:
+            hint = {"retry_after": 1} if self._stated else {}
+            transport.write(response(self._status, _REFUSED, **hint, **headers))
         else:
             self._accepted[int(now)] += 1
             transport.write(response(200, _ITEM % item_id, **headers))
@@ -182,7 +191,12 @@ class _Limited(_Counting, ABC):
         """Requests left after this one, -1 if none was; and the Unix time at which all are available again."""
 
     def counted(self) -> Mapping[str, object]:
-        return {"requests": self._requests, "refused": self._refused, "accepted": self._accepted}
+        return {
+            "requests": self._requests,
+            "refused": self._refused,
+            "accepted": self._accepted,
+            "refused_in": self._refused_in,
+        }
 
 
 class _Windows(_Limited):
@@ -195,8 +209,8 @@ class _Windows(_Limited):
 class _Bucket(_Limited):
     """A token bucket with the tokens of one second, full at first."""
 
-    def __init__(self, *, rate: int) -> None:
-        super().__init__(rate=rate)
+    def __init__(self, *, rate: int, stated: bool = True, refusal: int = 429) -> None:
+        super().__init__(rate=rate, stated=stated, refusal=refusal)
         self._tokens, self._at = float(rate), math.inf
 
     def _take(self, now: float) -> tuple[int, int]:

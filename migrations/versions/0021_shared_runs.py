@@ -63,6 +63,10 @@ def upgrade() -> None:
         sa.Column("key", sa.String(64), nullable=False),
         sa.Column("holder", sa.String(200), nullable=False),
         sa.Column("weight", sa.Integer(), nullable=False),
+        sa.Column("part", sa.Float(), nullable=False),
+        sa.Column("opened_at", _TIME),
+        sa.Column("cut_at", _TIME),
+        sa.Column("cut", sa.JSON()),
         sa.Column("seen_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("key", "holder", name=op.f("pk_throttle_claims")),
     )

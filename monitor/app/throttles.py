@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy import Connection, Engine
 
+from monitor.app.fleet_limits import FleetLimits as FleetLimits  # noqa: PLC0414  # for those who build a registry
+from monitor.app.fleet_limits import LimitsExchange
 from monitor.client.limits import Breaker, ConcurrencyLimit
 from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit
@@ -80,9 +82,12 @@ SYNC_INTERVAL_S = 10.0  # between exchanges of learned limits with other process
 
 
 class ThrottleRegistry:
-    """The live throttles of one process, one per origin and credential."""
+    """The live throttles of one process, one per origin and credential. With `fleet` it shares their limits with other
+    processes, and takes a part of them; otherwise all of them are its own.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, fleet: FleetLimits | None = None) -> None:
+        self._exchange = LimitsExchange(fleet) if fleet is not None else None
         self._throttles: dict[bytes, Throttle] = {}
         self._checks: dict[bytes, list[CheckConfig]] = {}  # of the targets with each key
         self._in_use: Counter[bytes] = Counter()  # runs in progress with each key
@@ -157,7 +162,28 @@ class ThrottleRegistry:
             throttle.restore_backoff(learned)
         factor = self._factors.get(key)
         throttle.set_throttle_factor(UNTHROTTLED if factor is None else factor.value)
-        throttle.start_run()
+        async with self._claimed(target, throttle, engine):
+            throttle.start_run()
+            async with self._synced(key, target, throttle, engine):
+                yield
+
+    @asynccontextmanager
+    async def _claimed(self, target: TargetConfig, throttle: Throttle, engine: Engine) -> AsyncIterator[None]:
+        """Takes a part of the limits, among the processes that use them; without a fleet they are all its own."""
+        if self._exchange is None:
+            yield
+            return
+        shared_key = await run_in_database_pool(lambda: throttle_key(target))  # slow, and it may read a file
+        try:
+            await self._exchange.join(engine, key=shared_key, origin=http_origin(target), throttle=throttle)
+            yield
+        finally:
+            await self._exchange.leave(engine, key=shared_key)
+
+    @asynccontextmanager
+    async def _synced(
+        self, key: bytes, target: TargetConfig, throttle: Throttle, engine: Engine
+    ) -> AsyncIterator[None]:
         sync_task = asyncio.create_task(self._sync_periodically(engine, key, target, throttle))
         try:
             yield

@@ -25,6 +25,7 @@ _ATTEMPTS_PER_RETRY = 10
 _UNCOUNTED_ATTEMPTS = 30
 """First attempts that earn no retry: with the token and list requests, all requests together stay below 110%."""
 _MAX_LARGE_IN_FLIGHT = 5
+_ROUNDING = 1e-9
 _BACKOFF_STATUSES = frozenset({429, 503})
 
 
@@ -32,17 +33,28 @@ class Breaker:
     """Opens when the first 5 attempts of a run all failed, or 18 of the last 20 (90%), and stays open for the run.
 
     A retry counts as an attempt. A run that begins half-open (`down`: it was open when the last run ended) opens again
-    with its first failure; any other result closes it.
+    with its first failure; any other result closes it. The breaker of another process with the credential opens it,
+    too (`trip`).
     """
 
-    __slots__ = ("_failures", "_recorded", "half_open", "open")
+    __slots__ = ("_failures", "_recorded", "half_open", "open", "tripped_elsewhere")
 
     def __init__(self, *, down: bool = False) -> None:
         self._failures: deque[bool] = deque(maxlen=_WINDOW_SIZE)
         self._recorded = 0
         self.open = down
         """Whether no further attempt may start."""
-        self.half_open = False
+        self.half_open = self.tripped_elsewhere = False
+
+    @property
+    def opened_here(self) -> bool:
+        """Whether it is open because of our own attempts."""
+        return self.open and not self.tripped_elsewhere
+
+    def trip(self) -> None:
+        """Opens it: another process found that the service is down."""
+        self.tripped_elsewhere = not self.open or self.tripped_elsewhere
+        self.open = True
 
     @property
     def down(self) -> bool:
@@ -53,7 +65,7 @@ class Breaker:
     def start_run(self) -> None:
         """Begins a run: keeps only whether the service was down at the end of the last one."""
         self.half_open = self.down
-        self.open = False
+        self.open = self.tripped_elsewhere = False
         self._failures.clear()
         self._recorded = 0
 
@@ -77,19 +89,34 @@ class ConcurrencyLimit:
     end of an earlier run; None: start at the ceiling (≥ 1).
     """
 
-    __slots__ = ("_configured_ceiling", "_halved_at_s", "ceiling", "limit")
+    __slots__ = ("_configured_ceiling", "_factor", "_halved_at_s", "_most", "_part", "ceiling", "limit")
 
     def __init__(self, ceiling: int, learned: float | None = None) -> None:
         self._configured_ceiling = self.ceiling = ceiling
         self.limit = float(ceiling) if learned is None else max(1.0, min(learned, ceiling))
         """At least 1; a fraction counts once it is whole."""
         self._halved_at_s = -math.inf
+        self._factor = self._part = 1.0
+        self._most = ceiling
 
     def set_throttle_factor(self, factor: float) -> None:
         """Lowers the ceiling to a share (above 0, at most 1), but not below 1. A limit at the ceiling moves with it."""
+        self._factor = factor
+        self._set_ceiling(self.limit)
+
+    def set_part(self, part: float, *, most: int | None = None) -> None:
+        """Takes a part (above 0, at most 1) of ceiling and limit from now on, but at least 1: other processes that use
+        the credential have the rest. `most` (≥ 1) bounds the ceiling whatever the part. It replaces an earlier part.
+        """
+        limit = self.limit * part / self._part
+        self._part, self._most = part, self._configured_ceiling if most is None else most
+        self._set_ceiling(limit)
+
+    def _set_ceiling(self, limit: float) -> None:
         at_ceiling = self.limit >= self.ceiling
-        self.ceiling = max(1, math.floor(self._configured_ceiling * factor))
-        self.limit = float(self.ceiling) if at_ceiling else min(self.limit, float(self.ceiling))
+        ours = math.floor(self._configured_ceiling * self._factor * self._part + _ROUNDING)
+        self.ceiling = max(1, min(ours, self._most))
+        self.limit = float(self.ceiling) if at_ceiling else max(1.0, min(limit, float(self.ceiling)))
 
     def on_success(self) -> None:
         """An attempt met no overload: it was answered, even if with a refusal."""
@@ -108,8 +135,8 @@ class ConcurrencyLimit:
 
     @property
     def learned(self) -> float | None:
-        """The limit for a later run to start with; None: no limit was met."""
-        return self.limit if self.limit < self.ceiling else None
+        """The limit of all processes, for a later run to start with; None: no limit was met."""
+        return self.limit / self._part if self.limit < self.ceiling else None
 
 
 class ServerBackoff:
@@ -141,12 +168,18 @@ class ServerBackoff:
 
 
 class RetryBudget:
-    """Retries for one run, including the second pass over unknown items: 10% of the first attempts, and at least 3."""
+    """Retries for one run, including the second pass over unknown items: 10% of the first attempts, and at least 3.
 
-    __slots__ = ("_first_attempts", "_used")
+    `part` (above 0, at most 1) is how much of the run it is for, if several processes share the run: then all budgets
+    together are like one, but each allows at least one retry.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_first_attempts", "_min_retries", "_uncounted", "_used")
+
+    def __init__(self, part: float = 1.0) -> None:
         self._first_attempts = self._used = 0
+        self._min_retries = max(1, math.floor(_MIN_RETRIES * part))
+        self._uncounted = math.ceil(_UNCOUNTED_ATTEMPTS * part)
 
     def record_first(self) -> None:
         """Counts a first attempt."""
@@ -155,7 +188,7 @@ class RetryBudget:
     @property
     def remaining(self) -> int:
         """Retries left now (≥ 0)."""
-        return max(_MIN_RETRIES, (self._first_attempts - _UNCOUNTED_ATTEMPTS) // _ATTEMPTS_PER_RETRY) - self._used
+        return max(self._min_retries, (self._first_attempts - self._uncounted) // _ATTEMPTS_PER_RETRY) - self._used
 
     def take(self) -> bool:
         """Takes one; False if none is left."""

@@ -51,6 +51,8 @@ class Throttle:
     """503s in a row that the breaker was not told of."""
     rate_wait_s: float = 0.0
     """How long requests have waited for the rate limit alone, with a free slot, so far."""
+    on_stop: Callable[[], object] | None = None
+    """Called when the server asked to wait, or the breaker opened: other processes must stop, too."""
     _header_reader: RateLimitHeaderReader = dataclasses.field(default_factory=RateLimitHeaderReader)
     _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
 
@@ -73,6 +75,19 @@ class Throttle:
         """Limits rate and concurrency to a share (above 0, at most 1); replaces an earlier factor."""
         self.concurrency.set_throttle_factor(factor)
         self.rate_limiter.set_throttle_factor(factor)
+        self._wake()
+
+    def set_part(self, part: float, *, most_in_flight: int | None = None) -> None:
+        """Takes a part (above 0, at most 1) of rate and concurrency from now on, and at most so many requests in
+        flight: other processes that use the credential have the rest. It replaces an earlier part.
+        """
+        self.concurrency.set_part(part, most=most_in_flight)
+        self.rate_limiter.set_part(part, self.monotonic())
+        self._wake()
+
+    def trip(self) -> None:
+        """Opens the breaker: another process found that the service is down."""
+        self.breaker.trip()
         self._wake()
 
     def learned(self) -> LearnedLimits:
@@ -145,8 +160,11 @@ class Throttle:
         now_s = self.monotonic()
         overload = failure if failure is not None and is_overload(failure) else None
         verdict = self.unannounced.judge(overload, started_s=started_s, now_s=now_s)
+        stopped = self._stopped()
         self._record_in_breaker(failure, verdict, is_sample=is_sample)
         self.server_backoff.record(failure, now_s=now_s)
+        if self.on_stop is not None and self._stopped() != stopped:
+            self.on_stop()
         if failure is None or overload is None:
             too_large = failure is not None and failure.network is NetworkFault.TOO_LARGE
             (self.concurrency.on_large_answer if too_large else self.concurrency.on_success)()
@@ -159,6 +177,10 @@ class Throttle:
             if rate_limit is not None:
                 self.rate_limiter.observe(rate_limit, sent_s=started_s, in_flight=self.in_flight)
         self._wake()
+
+    def _stopped(self) -> tuple[bool, float]:
+        """Whether anything may be sent, and when again."""
+        return self.breaker.open, self.server_backoff.until_s
 
     def _slow_down(self, failure: ApiError, verdict: Verdict, *, started_s: float, now_s: float) -> None:
         if is_rate_limit(failure) or verdict is Verdict.REFUSAL:

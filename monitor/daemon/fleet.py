@@ -9,20 +9,28 @@ from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from functools import partial
 
+import structlog
 from sqlalchemy import Engine
 
-from monitor.app import holder
+from monitor.app.throttles import FleetLimits, ThrottleRegistry
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
 from monitor.database import leases
-from monitor.errors import StoreError
+from monitor.errors import LeaseLostError, StoreError
 from monitor.fleet.queue import Queue
 from monitor.fleet.supervise import supervise_once
 from monitor.web.state import DaemonState
 
 SUPERVISE_S = 5.0
 _DELETE_FAILURES_EVERY = timedelta(hours=1)
+
+
+def shared_limits(config: Config, *, name: str) -> ThrottleRegistry:
+    """The limits of a process that shares them with others under this name, which no other process may have."""
+    fleet = config.fleet
+    limits = FleetLimits(holder=name, stalled_after=fleet.stalled_after, share_concurrency=fleet.share_concurrency)
+    return ThrottleRegistry(limits)
 
 
 class FleetQueue:
@@ -38,7 +46,7 @@ class FleetQueue:
         async with self._lock:
             if self._opened is None or self._opened[0] != settings:
                 await self._stack.aclose()
-                queue = await self._stack.enter_async_context(Queue.open(config, name=holder()))
+                queue = await self._stack.enter_async_context(Queue.open(config))
                 self._opened = settings, queue
             return self._opened[1]
 
@@ -65,6 +73,8 @@ class Supervision:
                 continue
             try:
                 await self._once(await queue_of(config), engine, config.fleet.stalled_after)
+            except LeaseLostError as error:  # a run was closed at this moment; the next round does the rest
+                structlog.get_logger().debug("supervision_cut_short", reason=str(error))
             except StoreError as error:
                 self._database.report_failure(error)
 

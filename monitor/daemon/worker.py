@@ -14,17 +14,20 @@ from sqlalchemy import Engine
 from monitor.app import App, holder
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
-from monitor.daemon.fleet import Supervision
+from monitor.daemon.fleet import Supervision, shared_limits
 from monitor.daemon.reload import ConfigReloader
 from monitor.daemon.tasks import Clock, run_forever
 from monitor.errors import ConfigError, StoreError
 from monitor.fleet.handlers import RunHandlers, SharingOptions
-from monitor.fleet.queue import Handlers, Queue
+from monitor.fleet.queue import Queue
+from monitor.fleet.queue_worker import Handlers, QueueWorker
 from monitor.runs.run import Job
 from monitor.web.state import DaemonState
 
 _THREADS_PER_JOB, _THREADS = 4, 16
 """For our own database; each use is short."""
+_MORE_CONNECTIONS = 3
+"""For heartbeats, looks for jobs, and the supervision."""
 _PAUSE_S = 0.5
 _NO_WORKERS = (
     "fleet.workers is false: workers need [fleet] workers = true, and PostgreSQL as the monitor's database; without "
@@ -73,10 +76,8 @@ class Worker:
         self._build_handlers = build_handlers or build_run_handlers
         self._clock = clock or Clock()
         self._reloader = ConfigReloader(self._state, read_config)
-        self._sighup, self._recovered = asyncio.Event(), asyncio.Event()
-        self._database = DatabaseMonitor(
-            self._state, self._clock, on_wait=lambda _: None, on_recovery=self._recovered.set
-        )
+        self._sighup, self._registries = asyncio.Event(), 0
+        self._database = DatabaseMonitor(self._state, self._clock, on_wait=lambda _: None, on_recovery=lambda: None)
         self._supervision = Supervision(self._state, self._database, self._clock)
 
     async def serve(self) -> None:
@@ -88,7 +89,7 @@ class Worker:
         engine = await self._open_database()
         try:
             if engine is not None:
-                async with Queue.open(self._state.config, name=holder(), concurrency=self._concurrency) as queue:
+                async with Queue.open(self._state.config, connections=self._concurrency + _MORE_CONNECTIONS) as queue:
                     await self._work(engine, queue)
         finally:
             if engine is not None:
@@ -121,27 +122,37 @@ class Worker:
         structlog.get_logger().info(
             "worker_started", worker=holder(), queue=self._state.config.fleet.queue, concurrency=self._concurrency
         )
+        worker = QueueWorker(
+            queue,
+            handlers,
+            name=holder(),
+            concurrency=self._concurrency,
+            usable=lambda: self._database.usable,
+            on_fault=self._database.report_failure,
+        )
         try:
             while not self._interrupt.is_set():
-                await self._work_until_fault(queue, handlers)
+                await self._work_until_fault(worker)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work_until_fault(self, queue: Queue, handlers: Handlers) -> None:
-        """Works while the database can be used, and then waits until it can be used again, or for the interrupt."""
+    async def _work_until_fault(self, worker: QueueWorker) -> None:
+        """Works until the interrupt. If the database can't be used at the start, it waits until it can."""
         try:
-            await queue.work(handlers, stop=self._interrupt)
-            await self._clock.sleep_until_set(self._interrupt, _PAUSE_S)
+            await worker.work(stop=self._interrupt)
         except StoreError as error:
-            self._recovered.clear()
             self._database.report_failure(error)
-            while not (self._recovered.is_set() or self._interrupt.is_set()):
+            while not (self._database.usable or self._interrupt.is_set()):
                 await self._clock.sleep_until_set(self._interrupt, _PAUSE_S)
 
     def _new_handlers(self, config: Config, engine: Engine, queue: Queue) -> Handlers:
-        app = App(config=config, engine=engine, clock=self._clock.utcnow)
+        # jobs in progress go on with the limits of the configuration before: each has a claim of its own
+        name = holder() if self._registries == 0 else f"{holder()}/{self._registries}"
+        self._registries += 1
+        limits = shared_limits(config, name=name)
+        app = App(config=config, engine=engine, throttles=limits, clock=self._clock.utcnow)
         return self._build_handlers(app, queue, self._interrupt)
 
     async def _reload_on_sighup(self) -> None:

@@ -1,6 +1,6 @@
 """The tables of runs that workers share: which runs, their shares, and who uses which limits now. Unused on SQLite."""
 
-from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, String, Table, text
+from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, String, Table, text
 
 from monitor.database.report_tables import metadata as metadata  # noqa: PLC0414  # for `sync_tables`, where it is complete
 from monitor.database.tables import Key, UtcDateTime
@@ -57,7 +57,11 @@ throttle_claims = Table(
     metadata,
     Column("key", String(64), primary_key=True),  # of the row of `throttles`
     Column("holder", String(200), primary_key=True),  # host:pid of a process
-    Column("weight", Integer, nullable=False),  # runs and shares that use these limits there
+    Column("weight", Integer, nullable=False),  # runs and shares that use these limits there; 0: it has ended
+    Column("part", Float, nullable=False),  # what it takes of them now: at most 1
+    Column("opened_at", UtcDateTime),  # when its breaker opened; null: it is closed
+    Column("cut_at", UtcDateTime),  # of the refusal that its learned rate follows; null: none
+    Column("cut", JSON(none_as_null=True)),  # what that taught: see `RateCut`
     Column("seen_at", UtcDateTime, nullable=False),  # by the clock of leases: a dead process is left out
 )
 """The processes among which the limits of one credential are divided."""

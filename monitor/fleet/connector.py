@@ -27,7 +27,7 @@ from monitor.fleet.queue_schema import SCHEMA
 _Cursor: TypeAlias = psycopg.AsyncCursor[DictRow]
 
 _STATEMENT_TIMEOUT_S, _CLIENT_TIMEOUT_S = 30.0, 40.0
-_POOL_TIMEOUT_S = 10.0
+_POOL_TIMEOUT_S = 5.0
 _RECONNECT_S = 5.0
 """The pool doubles its pauses between attempts until then, and begins anew with the next query."""
 _NO_QUEUE = frozenset({"3F000", "42704", "42883", "42P01"})

@@ -272,3 +272,58 @@ class Run:
         if rate_limit:
             self.limiter.observe(rate_limit, sent_s=sent_s, in_flight=self.flying)
         self._start(now_s)
+
+
+@dataclass(kw_only=True)
+class Fleet:
+    """Runs against one server that take equal parts, unless told otherwise, and tell each other about hints and cuts.
+
+    `exchange_s` is the time between two exchanges of each run; they take turns.
+    """
+
+    runs: list[Run]
+    exchange_s: float = 0.5
+    parts: Mapping[float, list[float]] = field(default_factory=dict)
+    """The parts from a time on, in seconds after the start; a run with part 0 has ended."""
+
+    def play(self):
+        """Plays all runs to their end."""
+        events, order, first = [], itertools.count(), self.runs[0]
+        for number, run in enumerate(self.runs):
+            run.events, run.order = events, order
+            run.limiter.set_part(1 / len(self.runs), run.start_s)
+            run._at(run.start_s + 0.013 * number, run._start)
+            run._at(run.start_s + self.exchange_s * number / len(self.runs), self._exchange(run))
+        for at_s, parts in self.parts.items():
+            first._at(first.start_s + at_s, lambda now_s, parts=parts: self._divide(parts, now_s))
+        end_s = first.start_s + first.lasts_s
+        while events and events[0][0] < end_s:
+            now_s, _, act = heapq.heappop(events)
+            act(now_s)
+
+    def per_s(self, from_s, to_s):
+        return sum(run.outcome.per_s(from_s, to_s) for run in self.runs)
+
+    def refused_share(self, from_s):
+        refused = sum(at_s >= from_s for run in self.runs for at_s in run.outcome.refused)
+        return refused / max(1, refused + sum(at_s >= from_s for run in self.runs for at_s in run.outcome.accepted))
+
+    def _divide(self, parts, now_s):
+        for run, part in zip(self.runs, parts, strict=True):
+            if part:
+                run.limiter.set_part(part, now_s)
+                run._start(now_s)
+            else:
+                run.in_flight = run.first = 0
+
+    def _exchange(self, run):
+        def exchange(now_s):
+            for other in self.runs:
+                if other.held_until_s > max(now_s, run.held_until_s):
+                    run.held_until_s, run.probing = other.held_until_s, True
+                if other is not run and other.limiter.last_cut is not None:
+                    run.limiter.adopt(other.limiter.last_cut, in_flight=run.flying)
+            run._at(now_s + self.exchange_s, exchange)
+            run._start(now_s)
+
+        return exchange

@@ -293,3 +293,71 @@ def test_a_server_backoff_keeps_a_code_from_the_type():
     server_backoff = ServerBackoff()
     server_backoff.record(hinted(429, 30, type="insufficient_quota"), now_s=0.0)
     assert server_backoff.code == "insufficient_quota"
+
+
+def test_the_parts_of_concurrency_are_together_at_most_the_whole():
+    for whole, parts in ((32, [1 / 8] * 8), (30, [1 / 3] * 3), (10, [0.7, 0.3]), (100, [0.07, 0.93]), (7, [0.5, 0.5])):
+        limits = [ConcurrencyLimit(whole) for _ in parts]
+        for limit, part in zip(limits, parts, strict=True):
+            limit.set_part(part)
+        assert whole - len(parts) < sum(limit.ceiling for limit in limits) <= whole
+        assert [limit.limit for limit in limits] == [limit.ceiling for limit in limits]
+
+
+def test_a_part_of_concurrency_is_at_least_one_request():
+    concurrency = ConcurrencyLimit(4)
+    concurrency.set_part(0.01)
+    assert (concurrency.ceiling, concurrency.limit) == (1, 1)
+
+
+def test_a_part_of_concurrency_is_multiplied_with_the_throttle_factor_and_bounded():
+    concurrency = ConcurrencyLimit(512)
+    concurrency.set_throttle_factor(0.5)
+    concurrency.set_part(0.5)
+    assert concurrency.ceiling == 128
+    concurrency.set_part(0.5, most=64)
+    assert (concurrency.ceiling, concurrency.learned) == (64, None)
+    concurrency.set_throttle_factor(1.0)
+    concurrency.set_part(1.0)
+    assert (concurrency.ceiling, concurrency.limit) == (512, 512)
+
+
+def test_learned_concurrency_is_divided_and_stored_as_the_whole():
+    concurrency = ConcurrencyLimit(64, learned=24.0)
+    concurrency.set_part(0.25)
+    assert (concurrency.ceiling, concurrency.limit, concurrency.learned) == (16, 6, 24)
+    concurrency.set_part(0.5)
+    assert (concurrency.limit, concurrency.learned) == (12, 24)
+
+
+@pytest.mark.parametrize("parts", [2, 8, 50])
+def test_the_retry_budgets_of_the_parts_of_a_run_are_together_like_one(parts):
+    whole, budgets = RetryBudget(), [RetryBudget(1 / parts) for _ in range(parts)]
+    for number in range(10_000):
+        whole.record_first()
+        budgets[number % parts].record_first()
+    together = sum(budget.remaining for budget in budgets)
+    assert whole.remaining - parts <= together <= whole.remaining
+
+
+def test_a_small_part_of_a_run_may_retry_once():
+    budget = RetryBudget(0.01)
+    assert [budget.take(), budget.take()] == [True, False]
+
+
+def test_the_breaker_of_another_process_opens_ours_until_the_next_run():
+    breaker = Breaker()
+    breaker.trip()
+    assert (breaker.open, breaker.opened_here, breaker.down) == (True, False, True)
+    breaker.trip()
+    assert not breaker.opened_here
+    breaker.start_run()
+    assert (breaker.open, breaker.half_open, breaker.opened_here) == (False, True, False)
+
+
+def test_a_breaker_that_was_open_already_has_been_opened_here():
+    breaker = Breaker()
+    for _ in range(5):
+        breaker.record(DOWN)
+    breaker.trip()
+    assert breaker.opened_here

@@ -228,3 +228,52 @@ def test_repeated_requests_do_not_count_for_the_breaker():
         assert not throttle.breaker.open
 
     virtual_time.run(main())
+
+
+def test_a_part_limits_rate_and_requests_in_flight_and_its_change_wakes_waiting_calls():
+    async def main():
+        throttle = made(concurrency=ConcurrencyLimit(8))
+        throttle.set_part(0.25)
+        callers = [Caller(throttle, takes_s=10) for _ in range(8)]
+        asyncio.get_running_loop().call_later(3, throttle.set_part, 1.0)
+        await gathered(callers)
+        assert [caller.entered_s for caller in callers] == [0, 0, 3, 3, 3, 3, 3, 3]
+        throttle.set_part(1.0, most_in_flight=3)
+        assert throttle.concurrency.ceiling == 3
+
+    virtual_time.run(main())
+
+
+def test_the_breaker_of_another_process_ends_all_waiting_calls():
+    async def main():
+        throttle = made(concurrency=ConcurrencyLimit(1))
+        waiting = [asyncio.create_task(Caller(throttle, takes_s=5)()) for _ in range(3)]
+        asyncio.get_running_loop().call_later(1, throttle.trip)
+        found = await asyncio.gather(*waiting)
+        assert [each and each.code for each in found] == [None, BREAKER_OPEN, BREAKER_OPEN]
+
+    virtual_time.run(main())
+
+
+STOPS = {
+    "a hint": ([LIMITED], 1),
+    "a later hint": ([LIMITED, ApiError(status=503, retry_after=timedelta(seconds=90))], 2),
+    "an earlier hint": ([LIMITED, ApiError(status=429, retry_after=timedelta(seconds=3))], 1),
+    "an opened breaker": ([DOWN] * 7, 1),
+    "a 429 without a hint": ([ApiError(status=429)] * 3, 0),
+    "good answers": ([None] * 3, 0),
+}
+
+
+@pytest.mark.parametrize(("answers", "times"), STOPS.values(), ids=STOPS)
+def test_what_must_stop_other_processes_is_told_at_once(answers, times):
+    async def main():
+        told = []
+        throttle = made()
+        throttle.on_stop = lambda: told.append(now_s())
+        for answer in answers:
+            throttle.in_flight += 1
+            throttle.release(answer, {}, started_s=0.0)
+        assert len(told) == times
+
+    virtual_time.run(main())

@@ -1,6 +1,7 @@
 """The daemon in its own process: schedule, incidents, signals, and a missing database or API."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -271,3 +272,15 @@ def test_the_lease_of_a_dead_process_delays_the_first_run_until_it_expires(small
     skipped, *_ = daemon.logged("run_skipped")
     assert "gone:1" in skipped["reason"]
     assert len(small_world.rows("SELECT 1 FROM history")) == 1
+
+
+def test_no_more_runs_than_configured_are_in_progress(small_world, start):
+    others = [small_world.another_target(f"other-{n}", more='schedule = { every = "1h" }') for n in range(2)]
+    small_world.configure(more=f"{HOURLY}[daemon]\nparallel_runs = 1\n" + "".join(others))
+    small_world.track(1)
+    small_world.sandbox.add_fault(path="/engine", delay_s=0.3, passes=True)
+    daemon = start(small_world)
+    daemon.await_events("run_finished", 3)
+    assert daemon.end()[0] == 143
+    rows = small_world.rows("SELECT started_at, finished_at FROM runs ORDER BY started_at")
+    assert all(ended["finished_at"] <= begun["started_at"] for ended, begun in itertools.pairwise(rows))

@@ -6,7 +6,9 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 from support.pgbouncer import pooled
-from support.working import Recorder, jobs, opened, until, working
+from support.working import Recorder, jobs, until, working
+
+from monitor.fleet.queue import Queue
 
 pytestmark = pytest.mark.process
 
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.process
 async def executed(config, url):
     """Executes a few jobs, and one that comes when the worker has nothing to do."""
     handlers = Recorder()
-    async with opened(config) as queue, working(queue, handlers):
+    async with Queue.open(config) as queue, working(queue, handlers):
         for run_id in range(8):  # a prepared statement would be missing from the sixth use on
             await queue.defer_close(run_id)
         await until(lambda: len(handlers.calls) == 8 and not jobs(url), "eight jobs")
@@ -25,7 +27,7 @@ async def executed(config, url):
 
 
 async def test_jobs_are_polled_behind_a_pooler_and_announced_through_a_direct_url(queue_url, configured, monkeypatch):
-    monkeypatch.setattr("monitor.fleet.queue.LISTENING_POLL_S", 600.0)
+    monkeypatch.setattr("monitor.fleet.queue_worker.LISTENING_POLL_S", 600.0)
     with pooled(queue_url, connections=1) as url:
         with psycopg.connect(url, autocommit=True, prepare_threshold=None) as conn:
             before = conn.execute("SELECT current_setting('search_path'), current_setting('timezone')").fetchone()

@@ -6,15 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from support.working import Recorder, jobs, opened, until, working
+from support.working import Faults, Recorder, jobs, until, working
 
 from monitor import logs
-from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError, StoreError
+from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError
+from monitor.fleet.queue import Queue
+from monitor.fleet.queue_worker import QueueWorker
 
 
 async def test_jobs_are_executed_by_priority_and_leave_nothing(queue_url, configured):
     handlers = Recorder()
-    async with opened(configured(queue_url)) as queue:
+    async with Queue.open(configured(queue_url)) as queue:
         assert await queue.defer_share(7, 2, priority=3)
         assert await queue.defer_share(7, 1, priority=5)
         assert await queue.defer_plan("docs", "5m 2026-03-01T03:00:00+00:00")
@@ -31,7 +33,7 @@ async def test_jobs_are_executed_by_priority_and_leave_nothing(queue_url, config
 
 
 async def test_what_waits_already_is_not_queued_again_and_a_newer_run_replaces_an_older(queue_url, configured):
-    async with opened(configured(queue_url)) as queue:
+    async with Queue.open(configured(queue_url)) as queue:
         assert [await queue.defer_share(1, 1), await queue.defer_share(1, 1), await queue.defer_share(1, 2)] == [
             True, False, True,
         ]  # fmt: skip
@@ -45,9 +47,9 @@ async def test_what_waits_already_is_not_queued_again_and_a_newer_run_replaces_a
 
 
 async def test_a_job_that_was_announced_begins_at_once(queue_url, configured, monkeypatch):
-    monkeypatch.setattr("monitor.fleet.queue.LISTENING_POLL_S", 600.0)
+    monkeypatch.setattr("monitor.fleet.queue_worker.LISTENING_POLL_S", 600.0)
     handlers = Recorder()
-    async with opened(configured(queue_url)) as queue, working(queue, handlers):
+    async with Queue.open(configured(queue_url)) as queue, working(queue, handlers):
         await asyncio.sleep(0.3)  # its first look finds nothing
         await queue.defer_close(1)
         await asyncio.wait_for(handlers.called.wait(), 10)
@@ -60,10 +62,10 @@ HELD = LeaseHeldError(
 
 @pytest.mark.parametrize("error", [HELD, LeaseLostError("another acquired it")], ids=["held", "lost"])
 async def test_a_run_that_another_holds_comes_again(queue_url, configured, capsys, monkeypatch, error):
-    monkeypatch.setattr("monitor.fleet.queue.LISTENING_POLL_S", 0.05)
+    monkeypatch.setattr("monitor.fleet.queue_worker.LISTENING_POLL_S", 0.05)
     logs.configure(level="info")
     handlers = Recorder(error)
-    async with opened(configured(queue_url)) as queue, working(queue, handlers):
+    async with Queue.open(configured(queue_url)) as queue, working(queue, handlers):
         await queue.defer_plan("docs", "a")
         await until(lambda: len(handlers.calls) == 2 and not jobs(queue_url), "the second attempt")
     ended = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"job_ended"' in line]
@@ -75,7 +77,7 @@ async def test_a_run_that_another_holds_comes_again(queue_url, configured, capsy
 async def test_a_refusal_ends_a_job_and_a_defect_keeps_it_as_failed(queue_url, configured, capsys):
     logs.configure(level="info")
     handlers = Recorder(ConfigError(["targets.docs is gone"]), ZeroDivisionError("s3cret"))
-    async with opened(configured(queue_url)) as queue, working(queue, handlers):
+    async with Queue.open(configured(queue_url)) as queue, working(queue, handlers):
         await queue.defer_plan("docs", "a")
         await until(lambda: not jobs(queue_url), "the refusal")
         await queue.defer_close(3)
@@ -90,7 +92,7 @@ async def test_a_refusal_ends_a_job_and_a_defect_keeps_it_as_failed(queue_url, c
 
 
 async def test_failed_jobs_are_deleted_after_a_week(queue_url, configured):
-    async with opened(configured(queue_url)) as queue, working(queue, Recorder(ZeroDivisionError())):
+    async with Queue.open(configured(queue_url)) as queue, working(queue, Recorder(ZeroDivisionError())):
         await queue.defer_close(3)
         await until(lambda: jobs(queue_url) == [("close", "failed")], "the defect")
         await queue.delete_old_failures()
@@ -112,7 +114,7 @@ async def test_jobs_of_a_dead_worker_come_again_once(queue_url, configured):
         )
     handlers = Recorder()
     config = configured(queue_url)
-    async with opened(config) as queue, opened(config) as another:
+    async with Queue.open(config) as queue, Queue.open(config) as another:
         await queue.defer_close(2)  # somebody repaired it already
         retried = await asyncio.gather(queue.retry_stalled(), another.retry_stalled())
         assert sum(retried) == 2, "runs 1 and 4"
@@ -125,7 +127,7 @@ async def test_jobs_of_a_dead_worker_come_again_once(queue_url, configured):
 async def test_a_stop_begins_no_job_and_waits_for_those_in_progress(queue_url, configured):
     handlers = Recorder()
     handlers.hold = asyncio.Event()
-    async with opened(configured(queue_url), concurrency=1) as queue:
+    async with Queue.open(configured(queue_url)) as queue:
         await queue.defer_close(1)
         await queue.defer_close(2)
         async with working(queue, handlers) as stop:
@@ -138,10 +140,10 @@ async def test_a_stop_begins_no_job_and_waits_for_those_in_progress(queue_url, c
 
 
 async def test_a_job_that_outlasts_the_grace_is_cancelled_and_comes_again(queue_url, configured, monkeypatch):
-    monkeypatch.setattr("monitor.fleet.queue.GRACE_S", 0.1)
+    monkeypatch.setattr("monitor.fleet.queue_worker.GRACE_S", 0.1)
     handlers = Recorder()
     handlers.hold = asyncio.Event()
-    async with opened(configured(queue_url)) as queue:
+    async with Queue.open(configured(queue_url)) as queue:
         await queue.defer_close(1)
         async with working(queue, handlers):
             await handlers.called.wait()
@@ -151,28 +153,76 @@ async def test_a_job_that_outlasts_the_grace_is_cancelled_and_comes_again(queue_
             await until(lambda: not jobs(queue_url), "the second attempt")
 
 
-async def test_a_worker_that_was_taken_for_dead_begins_anew(queue_url, configured, monkeypatch):
-    monkeypatch.setattr("monitor.fleet.queue._HEARTBEATS", 100)
-    async with opened(configured(queue_url)) as queue:
-        task = asyncio.create_task(queue.work(Recorder(), stop=asyncio.Event()))
+def workers(url):
+    with psycopg.connect(url, autocommit=True) as conn:
+        return conn.execute("SELECT worker_id, name FROM procrastinate.monitor_workers").fetchall()
 
-        def workers():
-            with psycopg.connect(queue_url, autocommit=True) as conn:
-                return conn.execute("SELECT name FROM procrastinate.monitor_workers").fetchall()
 
-        await until(lambda: workers() == [("host:1",)], "the worker's name")
+@pytest.mark.parametrize("by", ["heartbeat", "job"])
+async def test_a_worker_that_was_taken_for_dead_begins_anew(queue_url, configured, monkeypatch, by):
+    monkeypatch.setattr("monitor.fleet.queue_worker.HEARTBEATS", 100 if by == "heartbeat" else 1)
+    handlers = Recorder()
+    async with Queue.open(configured(queue_url)) as queue, working(queue, handlers):
+        await until(lambda: workers(queue_url) == [(1, "host:1")], "the worker's name")
         with psycopg.connect(queue_url) as conn:
             conn.execute("DELETE FROM procrastinate.procrastinate_workers")
-        with pytest.raises(StoreError, match="not heard of for too long"):
-            await asyncio.wait_for(task, 30)
+        if by == "job":
+            await queue.defer_close(1)
+        await until(lambda: workers(queue_url) == [(2, "host:1")], "the worker's next number")
+        await queue.defer_close(2)
+        await until(lambda: ("close", 2) in handlers.calls and not jobs(queue_url), "the next job")
+
+
+def on_delete(url, statement):
+    """What happens from now on before a job is deleted."""
+    with psycopg.connect(url) as conn:
+        conn.execute("SET LOCAL search_path TO procrastinate")
+        trigger = "procrastinate_unlink_periodic_defers_v1() RETURNS trigger"
+        conn.execute(f"CREATE OR REPLACE FUNCTION {trigger} LANGUAGE plpgsql AS $$ BEGIN {statement}; END; $$")
+
+
+async def test_a_job_whose_end_could_not_be_stored_comes_again_although_its_worker_lives(queue_url, configured):
+    handlers, faults = Recorder(), Faults()
+    async with Queue.open(configured(queue_url)) as queue, working(queue, handlers, on_fault=faults):
+        on_delete(queue_url, "RAISE 'no space'")
+        await queue.defer_close(1)
+        await until(lambda: faults, "the fault")
+        on_delete(queue_url, "RETURN OLD")
+        await until(lambda: handlers.calls == [("close", 1)] * 2 and not jobs(queue_url), "the second attempt")
+        assert [number for number, _ in workers(queue_url)] == [1]
+
+
+@pytest.mark.parametrize("error", [None, HELD, ZeroDivisionError()], ids=["done", "again", "failed"])
+async def test_a_worker_leaves_a_job_alone_that_another_has_taken_over(queue_url, configured, error):
+    handlers, faults = Recorder(error), Faults()
+    handlers.hold = asyncio.Event()
+    async with Queue.open(configured(queue_url)) as queue, working(queue, handlers, on_fault=faults):
+        await queue.defer_close(1)
+        await handlers.called.wait()
+        with psycopg.connect(queue_url) as conn:
+            conn.execute("INSERT INTO procrastinate.procrastinate_workers DEFAULT VALUES")
+            conn.execute("UPDATE procrastinate.procrastinate_jobs SET worker_id = 2")
+        handlers.hold.set()
+    assert (jobs(queue_url), faults) == ([("close", "doing")], [])
+
+
+async def test_no_job_is_begun_while_the_database_is_not_to_be_used(queue_url, configured, monkeypatch):
+    monkeypatch.setattr("monitor.fleet.queue_worker.LISTENING_POLL_S", 0.05)
+    usable, handlers = False, Recorder()
+    async with Queue.open(configured(queue_url)) as queue, working(queue, handlers, usable=lambda: usable):
+        await queue.defer_close(1)
+        await asyncio.sleep(0.3)
+        assert handlers.calls == []
+        usable = True
+        await handlers.called.wait()
 
 
 async def test_a_queue_that_is_missing_is_one_sentence(new_postgres, configured):
-    async with opened(configured(new_postgres())) as queue:
+    async with Queue.open(configured(new_postgres())) as queue:
         for use in (
             lambda: queue.defer_close(1),
             queue.retry_stalled,
-            lambda: queue.work(Recorder(), stop=asyncio.Event()),
+            lambda: QueueWorker(queue, Recorder(), name="host:1", on_fault=Faults()).work(stop=asyncio.Event()),
         ):
             with pytest.raises(SchemaError, match="no queue for workers, or one that does not fit"):
                 await use()

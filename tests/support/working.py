@@ -6,7 +6,7 @@ import contextlib
 import psycopg
 from support import observed
 
-from monitor.fleet.queue import Queue
+from monitor.fleet.queue_worker import QueueWorker
 
 
 class Recorder:
@@ -44,17 +44,21 @@ async def until(holds, what, *, timeout_s=60):
     await asyncio.to_thread(observed.until, holds, what, timeout_s=timeout_s)
 
 
+class Faults(list):
+    """The faults that a worker reported, as text."""
+
+    def __call__(self, error):
+        self.append(str(error))
+
+
 @contextlib.asynccontextmanager
-async def working(queue, handlers):
+async def working(queue, handlers, **options):
     """Works until the end of the block, and then returns."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(queue.work(handlers, stop=stop))
+    stop, faults = asyncio.Event(), options.pop("on_fault", Faults())
+    worker = QueueWorker(queue, handlers, name="host:1", on_fault=faults, **options)
+    task = asyncio.create_task(worker.work(stop=stop))
     try:
         yield stop
     finally:
         stop.set()
         await task
-
-
-def opened(config, **options):
-    return Queue.open(config, name="host:1", **options)

@@ -4,13 +4,17 @@ All instants are those at which requests were *sent*, so that latency cancels ou
 says remains, plus the requests that the API had accepted by then. It stays the same within a window and jumps when the
 next one begins; for a bucket or a sliding log it grows about as fast as requests are made.
 
-Each part is needed. Measured on the simulated servers of `tests/client/rate`, without it: token bucket: 26% of a small
-bucket's rate, and with a share of half still 100% of a large one's; sliding log (`_fixed_per_s`): the same 100%;
+Several processes may use one credential. Each is given a *part* of it: estimates and plateaus are of the whole, which a
+process infers from what it sees, and it starts its part of the requests. With part 1 it is alone.
+
+Each estimate is needed. Measured on the simulated servers of `tests/client/rate`, without it: token bucket: 26% of a
+small bucket's rate, and with a share of half still 100% of a large one's; sliding log (`_fixed_per_s`): the same 100%;
 learned window length: 54% to 85% of windows of 1 s; cubic curve (a linear one instead): 75% of 500/s, 4.8% 429s at 5/s.
 """
 
 import math
 from collections import deque
+from dataclasses import dataclass
 
 from monitor.client.rate.headers import RateLimitHeaders
 
@@ -26,6 +30,21 @@ _MAX_PROGRESS = 10.0
 _NEAR_PLATEAU = 0.9
 _CLEAN_RUN_FACTOR = 1.25
 _MAX_LEARNED_PER_S = 10_000.0
+_SAME_CUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateCut:
+    """What a refusal taught: the curve that all processes with the credential follow. Rates are of all together."""
+
+    at_s: float
+    """When the curve begins, on the monotonic clock."""
+    initial_per_s: float
+    """The rate at its beginning (> 0)."""
+    plateau_per_s: float
+    """The rate at which it is flat (at least the initial one)."""
+    recovery_s: float
+    """When it is flat, from its beginning."""
 
 
 class CubicProbe:
@@ -38,13 +57,38 @@ class CubicProbe:
         self.plateau_per_s = self._initial_per_s = learned_per_s
         self._curve_start_s = math.inf
         self._recovery_s = _INITIAL_RECOVERY_S
-        self._limited = self._probe_unsent = False
+        self._limited = self._probe_unsent = self._is_same = False
         self._refused_at_per_s = _MIN_PER_S
         self._in_flight_before = 0
         self._counted_s = self._start_s = -math.inf
-        self._counted = self._accepted = 0
+        self._counted = self._accepted = 0.0
         self._measured_per_s = self._fastest_per_s = 0.0
         self._was_accepted = self._was_refused = False
+        self._part = 1.0
+        self.last_cut: RateCut | None = None
+        """The newest, here or elsewhere; None: nothing was refused since we began."""
+
+    def set_part(self, part: float, now_s: float) -> None:
+        """Takes a part (above 0, at most 1) of the rate from now on."""
+        if part != self._part and self._counted_s > -math.inf:
+            self._counted_s, self._counted = now_s, 0.0  # what was counted stood for another part
+        self._part = part
+
+    def adopt(self, cut: RateCut, *, in_flight: int) -> None:
+        """Follows the curve of another process, unless ours is newer: requests in flight may be refused for the same
+        reason. Of two at about the same time the higher one counts, since a process that got less than its part takes
+        the whole for too low.
+        """
+        ours = self.last_cut
+        if ours is not None and abs(cut.at_s - ours.at_s) < _SAME_CUT_S:
+            if cut.plateau_per_s <= ours.plateau_per_s:
+                return
+        elif ours is not None and cut.at_s < ours.at_s:
+            return
+        self._was_refused = True
+        self._limited = self._probe_unsent = False
+        self._in_flight_before = in_flight
+        self._follow(cut)
 
     @property
     def learned_per_s(self) -> float | None:
@@ -56,8 +100,10 @@ class CubicProbe:
         return max(min(_CLEAN_RUN_FACTOR * self.plateau_per_s, _MAX_LEARNED_PER_S), self._fastest_per_s)
 
     def per_s(self, now_s: float) -> float | None:
-        """Requests per second (≥ 1, unless less was learned) that may start; None: no limit was met."""
-        return _MIN_PER_S if self._limited else self._curve(now_s)
+        """Requests per second of all processes (≥ 1, unless less was learned); None: no limit was met."""
+        if self._limited:
+            return min(_MIN_PER_S / self._part, self._refused_at_per_s)
+        return self._curve(now_s)
 
     def started(self, now_s: float, in_flight: int) -> None:
         """A request starts."""
@@ -72,12 +118,12 @@ class CubicProbe:
         if now_s - self._counted_s >= 1.0:
             self._measured_per_s = self._counted / (now_s - self._counted_s)
             self._fastest_per_s = max(self._fastest_per_s, self._measured_per_s)
-            self._counted_s, self._counted = now_s, 0
+            self._counted_s, self._counted = now_s, 0.0
             if self._start_s == -math.inf:
                 self._start_s = now_s
         self._was_accepted = True
-        self._counted += 1
-        self._accepted += 1
+        self._counted += 1 / self._part
+        self._accepted += 1 / self._part
         if self._in_flight_before:
             self._in_flight_before -= 1
         elif self._limited and not self._probe_unsent:
@@ -89,9 +135,12 @@ class CubicProbe:
         if self._in_flight_before:
             self._in_flight_before -= 1
         elif not self._limited:
-            rate, seen = self._curve(now_s), max(self._measured_per_s, float(self._counted), _MIN_PER_S)
-            self._refused_at_per_s = min(rate, seen) if rate else seen
-            if rate and self.plateau_per_s:
+            rate, seen = self._curve(now_s), max(self._measured_per_s, self._counted, _MIN_PER_S)
+            # within a second of a cut others know nothing of it yet, and what we accepted says nothing about all
+            last = self.last_cut
+            self._is_same = self._part < 1 and last is not None and now_s - last.at_s < _SAME_CUT_S
+            self._refused_at_per_s = rate if rate and (self._is_same or rate < seen) else seen
+            if rate and self.plateau_per_s and not self._is_same:
                 near_plateau = rate >= _NEAR_PLATEAU * self.plateau_per_s
                 self._recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S) if near_plateau else _INITIAL_RECOVERY_S
             self._limited = self._probe_unsent = True
@@ -102,19 +151,22 @@ class CubicProbe:
         if self._limited or rate is None:
             self.refused(now_s)
         elif started_s >= self._curve_start_s:  # else it was in flight at the last refusal
-            self._recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S)
-            self.plateau_per_s = self._initial_per_s = max(_EASED_FACTOR * rate, _MIN_PER_S)
-            self._curve_start_s = now_s
+            eased = max(_EASED_FACTOR * rate, _MIN_PER_S)
+            recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S)
+            self._follow(RateCut(at_s=now_s, initial_per_s=eased, plateau_per_s=eased, recovery_s=recovery_s))
 
     def _resume(self, now_s: float) -> None:
-        sustained = self._accepted / max(now_s - self._start_s, 1.0)
-        self._initial_per_s = max(min(_BACKOFF_FACTOR * self._refused_at_per_s, sustained), _MIN_PER_S)
-        self.plateau_per_s = max(
-            min(_PLATEAU_FACTOR * self._refused_at_per_s, _MAX_OVER_SUSTAINED * sustained), self._initial_per_s
-        )
+        sustained = math.inf if self._is_same else self._accepted / max(now_s - self._start_s, 1.0)
+        initial = max(min(_BACKOFF_FACTOR * self._refused_at_per_s, sustained), _MIN_PER_S)
+        plateau = max(min(_PLATEAU_FACTOR * self._refused_at_per_s, _MAX_OVER_SUSTAINED * sustained), initial)
         self._limited = False
-        self._curve_start_s = self._start_s = now_s
-        self._accepted = 0
+        self._start_s, self._accepted = now_s, 0.0
+        self._follow(RateCut(at_s=now_s, initial_per_s=initial, plateau_per_s=plateau, recovery_s=self._recovery_s))
+
+    def _follow(self, cut: RateCut) -> None:
+        self.last_cut = cut
+        self._initial_per_s, self.plateau_per_s = cut.initial_per_s, cut.plateau_per_s
+        self._curve_start_s, self._recovery_s = cut.at_s, cut.recovery_s
 
     def _curve(self, now_s: float) -> float | None:
         if self.plateau_per_s is None or self._initial_per_s is None:
@@ -144,6 +196,8 @@ class TokenBucketEstimator:
     def __init__(self, share: float) -> None:
         """Takes a share (above 0, at most 1) of the capacity."""
         self._share = share
+        self.part = 1.0
+        """Our part of that; other processes take the rest."""
         self.remaining = 0
         """From the last reply."""
         self.refill_per_s = 0.0
@@ -155,7 +209,7 @@ class TokenBucketEstimator:
 
     @property
     def per_s(self) -> float:
-        """Requests per second that we use (> 0)."""
+        """Requests per second that all processes use (> 0)."""
         return self._fixed_per_s or max(self._per_s, _MIN_BUCKET_PER_S)
 
     def reset(self, limit: int, per_s: float) -> None:
@@ -208,12 +262,12 @@ class TokenBucketEstimator:
         missing = 1 + self._reserved_for_others() + self._reserve() - self._available(now_s, starts)
         # at the time that the API named, or after a second, try one whatever we estimate
         retry_s = self._retry_at_s + starts - self._done - now_s
-        return min(missing / max(self.refill_per_s, _MIN_BUCKET_PER_S), retry_s)
+        return min(missing / max(self.part * self.refill_per_s, _MIN_BUCKET_PER_S), retry_s)
 
     def gap_s(self, now_s: float, starts: int) -> float:
         """Seconds between the last start and the next."""
         if self._fixed_per_s is not None:
-            return 1 / self._fixed_per_s
+            return 1 / self._fixed_per_s / self.part
         ours = self._available(now_s, starts) - self._reserved_for_others()
         steady_correction = _STEADY_CORRECTION + _STEADY_CORRECTION_WHEN_FULL * max(0.0, ours) / (
             self._limit * self._share
@@ -222,7 +276,7 @@ class TokenBucketEstimator:
             (ours - self._reserve()) / max(self._per_s, _MIN_BUCKET_PER_S),
             steady_correction if self._confident else _MAX_CORRECTION,
         )
-        return 1 / max(self._per_s * (1 + max(correction, _MIN_CORRECTION)), _MIN_BUCKET_PER_S)
+        return 1 / max(self._per_s * (1 + max(correction, _MIN_CORRECTION)), _MIN_BUCKET_PER_S) / self.part
 
     def _end_trial(self, *, full: bool, sent_s: float) -> None:
         if full:
@@ -234,7 +288,7 @@ class TokenBucketEstimator:
         return (1 - self._share) * self._limit
 
     def _available(self, now_s: float, starts: int) -> float:
-        supplied = self.refill_per_s * (now_s - self._sent_s)
+        supplied = self.part * self.refill_per_s * (now_s - self._sent_s)
         return min(float(self._limit), self.remaining + supplied - (starts - self._done))
 
     def _reserve(self) -> float:
@@ -248,6 +302,8 @@ _MAX_SPEEDUP = 1.5
 _MIN_LEFT_S = 0.5
 _MAX_GAP_S = 1.0
 _JITTER_S = 0.05
+_KEPT, _MAX_KEPT = 1 / 100, 1 / 16
+"""Of the limit: what a process leaves for those that began before it saw how much remains."""
 _ROUNDED_UP_S = 2.1
 _MAX_UNCERTAINTY = 0.3
 _NOISE = 1 / 8
@@ -260,6 +316,8 @@ class FixedWindowEstimator:
     def __init__(self, share: float) -> None:
         """Takes a share (above 0, at most 1) of each window."""
         self._share = share
+        self.part = 1.0
+        """Our part of that; other processes take the rest."""
         self._limit, self._remaining, self._done, self._base = 1, 0, 0, 0
         self._sent_s = self._start_s = -math.inf
         self._end_s = math.inf
@@ -269,13 +327,18 @@ class FixedWindowEstimator:
 
     @property
     def per_s(self) -> float | None:
-        """Our share per second (> 0), once the length of a window is known."""
+        """The share per second (> 0), of all processes, once the length of a window is known."""
         return self._share * self._limit / self._length_s if self._length_s else None
 
     @property
     def share_gap_s(self) -> float:
-        """Seconds between starts that keep a share below one, from the longest reset seen."""
-        return 0.0 if self._share == 1 else max(self._max_reset_s - 1, 1.0) / max(self._share * self._limit, 1.0)
+        """Seconds between our starts that keep a share below one, from the longest reset seen."""
+        return 0.0 if self._share == 1 else max(self._max_reset_s - 1, 1.0) / self._ours
+
+    @property
+    def _ours(self) -> float:
+        """Our requests per window, at least those of one for all processes (> 0)."""
+        return max(self._share * self._limit, 1.0) * self.part
 
     def forget_length(self) -> None:
         """Forgets how long windows are."""
@@ -347,12 +410,12 @@ class FixedWindowEstimator:
         from_s, parts = max(last_s, self._start_s), max(self._available(starts) + 1, 1.0)
         if self._length_s:
             left_s = self._start_s + self._length_s - self._edge_s() - from_s
-            return max(left_s / parts, self._length_s / (_MAX_SPEEDUP * max(self._share * self._limit, 1.0)))
+            return max(left_s / parts, self._length_s / (_MAX_SPEEDUP * self._ours))
         if self._end_s < math.inf:
             gap_s = max(self._end_s - from_s, _MIN_LEFT_S) / parts
         else:
-            gap_s = max(self._max_reset_s, _MIN_LEFT_S) / max(self._share * self._limit, 1.0)
-        return min(max(gap_s, self.share_gap_s), _MAX_GAP_S)
+            gap_s = max(self._max_reset_s, _MIN_LEFT_S) / self._ours
+        return min(max(gap_s, self.share_gap_s), _MAX_GAP_S / self.part)
 
     def _measure_length(self, last: tuple[float, float], seen: tuple[float, float], reset_in_s: float | None) -> None:
         """The window length from two beginnings, each between the two instants given."""
@@ -377,8 +440,17 @@ class FixedWindowEstimator:
     def _available(self, starts: int) -> float:
         """Requests that may still start in this window; 0 or below: none."""
         ours = starts - self._base
-        available = self._limit - ours if self._is_new else self._remaining - (starts - self._done)
-        return min(float(available), max(self._share * self._limit, 1.0) - ours)
+        in_flight = starts - self._done
+        available = (
+            self._limit - ours if self._is_new else self._remaining - in_flight - self._kept_for_others(in_flight)
+        )
+        return min(float(available), max(self.part * self._share * self._limit, 1.0) - ours)
+
+    def _kept_for_others(self, in_flight: int) -> float:
+        """Requests of other processes that a reply can't count yet: as many as ours in flight, for each part."""
+        if self.part == 1:
+            return 0.0
+        return min((1 / self.part - 1) * in_flight + self._limit * _KEPT, self._limit * _MAX_KEPT)
 
     def _roll(self, now_s: float, starts: int) -> None:
         """Begins the window that is due."""
@@ -411,6 +483,7 @@ class CapacityEstimator:
         self.share = share
         self.known = False
         """Whether a reply stated what remains."""
+        self._part = 1.0
         self._window, self._bucket = FixedWindowEstimator(share), TokenBucketEstimator(share)
         self._is_bucket = False
         self._limit = 1
@@ -420,8 +493,14 @@ class CapacityEstimator:
 
     @property
     def per_s(self) -> float | None:
-        """Our share of the capacity per second, once it is known."""
+        """The share of the capacity per second, of all processes, once it is known."""
         return self._bucket.per_s if self._is_bucket else self._window.per_s
+
+    def set_part(self, part: float) -> None:
+        """Takes a part (above 0, at most 1) of the share from now on."""
+        if part != self._part:
+            self._part = self._bucket.part = self._window.part = part
+            self._samples.clear()  # they stood for another part
 
     def wait_s(self, now_s: float, starts: int) -> float:
         """Seconds until one more request fits after `starts` requests; 0.0: it fits now."""
@@ -487,15 +566,17 @@ class CapacityEstimator:
         span_s, growth, used = sent_s - then_s, self._total - total, done - then_done
         if span_s < _SAMPLE_INTERVAL_S or used < 4:
             return
-        if self._is_bucket and used >= 8 and growth < used / 4:
+        supplied = growth + (1 / self._part - 1) * used  # other processes used some, in proportion to their part
+        if self._is_bucket and used >= 8 and supplied < used / self._part / 4:
             self._is_bucket = False
             available = self._bucket.remaining
-            self._window.reset(self._limit, available, done, done - (self._limit - available))
+            ours = math.floor(self._part * (self._limit - available))
+            self._window.reset(self._limit, available, done, done - ours)
         elif not self._is_bucket and self._limit >= _MIN_BUCKET_LIMIT:
             noise = 3 + self._limit / 64 + (starts - done) / 4
             if self._gradual_growth - gradual_growth >= max(noise, used / 2):
                 self._is_bucket = True
                 self._window.forget_length()
-                self._bucket.reset(self._limit, max(growth, 1) / span_s)
+                self._bucket.reset(self._limit, max(supplied, 1) / span_s)
         if self._is_bucket:
-            self._bucket.update(max(growth, 0) / span_s, sent_s)
+            self._bucket.update(max(supplied, 0) / span_s, sent_s)

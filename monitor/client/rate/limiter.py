@@ -9,6 +9,8 @@ A token bucket whose rate and depth change as more is learned. Pure: instants ar
 | only 429s                | a little less than was accepted, then carefully back and beyond | `CubicProbe`        |
 | a configured ceiling     | never faster than that                                          |                     |
 | a throttle factor        | at most this share of the slower of both, but at least 1/s      |                     |
+| our part                 | of all of these; other processes with the credential take the   |                     |
+|                          | rest                                                            |                     |
 """
 
 import math
@@ -16,7 +18,7 @@ from bisect import bisect_right
 from collections import deque
 from enum import StrEnum
 
-from monitor.client.rate.estimate import CapacityEstimator, CubicProbe
+from monitor.client.rate.estimate import CapacityEstimator, CubicProbe, RateCut
 from monitor.client.rate.headers import RateLimitHeaders
 
 _MAX_CATCH_UP_S = 0.01
@@ -45,7 +47,7 @@ class RateLimiter:
         most 1) is our part of a limit that the API states: others use the same credential.
         """
         self._ceiling_gap_s = 1 / ceiling_per_s if ceiling_per_s else 0.0
-        self._throttle_factor = 1.0
+        self._throttle_factor = self._part = 1.0
         self._announced_gap_s = 0.0
         self._capacity = CapacityEstimator(share)
         self._learned_per_s, self._any_429 = learned_per_s, False
@@ -58,7 +60,7 @@ class RateLimiter:
 
     @property
     def per_s(self) -> float | None:
-        """Requests per second that the API accepts from us (> 0); None: no limit was met."""
+        """Requests per second that the API accepts from all processes (> 0); None: no limit was met."""
         if self._capacity.known and self._capacity.per_s is not None:
             return self._capacity.per_s
         return 1 / self._announced_gap_s if self._announced_gap_s else self._probe.plateau_per_s
@@ -88,6 +90,26 @@ class RateLimiter:
         factor.
         """
         self._throttle_factor = factor
+
+    def set_part(self, part: float, now_s: float) -> None:
+        """Takes a part (above 0, at most 1) of every rate from now on: other processes that use the credential have the
+        rest. It replaces an earlier part.
+        """
+        self._part = part
+        self._capacity.set_part(part)
+        self._probe.set_part(part, now_s)
+
+    @property
+    def last_cut(self) -> RateCut | None:
+        """What the newest refusal taught, here or elsewhere; None without one."""
+        return self._probe.last_cut
+
+    def adopt(self, cut: RateCut, *, in_flight: int) -> None:
+        """Takes over what a refusal taught another process, unless we know something newer; `in_flight` requests are
+        unanswered.
+        """
+        self._unlimited = False
+        self._probe.adopt(cut, in_flight=in_flight)
 
     def wait_s(self, now_s: float, in_flight: int) -> float:
         """0.0: one request starts now and is counted. Above 0: seconds after which to ask again; nothing is counted."""
@@ -152,12 +174,12 @@ class RateLimiter:
     def _gap_s(self, now_s: float) -> float:
         """Seconds from the last start to the next."""
         if self._capacity.known:
-            gap_s = self._capacity.gap_s(self._last_s, now_s, self._starts)
+            gap_s = self._capacity.gap_s(self._last_s, now_s, self._starts)  # ours
         else:
             per_s = self._probe.per_s(now_s)
-            gap_s = max(1 / per_s if per_s else 0.0, self._announced_gap_s)
-        gap_s = max(gap_s, self._ceiling_gap_s)
-        return gap_s if self._throttle_factor >= 1 else max(gap_s, self._throttled_gap_s())
+            gap_s = max(1 / per_s if per_s else 0.0, self._announced_gap_s) / self._part
+        gap_s = max(gap_s, self._ceiling_gap_s / self._part)
+        return gap_s if self._throttle_factor >= 1 else max(gap_s, self._throttled_gap_s() / self._part)
 
     def _throttled_gap_s(self) -> float:
         """Seconds between starts at our share of the slower of the configured and the learned rate; 0 if neither is
