@@ -105,6 +105,7 @@ def build_report(
         silences=silence_store.active(conn, now=now),
         other_incidents=builder.other_incidents(names) if target is None else IncidentChanges(),
         undelivered=tuple(undelivered(conn, since=builder.bounds[0], target=target)),
+        history_since=trends.first_run_at(conn, target=target),
     )
     return overview, cursor
 

@@ -12,7 +12,18 @@ from monitor.database.tables import evidence, incidents
 from monitor.incidents.decide import Action
 from monitor.incidents.explain import ObservedRun, SentMessage, TimelineEntry, TimelineEvent, fold, runs_drawn, timeline
 from monitor.incidents.silences import matching_silence
-from monitor.model import REQUEST_CAUSES, Cause, Incident, IncidentState, RunStatus, Severity, Silence
+from monitor.model import (
+    ITEM_CAUSES,
+    MONITOR_CAUSES,
+    OBSERVED_CAUSES,
+    REQUEST_CAUSES,
+    Cause,
+    Incident,
+    IncidentState,
+    RunStatus,
+    Severity,
+    Silence,
+)
 from monitor.reports.explain import (
     MESSAGE_KINDS,
     ExplainData,
@@ -136,6 +147,16 @@ class IncidentPage:
     def incident(self) -> Incident:
         """The incident itself."""
         return self.view.incident
+
+    @property
+    def has_members(self) -> bool:
+        """Whether items are in it, or were."""
+        return self.incident.cause in ITEM_CAUSES
+
+    @property
+    def is_about_items(self) -> bool:
+        """Whether its counts are of items."""
+        return self.incident.cause not in MONITOR_CAUSES + OBSERVED_CAUSES
 
     @property
     def max_runs(self) -> int:
