@@ -186,10 +186,9 @@ class TargetCheck:
         members = min(due.members_first, MAX_FIRST_MEMBERS)
         first = FirstItems(self._due_items(replace(due, members_first=members)), count=FIRST_ITEMS)
         await self.check.run(first.begin(), more_follow=True)
-        if self.check.may_be_shared:
-            return True
-        await self.check.run(first.rest())
-        return False
+        shared = self.check.may_be_shared
+        await self.check.run(iter(()) if shared else first.rest())
+        return shared
 
     async def _check_by_list(self, first: Request, approach: Approach) -> tuple[Approach, DueItems]:
         fetched = await self._fetch_list(first)

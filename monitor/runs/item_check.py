@@ -225,7 +225,7 @@ class ItemCheck:
         self._progress, self._utcnow, self._shuffle, self._grace_s = progress, utcnow, shuffle, grace_s
         self._latencies, self._admission = LatencyHistogram(), Admission(deadline_s)
         self._started = self._requests = self._retries = 0
-        self._incomplete = False
+        self._incomplete = self._more_follow = False
         self._deferred: deque[tuple[TrackedItem, Outcome]] = deque()
         self._failed_retries = 0
         self._refusals = UniformRefusals()
@@ -247,14 +247,14 @@ class ItemCheck:
     ) -> CheckReport:
         """Checks every item that `due` yields, or stops early if the run must end. May be called again.
 
-        `due` is advanced in a worker thread. The report includes earlier calls. `more_follow`: what the same refusal of
-        all items means is left to the next call.
+        `due` is advanced in a worker thread. The report includes earlier calls. `more_follow`: the second pass is left
+        to the next call, which must come, and so is what the same refusal of all items means.
 
         Raises:
             LeaseLostError: another run took over.
             StoreError: the work list can't be read or written.
         """
-        queue = WorkQueue(due, self._shuffle)
+        queue, self._more_follow = WorkQueue(due, self._shuffle), more_follow
         run_worker = self._run_worker if self._questions.batch_size == 1 else self._run_batch_worker
         workers = [asyncio.create_task(run_worker(queue, known_outcome)) for _ in range(self._concurrency)]
         watchers = [
@@ -271,10 +271,11 @@ class ItemCheck:
         for worker in workers:
             if worker.done() and not worker.cancelled():
                 worker.result()
-        while self._deferred:
-            self._add_outcome(*self._deferred.popleft())
-        for refused in () if more_follow else self._refusals.drain():
-            self._buffer.add(*refused)
+        if not more_follow:
+            while self._deferred:
+                self._add_outcome(*self._deferred.popleft())
+            for refused in self._refusals.drain():
+                self._buffer.add(*refused)
         await self._buffer.flush()
         self._incomplete = self._incomplete or not queue.exhausted
         return self.report()
@@ -407,6 +408,8 @@ class ItemCheck:
 
     async def _retry_deferred(self) -> None:
         """The second pass. An item that fails again keeps its first outcome; consecutive failures end the pass."""
+        if self._more_follow:
+            return
         while self._deferred and self._failed_retries < MAX_FAILED_RETRIES and not self._admission.must_stop():
             item, failed = self._deferred.popleft()
             outcome = failed

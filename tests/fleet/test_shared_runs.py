@@ -1,7 +1,9 @@
 """A run that workers share, on PostgreSQL, against the sandbox: it ends as a run of one process does."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import insert
@@ -9,10 +11,12 @@ from support.fleet import Fleet, written
 
 from monitor.database.engine import writing
 from monitor.database.fleet_tables import throttle_claims
-from monitor.errors import LeaseHeldError, LeaseLostError
+from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, RunCrashedError
 from monitor.fleet import share_store
 from monitor.fleet.share_check import ShareEnd
 from monitor.model import Cause
+from monitor.model.http import CallResult
+from monitor.runs.heartbeat import Heartbeat
 
 
 def last_run(world):
@@ -169,6 +173,24 @@ async def test_shares_that_the_planner_could_not_queue_are_queued_by_another_pro
     assert last_run(world)["status"] == "complete"
 
 
+async def test_a_planner_that_comes_again_queues_what_was_not_queued_and_begins_no_other_run(shared_world):
+    world = shared_world
+    world.track(30)
+    fleet = Fleet(world, share=10, workers=2)
+    fleet.queue.lost = True
+    await fleet.plan("daily@1")
+    fleet.queue.lost = False
+    world.clock.advance(seconds=60)  # the lease has expired, and nobody acquired it
+    before = asked(world)
+    await fleet.plan("daily@1")
+    assert asked(world) == before
+    assert sorted(fleet.queue.deferred) == [("share", 1, 1), ("share", 1, 2), ("share", 1, 3)]
+    await fleet.work()
+    assert last_run(world)["checked"] == 30
+    with pytest.raises(RunAlreadyExecutedError):
+        await fleet.plan("daily@1")
+
+
 async def test_a_run_whose_last_worker_could_not_queue_its_close_is_closed(shared_world):
     world = shared_world
     world.track(12)
@@ -282,7 +304,7 @@ async def test_a_run_that_another_took_over_writes_nothing_and_is_given_up(share
     fleet = Fleet(world, share=10, workers=2)
     await fleet.plan()
     stale = begin_share(fleet, 1)
-    world.clock.advance(seconds=31)  # nobody renewed the lease
+    world.clock.advance(seconds=41)  # nobody renewed the lease
     await fleet.plan()
     with pytest.raises(LeaseLostError):
         await stale.execute()
@@ -318,3 +340,75 @@ async def test_claims_of_dead_processes_are_deleted(shared_world):
         conn.execute(insert(throttle_claims), rows)
     await Fleet(world).supervise()
     assert world.rows("SELECT holder FROM throttle_claims") == [{"holder": "host:0"}]
+
+
+TROUBLES = {
+    "nothing is answered": {"status": 503, "body": {"code": "x"}},
+    "everything is gone": {"status": 410, "body": {"error": {"code": "gone"}}},
+    "everything is forbidden": {"status": 403, "body": {"code": "no"}},
+}
+
+
+@pytest.mark.parametrize("fault", TROUBLES.values(), ids=TROUBLES)
+def test_a_run_in_which_the_first_items_are_not_answered_is_not_shared(shared_world, alone, fault):
+    world = shared_world
+    world.track(30)
+    world.sandbox.add_fault(path="/engine/v2/items", **fault)
+    Fleet(world, share=10).run()
+    alone.run()
+    assert world.rows("SELECT run_id FROM shared_runs") == []
+    assert written(world)["history"] == written(alone)["history"]
+    assert written(world)["incidents"] == written(alone)["incidents"]
+
+
+def test_a_shared_run_sends_its_pings_when_it_is_planned_and_when_it_is_closed(shared_world):
+    world, pings = shared_world, []
+
+    async def ask(request, timeout_s):
+        pings.append(urlsplit(request.path))
+        return CallResult(reply=None)
+
+    heartbeat = Heartbeat(target="gloo", read_url=lambda: "https://hc.example/x", ask=ask, new_rid=lambda: "unused")
+    world.track(30)
+    fleet = Fleet(world, share=10, heartbeat=heartbeat)
+    asyncio.run(fleet.plan())
+    assert [each.path for each in pings] == ["/x/start"]
+    asyncio.run(fleet.work())
+    assert [each.path for each in pings] == ["/x/start", "/x"]
+    assert len({each.query for each in pings}) == 1
+
+
+def test_a_target_that_is_no_longer_configured_is_left_alone(shared_world):
+    world = shared_world
+    world.track(30)
+    fleet = Fleet(world, share=10)
+    asyncio.run(fleet.plan())
+    gone = replace(fleet.workers[0], job_of=lambda _: None)
+    for job in (gone.plan("gloo", None), gone.share(1, 1, "host:1"), gone.close(1)):
+        asyncio.run(job)
+    assert {each["state"] for each in shares(world)} == {"waiting"}
+    world.clock.advance(hours=3)
+    asyncio.run(fleet.supervise())
+    assert {each["state"] for each in shares(world)} == {"cut"}
+    assert world.rows("SELECT state FROM shared_runs") == [{"state": "closed"}]
+    assert world.rows("SELECT holder FROM leases") == [{"holder": None}]
+    fleet.run()
+    assert [row["status"] for row in world.rows("SELECT status FROM runs ORDER BY id")] == ["crashed", "complete"]
+
+
+def test_a_defect_in_the_close_ends_the_run_as_crashed(shared_world, monkeypatch):
+    world = shared_world
+    world.track(30)
+    fleet = Fleet(world, share=10, workers=1)
+
+    def fail(*_, **__):
+        raise ZeroDivisionError
+
+    asyncio.run(fleet.plan())
+    monkeypatch.setattr("monitor.runs.close.roll_up", fail)
+    with pytest.raises(RunCrashedError):
+        asyncio.run(fleet.work())
+    monkeypatch.undo()
+    assert world.rows("SELECT status FROM runs") == [{"status": "crashed"}]
+    assert world.rows("SELECT state FROM shared_runs") == [{"state": "closed"}]
+    assert world.rows("SELECT holder FROM leases") == [{"holder": None}]

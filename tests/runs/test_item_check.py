@@ -629,3 +629,12 @@ async def test_items_without_an_answer_are_not_shared(answer, cause):
     await one.check.run(iter([items("a")]), more_follow=True)
     assert not one.check.may_be_shared
     assert one.check.stopped_by is cause
+
+
+async def test_the_second_pass_comes_after_what_follows():
+    asker = FakeItemClient(answers={"a": UNAVAILABLE}, budget=1)
+    one = Pass(asker)
+    await one.check.run(iter([items("a", "b")]), more_follow=True)
+    assert (one.check.may_be_shared, asker.asked_again, list(one.store.stored)) == (True, [], ["b"])
+    await one.over(iter(()))
+    assert (asker.asked_again, list(one.store.stored)) == (["a"], ["b", "a"])

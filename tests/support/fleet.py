@@ -58,8 +58,8 @@ class MemoryQueue:
 class Fleet:
     """Workers over a World on PostgreSQL. Each has handlers, and throttles of its own, as a process has."""
 
-    def __init__(self, world, *, share=10, workers=2, **options):
-        self.world, self.queue = world, MemoryQueue()
+    def __init__(self, world, *, share=10, workers=2, heartbeat=None, **options):
+        self.world, self.queue, self.heartbeat = world, MemoryQueue(), heartbeat
         self.options = SharingOptions(share=share, stalled_after=STALLED_AFTER, **{"beat": BEAT, **options})
         self.workers = [self.worker() for _ in range(workers)]
 
@@ -71,7 +71,8 @@ class Fleet:
             app, clock = replace(self.world.app, throttles=registry), self.world.clock
             for target in app.config.targets:
                 if target.name == name:
-                    return replace(app.job(target), utcnow=clock, lease_now=lambda _conn: clock())
+                    changes = {"utcnow": clock, "lease_now": lambda _conn: clock(), "heartbeat": self.heartbeat}
+                    return replace(app.job(target), **changes)
             return None
 
         return RunHandlers(

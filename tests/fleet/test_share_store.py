@@ -1,0 +1,110 @@
+"""Cutting a work list into ranges, in one statement, and what others see of shares."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import insert, select, update
+from support.fleet import Fleet
+from support.samples import NOW
+
+from monitor.database.engine import reading, writing
+from monitor.database.tables import items
+from monitor.fleet import share_store
+from monitor.fleet.shares import DueRange, ShareState
+from monitor.runs.worklist import KeyRange, iter_due_items, iter_unverified
+
+RUN = 5
+
+
+@pytest.fixture
+def engine(new_postgres, connected):
+    return connected(new_postgres(migrated=True))
+
+
+def put(engine, ids, target="gloo", **fields):
+    rows = [{"target": target, "item_id": i, "first_seen_at": NOW, "state": "unknown", **fields} for i in ids]
+    with writing(engine) as conn:
+        conn.execute(insert(items), rows)
+
+
+def numbered(count, prefix="i"):
+    return [f"{prefix}{n:03}" for n in range(count)]
+
+
+def ranges(engine, *, size, recheck=()):
+    with reading(engine) as conn:
+        return share_store.due_ranges(conn, target="gloo", run_id=RUN, recheck_ids=recheck, size=size)
+
+
+def test_due_items_are_cut_into_ranges_of_almost_equal_size(engine):
+    put(engine, numbered(25), asked_run_id=2)
+    assert ranges(engine, size=10) == [
+        DueRange(first_id="i000", items=9, oldest_run_id=2),
+        DueRange(first_id="i009", items=8, oldest_run_id=2),
+        DueRange(first_id="i017", items=8, oldest_run_id=2),
+    ]
+    assert [each.items for each in ranges(engine, size=25)] == [25]
+
+
+def test_a_work_list_without_due_items_has_no_ranges(engine):
+    put(engine, ["done"], known_state="completed", state="completed")
+    put(engine, ["gone"], removed_at=NOW)
+    put(engine, ["ignored"], ignored_at=NOW)
+    put(engine, ["asked"], asked_run_id=RUN)
+    put(engine, ["other"], target="docs")
+    assert ranges(engine, size=10) == []
+
+
+def test_a_range_has_the_oldest_run_and_the_rechecks_of_its_items(engine):
+    completed = {"known_state": "completed", "state": "completed", "asked_run_id": 4}
+    put(engine, ["a", "c"], asked_run_id=3)
+    put(engine, ["b", "d", "e"], **completed)
+    put(engine, ["f"], unverified_runs=2, **completed)
+    put(engine, ["g"], asked_run_id=1)
+    put(engine, ["asked"], known_state="completed", asked_run_id=RUN)
+    assert ranges(engine, size=3, recheck=["b", "e", "asked", "unknown"]) == [
+        DueRange(first_id="a", items=3, oldest_run_id=3, recheck_ids=("b",)),
+        DueRange(first_id="e", items=3, oldest_run_id=1, recheck_ids=("e",)),
+    ]
+
+
+def test_each_share_asks_about_its_own_items_members_and_those_unasked_for_longest_first(engine):
+    put(engine, numbered(20), asked_run_id=3)
+    with writing(engine) as conn:
+        conn.execute(update(items).where(items.c.item_id == "i012").values(incident_id=7))
+        conn.execute(update(items).where(items.c.item_id.in_(["i003", "i015"])).values(asked_run_id=1))
+        conn.execute(update(items).where(items.c.item_id.in_(["i004", "i017"])).values(unverified_runs=1))
+    found = []
+    for within in (KeyRange(first_id="i000", before_id="i010"), KeyRange(first_id="i010", before_id=None)):
+        given = {"target": "gloo", "run_id": RUN, "batch": 3, "within": within}
+        pages = [*iter_due_items(engine, members=9, **given), *iter_unverified(engine, **given)]
+        found.append([item.item_id[1:] for page in pages for item in page])
+    assert found == [
+        ["003", "000", "001", "002", "005", "006", "007", "008", "009", "004"],
+        ["012", "015", "010", "011", "013", "014", "016", "018", "019", "017"],
+    ]
+
+
+async def test_the_shares_of_open_runs_are_seen(shared_world):
+    world = shared_world
+    world.track(25)
+    fleet = Fleet(world, share=15)
+    await fleet.plan()
+    handlers = fleet.workers[0]
+    handlers._begin(handlers.job_of("gloo"), handlers._load(1), 2, "host:7")
+    with reading(world.app.engine) as conn:
+        first, second = share_store.open_shares(conn)
+    assert (first.target, first.number, first.state, first.items, first.worker) == (
+        "gloo", 1, ShareState.WAITING, 10, None,
+    )  # fmt: skip
+    assert (second.state, second.worker, second.attempt, second.begun_at) == (
+        ShareState.RUNNING, "host:7", 1, world.clock(),
+    )  # fmt: skip
+    assert first.deadline_at - first.planned_at > timedelta(minutes=1)
+    await fleet.work()
+    world.clock.advance(seconds=31)
+    await fleet.supervise()
+    await fleet.work()
+    with reading(world.app.engine) as conn:
+        assert share_store.open_shares(conn) == []
+        assert conn.execute(select(items.c.item_id).where(items.c.asked_run_id != 1)).all() == []
