@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from monitor.client.limits import Breaker, ConcurrencyLimit, ServerBackoff, is_overload, is_rate_limit
+from monitor.client.rate.estimate import SAME_CUT_S
 from monitor.client.rate.headers import RateLimitHeaderReader, states_rate_limit
 from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit, Verdict
@@ -83,6 +84,7 @@ class Throttle:
         """
         self.concurrency.set_part(part, most=most_in_flight)
         self.rate_limiter.set_part(part, self.monotonic())
+        self.unannounced.wait_for_others(SAME_CUT_S if part < 1 else 0.0)
         self._wake()
 
     def trip(self) -> None:

@@ -30,7 +30,8 @@ _MAX_PROGRESS = 10.0
 _NEAR_PLATEAU = 0.9
 _CLEAN_RUN_FACTOR = 1.25
 _MAX_LEARNED_PER_S = 10_000.0
-_SAME_CUT_S = 1.0
+SAME_CUT_S = 1.0
+"""Until all processes know of a cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ class CubicProbe:
         the whole for too low.
         """
         ours = self.last_cut
-        if ours is not None and abs(cut.at_s - ours.at_s) < _SAME_CUT_S:
+        if ours is not None and abs(cut.at_s - ours.at_s) < SAME_CUT_S:
             if cut.plateau_per_s <= ours.plateau_per_s:
                 return
         elif ours is not None and cut.at_s < ours.at_s:
@@ -136,9 +137,8 @@ class CubicProbe:
             self._in_flight_before -= 1
         elif not self._limited:
             rate, seen = self._curve(now_s), max(self._measured_per_s, self._counted, _MIN_PER_S)
-            # within a second of a cut others know nothing of it yet, and what we accepted says nothing about all
-            last = self.last_cut
-            self._is_same = self._part < 1 and last is not None and now_s - last.at_s < _SAME_CUT_S
+            # others know nothing of the last cut yet, and what we accepted since then says nothing about all
+            self._is_same = self._cut_lately(now_s)
             self._refused_at_per_s = rate if rate and (self._is_same or rate < seen) else seen
             if rate and self.plateau_per_s and not self._is_same:
                 near_plateau = rate >= _NEAR_PLATEAU * self.plateau_per_s
@@ -150,10 +150,14 @@ class CubicProbe:
         rate = self._curve(now_s)
         if self._limited or rate is None:
             self.refused(now_s)
-        elif started_s >= self._curve_start_s:  # else it was in flight at the last refusal
+        elif started_s >= self._curve_start_s and not self._cut_lately(now_s):  # else it was in flight at the last refusal
             eased = max(_EASED_FACTOR * rate, _MIN_PER_S)
             recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S)
             self._follow(RateCut(at_s=now_s, initial_per_s=eased, plateau_per_s=eased, recovery_s=recovery_s))
+
+    def _cut_lately(self, now_s: float) -> bool:
+        """Whether other processes may not know of the last cut yet."""
+        return self._part < 1 and self.last_cut is not None and now_s - self.last_cut.at_s < SAME_CUT_S
 
     def _resume(self, now_s: float) -> None:
         sustained = math.inf if self._is_same else self._accepted / max(now_s - self._start_s, 1.0)

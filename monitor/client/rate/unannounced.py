@@ -44,6 +44,7 @@ class UnannouncedLimit:
     def __init__(self, *, known: bool = False) -> None:
         self._suspected, self._ruled_out = known, False
         self._slowed_s = -math.inf
+        self._others_s = 0.0
         self._good_s: float | None = None
         self._recent: deque[bool] = deque(maxlen=_WINDOW_SIZE)
         self._since_slowed: deque[bool] = deque(maxlen=_WINDOW_SIZE)
@@ -53,6 +54,10 @@ class UnannouncedLimit:
         self._ruled_out, self._good_s = False, None
         self._recent.clear()
         self._since_slowed.clear()
+
+    def wait_for_others(self, others_s: float) -> None:
+        """How long other processes with the credential need until they slow down, too: 0 without any."""
+        self._others_s = others_s
 
     def judge(self, failure: ApiError | None, *, started_s: float, now_s: float) -> Verdict:
         """Judges an attempt from `started_s` to `now_s`; `failure` is None for an answer that met no overload."""
@@ -69,7 +74,7 @@ class UnannouncedLimit:
         refusals = sum(self._recent)
         if self._ruled_out or refusals < _MIN_REFUSALS or 2 * refusals < len(self._recent):
             return Verdict.OTHER
-        self._suspected, self._slowed_s = True, now_s
+        self._suspected, self._slowed_s = True, now_s + self._others_s
         return Verdict.REFUSAL
 
     def _judge_suspected(self) -> Verdict:

@@ -205,3 +205,13 @@ def test_refusals_within_a_second_of_a_cut_do_not_slow_the_recovery_again():
     probe.accepted(11.6)
     assert probe.last_cut.recovery_s == 20.0
     assert probe.plateau_per_s >= 0.9 * 95.0, "what it accepted in that second says nothing about the whole"
+
+
+def test_single_refusals_within_a_second_of_a_cut_change_nothing():
+    probe = CubicProbe(None)
+    probe.adopt(CUT, in_flight=0)
+    probe.set_part(0.5, 10.0)
+    probe.refused_once(10.6, started_s=10.5)
+    assert probe.last_cut == CUT
+    probe.refused_once(11.6, started_s=11.5)
+    assert probe.plateau_per_s < 97.0

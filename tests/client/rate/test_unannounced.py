@@ -184,3 +184,13 @@ def test_what_429s_taught_stays_when_503s_were_no_refusals():
     learned = limiter.per_s
     limiter.forget_503s()
     assert limiter.per_s == learned is not None
+
+
+def test_refusals_before_other_processes_slow_down_do_not_decide():
+    attempt = Attempts()
+    attempt.limit.wait_for_others(1.0)
+    attempt()
+    assert attempt(REFUSED, times=3)[-1] is Verdict.REFUSAL
+    assert Verdict.OUTAGE not in attempt(REFUSED, times=80)
+    attempt.now_s += 1.0
+    assert Verdict.OUTAGE in attempt(REFUSED, times=6)
