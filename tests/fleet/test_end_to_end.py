@@ -66,7 +66,9 @@ def test_two_workers_execute_one_run_of_the_daemon(fleet_world, start):
     assert fleet_world.sandbox.requests("items") == 300
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "end", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.nightly)], ids=lambda end: end.name
+)
 def test_a_share_goes_on_in_another_worker(fleet_world, start, end):
     failed = fleet_world.track(300)[:2]
     for each in failed:

@@ -115,6 +115,7 @@ def test_a_second_signal_ends_a_worker_at_once(queue_url, configured, start):
 
 
 @pytest.mark.process
+@pytest.mark.nightly
 def test_a_job_that_ignores_the_end_is_left_after_ten_seconds(queue_url, configured, start):
     config = configured(queue_url, QUICK)
     worker = start(config)
@@ -126,7 +127,10 @@ def test_a_job_that_ignores_the_end_is_left_after_ten_seconds(queue_url, configu
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+@pytest.mark.parametrize(
+    "death",
+    [pytest.param(signal.SIGKILL, id="killed"), pytest.param(signal.SIGSTOP, id="frozen", marks=pytest.mark.nightly)],
+)
 def test_the_work_of_a_dead_worker_is_taken_over_after_the_stall_time(queue_url, configured, start, death):
     config = configured(queue_url, QUICK)
     first = start(config)
@@ -168,6 +172,7 @@ def test_workers_outlive_a_restart_of_the_database(tmp_path, configured, start):
 
 
 @pytest.mark.process
+@pytest.mark.nightly
 def test_a_worker_waits_for_a_database_and_its_queue(tmp_path, configured, start):
     with own_server() as server:
         config = configured(server.url, QUICK)
