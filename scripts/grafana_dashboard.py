@@ -321,8 +321,8 @@ WORKERS = (
         title="Age of the oldest job and share",
         says="How long the oldest job waits, and for how long the oldest share that is not done has been planned.",
         queries=[
-            (f"max({P}fleet_queue_oldest_age_seconds)", "job"),
-            (f"max({P}fleet_share_oldest_age_seconds)", "share"),
+            (f"max by (task) ({P}fleet_queue_oldest_age_seconds)", "{{task}}"),
+            (f"max({P}fleet_share_oldest_age_seconds)", "planned share"),
         ],
         unit="s",
     ),

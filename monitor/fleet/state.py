@@ -64,8 +64,8 @@ class QueueState:
     running: Mapping[str, int] = field(default_factory=dict)
     failed: int = 0
     """Jobs that ended with an error and are kept."""
-    oldest_waiting_at: datetime | None = None
-    """Since when the oldest job that is due waits; None if none is."""
+    waits_since: Mapping[str, datetime] = field(default_factory=dict)
+    """By task, since when the oldest job that is due waits; without those of which none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +138,13 @@ _ACCESS = text("""
 """From the catalogue, which everybody may read: a statement that is refused would end the transaction."""
 
 _JOBS = text("""
-    SELECT j.task_name, CAST(j.status AS text) AS status, count(*) AS jobs, min(deferred.at) AS oldest_at
+    SELECT j.task_name, CAST(j.status AS text) AS status, count(*) AS jobs,
+        min(CASE WHEN j.status = 'todo' AND coalesce(j.scheduled_at, '-infinity') <= clock_timestamp()
+            THEN greatest(deferred.at, j.scheduled_at) END) AS oldest_at
     FROM procrastinate.procrastinate_jobs AS j
     LEFT JOIN LATERAL (
-        SELECT greatest(max(e.at), j.scheduled_at) AS at
-        FROM procrastinate.procrastinate_events AS e
-        WHERE e.job_id = j.id AND j.status = 'todo' AND (j.scheduled_at IS NULL OR j.scheduled_at <= clock_timestamp())
-          AND e.type IN ('deferred', 'deferred_for_retry', 'retried')
+        SELECT max(e.at) AS at FROM procrastinate.procrastinate_events AS e
+        WHERE e.job_id = j.id AND j.status = 'todo' AND e.type IN ('deferred', 'deferred_for_retry', 'retried')
     ) AS deferred ON true
     WHERE j.queue_name = :queue AND j.status IN ('todo', 'doing', 'failed')
     GROUP BY j.task_name, j.status
@@ -164,20 +164,16 @@ _WORKERS = text("""
 
 def _queue(conn: Connection, queue: str) -> QueueState:
     waiting, running, failed = dict.fromkeys(TASKS, 0), dict.fromkeys(TASKS, 0), 0
-    oldest = []
+    waits_since = {}
     for row in conn.execute(_JOBS, {"queue": queue}):
         if row.status == "failed":
             failed += row.jobs
         else:
             (waiting if row.status == "todo" else running)[row.task_name] = row.jobs
         if row.oldest_at is not None:
-            oldest.append(row.oldest_at)
+            waits_since[row.task_name] = row.oldest_at
     return QueueState(
-        workers=_workers(conn, queue),
-        waiting=waiting,
-        running=running,
-        failed=failed,
-        oldest_waiting_at=min(oldest, default=None),
+        workers=_workers(conn, queue), waiting=waiting, running=running, failed=failed, waits_since=waits_since
     )
 
 

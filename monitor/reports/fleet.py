@@ -25,7 +25,7 @@ from monitor.reports.triage import Verdict
 
 NO_WORKERS = "the daemon executes the runs itself: workers are used with [fleet] workers = true"
 WAITS_LONG = timedelta(minutes=15)
-"""A job that is due and waits longer than this has too few workers."""
+"""A run that is due and waits longer than this has too few workers. Shares may wait until the deadline of their run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,11 @@ class FleetView:
     @property
     def oldest_waiting_age(self) -> timedelta | None:
         """How long the oldest job that is due has waited; None if none does."""
-        since = self.state.queue.oldest_waiting_at
+        return max((self.waiting_age(task) or timedelta() for task in self.state.queue.waits_since), default=None)
+
+    def waiting_age(self, task: str) -> timedelta | None:
+        """The same of one task."""
+        since = self.state.queue.waits_since.get(task)
         return None if since is None else max(timedelta(), self.state.now - since)
 
     @property
@@ -90,15 +94,15 @@ def fleet_problems(view: FleetView) -> Iterator[FleetProblem]:
     waits = view.oldest_waiting_age
     if waits is None:
         return
-    jobs = _waiting_text(view)
+    run_waits = view.waiting_age("plan")
     if not view.alive and waits >= view.stalled_after:
         yield FleetProblem(
-            sentence=f"no worker has been seen for {format_duration(view.stalled_after)}, and {jobs}",
+            sentence=f"no worker has been seen for {format_duration(view.stalled_after)}, and {_waiting_text(view)}",
             remedy="start `ingestion-monitor worker`, or look in its log why it ended",
         )
-    elif waits >= WAITS_LONG:
+    elif run_waits is not None and run_waits >= WAITS_LONG:
         yield FleetProblem(
-            sentence=f"{jobs}, the oldest for {format_age(waits)}",
+            sentence=f"a run that is due has waited for {format_age(run_waits)}",
             remedy="start more workers, or lengthen the schedule's interval",
             serious=False,
         )

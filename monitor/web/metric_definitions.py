@@ -213,7 +213,7 @@ METRIC_DEFINITIONS = (
         "status",
     ),
     _stored("fleet_failed_jobs", "Jobs that ended with an error and are kept"),
-    _stored("fleet_queue_oldest_age_seconds", "How long the oldest job that is due has waited; 0 if none does"),
+    _stored("fleet_queue_oldest_age_seconds", "How long the oldest job that is due has waited; 0 if none does", "task"),
     _stored(
         "fleet_shares",
         "Shares of runs that are not closed, by state (waiting, running, done); absent if there are none",

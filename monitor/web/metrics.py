@@ -245,7 +245,8 @@ def _fleet_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]
             for task in TASKS:
                 yield "fleet_queue_jobs", (task, status), jobs.get(task, 0)
         yield "fleet_failed_jobs", (), view.state.queue.failed
-        yield "fleet_queue_oldest_age_seconds", (), (view.oldest_waiting_age or timedelta()).total_seconds()
+        for task in TASKS:
+            yield "fleet_queue_oldest_age_seconds", (task,), (view.waiting_age(task) or timedelta()).total_seconds()
     yield "fleet_share_oldest_age_seconds", (), (view.oldest_share_age or timedelta()).total_seconds()
     names = {target.name for target in daemon.config.targets}
     for run in view.state.runs:

@@ -43,7 +43,8 @@ def test_workers_jobs_and_shares_are_read(queue_url, read):
     assert found.queue.waiting == {"plan": 0, "share": 2, "close": 1}
     assert found.queue.running == {"plan": 1, "share": 1, "close": 0}
     assert found.queue.failed == 1
-    assert near(found.now - found.queue.oldest_waiting_at, 60), "a job that is not due does not count"
+    assert set(found.queue.waits_since) == {"share"}, "a close that is not due does not wait"
+    assert near(found.now - found.queue.waits_since["share"], 60)
     (run,) = found.runs
     assert (run.run_id, run.target, run.deadline_at) == (run_id, "docs", DEADLINE)
     assert (run.waiting, run.running, run.done) == (2, 1, 1)

@@ -29,14 +29,14 @@ RUN = SharedRunState(
 )
 
 
-def view(*, workers=(BUSY, IDLE, DEAD), access=QueueAccess.READABLE, waits=None, waiting=0, runs=(RUN,)):
-    """`waits`: how long the oldest job waits."""
+def view(*, workers=(BUSY, IDLE, DEAD), access=QueueAccess.READABLE, waits=None, waiting=0, runs=(RUN,), task="share"):
+    """`waits`: how long the oldest job waits; all jobs are of one task."""
     queue = QueueState(
         access=access,
         workers=workers,
-        waiting={"share": waiting},
+        waiting={task: waiting},
         running={"share": 1},
-        oldest_waiting_at=None if waits is None else NOW - waits,
+        waits_since={} if waits is None else {task: NOW - waits},
     )
     return FleetView(state=FleetState(now=NOW, queue=queue, runs=runs), stalled_after=STALL)
 
@@ -54,10 +54,11 @@ PROBLEMS = {
         view(workers=[DEAD], waits=30 * SECONDS, waiting=1),
         (True, "no worker has been seen for 30s, and 1 job waits", "ingestion-monitor worker"),
     ),
-    "a busy fleet": (view(waits=14 * MINUTES, waiting=3), None),
-    "an old queue": (
-        view(waits=15 * MINUTES, waiting=3),
-        (False, "3 jobs wait, the oldest for 15 min", "more workers"),
+    "shares of a long run": (view(waits=50 * MINUTES, waiting=3), None),
+    "a run that is soon late": (view(task="plan", waits=14 * MINUTES, waiting=3), None),
+    "a late run": (
+        view(task="plan", waits=15 * MINUTES, waiting=3),
+        (False, "a run that is due has waited for 15 min", "more workers"),
     ),
     "no tables": (view(access=QueueAccess.MISSING, workers=()), (True, "missing", "db upgrade")),
     "no right to read": (view(access=QueueAccess.FORBIDDEN, workers=()), (True, "may not read", "grant")),

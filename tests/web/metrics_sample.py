@@ -95,7 +95,7 @@ PROBE = ProbeResult(
                     waiting={"plan": 2, "share": 5},
                     running={"share": 3},
                     failed=1,
-                    oldest_waiting_at=NOW - timedelta(seconds=75),
+                    waits_since={"plan": NOW - timedelta(seconds=75)},
                 ),
                 runs=(shared_run("gloo"), shared_run("gone")),
             ),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from support.fleets import fill
+from support.fleets import fill, queued
 from web.served import config
 
 from monitor.cli.doctor.examine import setting_locations
@@ -54,8 +54,9 @@ def test_each_problem_has_an_action(new_postgres, examined):
     assert dead.message.startswith("No worker has been seen for 30s, and 2 jobs wait")
     with psycopg.connect(url) as conn:
         conn.execute("UPDATE procrastinate.procrastinate_workers SET last_heartbeat = now()")
-        conn.execute("UPDATE procrastinate.procrastinate_events SET at = now() - interval '20 min'")
-    assert examined(url)["workers"].level is Level.WARNING
+        queued(conn, "plan", {"target": "docs", "run_key": "k"}, since=timedelta(minutes=20))
+    late = examined(url)["workers"]
+    assert (late.level, late.message) == (Level.WARNING, "A run that is due has waited for 20 min.")
     clock = examined(url, ahead=timedelta(seconds=-9))["clock"]
     assert (clock.level, clock.message) == (Level.WARNING, "ours is 9 s behind the database server's.")
     jobs = examined(url, f'{FLEET}listen_url = "postgresql://u:p@127.0.0.1:1/x"')["jobs"]
