@@ -88,7 +88,7 @@ async def test_a_part_is_given_to_a_process_that_joins_and_handed_back_when_it_e
     async with processes.throttle("a:1") as first:
         assert ceilings(first) == [WHOLE], "known before its first request"
         async with processes.throttle("b:2") as second:
-            assert sum(ceilings(first, second)) <= WHOLE + 2
+            assert sum(ceilings(first, second)) <= WHOLE + 8
             await until(lambda: ceilings(first, second) == [32, 32])
             async with processes.throttle("b:2"), processes.throttle("b:2"):
                 await until(lambda: ceilings(first, second) == [16, 48])
@@ -105,7 +105,8 @@ async def test_a_dead_process_counts_until_the_stall_time(processes):
             f"SELECT '{key}', 'dead:9', 3, 0.75, seen_at FROM throttle_claims"
         )
         await until(lambda: ceilings(first) == [16])
-        await until(lambda: ceilings(first) == [WHOLE])
+        await until(lambda: ceilings(first) != [16])
+        assert ceilings(first) == [WHOLE]
 
 
 async def test_requests_in_flight_are_bounded_per_share_whatever_the_part(processes):
@@ -213,6 +214,7 @@ def statements(engine):
         event.remove(engine, "before_cursor_execute", executed)
 
 
+@pytest.mark.process
 async def test_an_exchange_takes_as_many_statements_for_many_credentials_as_for_one(processes):
     async with contextlib.AsyncExitStack() as runs:
         for number in range(5):
@@ -259,6 +261,8 @@ async def ask(throttle, service, items):
     await asyncio.gather(*(client.send(request, deadline_s=ends_s) for _ in range(items)))
 
 
+@pytest.mark.process
+@pytest.mark.smoke
 async def test_a_total_outage_costs_a_few_requests_in_all_and_one_for_each_later_share(processes):
     """Four processes and four shares each: the first of each is stopped by the first breaker that opens."""
     service, holders, shares, items = Failing(), ["a:1", "b:2", "c:3", "d:4"], 4, 300
