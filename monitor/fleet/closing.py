@@ -130,6 +130,6 @@ def _read(conn: Connection, run_id: int) -> tuple[RunContext, DueItems, SyncRepo
     due = DueItems(
         count=run.plan["due"],
         tracked=run.plan["tracked"],
-        recheck_ids=tuple(share_store.recheck_ids(conn, run_id=run_id)),
+        recheck_ids=(*run.plan["first_ids"], *share_store.recheck_ids(conn, run_id=run_id)),
     )
     return context, due, msgspec.convert(run.sync, SyncReport), checked, found.any_event

@@ -106,6 +106,7 @@ class PlannedSharing:
         return {
             "due": plan.due.count,
             "tracked": plan.due.tracked,
+            "first_ids": list(plan.due.first_ids),
             "approach": msgspec.to_builtins(plan.approach),
             "probed_for": plan.probed_for and plan.probed_for.value,
             "heartbeat_rid": self.heartbeat_rid,

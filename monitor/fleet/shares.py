@@ -12,6 +12,10 @@ CLOSE_GRACE = timedelta(seconds=5)
 """After the deadline, the shares that are in progress have this long to store what they found out."""
 
 
+MAX_PRIORITY = 999
+"""Of a share: the plans of other runs come before all shares of a large one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueRange:
     """Due items that follow each other in the order of ids."""
@@ -37,7 +41,7 @@ class PlannedShare:
     items: int
     recheck_ids: tuple[str, ...]
     priority: int
-    """Higher ones come first; at least 1."""
+    """Higher ones come first; from 1 to `MAX_PRIORITY`."""
 
 
 def lay_out(ranges: Sequence[DueRange]) -> list[PlannedShare]:
@@ -47,7 +51,8 @@ def lay_out(ranges: Sequence[DueRange]) -> list[PlannedShare]:
     that item comes first. So even runs that are always cut short reach every item.
     """
     by_age = sorted(range(len(ranges)), key=lambda place: (ranges[place].oldest_run_id, place))
-    priorities = {place: len(ranges) - turn for turn, place in enumerate(by_age)}
+    step = max(1.0, len(ranges) / MAX_PRIORITY)
+    priorities = {place: 1 + int((len(ranges) - 1 - turn) / step) for turn, place in enumerate(by_age)}
     ends = dict(enumerate(each.first_id for each in ranges[1:]))
     return [
         PlannedShare(

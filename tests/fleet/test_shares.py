@@ -9,6 +9,7 @@ from support.samples import NOW
 
 from monitor.fleet.shares import (
     CLOSE_GRACE,
+    MAX_PRIORITY,
     DueRange,
     ShareClaim,
     ShareProgress,
@@ -44,6 +45,14 @@ def test_the_share_with_the_item_unasked_for_longest_comes_first_and_of_equals_t
     by_priority = sorted(lay_out(ranges(7, 3, 7, 0)), key=lambda share: -share.priority)
     assert [share.number for share in by_priority] == [4, 2, 1, 3]
     assert min(share.priority for share in by_priority) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 998, 999, 1000, 5000])
+def test_the_priorities_of_many_shares_stay_below_those_of_plans(count):
+    priorities = [share.priority for share in lay_out(ranges(*range(count)))]
+    assert priorities == sorted(priorities, reverse=True)
+    assert priorities[-1] == 1
+    assert priorities[0] == min(count, MAX_PRIORITY)
 
 
 @given(items=st.integers(1, 40), size=st.integers(1, 9), asked=st.lists(st.integers(1, 9), min_size=80, max_size=80))

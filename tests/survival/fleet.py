@@ -121,7 +121,7 @@ def _prepare(world: World):
     ids = world.track(ITEMS)
     for item_id in ids[:5]:
         world.sandbox.set_status(item_id, "FAILED")
-    world.sandbox.add_fault(path="/engine/v2/items", passes=True, delay_s=0.05)
+    world.sandbox.add_fault(path="/engine/v2/items", passes=True, delay_s=0.15)  # a share takes longer than a beat
 
 
 def _defer_plan(world: World, run_key: str = "fleet@1"):
