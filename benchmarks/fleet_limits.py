@@ -3,7 +3,7 @@
 Each client has a registry of throttles, an engine and a transport of its own, as a worker has; they share an event loop
 and a private PostgreSQL server. The API is a process, and counts by whole seconds. Run it alone on a machine:
 
-    python benchmarks/fleet_limits.py [--rate 500] [--seconds 30] [--clients 1 2 4 8] [--only stated]
+    python benchmarks/fleet_limits.py [--rate 500] [--seconds 40] [--clients 1 2 4 8] [--only stated]
 """
 
 import argparse
@@ -35,7 +35,7 @@ KINDS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "429": ("a bucket, 429 only", {"stated": False}),
     "503": ("a bucket, 503 only", {"stated": False, "refusal": 503}),
 }
-_WARM_S = {"stated": 6, "429": 12, "503": 12}
+_WARM_S = {"stated": 6, "429": 15, "503": 15}
 _IN_FLIGHT = 256
 """Of all clients together."""
 
@@ -44,7 +44,7 @@ def main() -> None:
     """Measures the chosen kinds of limits with the chosen numbers of clients."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=int, default=500, help="accepted requests per second; default 500")
-    parser.add_argument("--seconds", type=int, default=30, help="of each measurement; default 30")
+    parser.add_argument("--seconds", type=int, default=40, help="of each measurement; default 40")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--only", choices=KINDS, action="append", help="this kind of limit; may be repeated")
     options = parser.parse_args()

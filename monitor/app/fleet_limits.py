@@ -66,6 +66,8 @@ class _Use:
     """When the newest of its runs began, by the same clock: it begins with a probe, whatever others met before."""
     opened_at: datetime | None = None
     """When its own breaker opened, as others know; None: it is closed, or they don't know yet."""
+    heard: tuple[RateCut, StoredCut] | None = None
+    """The newest cut of another process, here and as it is stored: it is told on with its own time."""
     told_until_s: float = -math.inf
     """The end of the hint that others know, on the monotonic clock."""
 
@@ -234,8 +236,10 @@ class LimitsExchange:
         }
 
     def _claim(self, offer: _Offer, *, part: float, now: datetime, mono_s: float) -> Claim:
-        cut, stored = offer.cut, None
-        if cut is not None:
+        cut, stored, heard = offer.cut, None, offer.use.heard
+        if heard is not None and heard[0] is cut:
+            stored = heard[1]
+        elif cut is not None:
             stored = StoredCut(
                 at=now - timedelta(seconds=mono_s - cut.at_s),
                 initial_per_s=cut.initial_per_s,
@@ -264,7 +268,10 @@ class LimitsExchange:
             if other.opened_at is not None and (use.began_at is None or other.opened_at > use.began_at):
                 throttle.trip()
             if other.cut is not None:
-                throttle.rate_limiter.adopt(_on_our_clock(other.cut, answer.now, mono_s), in_flight=throttle.in_flight)
+                cut = _on_our_clock(other.cut, answer.now, mono_s)
+                throttle.rate_limiter.adopt(cut, in_flight=throttle.in_flight)
+                if throttle.rate_limiter.last_cut is cut:
+                    use.heard = cut, other.cut
 
     def _apply_part(self, use: _Use) -> None:
         part = lost_part(use.part or 1.0) if use.is_lost else use.part or 1.0

@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_LEAST = 1 / 16
+_LEAST = 1 / 4
 """Of what a process is entitled to: what it takes although others still have it."""
+_LOST = 1 / 16
 _SAME = 1e-6
 
 
@@ -36,4 +37,4 @@ def next_part(*, weight: int, part: float, others: Sequence[Claimed]) -> float:
 
 def lost_part(part: float) -> float:
     """The part of a process that others must take for dead: it goes on, but they may have taken its part."""
-    return part * _LEAST
+    return part * _LOST

@@ -30,6 +30,8 @@ _MAX_PROGRESS = 10.0
 _NEAR_PLATEAU = 0.9
 _CLEAN_RUN_FACTOR = 1.25
 _MAX_LEARNED_PER_S = 10_000.0
+_MIN_LASTED_S = 5.0
+_MAX_CHANGE = 2.0
 SAME_CUT_S = 1.0
 """Until all processes know of a cut."""
 
@@ -58,14 +60,14 @@ class CubicProbe:
         self.plateau_per_s = self._initial_per_s = learned_per_s
         self._curve_start_s = math.inf
         self._recovery_s = _INITIAL_RECOVERY_S
-        self._limited = self._probe_unsent = self._is_same = False
+        self._limited = self._probe_unsent = self._is_pause = False
         self._refused_at_per_s = _MIN_PER_S
         self._in_flight_before = 0
         self._counted_s = self._start_s = -math.inf
         self._counted = self._accepted = 0.0
         self._measured_per_s = self._fastest_per_s = 0.0
         self._was_accepted = self._was_refused = False
-        self._part = 1.0
+        self._part, self._settled_s = 1.0, -math.inf
         self.last_cut: RateCut | None = None
         """The newest, here or elsewhere; None: nothing was refused since we began."""
 
@@ -73,6 +75,8 @@ class CubicProbe:
         """Takes a part (above 0, at most 1) of the rate from now on."""
         if part != self._part and self._counted_s > -math.inf:
             self._counted_s, self._counted = now_s, 0.0  # what was counted stood for another part
+        if max(part, self._part) > _MAX_CHANGE * min(part, self._part):
+            self._settled_s = now_s + SAME_CUT_S
         self._part = part
 
     def adopt(self, cut: RateCut, *, in_flight: int) -> None:
@@ -87,8 +91,9 @@ class CubicProbe:
         elif ours is not None and cut.at_s < ours.at_s:
             return
         self._was_refused = True
-        self._limited = self._probe_unsent = False
+        self._limited = self._probe_unsent = self._is_pause = False
         self._in_flight_before = in_flight
+        self._start_s, self._accepted = cut.at_s, 0.0
         self._follow(cut)
 
     @property
@@ -137,10 +142,9 @@ class CubicProbe:
             self._in_flight_before -= 1
         elif not self._limited:
             rate, seen = self._curve(now_s), max(self._measured_per_s, self._counted, _MIN_PER_S)
-            # others know nothing of the last cut yet, and what we accepted since then says nothing about all
-            self._is_same = self._cut_lately(now_s)
-            self._refused_at_per_s = rate if rate and (self._is_same or rate < seen) else seen
-            if rate and self.plateau_per_s and not self._is_same:
+            self._is_pause = self._is_unsettled(now_s)
+            self._refused_at_per_s = rate if rate and (self._is_pause or rate < seen) else seen
+            if rate and self.plateau_per_s and not self._is_pause:
                 near_plateau = rate >= _NEAR_PLATEAU * self.plateau_per_s
                 self._recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S) if near_plateau else _INITIAL_RECOVERY_S
             self._limited = self._probe_unsent = True
@@ -150,20 +154,28 @@ class CubicProbe:
         rate = self._curve(now_s)
         if self._limited or rate is None:
             self.refused(now_s)
-        elif started_s >= self._curve_start_s and not self._cut_lately(now_s):  # else it was in flight at the last refusal
+        elif started_s >= self._curve_start_s and not self._is_unsettled(
+            now_s
+        ):  # else it was in flight at the last refusal
             eased = max(_EASED_FACTOR * rate, _MIN_PER_S)
             recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S)
             self._follow(RateCut(at_s=now_s, initial_per_s=eased, plateau_per_s=eased, recovery_s=recovery_s))
 
-    def _cut_lately(self, now_s: float) -> bool:
-        """Whether other processes may not know of the last cut yet."""
-        return self._part < 1 and self.last_cut is not None and now_s - self.last_cut.at_s < SAME_CUT_S
+    def _is_unsettled(self, now_s: float) -> bool:
+        """Whether other processes may not know of the last cut, or of our part, yet."""
+        if self._part == 1:
+            return False
+        return now_s < self._settled_s or (self.last_cut is not None and now_s - self.last_cut.at_s < SAME_CUT_S)
 
     def _resume(self, now_s: float) -> None:
-        sustained = math.inf if self._is_same else self._accepted / max(now_s - self._start_s, 1.0)
+        self._limited = False
+        if self._is_pause:
+            return
+        lasted_s = now_s - self._start_s
+        # of a short time with pauses a part says little about all
+        sustained = self._accepted / max(lasted_s, 1.0) if self._part == 1 or lasted_s >= _MIN_LASTED_S else math.inf
         initial = max(min(_BACKOFF_FACTOR * self._refused_at_per_s, sustained), _MIN_PER_S)
         plateau = max(min(_PLATEAU_FACTOR * self._refused_at_per_s, _MAX_OVER_SUSTAINED * sustained), initial)
-        self._limited = False
         self._start_s, self._accepted = now_s, 0.0
         self._follow(RateCut(at_s=now_s, initial_per_s=initial, plateau_per_s=plateau, recovery_s=self._recovery_s))
 
