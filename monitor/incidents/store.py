@@ -297,7 +297,7 @@ class UnresolvedIncident:
 
 def unresolved(conn: Connection, *, targets: Collection[str]) -> dict[str, list[UnresolvedIncident]]:
     """The unresolved incidents (also silenced ones) of each target that has any, oldest first."""
-    columns = (incidents.c[name] for name in ("target", "cause", "id", "first_evidence_at", "accepted"))
+    columns = [incidents.c[name] for name in ("target", "cause", "id", "first_evidence_at", "accepted")]
     found = defaultdict[str, list[UnresolvedIncident]](list)
     query = select(*columns).where(incidents.c.target.in_(targets), *is_open()).order_by(incidents.c.id)
     for name, cause, number, since, accepted in conn.execute(query):

@@ -133,13 +133,15 @@ def breakdowns(
         target, name = row["target"], row["name"]
         if row["known_state"] is not None:
             stage_counts[target] = row["number"]
-            stages[target].append(StageCount(state=ItemState(row["known_state"]), stage=name, items=row["items"]))
+            stage = StageCount(state=ItemState(row["known_state"]), stage=name, items=int(row["items"]))
+            stages[target].append(stage)
             continue
         group_counts[target] = row["number"]
         health = GroupHealth(
             name=name,
-            counts=MappingProxyType({state: row[state.value] for state in ItemState}),
-            stuck=row["stuck"],
+            # PostgreSQL's sums of counts are of no whole type
+            counts=MappingProxyType({state: int(row[state.value]) for state in ItemState}),
+            stuck=int(row["stuck"]),
             last_known=last_known.get((target, name), {}),
         )
         groups[target].append(health)

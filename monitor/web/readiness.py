@@ -209,6 +209,12 @@ _SCHEMA = {
 }
 
 
+def schema_problem(state: SchemaState) -> str:
+    """What is wrong with a schema that is not this program's, and what to do."""
+    reason, remedy = _SCHEMA[state]
+    return f"the database can't be used: {reason}; {remedy}"
+
+
 def _database_reasons(inputs: DatabaseInput) -> list[Reason]:
     if inputs.error is not None:
         return [

@@ -119,3 +119,6 @@ def test_each_target_has_its_own_first_items_and_groups(engine, history):
     assert [each.stages for each in broken_down.values()] == 2 * [
         [StageCount(state=ItemState.PENDING, stage=None, items=3)]
     ]
+    counts = [count for each in broken_down.values() for count in (each.groups[0].stuck, each.stages[0].items)]
+    counts += broken_down["gloo"].groups[0].counts.values()
+    assert {type(each) for each in counts} == {int}, "they go into JSON"
