@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from functools import partial
 
+import structlog
 from sqlalchemy import Engine
 
 from monitor.app.throttles import FleetLimits, ThrottleRegistry
@@ -16,7 +17,7 @@ from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
 from monitor.database import leases
-from monitor.errors import StoreError
+from monitor.errors import LeaseLostError, StoreError
 from monitor.fleet.queue import Queue
 from monitor.fleet.supervise import supervise_once
 from monitor.web.state import DaemonState
@@ -72,6 +73,8 @@ class Supervision:
                 continue
             try:
                 await self._once(await queue_of(config), engine, config.fleet.stalled_after)
+            except LeaseLostError as error:  # a run was closed at this moment; the next round does the rest
+                structlog.get_logger().debug("supervision_cut_short", reason=str(error))
             except StoreError as error:
                 self._database.report_failure(error)
 

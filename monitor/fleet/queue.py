@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any, Self
 
 from procrastinate import exceptions, tasks
-from procrastinate.jobs import Status
 
 from monitor.config import Config
 from monitor.database.urls import parse
@@ -65,7 +64,7 @@ class Queue:
         arguments = {"target": target, "run_key": run_key}
         while not await self._defer(Task.PLAN, lock, _PRIORITIES[Task.PLAN], arguments):
             with translate_queue_errors(self.connector.url):
-                waiting = await self._jobs.list_jobs_async(queueing_lock=lock, status=Status.TODO.value)
+                waiting = await self._jobs.list_jobs_async(queueing_lock=lock, status="todo")
                 for job in waiting:
                     waiting_key = str(job.task_kwargs["run_key"])
                     if waiting_key == run_key or _time_of(waiting_key) > _time_of(run_key):

@@ -53,6 +53,7 @@ async def test_a_job_that_was_announced_begins_at_once(queue_url, configured, mo
         await asyncio.sleep(0.3)  # its first look finds nothing
         await queue.defer_close(1)
         await asyncio.wait_for(handlers.called.wait(), 10)
+        assert handlers.calls == [("close", 1)]
 
 
 HELD = LeaseHeldError(
@@ -171,6 +172,7 @@ async def test_a_worker_that_was_taken_for_dead_begins_anew(queue_url, configure
         await until(lambda: workers(queue_url) == [(2, "host:1")], "the worker's next number")
         await queue.defer_close(2)
         await until(lambda: ("close", 2) in handlers.calls and not jobs(queue_url), "the next job")
+    assert workers(queue_url) == []
 
 
 def on_delete(url, statement):
