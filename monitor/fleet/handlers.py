@@ -20,7 +20,7 @@ from monitor.database.engine import reading, writing
 from monitor.errors import LeaseLostError
 from monitor.fleet import share_store
 from monitor.fleet.closing import close_shared_run, run_is_to_close
-from monitor.fleet.share_check import BEAT, ShareCheck, ShareEnd
+from monitor.fleet.share_check import BEAT, ShareCheck, ShareEnd, lease_ttl
 from monitor.fleet.share_store import QueuedShare, SharedRun
 from monitor.fleet.shares import ShareClaim, lay_out
 from monitor.model import RunStatus
@@ -129,6 +129,10 @@ class RunHandlers:
         if job is None:
             structlog.get_logger().warning("target_not_configured", integration=target)
             return
+        planned = await run_in_database_pool(lambda: self._resume(job, run_key))
+        if planned is not None:
+            await self._defer_shares(planned)
+            return
         rid = str(uuid4())
         sharing = PlannedSharing(job=job, options=self.options, heartbeat_rid=rid)
         heartbeat = replace(job.heartbeat, new_rid=lambda: rid) if job.heartbeat else None
@@ -136,6 +140,18 @@ class RunHandlers:
         report = await Run(job, interrupt=self.interrupt, progress=NoProgress(), run_key=run_key)()
         if report.status is RunStatus.RUNNING:
             await self._defer_shares(report.run_id)
+
+    def _resume(self, job: Job, run_key: str | None) -> int | None:
+        """The run that a planner with this run key stored, and died before it had queued all shares; None: none."""
+        if run_key is None:
+            return None
+        with writing(job.engine) as conn:
+            run = share_store.open_run_of(conn, target=job.target, run_key=run_key)
+            if run is None or not run.holds_lease:
+                return None
+            now = job.lease_now(conn)
+            leases.renew(conn, target=run.target, epoch=run.epoch, now=now, ttl=lease_ttl(self.options.stalled_after))
+        return run.run_id
 
     async def _defer_shares(self, run_id: int) -> None:
         waiting = await run_in_database_pool(lambda: self._waiting(run_id))
@@ -196,6 +212,7 @@ class RunHandlers:
                     conn, run=run, number=number, worker=worker, now=now, stalled_after=stalled_after
                 )
                 past = run_store.past_runs(conn, target=run.target)
+                leases.renew(conn, target=run.target, epoch=run.epoch, now=now, ttl=lease_ttl(stalled_after))
         except LeaseLostError:
             return ShareClaim.OVER
         if isinstance(begun, ShareClaim):
@@ -207,7 +224,7 @@ class RunHandlers:
             watch=past.watch,
             concurrency=self.options.share_concurrency,
             deadline_s=time.monotonic() + (run.deadline_at - now).total_seconds(),
-            lease_ttl=stalled_after,
+            lease_ttl=lease_ttl(stalled_after),
             interrupt=self.interrupt,
             beat=self.options.beat,
         )

@@ -231,6 +231,14 @@ _STORE_GRACE_S = 4.0
 """After the deadline: then the run is closed, whatever was stored."""
 
 
+def lease_ttl(stalled_after: timedelta) -> timedelta:
+    """How long the lease of a shared run lives without renewal: it outlives two looks of the supervisors."""
+    return stalled_after + _SUPERVISORS
+
+
+_SUPERVISORS = timedelta(seconds=10)
+
+
 def lease_is_due(ends_at: datetime | None, *, now: datetime, ttl: timedelta) -> bool:
     """Whether a lease is to be renewed: half of it is over. None: it was released, which renewing shows."""
     return ends_at is None or ends_at - now < ttl / 2

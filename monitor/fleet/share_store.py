@@ -10,7 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Text, and_, cast, delete, func, insert, literal, or_, select, text, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    Text,
+    and_,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from monitor.database.bulk import id_set, ids_of
 from monitor.database.fleet_tables import SHARED_RUN_IS_OPEN, run_shares, shared_runs, throttle_claims
@@ -380,6 +395,17 @@ class OpenRun:
 
 def open_runs(conn: Connection) -> list[OpenRun]:
     """All open runs."""
+    return [OpenRun(**row) for row in conn.execute(_open_runs().order_by(shared_runs.c.run_id)).mappings()]
+
+
+def open_run_of(conn: Connection, *, target: str, run_key: str) -> OpenRun | None:
+    """The open run of a target with this run key; None if there is none."""
+    query = _open_runs().join(runs, runs.c.id == shared_runs.c.run_id)
+    row = conn.execute(query.where(shared_runs.c.target == target, runs.c.run_key == run_key)).mappings().first()
+    return None if row is None else OpenRun(**row)
+
+
+def _open_runs() -> Select[Any]:
     columns = (shared_runs.c.run_id, shared_runs.c.target, shared_runs.c.epoch, shared_runs.c.deadline_at)
     held = and_(lease_rows.c.epoch == shared_runs.c.epoch, lease_rows.c.holder.is_not(None))
     query = select(
@@ -388,8 +414,7 @@ def open_runs(conn: Connection) -> list[OpenRun]:
         func.coalesce(held, literal(False)).label("holds_lease"),  # noqa: FBT003  # a literal
         lease_rows.c.expires_at.label("lease_ends_at"),
     ).outerjoin(lease_rows, lease_rows.c.target == shared_runs.c.target)
-    found = conn.execute(query.where(text(f"shared_runs.{SHARED_RUN_IS_OPEN}")).order_by(shared_runs.c.run_id))
-    return [OpenRun(**row) for row in found.mappings()]
+    return query.where(text(f"shared_runs.{SHARED_RUN_IS_OPEN}"))
 
 
 def drop_dead_claims(conn: Connection, *, now: datetime, stalled_after: timedelta) -> None:

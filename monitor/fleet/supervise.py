@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -17,10 +18,11 @@ from sqlalchemy import Connection, Engine
 
 from monitor.database import leases
 from monitor.database.engine import writing
+from monitor.errors import LeaseLostError
 from monitor.fleet import share_store
 from monitor.fleet.closing import end_shares
 from monitor.fleet.handlers import ShareQueue
-from monitor.fleet.share_check import lease_is_due
+from monitor.fleet.share_check import lease_is_due, lease_ttl
 from monitor.fleet.share_store import OpenRun, QueuedShare
 from monitor.fleet.shares import CLOSE_GRACE, is_to_close
 from monitor.threads import run_in_database_pool
@@ -74,7 +76,7 @@ def _fields(share: QueuedShare) -> dict[str, object]:
 
 def _repair(engine: Engine, stalled_after: timedelta, lease_now: Callable[[Connection], datetime]) -> _Repairs:
     """Writes what can be repaired in the database, in one transaction; nothing but two look-ups if no run is open."""
-    repairs = _Repairs()
+    repairs, ttl = _Repairs(), lease_ttl(stalled_after)
     with writing(engine) as conn:
         now = lease_now(conn)
         share_store.drop_dead_claims(conn, now=now, stalled_after=stalled_after)
@@ -89,8 +91,9 @@ def _repair(engine: Engine, stalled_after: timedelta, lease_now: Callable[[Conne
                 structlog.get_logger().warning("shared_run_given_up", run_id=run.run_id, integration=run.target)
                 continue
             in_time = now < run.deadline_at + CLOSE_GRACE  # afterwards the next run need not wait for it
-            if in_time and lease_is_due(run.lease_ends_at, now=now, ttl=stalled_after):
-                leases.renew(conn, target=run.target, epoch=run.epoch, now=now, ttl=stalled_after)
+            if in_time and lease_is_due(run.lease_ends_at, now=now, ttl=ttl):
+                with suppress(LeaseLostError):  # it was closed meanwhile
+                    leases.renew(conn, target=run.target, epoch=run.epoch, now=now, ttl=ttl)
             _look_at(conn, run, repairs, now, stalled_after)
     return repairs
 

@@ -11,7 +11,7 @@ from support.fleet import Fleet, written
 
 from monitor.database.engine import writing
 from monitor.database.fleet_tables import throttle_claims
-from monitor.errors import LeaseHeldError, LeaseLostError, RunCrashedError
+from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, RunCrashedError
 from monitor.fleet import share_store
 from monitor.fleet.share_check import ShareEnd
 from monitor.model import Cause
@@ -173,6 +173,24 @@ async def test_shares_that_the_planner_could_not_queue_are_queued_by_another_pro
     assert last_run(world)["status"] == "complete"
 
 
+async def test_a_planner_that_comes_again_queues_what_was_not_queued_and_begins_no_other_run(shared_world):
+    world = shared_world
+    world.track(30)
+    fleet = Fleet(world, share=10, workers=2)
+    fleet.queue.lost = True
+    await fleet.plan("daily@1")
+    fleet.queue.lost = False
+    world.clock.advance(seconds=60)  # the lease has expired, and nobody acquired it
+    before = asked(world)
+    await fleet.plan("daily@1")
+    assert asked(world) == before
+    assert sorted(fleet.queue.deferred) == [("share", 1, 1), ("share", 1, 2), ("share", 1, 3)]
+    await fleet.work()
+    assert last_run(world)["checked"] == 30
+    with pytest.raises(RunAlreadyExecutedError):
+        await fleet.plan("daily@1")
+
+
 async def test_a_run_whose_last_worker_could_not_queue_its_close_is_closed(shared_world):
     world = shared_world
     world.track(12)
@@ -286,7 +304,7 @@ async def test_a_run_that_another_took_over_writes_nothing_and_is_given_up(share
     fleet = Fleet(world, share=10, workers=2)
     await fleet.plan()
     stale = begin_share(fleet, 1)
-    world.clock.advance(seconds=31)  # nobody renewed the lease
+    world.clock.advance(seconds=41)  # nobody renewed the lease
     await fleet.plan()
     with pytest.raises(LeaseLostError):
         await stale.execute()

@@ -34,8 +34,8 @@ TITLE = "Killed and frozen workers of shared runs (PostgreSQL)"
 HEAD = ("what", "kills", "items lost", "written by a stale worker", "runs not closed once", "taken over within")
 ITEMS = 500
 STALLED_AFTER_S, TICK_S = 5, 5
-START_S = 10
-"""For a worker to start, and to look for jobs."""
+SLOW_S = 10
+"""For what a busy machine delays."""
 FLEET = f'[fleet]\nworkers = true\nshare = 100\nstalled_after = "{STALLED_AFTER_S}s"\n'
 QUIET = ("--log-level", "error")
 
@@ -53,7 +53,7 @@ class FleetKill:
     unclosed: int
     """Runs that were not closed once."""
     free_s: float
-    """From the death to the last takeover; 0: nothing had to be taken over."""
+    """From when others were there until the last takeover; 0: nothing had to be taken over."""
 
 
 POINTS = (
@@ -82,9 +82,10 @@ def survive(world: World, *, point: str = "", nth: int = 1, after_s: float = 0.0
             killed = victim.poll() is None
             victim.kill()
             victim.wait()
-        died_at = datetime.now(UTC)
         with _workers(world, 2):
+            died_at = datetime.now(UTC)
             wrong = _await_close(world)
+            wrong += [f"it was not killed at {point}"] if point and not killed else []
             before = _written(world)
             stale = 0
             if do == "STOP":
@@ -150,15 +151,21 @@ def _is_stopped(pid: int) -> bool:
 
 @contextlib.contextmanager
 def _workers(world: World, count: int) -> Iterator[None]:
-    """Further workers, until the end of the block."""
+    """Further workers, which are ready, until the end of the block."""
+    before = _registered(world)
     processes = [world.start("worker", *QUIET) for _ in range(count)]
     try:
+        until(lambda: _registered(world) >= before + count, f"{count} workers")
         yield
     finally:
         for each in processes:
             each.terminate()
         for each in processes:
             each.communicate(timeout=60)
+
+
+def _registered(world: World) -> int:
+    return world.rows("SELECT coalesce(max(id), 0) AS number FROM procrastinate.procrastinate_workers")[0]["number"]
 
 
 def _await_close(world: World) -> list[str]:
@@ -217,7 +224,7 @@ def _judged(world: World, wrong: list, *, killed: bool, stale: int, died_at: dat
         wrong = [*wrong, f"uploads are counted wrongly: {uploads}"]
     at = world.rows(TAKEN_OVER)[0]["at"]
     free_s = 0.0 if at is None else max(0.0, (at - died_at).total_seconds())
-    if free_s > STALLED_AFTER_S + TICK_S + START_S:
+    if free_s > STALLED_AFTER_S + TICK_S + SLOW_S:
         wrong = [*wrong, f"taken over after {free_s:.1f} s"]
     names = {"items lost": lost, "stale writes": stale, "runs not closed once": unclosed}
     wrong = [*wrong, *(f"{count} {name}" for name, count in names.items() if count)]
