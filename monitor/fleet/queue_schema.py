@@ -29,10 +29,11 @@ _OWN_TABLES = """
 CREATE TABLE monitor_version (version text NOT NULL);
 CREATE TABLE monitor_workers (
     worker_id bigint PRIMARY KEY REFERENCES procrastinate_workers (id) ON DELETE CASCADE,
-    name text NOT NULL
+    name text NOT NULL,
+    queue text NOT NULL
 );
 """
-"""Beside Procrastinate's: the version, and the name of the process behind each of its numbered workers."""
+"""Beside Procrastinate's: the version, and the name and the queue of each of its numbered workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
