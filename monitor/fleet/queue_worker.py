@@ -56,7 +56,7 @@ class QueueWorker:
         on_fault: Callable[[StoreError], None],
     ) -> None:
         self._queue, self._handlers, self._name, self._concurrency = queue, handlers, name, concurrency
-        self._jobs = WorkerJobs(queue.connector, name, usable=usable, on_fault=on_fault)
+        self._jobs = WorkerJobs(queue.connector, queue.name, name, usable=usable, on_fault=on_fault)
         self._app = App(connector=queue.connector)
         self._app.job_manager = self._jobs
         self._in_progress: set[asyncio.Task[Any]] = set()

@@ -158,6 +158,7 @@ _WORKERS = text("""
     LEFT JOIN procrastinate.procrastinate_jobs AS j
         ON j.worker_id = w.id AND j.status = 'doing' AND j.queue_name = :queue
     LEFT JOIN shared_runs AS r ON r.run_id = CAST(j.args ->> 'run_id' AS bigint)
+    WHERE m.queue = :queue OR m.queue IS NULL
     ORDER BY w.last_heartbeat DESC, w.id, j.id
 """).columns(last_heartbeat=UtcDateTime)
 

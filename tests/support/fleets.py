@@ -39,7 +39,7 @@ def fill(url, *, target="docs", worker_seen=timedelta(seconds=1)):
                 "INSERT INTO procrastinate.procrastinate_workers (last_heartbeat) VALUES (now() - %s) RETURNING id",
                 [seen],
             ).fetchone()
-            conn.execute("INSERT INTO procrastinate.monitor_workers VALUES (%s, %s)", [worker_id, name])
+            conn.execute("INSERT INTO procrastinate.monitor_workers VALUES (%s, %s, %s)", [worker_id, name, QUEUE])
         queued(conn, "share", {"run_id": run_id, "number": 2}, worker="a:7")
         for number in (3, 4):
             queued(conn, "share", {"run_id": run_id, "number": number})
