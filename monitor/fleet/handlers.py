@@ -128,7 +128,7 @@ class RunHandlers:
         """Executes a run, or as much of it as must come before it is shared. Raises MonitorError as `Run` does."""
         job = self.job_of(target)
         if job is None:
-            structlog.get_logger().warning("target_not_configured", integration=target)
+            structlog.get_logger().warning("run_skipped", integration=target, reason="the target is not configured")
             return
         planned = await run_in_database_pool(lambda: self._resume(job, run_key))
         if planned is not None:
@@ -137,8 +137,8 @@ class RunHandlers:
         rid = str(uuid4())
         sharing = PlannedSharing(job=job, options=self.options, heartbeat_rid=rid)
         heartbeat = replace(job.heartbeat, new_rid=lambda: rid) if job.heartbeat else None
-        shared = replace(job, sharing=sharing, heartbeat=heartbeat, lease_ttl=self.options.stalled_after)
-        report = await Run(shared, interrupt=self.interrupt, progress=NoProgress(), run_key=run_key)()
+        planning = replace(job, sharing=sharing, heartbeat=heartbeat, lease_ttl=self.options.stalled_after)
+        report = await Run(planning, interrupt=self.interrupt, progress=NoProgress(), run_key=run_key)()
         if report.status is RunStatus.RUNNING:
             await self._defer_shares(report.run_id)
 
