@@ -137,8 +137,8 @@ class RunHandlers:
         rid = str(uuid4())
         sharing = PlannedSharing(job=job, options=self.options, heartbeat_rid=rid)
         heartbeat = replace(job.heartbeat, new_rid=lambda: rid) if job.heartbeat else None
-        planner = replace(job, sharing=sharing, heartbeat=heartbeat, lease_ttl=self.options.stalled_after)
-        report = await Run(planner, interrupt=self.interrupt, progress=NoProgress(), run_key=run_key)()
+        planning = replace(job, sharing=sharing, heartbeat=heartbeat, lease_ttl=self.options.stalled_after)
+        report = await Run(planning, interrupt=self.interrupt, progress=NoProgress(), run_key=run_key)()
         if report.status is RunStatus.RUNNING:
             await self._defer_shares(report.run_id)
 

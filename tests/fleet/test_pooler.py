@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from support.pgbouncer import pooled
 from support.working import Recorder, jobs, until, working
 
+from monitor.fleet import queue_schema
 from monitor.fleet.queue import Queue
 
 pytestmark = pytest.mark.process
@@ -26,9 +27,13 @@ async def executed(config, url):
         await asyncio.wait_for(handlers.called.wait(), 20)
 
 
-async def test_jobs_are_polled_behind_a_pooler_and_announced_through_a_direct_url(queue_url, configured, monkeypatch):
+async def test_jobs_are_polled_behind_a_pooler_and_announced_through_a_direct_url(
+    new_postgres, configured, monkeypatch
+):
+    queue_url = new_postgres(migrated=True)
     monkeypatch.setattr("monitor.fleet.queue_worker.LISTENING_POLL_S", 600.0)
     with pooled(queue_url, connections=1) as url:
+        assert queue_schema.upgrade(url) == [queue_schema._versions()[-1]]
         with psycopg.connect(url, autocommit=True, prepare_threshold=None) as conn:
             before = conn.execute("SELECT current_setting('search_path'), current_setting('timezone')").fetchone()
         with capture_logs() as logged:

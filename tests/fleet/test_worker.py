@@ -196,3 +196,23 @@ def test_a_signal_ends_a_worker_that_waits_for_its_database(tmp_path, configured
     worker.await_event("database_not_ready")
     code, took_s = worker.end()
     assert (code, took_s < 10) == (143, True)
+
+
+@pytest.mark.process
+def test_a_reload_is_for_later_jobs_and_never_for_another_queue(queue_url, configured, start):
+    config = configured(queue_url, QUICK)
+    worker = start(config)
+    worker.await_event("worker_started")
+    defer(config, ("defer_plan", "docs", "a"))
+    worker.await_event("planned")
+    text = config.source.read_text(encoding="utf-8")
+    config.source.write_text(f'environment = "staging"\n{text}', encoding="utf-8")
+    worker.process.send_signal(signal.SIGHUP)
+    worker.await_event("configuration_reloaded")
+    config.source.write_text(text + 'queue = "another"', encoding="utf-8")
+    worker.process.send_signal(signal.SIGHUP)
+    worker.await_event("configuration_refused")
+    defer(config, ("defer_plan", "docs", "b"))
+    worker.await_event("planned", 2)
+    assert [each["environment"] for each in worker.logged("planned")] == ["production", "staging"]
+    assert worker.end()[0] == 143

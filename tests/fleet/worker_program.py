@@ -24,10 +24,10 @@ class Handlers:
 
     def __init__(self, app, queue, interrupt):
         self._engine, self._queue, self._interrupt = app.engine, queue, interrupt
-        self._log = structlog.get_logger()
+        self._environment, self._log = app.config.environment, structlog.get_logger()
 
     async def plan(self, target, run_key):
-        self._log.info("planned", integration=target, run_key=run_key)
+        self._log.info("planned", integration=target, run_key=run_key, environment=self._environment)
 
     async def share(self, run_id, number, worker):
         attempt = await asyncio.to_thread(self._begin)
@@ -58,8 +58,12 @@ class Handlers:
 
 async def serve(path):
     signals = SignalHandler()
+
+    def read_config():
+        return load_config(Path(path), environ={})
+
     worker = Worker(
-        load_config(Path(path), environ={}), concurrency=2, interrupt=signals.event, build_handlers=Handlers
+        read_config(), concurrency=2, interrupt=signals.event, build_handlers=Handlers, read_config=read_config
     )
     signals.install()
     await worker.serve()

@@ -151,12 +151,10 @@ class CubicProbe:
 
     def refused_once(self, now_s: float, *, started_s: float) -> None:
         """A request that started then was refused among many accepted ones: a little slower, without a pause."""
-        rate = self._curve(now_s)
+        rate, was_in_flight = self._curve(now_s), started_s < self._curve_start_s  # at the last refusal
         if self._limited or rate is None:
             self.refused(now_s)
-        elif started_s >= self._curve_start_s and not self._is_unsettled(
-            now_s
-        ):  # else it was in flight at the last refusal
+        elif not was_in_flight and not self._is_unsettled(now_s):
             eased = max(_EASED_FACTOR * rate, _MIN_PER_S)
             recovery_s = min(2 * self._recovery_s, _MAX_RECOVERY_S)
             self._follow(RateCut(at_s=now_s, initial_per_s=eased, plateau_per_s=eased, recovery_s=recovery_s))

@@ -8,6 +8,9 @@ from monitor.client.rate.headers import RateLimitHeaders
 from monitor.client.rate.limiter import RateLimiter
 
 PER_S = 500
+SLOW = (pytest.mark.process, pytest.mark.nightly)
+"""Repeats a simulation of a second with other numbers."""
+WORKERS = [pytest.param(2, marks=SLOW), 8]
 CUT = RateCut(at_s=10.0, initial_per_s=95.0, plateau_per_s=97.0, recovery_s=20.0)
 
 
@@ -38,7 +41,7 @@ SERVERS = {
 }
 
 
-@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
 def test_together_they_use_a_stated_limit_with_few_refusals(server, workers):
     per_s, refused, fleet = play(server(), workers)
@@ -48,8 +51,8 @@ def test_together_they_use_a_stated_limit_with_few_refusals(server, workers):
     assert min(each) >= 0.5 * PER_S / workers, "none is left with next to nothing"
 
 
-@pytest.mark.parametrize("workers", [2, 8])
-@pytest.mark.parametrize("says", ["retry", "nothing"])
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("says", [pytest.param("retry", marks=SLOW), "nothing"])
 def test_together_they_find_a_limit_that_is_not_stated(says, workers):
     per_s, refused, _ = play(SERVERS["bucket"](), workers, says=says, lasts_s=50, warm_s=20)
     assert per_s >= 0.95 * PER_S
@@ -62,7 +65,7 @@ def test_together_they_take_their_share_of_a_limit_and_leave_the_rest_to_others(
     assert refused == 0
 
 
-@pytest.mark.parametrize("says", ["all", "nothing"])
+@pytest.mark.parametrize("says", ["all", pytest.param("nothing", marks=SLOW)])
 def test_the_limit_stays_in_use_when_parts_change(says):
     changes = {30.0: [0.5, 0.5, 0, 0], 45.0: [0.75, 0.25, 0, 0]}
     _, _, fleet = play(SERVERS["bucket"](), 4, says=says, lasts_s=60, parts=changes)
