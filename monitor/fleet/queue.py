@@ -106,7 +106,7 @@ class Queue:
             )
 
     def _lock(self, job: str) -> str:
-        """A name that only one waiting job may have: other queues of the database have targets and runs of their own."""
+        """The name that only one waiting job has: other queues of the database have their own targets and runs."""
         return f"{self.name}: {job}"
 
     async def _defer(self, task: Task, lock: str, priority: int, arguments: dict[str, Any]) -> bool:
