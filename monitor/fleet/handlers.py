@@ -92,7 +92,7 @@ class PlannedSharing:
                 is_open=True,
                 deadline_at=now + timedelta(seconds=max(0.0, plan.deadline_s - time.monotonic())),
                 sync=msgspec.to_builtins(plan.sync),
-                plan=self._facts(plan),
+                plan=self._facts(plan) | {"shares": len(ranges)},
                 checked=plan.found.to_json(),
                 stopped_by=None,
                 started_at=context.at,
