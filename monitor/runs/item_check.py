@@ -58,6 +58,12 @@ def _keep_order(_: list[TrackedItem]) -> None:
     """No shuffling."""
 
 
+def _retrieve(write: asyncio.Future[Any]) -> None:
+    """Its error is raised where it is awaited; a check that was cancelled meanwhile must not be logged for it."""
+    if not write.cancelled():
+        write.exception()
+
+
 def _record_nothing(_: Sequence[ItemChange]) -> None:
     """Outcomes are only counted."""
 
@@ -98,6 +104,7 @@ class OutcomeBuffer:
                 record = self._prepare()
                 # a worker may be cancelled here, but its thread continues: the next flush waits for it
                 self._pending_write = asyncio.ensure_future(run_in_database_pool(lambda: record(changes)))
+                self._pending_write.add_done_callback(_retrieve)
                 await asyncio.shield(self._pending_write)
 
     async def store_next(self, batches: Iterator[Sequence[ItemChange]]) -> int | None:
