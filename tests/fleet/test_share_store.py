@@ -1,6 +1,5 @@
 """Cutting a work list into ranges, in one statement, and what others see of shares."""
 
-from datetime import timedelta
 
 import pytest
 from sqlalchemy import insert, select, update
@@ -10,7 +9,7 @@ from support.samples import NOW
 from monitor.database.engine import reading, writing
 from monitor.database.tables import items
 from monitor.fleet import share_store
-from monitor.fleet.shares import DueRange, ShareState
+from monitor.fleet.shares import DueRange
 from monitor.runs.worklist import KeyRange, iter_due_items, iter_unverified
 
 RUN = 5
