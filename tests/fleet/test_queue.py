@@ -9,7 +9,7 @@ import pytest
 from support.working import Faults, Recorder, jobs, until, working
 
 from monitor import logs
-from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError
+from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError, TargetNotHereError
 from monitor.fleet.queue import Queue
 from monitor.fleet.queue_worker import QueueWorker
 
@@ -95,6 +95,23 @@ async def test_a_run_that_another_holds_comes_again(queue_url, configured, capsy
     assert [(each["outcome"], each["attempt"], each["target"]) for each in ended] == [
         ("again", 1, "docs"), ("done", 2, "docs"),
     ]  # fmt: skip
+
+
+async def test_a_job_whose_target_is_not_configured_here_is_left_to_another_worker(queue_url, configured, monkeypatch):
+    monkeypatch.setattr("monitor.fleet.queue_worker._ELSEWHERE_ATTEMPTS", 1)
+    monkeypatch.setattr("monitor.fleet.queue_worker.LISTENING_POLL_S", 0.05)
+    without, having = Recorder(*(TargetNotHereError("docs") for _ in range(3))), Recorder()
+    async with Queue.open(configured(queue_url)) as queue:
+        await queue.defer_share(1, 1)
+        async with working(queue, without):
+            await until(lambda: jobs(queue_url, "status::text, attempts") == [("todo", 1)], "it was put back")
+        async with working(queue, having):
+            await until(lambda: having.calls and not jobs(queue_url), "it is done")
+        await queue.defer_share(1, 2)
+        monkeypatch.setattr("monitor.fleet.queue_worker._ELSEWHERE_RETRY", timedelta(0))
+        async with working(queue, without):
+            await until(lambda: not jobs(queue_url), "nobody has it")
+    assert [call[2] for call in without.calls] == [1, 2, 2]
 
 
 async def test_a_refusal_ends_a_job_and_a_defect_keeps_it_as_failed(queue_url, configured, capsys):

@@ -11,7 +11,7 @@ from support.fleet import Fleet, written
 
 from monitor.database.engine import writing
 from monitor.database.fleet_tables import throttle_claims
-from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, RunCrashedError
+from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, RunCrashedError, TargetNotHereError
 from monitor.fleet import share_store
 from monitor.fleet.share_check import ShareEnd
 from monitor.model import Cause
@@ -388,7 +388,8 @@ def test_a_target_that_is_no_longer_configured_is_left_alone(shared_world):
     asyncio.run(fleet.plan())
     gone = replace(fleet.workers[0], job_of=lambda _: None)
     for job in (gone.plan("gloo", None), gone.share(1, 1, "host:1"), gone.close(1)):
-        asyncio.run(job)
+        with pytest.raises(TargetNotHereError, match=r"gloo is not configured in this worker"):
+            asyncio.run(job)
     assert {each["state"] for each in shares(world)} == {"waiting"}
     world.clock.advance(hours=3)
     asyncio.run(fleet.supervise())
