@@ -11,25 +11,28 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     Text,
+    TextClause,
     and_,
     cast,
     delete,
     func,
     insert,
     literal,
-    or_,
     select,
     text,
     tuple_,
+    union_all,
     update,
 )
 
 from monitor.database.bulk import id_set, ids_of
 from monitor.database.fleet_tables import SHARED_RUN_IS_OPEN, run_shares, shared_runs, throttle_claims
-from monitor.database.tables import active, items, runs
+from monitor.database.tables import ITEM_IS_DUE, ITEM_IS_UNVERIFIED, active, items, runs
 from monitor.database.tables import leases as lease_rows
 from monitor.errors import LeaseLostError
 from monitor.fleet.shares import DueRange, PlannedShare, ShareClaim, ShareProgress, ShareState, claim, is_over
@@ -45,20 +48,12 @@ def due_ranges(conn: Connection, *, target: str, run_id: int, recheck_ids: Seque
 
     Those that are not completed, those that are unverified, and the completed ones of `recheck_ids`; in one statement.
     """
-    is_completed = func.coalesce(items.c.known_state, "") == ItemState.COMPLETED.value
-    recheck = and_(is_completed, items.c.unverified_runs == 0)
-    due = or_(~is_completed, items.c.unverified_runs > 0, items.c.item_id.in_(ids_of("recheck")))
-    numbered = (
-        select(
-            items.c.item_id,
-            items.c.asked_run_id,
-            recheck.label("recheck"),
-            (func.row_number().over(order_by=items.c.item_id) - 1).label("place"),
-            func.count().over().label("total"),
-        )
-        .where(items.c.target == target, items.c.asked_run_id < run_id, *active(), due)
-        .subquery("numbered")
-    )
+    due = _due_items(target, run_id).subquery("due")
+    numbered = select(
+        due,
+        (func.row_number().over(order_by=due.c.item_id) - 1).label("place"),
+        func.count().over().label("total"),
+    ).subquery("numbered")
     shares = (numbered.c.total + (size - 1)) // size
     number = numbered.c.place * shares // numbered.c.total
     found = select(
@@ -74,6 +69,22 @@ def due_ranges(conn: Connection, *, target: str, run_id: int, recheck_ids: Seque
         )
         for first, count, oldest, again in rows
     ]
+
+
+def _due_items(target: str, run_id: int) -> CompoundSelect[Any]:
+    """Each part has an index: one condition for all of them would read the completed items, too, of any number."""
+    was_completed = func.coalesce(items.c.known_state, "") == ItemState.COMPLETED.value
+
+    def part(*conditions: ColumnElement[bool] | TextClause, recheck: bool = False) -> Select[Any]:
+        columns = items.c.item_id, items.c.asked_run_id, literal(recheck).label("recheck")
+        return select(*columns).where(items.c.target == target, items.c.asked_run_id < run_id, *conditions)
+
+    named = items.c.item_id.in_(ids_of("recheck"))
+    return union_all(
+        part(text(ITEM_IS_DUE)),
+        part(text(ITEM_IS_UNVERIFIED), was_completed, *active()),
+        part(named, was_completed, items.c.unverified_runs == 0, *active(), recheck=True),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
