@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times, so keep its byte code.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo demo-page test test-all process thorough drill docs screenshots survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-plans mutants lock migration build clean help
+.PHONY: demo demo-page test test-all process thorough drill docs screenshots survive engines sync-logs check fmt fmt-check lint manifests types imports cov bench bench-client bench-scale bench-fleet bench-plans mutants lock migration build clean help
 
 PYTHON ?= python3
 # Number of test processes. auto: one more than processors. JOBS=0: only pytest itself.
@@ -101,6 +101,9 @@ bench-client: .venv/.installed ## the client beside its peers and the build befo
 
 bench-scale: .venv/.installed ## a million items, a thousand targets, a year of runs: hours; BENCH="--quick --only steady"
 	@$(BIN)/python benchmarks/scale.py $(BENCH)
+
+bench-fleet: .venv/.installed ## workers on this machine, by their number, and how they share a rate limit: an hour; BENCH="--items 20000"
+	@$(BIN)/python benchmarks/fleet.py $(BENCH)
 
 bench-plans: .venv/.installed ## the plan and cost of every statement over a long history: ten minutes; BENCH=--postgresql
 	@$(BIN)/python benchmarks/plans.py $(BENCH)

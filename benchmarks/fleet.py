@@ -1,121 +1,312 @@
-"""Many targets in one `check`: CPU and statements per target, the configuration's CPU, and peak memory."""
+"""Workers on this machine beside one process: items per second, and the use of a rate limit: `make bench-fleet`.
 
-import json
+Each measurement has a new database, one daemon that plans, and so many worker processes, all of the installed command.
+A worker has one share at a time, which has 64 requests in flight at most. Of a run in shares, the time from the first
+share's begin to the last one's end counts: the sync before it is one process's work, and has a row of its own.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
-from functools import partial
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from builds import BEFORE, NOW, Build
-from processes import Server, Spent, measure, serving
-from rounds import in_turns, middle, ratio
-from table import Row
+import builds
+import postgresql
+import psycopg
+from builds import Build
+from postgresql import Postgres
+from processes import ENVIRONMENT, LONGEST_S, Server, serving
+from table import Row, print_footer, print_table
 from targets import Folder
 
-__all__ = ["rows", "sql_of"]
+__all__ = ["limited", "main", "unlimited"]
 
-ITEMS = 20
-GOAL_TARGET_MS, GOAL_STATEMENTS, GOAL_CONFIG_S, GOAL_PEAK_MB = 20.0, 25, 1.0, 200
-FULL = 1_000
-"""Targets that the goals of the configuration and of the peak are for."""
-COUNTED = 20
-"""Targets whose SQL statements are counted, beside one more."""
-_CHECK = {"strategy": "items", "deadline": "1h"}
+ITEMS, WORKERS = 200_000, (1, 2, 4, 8)
+LATENCY_S, RATE, RATE_S = 0.2, 500, 90
+GOAL_EFFICIENCY, GOAL_USED, GOAL_REFUSED = 0.85, 0.95, 0.005
+JUDGED = 4
+"""The number of workers whose efficiency has a goal."""
+SHARES, SHARES_AT_LIMIT = 80, 4
+"""Of a run: ten for each of eight workers, so that the last ones do not wait long for each other. At a rate limit so
+many for each worker: what counts there is the middle of the run.
+"""
+LEAST_SHARE, IN_FLIGHT = 100, 64
+STEADY = (0.15, 0.9)
+"""Between these parts of all answers a rate limit is in steady use: learned before, and not running out yet."""
+_STOP_S = 30
+_FLEET = """
+[schedule]
+every = "24h"
 
+[web]
+listen = "off"
 
-def rows(builds: Sequence[Build], folder: Path, *, counts: Sequence[int], rounds: int) -> list[Row]:
-    """`check` over each number of targets with 20 items, on SQLite."""
-    found: list[Row] = []
-    with serving("plain") as server:
-        ones = {build.name: _folder(build, server, folder, 1) for build in builds}
-        for count in counts:
-            many = {build.name: _folder(build, server, folder, count) for build in builds}
-            found += _checks(ones, many, count, 1, "first run")
-            found += _checks(ones, many, count, 1 if count >= FULL else rounds, "next run")
-        found += _configuration(ones, many, counts[-1])
-        found.append(_statements(builds[0], server, folder))
-    return found
-
-
-def _folder(build: Build, server: Server, folder: Path, count: int) -> Folder:
-    names = [f"t{number:04}" for number in range(count)]
-    path = folder / "fleet" / f"{build.name}-{count}"
-    made = Folder(build=build, path=path, server=server, names=names, check_settings=_CHECK)
-    made.make(range(ITEMS))
-    return made
+[fleet]
+workers = true
+share = {share}
+share_concurrency = {in_flight}
+"""
 
 
-def _checks(ones: dict[str, Folder], many: dict[str, Folder], count: int, rounds: int, which: str) -> list[Row]:
-    """CPU per target: what all take, less what one takes. Every run must be complete, so that no lease was lost."""
-    title = f"{count:,} targets, {which}"
-    works = {f"{name}, one": partial(one.check, completed=ITEMS) for name, one in ones.items()}
-    works |= {name: partial(each.check, completed=ITEMS) for name, each in many.items()}
-    spent = in_turns(works, rounds, title=title)
-    per_target = {
-        name: [
-            (all_of_them.cpu_s - one.cpu_s) / (count - 1) * 1000
-            for all_of_them, one in zip(spent[name], spent[f"{name}, one"], strict=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """One run in shares."""
+
+    workers: int
+    items: int
+    """Of all shares."""
+    shares: int
+    checked_s: float
+    """From the first begin of a share to the last end."""
+    run_s: float
+    cpu_s: float
+    """Of all workers together; what their start took is in it."""
+    server_cpu_s: float
+    stats: Mapping[str, Any]
+    """The API's counts."""
+
+    @property
+    def rate(self) -> float:
+        """Items per second."""
+        return self.items / self.checked_s
+
+
+@dataclass(slots=True)
+class _Process:
+    """A command that goes on until it is ended; its output is in a file."""
+
+    popen: "subprocess.Popen[bytes]"
+    log: Path
+    cpu_s: float = field(default=0.0)
+
+    @property
+    def ended(self) -> bool:
+        return self.popen.poll() is not None
+
+    def stop(self) -> None:
+        """SIGTERM; SystemExit if it does not end by that."""
+        if self.popen.returncode is not None:
+            return
+        self.popen.send_signal(signal.SIGTERM)
+        until_s = time.monotonic() + _STOP_S
+        while time.monotonic() < until_s:
+            pid, status, usage = os.wait4(self.popen.pid, os.WNOHANG)
+            if pid:
+                self.popen.returncode = os.waitstatus_to_exitcode(status)
+                self.cpu_s = usage.ru_utime + usage.ru_stime
+                return
+            time.sleep(0.05)
+        self.popen.kill()
+        raise SystemExit(f"{self.log.name} did not end within {_STOP_S} s:\n{self.tail()}")
+
+    def tail(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+@contextmanager
+def _started(folder: Folder, name: str, *words: str) -> Iterator[_Process]:
+    log = folder.path / f"{name}.log"
+    with log.open("wb") as output:
+        popen = subprocess.Popen(
+            [str(folder.build.command), *words], cwd=folder.path, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=output, env=ENVIRONMENT,
+        )  # fmt: skip
+        process = _Process(popen, log)
+        try:
+            yield process
+        finally:
+            process.stop()
+
+
+def unlimited(
+    build: Build, database: Postgres, folder: Path, *, items: int = ITEMS, workers: Sequence[int] = WORKERS,
+    latency_s: float = LATENCY_S,
+) -> list[Row]:  # fmt: skip
+    """An API with latency and without a limit: items per second by the number of workers, beside one `check`."""
+    title = f"{items:,} items, {latency_s * 1000:.0f} ms, no limit"
+    with serving("late", seconds=latency_s) as server:
+        alone = _alone(build, database, server, folder, items)
+        ended = [
+            _fleet(build, database, server, folder / f"fast-{n}", items=items, workers=n, shares=SHARES)
+            for n in workers
         ]
-        for name in many
-    }
-    reached = middle(per_target[NOW])
-    table = [
-        Row(
-            figure=f"{title}: CPU per target",
-            measured=", ".join(f"{name} {middle(each):.1f} ms" for name, each in per_target.items()),
-            goal=f"≤ {GOAL_TARGET_MS:g} ms",
-            met=reached <= GOAL_TARGET_MS,
-        ),
-        _peak(f"{title}: peak", spent[NOW], count),
-        _leases(f"{title}: leases lost", spent[NOW]),
+    table = [Row(figure=f"{title}: one process, {IN_FLIGHT} in flight: items/s", measured=f"{alone:.0f}")]
+    for each in ended:
+        efficiency = each.rate / each.workers / ended[0].rate * ended[0].workers
+        judged = each.workers == JUDGED
+        table.append(
+            Row(
+                figure=f"{title}: {_count(each.workers)}: items/s, efficiency",
+                measured=f"{each.rate:.0f}, {efficiency:.2f} ({each.shares} shares in {each.checked_s:.1f} s)",
+                goal=f"≥ {GOAL_EFFICIENCY}" if judged else "",
+                met=efficiency >= GOAL_EFFICIENCY if judged else None,
+            )
+        )
+    last = ended[-1]
+    table += [
+        Row(figure="… the whole run, with plan and close", measured=f"{last.run_s:.1f} s"),
+        Row(figure="… CPU of the workers per item", measured=f"{last.cpu_s / last.items * 1e6:.0f} µs"),
+        Row(figure="… CPU of PostgreSQL per item", measured=f"{last.server_cpu_s / last.items * 1e6:.0f} µs"),
     ]
-    if BEFORE in per_target:
-        text = f"{ratio(per_target[NOW], per_target[BEFORE]):.2f}"
-        table.append(Row(figure=f"{title}: CPU per target ÷ before", measured=text))
     return table
 
 
-def _peak(figure: str, spent: Sequence[Spent], count: int) -> Row:
-    peak_mb = max(each.peak_mb for each in spent)
-    met = peak_mb <= GOAL_PEAK_MB if count >= FULL else None
-    return Row(figure=figure, measured=f"{peak_mb:.0f} MB", goal=f"≤ {GOAL_PEAK_MB} MB for {FULL:,}", met=met)
+def limited(
+    build: Build, database: Postgres, folder: Path, *, rate: int = RATE, seconds: int = RATE_S,
+    workers: Sequence[int] = WORKERS,
+) -> list[Row]:  # fmt: skip
+    """An API with a rate limit: how much of it is used in the steady window, and the share of 429 there."""
+    table = []
+    for count in workers:
+        with serving("bucket", rate=rate) as server:
+            path = folder / f"limited-{count}"
+            shares = SHARES_AT_LIMIT * count
+            ended = _fleet(build, database, server, path, items=rate * seconds, workers=count, shares=shares)
+        used, refused, window_s = _use(ended.stats, rate)
+        table.append(
+            Row(
+                figure=f"limit of {rate}/s: {_count(count)}: share used, share of 429",
+                measured=f"{used:.1%}, {refused:.2%} ({window_s} s)",
+                goal=f"≥ {GOAL_USED:.0%}, ≤ {GOAL_REFUSED:.1%}",
+                met=used >= GOAL_USED and refused <= GOAL_REFUSED,
+            )
+        )
+    return table
 
 
-def _leases(figure: str, spent: Sequence[Spent]) -> Row:
-    """Warnings about leases and locks; a lost lease would have ended the benchmark, since its run is not complete."""
-    warned = sum(each.errors.count("lease_not") + each.errors.count("locked") for each in spent)
-    return Row(figure=figure, measured=f"0, all complete, {warned} warnings of locks and leases", goal="0", met=True)
+def _count(workers: int) -> str:
+    return f"{workers} worker{'' if workers == 1 else 's'}"
 
 
-def _configuration(ones: dict[str, Folder], many: dict[str, Folder], count: int) -> list[Row]:
-    works = {f"{name}, one": partial(one.run, "config", "check") for name, one in ones.items()}
-    works |= {name: partial(each.run, "config", "check") for name, each in many.items()}
-    spent = in_turns(works, 1, title=f"configuration of {count:,} targets")
-    cpu_s = {name: middle([each.cpu_s for each in spent[name]]) - spent[f"{name}, one"][0].cpu_s for name in many}
-    measured = ", ".join(f"{name} {each:.2f} s" for name, each in cpu_s.items())
-    met = cpu_s[NOW] <= GOAL_CONFIG_S if count >= FULL else None
-    goal = f"≤ {GOAL_CONFIG_S:g} s for {FULL:,}"
-    return [Row(figure=f"configuration of {count:,} targets: CPU beside one", measured=measured, goal=goal, met=met)]
+def _use(stats: Mapping[str, Any], rate: int) -> tuple[float, float, int]:
+    """The share of a rate limit that was used in the steady window, the share of refusals there, and its seconds."""
+    accepted = {int(second): count for second, count in stats["accepted"].items()}
+    refused = {int(second): count for second, count in stats["refused_in"].items()}
+    total, so_far, window = sum(accepted.values()), 0, []
+    for second in range(min(accepted), max(accepted) + 1):
+        before, so_far = so_far, so_far + accepted.get(second, 0)
+        if before >= STEADY[0] * total and so_far <= STEADY[1] * total:
+            window.append(second)
+    took = sum(accepted.get(second, 0) for second in window)
+    lost = sum(refused.get(second, 0) for second in window)
+    return took / (rate * max(1, len(window))), lost / max(1, took + lost), len(window)
 
 
-def _statements(build: Build, server: Server, folder: Path) -> Row:
-    """Statements of a target's next run: those of several targets less those of one."""
-    counts = []
-    for count in (1, 1 + COUNTED):
-        target = _folder(build, server, folder / "statements", count)
-        target.check(completed=ITEMS)
-        counts.append(sql_of(target, "check", "--quiet")["statements"])
-    per_target = (counts[1] - counts[0]) / COUNTED
-    met = per_target <= GOAL_STATEMENTS
-    return Row(figure="SQL statements per target", measured=f"{per_target:.1f}", goal=f"≤ {GOAL_STATEMENTS}", met=met)
-
-
-def sql_of(folder: Folder, *words: str, codes: Sequence[int] = (0,)) -> dict[str, float]:
-    """Statements and CPU seconds in SQLite of one command."""
-    with ExitStack() as open_parts:
-        path = Path(open_parts.enter_context(tempfile.TemporaryDirectory()), "counts.json")
-        line = [folder.build.python, Path(__file__).with_name("counted.py"), path, *words]
-        measure(line, folder.path, codes=codes)
-        found: dict[str, float] = json.loads(path.read_text())
+def _folder(
+    build: Build, database: Postgres, server: Server, path: Path, *, items: int, in_flight: int, shares: int
+) -> Folder:
+    """A new database with the newest schema, a sync log, and a configuration; with workers for so many shares (≥ 0)."""
+    name = path.name.replace("-", "_")
+    share = max(LEAST_SHARE, items // shares) if shares else 0
+    found = Folder(
+        build=build, path=path, server=server, database=database.create(name), log=database.create(f"{name}_log"),
+        check_settings={"strategy": "items", "concurrency": in_flight, "deadline": "1h", "rate_share": 1.0},
+        more=_FLEET.format(share=share, in_flight=IN_FLIGHT) if shares else "",
+    )  # fmt: skip
+    found.make(range(items))
+    found.run("db", "upgrade")
     return found
+
+
+def _alone(build: Build, database: Postgres, server: Server, folder: Path, items: int) -> float:
+    """Items per second of one `check`, from its first request on."""
+    target = _folder(build, database, server, folder / "alone", items=items, in_flight=IN_FLIGHT, shares=0)
+    return items / target.check(completed=items, watched=True).asking_wall_s
+
+
+def _fleet(
+    build: Build, database: Postgres, server: Server, path: Path, *, items: int, workers: int, shares: int
+) -> _Ended:
+    """One run by so many workers, which must end complete."""
+    in_flight = IN_FLIGHT * max(WORKERS)
+    target = _folder(build, database, server, path, items=items, in_flight=in_flight, shares=shares)
+    before = database.cpu_s()
+    with ExitStack() as started, psycopg.connect(target.database, autocommit=True) as conn:
+        processes = [
+            started.enter_context(_started(target, f"worker-{n}", "worker", "--concurrency", "1"))
+            for n in range(workers)
+        ]
+        _wait(processes, lambda: _one(conn, "SELECT count(*) = %s FROM procrastinate.monitor_workers", workers))
+        processes.append(started.enter_context(_started(target, "daemon", "daemon")))
+        _wait(processes, lambda: _one(conn, "SELECT count(*) > 0 FROM runs WHERE status <> 'running'"))
+        for process in processes:
+            process.stop()
+        return _read(conn, processes[:workers], server, items, database.cpu_s() - before)
+
+
+def _wait(processes: Sequence[_Process], done: Callable[[], object]) -> None:
+    until_s = time.monotonic() + LONGEST_S
+    while not done():
+        for process in processes:
+            if process.ended:
+                raise SystemExit(f"{process.log.name} ended early:\n{process.tail()}")
+        if time.monotonic() > until_s:
+            raise SystemExit(f"no end within {LONGEST_S} s:\n{processes[-1].tail()}")
+        time.sleep(0.2)
+
+
+def _one(conn: "psycopg.Connection[Any]", query: str, *values: object) -> Any:  # noqa: ANN401  # of a query
+    row = conn.execute(query.encode(), values).fetchone()
+    return row[0] if row else None
+
+
+def _read(
+    conn: "psycopg.Connection[Any]", workers: Sequence[_Process], server: Server, items: int, server_cpu_s: float
+) -> _Ended:
+    """The run, as the database has it. SystemExit if it is not complete."""
+    run_id, status, run_s, completed = conn.execute(
+        "SELECT id, status, extract(epoch FROM finished_at - started_at)::float, completed "
+        "FROM runs LEFT JOIN snapshots ON run_id = id ORDER BY id LIMIT 1"
+    ).fetchone() or (0, "missing", 0.0, 0)
+    if (status, completed) != ("complete", items):
+        raise SystemExit(f"the run ended {status} with {completed} of {items} items:\n{workers[0].tail()}")
+    shares, checked, checked_s = conn.execute(
+        "SELECT count(*), coalesce(sum(items), 0), extract(epoch FROM max(ended_at) - min(begun_at))::float "
+        "FROM run_shares WHERE run_id = %s",
+        [run_id],
+    ).fetchone() or (0, 0, 0.0)
+    if not shares:
+        raise SystemExit("the run was not cut into shares")
+    return _Ended(
+        workers=len(workers), items=int(checked), shares=shares, checked_s=checked_s, run_s=run_s,
+        cpu_s=sum(each.cpu_s for each in workers), server_cpu_s=server_cpu_s, stats=server.stats(),
+    )  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    found = argparse.ArgumentParser(description=__doc__)
+    found.add_argument("--only", choices=["unlimited", "limited"], help="one figure instead of both")
+    found.add_argument("--items", type=int, default=ITEMS, help="of the API without a limit: %(default)s")
+    found.add_argument("--seconds", type=int, default=RATE_S, help="of the rate limit: %(default)s")
+    found.add_argument("--workers", type=int, action="append", help=f"may be repeated; default {WORKERS}")
+    found.add_argument("--here", action="store_true", help="this environment's command instead of a new wheel")
+    return found
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    options = parser().parse_args()
+    counts, began_s = options.workers or WORKERS, time.monotonic()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="monitor-fleet-")))
+        build = builds.here() if options.here else builds.install(folder / "build")
+        database = stack.enter_context(postgresql.running())
+        rows = []
+        if options.only != "limited":
+            rows += unlimited(build, database, folder, items=options.items, workers=counts)
+        if options.only != "unlimited":
+            rows += limited(build, database, folder, seconds=options.seconds, workers=counts)
+        print_table(rows)
+    print_footer("none", began_s)
+
+
+if __name__ == "__main__":
+    main()

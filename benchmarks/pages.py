@@ -16,7 +16,7 @@ from pathlib import Path
 import past
 import postgresql
 from builds import Build
-from fleet import ITEMS
+from many_targets import ITEMS
 from processes import ENVIRONMENT, cpu_clock_s, serving
 from rounds import in_turns, middle
 from table import Row

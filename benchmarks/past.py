@@ -39,7 +39,7 @@ def fill(url: str, names: Sequence[str], runs: int) -> None:
 
     Indexes are made afterwards.
     """
-    engine, end = connect(url), datetime.now(UTC)
+    engine, end = connect(url, statement_timeout_s=None), datetime.now(UTC)
     past = Years(
         targets=tuple(names),
         runs=runs,

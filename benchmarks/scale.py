@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import builds
-import fleet
+import many_targets
 import pages
 import steady
 import year
@@ -22,7 +22,7 @@ from table import Row, print_footer, print_table
 ITEMS, QUICK_ITEMS = 1_000_000, 20_000
 RUNS, QUICK_RUNS = year.RUNS, 10_000
 TARGETS, QUICK_TARGETS = (200, 1_000), (20,)
-NAMES = ("steady", "postgresql", "fleet", "year", "year-postgresql", "pages")
+NAMES = ("steady", "postgresql", "targets", "year", "year-postgresql", "pages")
 
 
 def figures(options: argparse.Namespace, found: Sequence[Build], folder: Path) -> list[Row]:
@@ -34,7 +34,7 @@ def figures(options: argparse.Namespace, found: Sequence[Build], folder: Path) -
     works: tuple[Callable[[], list[Row]], ...] = (
         partial(steady.on_sqlite, found, folder, items=items, rounds=rounds),
         partial(steady.on_postgresql, found, folder, items=items, rounds=rounds),
-        partial(fleet.rows, found, folder, counts=counts, rounds=rounds),
+        partial(many_targets.rows, found, folder, counts=counts, rounds=rounds),
         partial(year.on_sqlite, found, folder, runs=runs, rounds=rounds),
         partial(year.on_postgresql, found, folder, runs=runs, rounds=rounds),
         partial(pages.rows, found, folder, runs=runs, rounds=rounds),
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--quick", action="store_true", help=f"{QUICK_ITEMS:,} items: minutes")
     found.add_argument("--items", type=int, help=f"of steady and postgresql; default {ITEMS:,}")
     found.add_argument("--runs", type=int, help=f"of each of 20 targets, of the years; default {RUNS:,}")
-    found.add_argument("--targets", type=int, action="append", help=f"of fleet; may be repeated; default {TARGETS}")
+    found.add_argument("--targets", type=int, action="append", help=f"of targets; may be repeated; default {TARGETS}")
     found.add_argument("--rounds", type=int, default=3)
     found.add_argument("--folder", type=Path, help="for databases; default: a temporary one")
     builds.add_options(found)

@@ -23,7 +23,7 @@ from pathlib import Path
 import past
 import postgresql
 from builds import BEFORE, NOW, Build
-from fleet import ITEMS, sql_of
+from many_targets import ITEMS, sql_of
 from postgresql import Postgres
 from processes import ENVIRONMENT, Server, measure, serving
 from rounds import in_turns, middle, ratio, spread

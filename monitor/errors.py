@@ -9,6 +9,7 @@ MonitorError                     the root: one sentence for people, and the comm
 ├── SyncLogError                 the user's sync log can't be read
 │   └── SyncLogUnavailableError  for the moment: locked, restarting, unreachable
 ├── RunCrashedError              a run ended by an error that nobody foresaw
+├── TargetNotHereError           a job's target is not configured in this worker
 ├── LeaseHeldError               another run of the target is in progress
 ├── RunAlreadyExecutedError      the run key was already executed
 └── LeaseLostError               another process took over our lease: write nothing more
@@ -72,6 +73,15 @@ class SyncLogUnavailableError(SyncLogError):
 
 class RunCrashedError(MonitorError):
     """A run of one target ended by an error that nobody foresaw. It is logged and counted."""
+
+
+class TargetNotHereError(MonitorError):
+    """This worker's configuration does not have the target of a job: another worker's may have it."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"target {target} is not configured in this worker; give the daemon and all workers the same configuration"
+        )
 
 
 class LeaseHeldError(MonitorError):

@@ -307,12 +307,40 @@ DELIVERY = (
     ),
 )
 
+WORKERS = (
+    Chart(
+        title="Workers and jobs",
+        says="Workers that were seen lately, and what waits in their queue or runs: only with workers.",
+        queries=[
+            (f"max({P}fleet_workers)", "workers"),
+            (f"max by (task, status) ({P}fleet_queue_jobs)", "{{task}} {{status}}"),
+            (f"max({P}fleet_failed_jobs)", "failed jobs"),
+        ],
+    ),
+    Chart(
+        title="Age of the oldest job and share",
+        says="How long the oldest job waits, and for how long the oldest share that is not done has been planned.",
+        queries=[
+            (f"max by (task) ({P}fleet_queue_oldest_age_seconds)", "{{task}}"),
+            (f"max({P}fleet_share_oldest_age_seconds)", "planned share"),
+        ],
+        unit="s",
+    ),
+    Chart(
+        title="Shares of runs in progress",
+        says="Runs over many items are checked in shares, by any worker.",
+        queries=[(f"sum by (state) (max by (target, state) ({P}fleet_shares{{{TARGET}}}))", "{{state}}")],
+        stacked=True,
+    ),
+)
+
 SECTIONS: Sequence[tuple[str, Sequence[Chart]]] = (
     ("Items", ITEMS),
     ("Objectives, canaries and waits", OBJECTIVES),
     ("Runs", RUNS),
     ("Requests to the API", API),
     ("Notifications", DELIVERY),
+    ("Workers", WORKERS),
 )
 
 

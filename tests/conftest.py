@@ -82,6 +82,15 @@ ON_ONE_DATABASE = {"app", "cli", "daemon", "house", "web"}
 ALWAYS_ON_BOTH = {"survival", "test_main_job.py"}
 """Folders whose repetitions on PostgreSQL are part of `make check`; those of the others run in `make test-all`."""
 
+EACH_PARAMETER = {
+    "test_early_signals.py",
+    "test_in_chromium.py",
+    "test_incremental_sync.py",
+    "test_secrets.py",
+    "test_watermark_sync.py",
+}
+"""Files of which `make check` runs slow tests with each parameter; of the others with one."""
+
 LONGEST = {"test_faults_table.py", "test_growth.py", "test_benchmarks.py", "test_in_chromium.py", "test_drill.py"}
 """Files with tests of half a minute."""
 
@@ -103,9 +112,30 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.nightly)
         if item.get_closest_marker("process") and not item.get_closest_marker("smoke"):
             item.add_marker(pytest.mark.no_cover)  # `make test` reaches each line
+    for item in _further_parameters(config, items):
+        item.add_marker(pytest.mark.nightly)
     yield  # here pytest selects by marker, and puts the tests into a random order
     # the longest first, so that no worker begins them when the others are done
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def _further_parameters(config, items):
+    """Slow tests that differ from another one, of `make check`, in nothing but a parameter."""
+    kept = {_kind(item) for item in items if item.get_closest_marker("smoke") or not item.get_closest_marker("process")}
+    for item in items:
+        folder = item.path.relative_to(config.rootpath / "tests").parts[0]
+        if folder in ALWAYS_ON_BOTH or item.path.name in EACH_PARAMETER or not hasattr(item, "callspec"):
+            continue
+        marks = {mark.name for mark in item.iter_markers()}
+        if "process" in marks and not marks & {"smoke", "nightly"}:
+            if _kind(item) in kept:
+                yield item
+            kept.add(_kind(item))
+
+
+def _kind(item):
+    """Its function and database."""
+    return item.path, item.originalname, hasattr(item, "callspec") and item.callspec.params.get("database_kind")
 
 
 def pytest_collection_finish(session):

@@ -19,6 +19,7 @@ from sqlalchemy import insert, select, update
 from support.fakes import FakeChannel, configured_channels
 from support.memory import folder_in_memory
 from support.samples import NOW
+from support.scale import examples
 from support.world import Clock
 
 from monitor.database.engine import connect, reading, writing
@@ -291,9 +292,9 @@ class Nights(RuleBasedStateMachine):
 def test_laws_of_a_night(template):
     machine = type("TheseNights", (Nights,), {"template": template})
     case = machine.TestCase
-    case.settings = settings(max_examples=25, stateful_step_count=35, deadline=None, phases=(Phase.generate,))
+    case.settings = settings(max_examples=examples(10), stateful_step_count=35, deadline=None, phases=(Phase.generate,))
     case("runTest").runTest()
-    assert machine.played >= 25
+    assert machine.played >= examples(10)
 
 
 STEP = st.tuples(
@@ -313,7 +314,7 @@ def outcome(site):
 
 @pytest.mark.process
 @given(st.lists(STEP, min_size=1, max_size=25))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_cron_runs_and_daemon_ticks_lead_to_the_same(template, steps):
     with database(template) as one, database(template) as other:
         cron, daemon = Site(one), Site(other, group_wait=timedelta(seconds=30))

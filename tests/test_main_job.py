@@ -3,12 +3,13 @@
 import asyncio
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
-from support.observed import until
+from support.observed import until, until_asked
 
 from monitor.app import utcnow
 from monitor.database import leases, tables
@@ -493,8 +494,14 @@ def test_an_expired_token_is_refreshed_during_the_run(world):
     world.configure(check="concurrency = 8")
     world.track(200)
     world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
-    threading.Timer(1.0, world.sandbox.expire_tokens).start()
-    report = world.run()
+
+    def expire():
+        until_asked(world, 20)
+        world.sandbox.expire_tokens()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(expire)
+        report = world.run()
     assert states(report.snapshot) == {"completed": 200}
     assert world.sandbox.requests("token") == 2
 

@@ -184,7 +184,7 @@ class LimitsExchange:
                 warn_rate_limited("limits_not_exchanged", reason=reason)
                 self._lose_parts(uses)
             except Exception as error:  # noqa: BLE001  # a defect here must not stop or free requests
-                structlog.get_logger().error("limits_not_exchanged", reason=type(error).__name__)
+                structlog.get_logger().error("limits_exchange_failed", reason=type(error).__name__)
                 self._lose_parts(uses)
             else:
                 for offer in offers:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 import structlog
@@ -21,6 +21,7 @@ from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit
 from monitor.client.throttle import Throttle, utcnow
 from monitor.config import ApiKeyConfig, AwsConfig, CheckConfig, PasswordConfig, TargetConfig
+from monitor.database import leases
 from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents.backoff import UNTHROTTLED
@@ -93,6 +94,8 @@ class ThrottleRegistry:
         self._in_use: Counter[bytes] = Counter()  # runs in progress with each key
         self._factors: dict[bytes, _Factor] = {}  # of each key
         self._stored: dict[bytes, LearnedLimits | None] = {}  # of each key, as last read or written
+        self._server_ahead = timedelta(0)
+        """By how much the database's clock is ahead of ours; with `fleet`, hints of the API are told by that one."""
         self._sharing = SharingTargets()
         self.key_by_target: dict[str, str | None] = {}
         """The key of each target that ran here, None if nothing is stored; metrics use it, as it is slow to compute."""
@@ -112,11 +115,11 @@ class ThrottleRegistry:
         the runs that use a throttle at a time begins with the stored rate, as a run in a new process does: so a rate
         recovers in the daemon as it does in one-shot runs.
         """
-        key, learned, sharing = await run_in_database_pool(lambda: self._look_up(target, configured, engine))
+        key, learned, sharing = await run_in_database_pool(lambda: self._look_up(target, configured, engine, utcnow))
         throttle = self._throttles.get(key)
         if throttle is None:
             checks = self._checks.setdefault(key, [each.check for each in sharing])
-            throttle = self._throttles.setdefault(key, _build_throttle(checks, learned, utcnow))
+            throttle = self._throttles.setdefault(key, _build_throttle(checks, learned, self._clock(utcnow)))
         elif not self._in_use[key]:
             rate_per_s = learned.rate_per_s if learned else throttle.rate_limiter.learned_per_s
             throttle.rate_limiter = _build_limiter(self._checks[key], rate_per_s)
@@ -127,8 +130,12 @@ class ThrottleRegistry:
         finally:
             self._in_use[key] -= 1
 
+    def _clock(self, utcnow: Callable[[], datetime]) -> Callable[[], datetime]:
+        """The clock of a throttle: clocks of machines differ, and a hint must end at the same moment on all of them."""
+        return utcnow if self._exchange is None else lambda: utcnow() + self._server_ahead
+
     def _look_up(
-        self, target: TargetConfig, configured: Sequence[TargetConfig], engine: Engine
+        self, target: TargetConfig, configured: Sequence[TargetConfig], engine: Engine, utcnow: Callable[[], datetime]
     ) -> tuple[bytes, LearnedLimits | None, Sequence[TargetConfig]]:
         """Its key here, what is stored, and the targets with the key; also reads the throttle factor, if it is due.
 
@@ -141,6 +148,8 @@ class ThrottleRegistry:
         is_due = factor is None or not self._in_use[key] or now_s - factor.read_at_s >= SYNC_INTERVAL_S
         try:
             with reading(engine) as conn:
+                if self._exchange is not None:
+                    self._server_ahead = leases.lease_now(conn, utcnow=utcnow) - utcnow()
                 learned = self._stored[key] = _stored_limits(conn, target)
                 if is_due:
                     names = sorted(each.name for each in sharing)

@@ -169,7 +169,7 @@ def _for_each(
     path: Path | None,
     incident_ids: Sequence[int],
     action: "OperatorAction",
-    act: "Callable[[Connection, int, OperatorAction], list[str]]",
+    act: "Callable[[Connection, int, OperatorAction], Sequence[str]]",
     *,
     as_json: bool,
 ) -> None:
@@ -204,15 +204,15 @@ def _for_each(
         raise ConfigError(problems)
 
 
-def _ack(conn: "Connection", incident_id: int, action: "OperatorAction") -> list[str]:
+def _ack(conn: "Connection", incident_id: int, action: "OperatorAction") -> Sequence[str]:
     from monitor.app import utcnow
     from monitor.reports.actions import acknowledge
 
-    return require_found(acknowledge(conn, incident_id, action, now=utcnow()), incident_id)
+    return require_found(acknowledge(conn, incident_id, action, now=utcnow()), incident_id).sentences
 
 
-def _resolve(conn: "Connection", incident_id: int, action: "OperatorAction") -> list[str]:
+def _resolve(conn: "Connection", incident_id: int, action: "OperatorAction") -> Sequence[str]:
     from monitor.app import utcnow
     from monitor.reports.actions import resolve
 
-    return require_found(resolve(conn, incident_id, action, now=utcnow()), incident_id)
+    return require_found(resolve(conn, incident_id, action, now=utcnow()), incident_id).sentences

@@ -170,6 +170,10 @@ class Client:
         """Whether the breaker is open."""
         return self.throttle.breaker.open
 
+    def share_retries(self, part: float) -> None:
+        """Takes a part (above 0, at most 1) of the retry budget of a run: others have the rest. Call it first."""
+        self.budget = RetryBudget(part)
+
     def attempts(self, requests: int) -> Mapping[str, int]:
         """Attempts so far by status class, given the requests for items; token requests count only if they failed."""
         failed = self.failure_summary.by_status_class

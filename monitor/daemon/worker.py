@@ -76,7 +76,7 @@ class Worker:
         self._build_handlers = build_handlers or build_run_handlers
         self._clock = clock or Clock()
         self._reloader = ConfigReloader(self._state, read_config)
-        self._sighup, self._registries = asyncio.Event(), 0
+        self._sighup = asyncio.Event()
         self._database = DatabaseMonitor(self._state, self._clock, on_wait=lambda _: None, on_recovery=lambda: None)
         self._supervision = Supervision(self._state, self._database, self._clock)
 
@@ -149,10 +149,7 @@ class Worker:
 
     def _new_handlers(self, config: Config, engine: Engine, queue: Queue) -> Handlers:
         # jobs in progress go on with the limits of the configuration before: each has a claim of its own
-        name = holder() if self._registries == 0 else f"{holder()}/{self._registries}"
-        self._registries += 1
-        limits = shared_limits(config, name=name)
-        app = App(config=config, engine=engine, throttles=limits, clock=self._clock.utcnow)
+        app = App(config=config, engine=engine, throttles=shared_limits(config), clock=self._clock.utcnow)
         return self._build_handlers(app, queue, self._interrupt)
 
     async def _reload_on_sighup(self) -> None:

@@ -16,6 +16,8 @@ from monitor.errors import LeaseHeldError, LeaseLostError
 _WRITE_PROBE = ":proof"
 _MAX_TTLS_AHEAD = 2
 """A lease that ends more TTLs ahead than this was left by a wrong clock."""
+_LONGEST_TTL = timedelta(minutes=11)
+"""Workers' leases last as long as their stall time allows, and others must respect them. They are on PostgreSQL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
         LeaseHeldError: another process holds it.
     """
     row = {"holder": holder, "acquired_at": now, "expires_at": now + ttl}
+    longest = ttl if conn.dialect.name == "sqlite" else max(ttl, _LONGEST_TTL)
     statement = (
         insert(conn, leases)
         .values(target=target, epoch=1, **row)
@@ -61,7 +64,9 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
             # the target, too: an update of the key waits for those who verified the lease, also in `verify_shared`
             set_={"target": leases.c.target, "epoch": leases.c.epoch + 1, **row},
             where=or_(
-                leases.c.holder.is_(None), leases.c.expires_at <= now, leases.c.expires_at > now + _MAX_TTLS_AHEAD * ttl
+                leases.c.holder.is_(None),
+                leases.c.expires_at <= now,
+                leases.c.expires_at > now + _MAX_TTLS_AHEAD * longest,
             ),
         )
     )

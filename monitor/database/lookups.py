@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from monitor.database.bulk import RowSet
-from monitor.database.tables import ITEM_IS_DUE, runs
+from monitor.database.tables import ITEM_IS_COMPLETED, ITEM_IS_DUE, runs
 from monitor.model import RunStatus
 
 ENDED = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
@@ -109,6 +109,12 @@ def is_due() -> tuple[ColumnElement[bool], ...]:
     return (due,)
 
 
+def is_completed() -> tuple[ColumnElement[bool], ...]:
+    """The conditions of a tracked item last known as completed, looked up in the index of these."""
+    completed: Any = text(ITEM_IS_COMPLETED)
+    return (completed,)
+
+
 def looked_up(
     dialect: str, of: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], *which: ColumnElement[bool]
 ) -> Select[Any]:
@@ -120,6 +126,31 @@ def looked_up(
         return select(*of, *columns).where(*which)
     found = select(*columns).where(*which).offset(0).lateral("found")
     return select(*of, *found.c)
+
+
+def first_of_each(
+    dialect: str,
+    of: RowSet,
+    key: Column[str],
+    columns: Sequence[Column[Any]],
+    which: Sequence[ColumnElement[bool]],
+    *,
+    order: Sequence[Column[Any]],
+    limit: int,
+) -> Select[Any]:
+    """A query for the first `limit` (> 0) rows of each `target` of a row set.
+
+    `key` identifies a row of a target. Only the first rows are kept while they are sorted: a window would sort all.
+    """
+    target = of.c.target
+    if dialect != "sqlite":
+        found = select(*columns).where(*which).order_by(*order).limit(limit).lateral("found")
+        return select(target, *found.c).order_by(target, *(found.c[column.name] for column in order))
+    rows = key.table.alias("each_row")
+    first = select(key).where(*which).order_by(*order).limit(limit).correlate(of.table).scalar_subquery()
+    query = select(target, *(rows.c[column.name] for column in columns))
+    query = query.where(rows.c.target == target, rows.c[key.name].in_(first))
+    return query.order_by(target, *(rows.c[column.name] for column in order))
 
 
 def places(target: ColumnElement[str], order: Sequence[ColumnElement[Any]]) -> tuple[ColumnElement[int], ...]:

@@ -272,6 +272,11 @@ items = Table(
         "ix_items_state", "target", "state", "known_state", "removed_at", "ignored_at", where=_IS_NOT_COMPLETED_NOW
     ),
     _partial("ix_items_completed", "target", "asked_run_id", where=ITEM_IS_COMPLETED),
+    _partial(
+        "ix_items_completed_groups",
+        *("target", "group_name", "state", "stage", "known_state", "removed_at", "ignored_at"),
+        where=ITEM_IS_COMPLETED,
+    ),
     _partial("ix_items_inactive", "target", "removed_at", "ignored_at", where=ITEM_IS_INACTIVE),
     _partial("ix_items_due", "target", "asked_run_id", "item_id", where=ITEM_IS_DUE),
     _partial("ix_items_unverified", "target", "item_id", where=ITEM_IS_UNVERIFIED),

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from monitor.database import leases
 from monitor.database.engine import reading, writing
-from monitor.errors import LeaseLostError
+from monitor.errors import LeaseLostError, TargetNotHereError
 from monitor.fleet import share_store
 from monitor.fleet.closing import close_shared_run, run_is_to_close
 from monitor.fleet.share_check import BEAT, ShareCheck, ShareEnd, lease_ttl
@@ -92,7 +92,7 @@ class PlannedSharing:
                 is_open=True,
                 deadline_at=now + timedelta(seconds=max(0.0, plan.deadline_s - time.monotonic())),
                 sync=msgspec.to_builtins(plan.sync),
-                plan=self._facts(plan),
+                plan=self._facts(plan) | {"shares": len(ranges)},
                 checked=plan.found.to_json(),
                 stopped_by=None,
                 started_at=context.at,
@@ -126,10 +126,7 @@ class RunHandlers:
 
     async def plan(self, target: str, run_key: str | None) -> None:
         """Executes a run, or as much of it as must come before it is shared. Raises MonitorError as `Run` does."""
-        job = self.job_of(target)
-        if job is None:
-            structlog.get_logger().warning("run_skipped", integration=target, reason="the target is not configured")
-            return
+        job = self._job_of(target)
         planned = await run_in_database_pool(lambda: self._resume(job, run_key))
         if planned is not None:
             await self._defer_shares(planned)
@@ -171,9 +168,9 @@ class RunHandlers:
         Raises LeaseLostError or StoreError as `ShareCheck`.
         """
         run = await run_in_database_pool(lambda: self._load(run_id))
-        job = self._job(run)
-        if run is None or job is None:
+        if run is None or not run.is_open:
             return
+        job = self._job_of(run.target)
         with structlog.contextvars.bound_contextvars(share=number, **_log_fields(job, run)):
             begun = await run_in_database_pool(lambda: self._begin(job, run, number, worker))
             if isinstance(begun, ShareClaim):
@@ -186,17 +183,22 @@ class RunHandlers:
     async def close(self, run_id: int) -> None:
         """Closes a run, if it is time and nobody did. Raises MonitorError as `Run` does."""
         run = await run_in_database_pool(lambda: self._load(run_id))
-        job = self._job(run)
-        if run is None or job is None or not await run_in_database_pool(lambda: self._is_to_close(job, run)):
+        if run is None or not run.is_open:
+            return
+        job = self._job_of(run.target)
+        if not await run_in_database_pool(lambda: self._is_to_close(job, run)):
             return
         with structlog.contextvars.bound_contextvars(**_log_fields(job, run)):
             report = await run_in_database_pool(lambda: close_shared_run(job, run, should_stop=self.interrupt.is_set))
         if report is not None and job.heartbeat is not None:
             await job.heartbeat.send_end(run.plan["heartbeat_rid"], report)
 
-    def _job(self, run: SharedRun | None) -> Job | None:
-        """The job of an open run; None if it is closed, or its target is not configured here."""
-        return self.job_of(run.target) if run is not None and run.is_open else None
+    def _job_of(self, target: str) -> Job:
+        """The job of a target. Raises TargetNotHereError."""
+        job = self.job_of(target)
+        if job is None:
+            raise TargetNotHereError(target)
+        return job
 
     def _load(self, run_id: int) -> SharedRun | None:
         with reading(self.engine) as conn:

@@ -21,13 +21,19 @@ from monitor.fleet.connector import QueueConnector, queue_fault
 class Jobs(JobManager):
     """The jobs of a queue, for processes that defer them."""
 
-    def __init__(self, connector: QueueConnector) -> None:
+    def __init__(self, connector: QueueConnector, queue: str) -> None:
         super().__init__(connector)
-        self._database = connector
+        self._database, self._queue = connector, queue
 
     async def retry_stalled(self, job_id: int, worker_id: int | None) -> int:
         """Makes a job of a dead worker wait again; returns 0 if another process did."""
         return await self._put_back(job_id, worker_id, None)
+
+    async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
+        """Deletes the dead workers of this queue: those of another one may have a longer stall time."""
+        arguments = {"queue": self._queue, "seconds": seconds_since_heartbeat}
+        rows = await self._database.execute_query_all_async(_PRUNE, **arguments)
+        return [row["id"] for row in rows]
 
     async def _put_back(self, job_id: int, worker_id: int | None, retry_at: datetime | None) -> int:
         """Makes a job wait until that time, if this worker still has it; returns 0 if not, or if an equal one waits."""
@@ -53,12 +59,13 @@ class WorkerJobs(Jobs):
     def __init__(
         self,
         connector: QueueConnector,
+        queue: str,
         name: str,
         *,
         usable: Callable[[], bool],
         on_fault: Callable[[StoreError], None],
     ) -> None:
-        super().__init__(connector)
+        super().__init__(connector, queue)
         self._name, self._usable, self._on_fault = name, usable, on_fault
         self.lost = asyncio.Event()
         self._held: set[int] = set()
@@ -68,7 +75,8 @@ class WorkerJobs(Jobs):
     async def register_worker(self) -> int:
         """A new number, with the name of this process."""
         worker_id = await super().register_worker()
-        await self._database.execute_query_async(_NAME_WORKER, worker_id=worker_id, name=self._name)
+        arguments = {"worker_id": worker_id, "name": self._name, "queue": self._queue}
+        await self._database.execute_query_async(_NAME_WORKER, **arguments)
         return worker_id
 
     async def unregister_worker(self, worker_id: int) -> None:
@@ -147,7 +155,13 @@ class WorkerJobs(Jobs):
         self._on_fault(queue_fault(error, self._database.url))
 
 
-_NAME_WORKER = "INSERT INTO monitor_workers (worker_id, name) VALUES (%(worker_id)s, %(name)s)"
+_NAME_WORKER = "INSERT INTO monitor_workers (worker_id, name, queue) VALUES (%(worker_id)s, %(name)s, %(queue)s)"
+_PRUNE = """
+DELETE FROM procrastinate_workers AS w
+WHERE w.last_heartbeat < now() - make_interval(secs => %(seconds)s)
+  AND coalesce((SELECT m.queue = %(queue)s FROM monitor_workers AS m WHERE m.worker_id = w.id), true)
+RETURNING w.id
+"""
 _HEARTBEAT = "UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = %(worker_id)s RETURNING id"
 _IN_PROGRESS = "SELECT id FROM procrastinate_jobs WHERE worker_id = %(worker_id)s AND status = 'doing'"
 _OF_WORKER = "WHERE id = %(job_id)s AND status = 'doing' AND (worker_id = %(worker_id)s::bigint OR worker_id IS NULL)"

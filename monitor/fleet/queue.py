@@ -40,7 +40,7 @@ class Queue:
         listen_url = parse(fleet.listen_url.reveal()) if fleet.listen_url else None
         self.connector = QueueConnector(parse(config.database.reveal()), listen_url=listen_url, connections=connections)
         self.name, self.stalled_s = fleet.queue, fleet.stalled_after.total_seconds()
-        self._jobs = Jobs(self.connector)
+        self._jobs = Jobs(self.connector, self.name)
 
     @classmethod
     @asynccontextmanager
@@ -60,7 +60,7 @@ class Queue:
 
         Returns False if this one or a newer one waits already. Raises StoreError if the database can't be used.
         """
-        lock = f"plan {target}"
+        lock = self._lock(f"plan {target}")
         arguments = {"target": target, "run_key": run_key}
         while not await self._defer(Task.PLAN, lock, _PRIORITIES[Task.PLAN], arguments):
             with translate_queue_errors(self.connector.url):
@@ -78,11 +78,12 @@ class Queue:
         Raises StoreError if the database can't be used.
         """
         arguments: dict[str, Any] = {"run_id": run_id, "number": number}
-        return await self._defer(Task.SHARE, f"share {run_id}/{number}", priority, arguments)
+        return await self._defer(Task.SHARE, self._lock(f"share {run_id}/{number}"), priority, arguments)
 
     async def defer_close(self, run_id: int) -> bool:
         """Queues the close of a run; returns False if it waits already. Raises StoreError as the others."""
-        return await self._defer(Task.CLOSE, f"close {run_id}", _PRIORITIES[Task.CLOSE], {"run_id": run_id})
+        lock = self._lock(f"close {run_id}")
+        return await self._defer(Task.CLOSE, lock, _PRIORITIES[Task.CLOSE], {"run_id": run_id})
 
     async def retry_stalled(self) -> int:
         """Makes the jobs of dead workers wait again, and removes these workers; returns how many jobs.
@@ -103,6 +104,10 @@ class Queue:
             await self._jobs.delete_old_jobs(
                 nb_hours=_KEEP_FAILED_HOURS, queue=self.name, include_failed=True, include_aborted=True
             )
+
+    def _lock(self, job: str) -> str:
+        """The name that only one waiting job has: other queues of the database have their own targets and runs."""
+        return f"{self.name}: {job}"
 
     async def _defer(self, task: Task, lock: str, priority: int, arguments: dict[str, Any]) -> bool:
         deferrer = tasks.configure_task(

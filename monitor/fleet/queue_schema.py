@@ -24,15 +24,19 @@ _FOUND = text(
     "to_regclass('procrastinate.procrastinate_jobs') IS NOT NULL"
 )
 _NOTED = text("SELECT version FROM procrastinate.monitor_version")
-_MAY_CREATE = text("SELECT has_database_privilege(current_database(), 'CREATE'), quote_ident(current_database())")
+_MAY_CREATE = text("""
+    SELECT (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = 'procrastinate'),
+        has_database_privilege(current_database(), 'CREATE'), quote_ident(current_database())
+""")
 _OWN_TABLES = """
 CREATE TABLE monitor_version (version text NOT NULL);
 CREATE TABLE monitor_workers (
     worker_id bigint PRIMARY KEY REFERENCES procrastinate_workers (id) ON DELETE CASCADE,
-    name text NOT NULL
+    name text NOT NULL,
+    queue text NOT NULL
 );
 """
-"""Beside Procrastinate's: the version, and the name of the process behind each of its numbered workers."""
+"""Beside Procrastinate's: the version, and the name and the queue of each of its numbered workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +128,7 @@ def _step(url: str, wait_s: float) -> str | None:
         if before.fit in {SchemaFit.NEWER, SchemaFit.FOREIGN}:
             raise SchemaError(str(describe(before, parse(url))))
         if before.current is None:
-            _require_create(conn, parse(url))
-            conn.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            _create_schema(conn, parse(url))
             version, statements = before.needed, (_folder() / "schema.sql").read_text(encoding="utf-8") + _OWN_TABLES
         else:
             version = next(each for each in _versions() if each > before.current)
@@ -142,13 +145,22 @@ def _execute_file(conn: Connection, statements: str) -> None:
     conn.connection.cursor().execute(statements)
 
 
-def _require_create(conn: Connection, url: URL) -> None:
-    allowed, name = conn.execute(_MAY_CREATE).one()
-    if not allowed:
+def _create_schema(conn: Connection, url: URL) -> None:
+    """Creates the schema, unless an administrator has created it for this user, who then needs no right to do so."""
+    in_schema, in_database, name = conn.execute(_MAY_CREATE).one()
+    where = f"database PostgreSQL {location_of(url)}"
+    if in_schema is False:
         raise StoreError(
-            f"database PostgreSQL {location_of(url)} refuses the schema {SCHEMA} of the queue: run as its owner: "
+            f"{where} has a schema {SCHEMA}, in which this user may create nothing: run as its owner: "
+            f"grant create on schema {SCHEMA} to this user"
+        )
+    if in_schema is None and not in_database:
+        raise StoreError(
+            f"{where} refuses the schema {SCHEMA} of the queue: run as its owner: "
             f"grant create on database {name} to this user"
         )
+    if in_schema is None:
+        conn.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
 
 
 @cache

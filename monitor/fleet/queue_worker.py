@@ -10,7 +10,7 @@ import structlog
 from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision, exceptions
 from procrastinate.jobs import Job
 
-from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, StoreError
+from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, StoreError, TargetNotHereError
 from monitor.fleet.connector import queue_fault
 from monitor.fleet.jobs import WorkerJobs
 from monitor.fleet.queue import Queue, Task
@@ -24,6 +24,8 @@ HEARTBEATS = 4
 """In the time after which a worker counts as dead."""
 _NEVER_S = 3600.0
 _STORE_RETRY, _LOST_RETRY = timedelta(seconds=5), timedelta(seconds=0.2)
+_ELSEWHERE_RETRY, _ELSEWHERE_ATTEMPTS = timedelta(seconds=2), 30
+"""A target that is not configured here is left to other workers: for a minute, since perhaps it is nowhere."""
 
 
 class Handlers(Protocol):
@@ -56,7 +58,7 @@ class QueueWorker:
         on_fault: Callable[[StoreError], None],
     ) -> None:
         self._queue, self._handlers, self._name, self._concurrency = queue, handlers, name, concurrency
-        self._jobs = WorkerJobs(queue.connector, name, usable=usable, on_fault=on_fault)
+        self._jobs = WorkerJobs(queue.connector, queue.name, name, usable=usable, on_fault=on_fault)
         self._app = App(connector=queue.connector)
         self._app.job_manager = self._jobs
         self._in_progress: set[asyncio.Task[Any]] = set()
@@ -158,7 +160,7 @@ async def _execute_logged(job: Job, action: Awaitable[None]) -> None:
         ended("cancelled")
         raise
     except MonitorError as error:
-        after = _retry_after(error)
+        after = _retry_after(error, attempts=job.attempts)
         if after is None:  # as in a daemon without workers: what the run found out is stored
             ended("refused", reason=str(error))
             return
@@ -189,10 +191,12 @@ class _Retries(BaseRetryStrategy):
         return RetryDecision() if isinstance(exception, asyncio.CancelledError) else None
 
 
-def _retry_after(error: MonitorError) -> timedelta | None:
+def _retry_after(error: MonitorError, *, attempts: int) -> timedelta | None:
     """When a job must come again after this error; None if it need not."""
     if isinstance(error, LeaseHeldError):
         return max(error.expires_in, timedelta(0)) + _LOST_RETRY
     if isinstance(error, LeaseLostError):
         return _LOST_RETRY
+    if isinstance(error, TargetNotHereError):
+        return _ELSEWHERE_RETRY if attempts < _ELSEWHERE_ATTEMPTS else None
     return _STORE_RETRY if isinstance(error, StoreError) else None

@@ -103,6 +103,7 @@ class ShareCheck:
         job, log, began_s = self.job, structlog.get_logger(), time.monotonic()
         log.info("share_began", items=self.share.items, attempt=self.share.attempt)
         async with job.open_client() as client:
+            client.share_retries(1 / self.run.plan["shares"])
             check = self._new_check(client)
             check.confirm_access()  # the planner's first items were answered
             beat_ttl = self.beat * RENEWALS_PER_TTL

@@ -350,36 +350,6 @@ def close(conn: Connection, *, run_id: int, now: datetime) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShareSeen:
-    """A share of an open run, as people see it."""
-
-    run_id: int
-    target: str
-    number: int
-    state: ShareState
-    items: int
-    priority: int
-    worker: str | None
-    begun_at: datetime | None
-    seen_at: datetime | None
-    attempt: int
-    planned_at: datetime
-    deadline_at: datetime
-
-
-def open_shares(conn: Connection) -> list[ShareSeen]:
-    """The shares of open runs, in the order of targets and numbers."""
-    columns = [run_shares.c[name] for name in ("run_id", "target", "number", "state", "items", "priority", "worker",
-               "begun_at", "seen_at", "attempt")]  # fmt: skip
-    query = select(*columns, shared_runs.c.planned_at, shared_runs.c.deadline_at)
-    query = query.join(shared_runs, shared_runs.c.run_id == run_shares.c.run_id).where(
-        text(f"shared_runs.{SHARED_RUN_IS_OPEN}")
-    )
-    rows = conn.execute(query.order_by(run_shares.c.target, run_shares.c.run_id, run_shares.c.number)).mappings()
-    return [ShareSeen(**{**row, "state": ShareState(row["state"])}) for row in rows]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRun:
     """A run that is open, as the supervisor sees it."""
 

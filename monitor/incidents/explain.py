@@ -4,16 +4,18 @@ If the two differ, the event counts, because the rule may have changed since. A 
 shown as not recorded, and has no effect on what follows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, Select, select
 
+from monitor.database.bulk import RowSet
 from monitor.database.engine import in_chunks
-from monitor.database.tables import evidence, incidents, notifications, runs, snapshots
+from monitor.database.tables import UtcDateTime, evidence, incidents, notifications, runs, snapshots
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import (
     Action,
@@ -323,16 +325,7 @@ def runs_around(
     Before that come the runs of the rule's `window`, or `at_least` so many, if there are as many.
     """
     began = incident.first_evidence_at
-    columns = (
-        runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered, runs.c.accepted, snapshots.c.unknown,
-    )  # fmt: skip
-    finished = (
-        select(*columns)
-        .outerjoin(snapshots, snapshots.c.run_id == runs.c.id)
-        .where(
-            runs.c.target == incident.target, runs.c.finished_at.is_not(None), runs.c.status != RunStatus.RUNNING.value
-        )
-    )
+    finished = _run_rows().where(runs.c.target == incident.target, *_FINISHED)
     # by the index on starts: there is none on ends
     first_start = partial(incident_store.start_of_runs_ended_since, conn, incident.target)
     earlier = finished.where(runs.c.finished_at < began, runs.c.started_at < began).order_by(runs.c.started_at.desc())
@@ -345,7 +338,39 @@ def runs_around(
         ended = incident.resolved_at
         during = during.where(runs.c.finished_at <= ended, runs.c.started_at <= ended)
     following = conn.execute(during.order_by(runs.c.started_at).limit(at_most)).mappings().all()
-    rows = sorted((*previous, *following), key=lambda row: int(row["id"]))
+    return _observed(conn, incident, [*previous, *following])
+
+
+_MOMENTS = RowSet("moments", beginning=UtcDateTime(), ending=UtcDateTime())
+
+
+def runs_drawn(conn: Connection, incident: Incident, *, now: datetime, number: int) -> list[ObservedRun]:
+    """Of an incident's runs about `number` (> 0), oldest first, evenly spread from its first evidence to its end."""
+    first = incident_store.start_of_runs_ended_since(conn, incident.target, incident.first_evidence_at)
+    began, ended = first - timedelta(microseconds=1), incident.resolved_at or now
+    edges = [began + (ended - began) * n / number for n in range(number + 1)]
+    within = (runs.c.started_at > _MOMENTS.c.beginning, runs.c.started_at <= _MOMENTS.c.ending)
+    newest = select(runs.c.id).where(runs.c.target == incident.target, *_FINISHED, *within)
+    newest = newest.order_by(runs.c.started_at.desc()).limit(1).correlate(_MOMENTS.table)
+    moments = _MOMENTS.of(conn, list(pairwise(edges)))
+    chosen = conn.scalars(select(newest.scalar_subquery()).select_from(_MOMENTS.table), moments)
+    ids = sorted({each for each in chosen if each is not None})
+    rows = [row for chunk in in_chunks(ids) for row in conn.execute(_run_rows().where(runs.c.id.in_(chunk))).mappings()]
+    return _observed(conn, incident, rows)
+
+
+_FINISHED = (runs.c.finished_at.is_not(None), runs.c.status != RunStatus.RUNNING.value)
+
+
+def _run_rows() -> Select[Any]:
+    names = ("id", "status", "finished_at", "due", "answered", "accepted")
+    query = select(*(runs.c[name] for name in names), snapshots.c.unknown)
+    return query.outerjoin(snapshots, snapshots.c.run_id == runs.c.id)
+
+
+def _observed(conn: Connection, incident: Incident, found: Iterable[RowMapping]) -> list[ObservedRun]:
+    """Runs as the incident's cause sees them, oldest first."""
+    rows = sorted(found, key=lambda row: int(row["id"]))
     seen = _evidence(conn, incident, [row["id"] for row in rows])
     criteria = run_filter(incident.cause)
     return [_run(row, seen.get(row["id"]), criteria) for row in rows]

@@ -4,7 +4,7 @@ Level-triggered: an item in a bad state that belongs to no incident is evidence,
 killed between check and close loses nothing. It is called in the closing transaction, and decides nothing.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -382,6 +382,8 @@ class CurrentMembers:
 
 def current(conn: Connection, causes: Mapping[int, Cause]) -> dict[int, CurrentMembers]:
     """The present members of incidents, whose causes are given by their ids: as many statements for many as for one."""
+    if len(causes) == 1:
+        return {number: _members_of(conn, number, cause) for number, cause in causes.items()}
     ids = sorted(causes)
     item_ids = defaultdict[int, list[str]](list)
     for chunk in in_chunks(ids):
@@ -401,6 +403,28 @@ def current(conn: Connection, causes: Mapping[int, Cause]) -> dict[int, CurrentM
         )
         for number in ids
     }
+
+
+def _members_of(conn: Connection, number: int, cause: Cause) -> CurrentMembers:
+    """The same of one incident, which may have very many: they are read once, and only its first ones are sorted."""
+    mine = items.c.incident_id == number
+    first = select(items.c.item_id).where(mine).order_by(items.c.item_id).limit(MAX_SAMPLES)
+    status = _BROKEN_DOWN_BY.get(cause, literal(""))
+    by_group, by_status = Counter[str](), Counter[str]()
+    for group, each, count in conn.execute(select(_group, status, func.count()).where(mine).group_by(_group, status)):
+        by_group[group] += count
+        by_status[each] += count
+    named = dict(_most_common(by_status, _MAX_STATUSES))
+    others = _others(cause, by_status.total() - sum(named.values()))
+    return CurrentMembers(
+        item_ids=tuple(conn.scalars(first)),
+        by_group=dict(_most_common(by_group, _MAX_GROUPS)),
+        by_status=_if_told(named | others) if cause in _BROKEN_DOWN_BY else {},
+    )
+
+
+def _most_common(counts: Mapping[str, int], limit: int) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:limit]
 
 
 @cache

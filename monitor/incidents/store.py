@@ -295,13 +295,14 @@ class UnresolvedIncident:
     """Whether the API accepted anything in the run that opened it; None: not known."""
 
 
-def unresolved(conn: Connection, *, target: str) -> list[UnresolvedIncident]:
-    """A target's unresolved incidents (also silenced ones), oldest first."""
-    columns = (incidents.c.cause, incidents.c.id, incidents.c.first_evidence_at, incidents.c.accepted)
-    query = select(*columns).where(incidents.c.target == target, *is_open()).order_by(incidents.c.id)
-    return [
-        UnresolvedIncident(cause=Cause(row[0]), id=row[1], since=row[2], accepted=row[3]) for row in conn.execute(query)
-    ]
+def unresolved(conn: Connection, *, targets: Collection[str]) -> dict[str, list[UnresolvedIncident]]:
+    """The unresolved incidents (also silenced ones) of each target that has any, oldest first."""
+    columns = [incidents.c[name] for name in ("target", "cause", "id", "first_evidence_at", "accepted")]
+    found = defaultdict[str, list[UnresolvedIncident]](list)
+    query = select(*columns).where(incidents.c.target.in_(targets), *is_open()).order_by(incidents.c.id)
+    for name, cause, number, since, accepted in conn.execute(query):
+        found[name].append(UnresolvedIncident(cause=Cause(cause), id=number, since=since, accepted=accepted))
+    return found
 
 
 def open_incident(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
@@ -392,13 +393,12 @@ def open_causes(conn: Connection) -> dict[str, list[OpenCause]]:
     return found
 
 
-def load_incidents(conn: Connection, ids: Sequence[int]) -> list[Incident]:
-    """The incidents with these ids, in the same order; those that do not exist are left out."""
+def load_incidents(conn: Connection, ids: Sequence[int], *, members: bool = True) -> list[Incident]:
+    """The incidents with these ids that exist, in the same order. Without `members` nothing of their items is read."""
     rows: dict[int, RowMapping] = {}
     for chunk in in_chunks(ids):
-        found = conn.execute(select(incidents).where(incidents.c.id.in_(chunk))).mappings()
-        rows.update((row["id"], row) for row in found)
-    return _from_rows(conn, [rows[each] for each in ids if each in rows])
+        rows |= {row["id"]: row for row in conn.execute(select(incidents).where(incidents.c.id.in_(chunk))).mappings()}
+    return _from_rows(conn, [rows[each] for each in ids if each in rows], members=members)
 
 
 def count_incidents(
@@ -510,10 +510,11 @@ def _with_members(incident: Incident, current: CurrentMembers) -> Incident:
     )
 
 
-def _from_rows(conn: Connection, rows: Sequence[RowMapping]) -> list[Incident]:
+def _from_rows(conn: Connection, rows: Sequence[RowMapping], *, members: bool = True) -> list[Incident]:
     """Incidents with their newest evidence and present members: as many statements for many as for one."""
     seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
-    return with_current_members(conn, [incident_from_row(row, seen.get(row["evidence_id"])) for row in rows])
+    found = [incident_from_row(row, seen.get(row["evidence_id"])) for row in rows]
+    return with_current_members(conn, found) if members else found
 
 
 def incident_from_row(values: RowMapping, seen: Evidence | None) -> Incident:

@@ -3,6 +3,7 @@ caller's. Whether somebody may act is not decided here.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -22,23 +23,35 @@ _MAX_QUOTED = 100
 """Longer than any duration."""
 
 
-def acknowledge(conn: Connection, incident_id: int, action: OperatorAction, *, now: datetime) -> list[str] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What an action did, in sentences."""
+
+    sentences: Sequence[str]
+    done_before_by: str | None = None
+    """Who had done the same before, so that nothing was changed."""
+
+
+def acknowledge(conn: Connection, incident_id: int, action: OperatorAction, *, now: datetime) -> Done | None:
     """Acknowledges an incident. None if there is no such incident. Raises ConfigError if it is resolved."""
     handled = operator_actions.acknowledge(conn, incident_id, operator_action=action, now=now)
     if handled is None:
         return None
     incident = handled.incident
     if handled.changed:
-        return [
-            f"Incident {incident.id} is acknowledged by {action.by}: {_recipients_text(incident)}.",
-            "No more reminders are sent; new documents and the end of the incident still are.",
-        ]
+        return Done(
+            sentences=(
+                f"Incident {incident.id} is acknowledged by {action.by}: {_recipients_text(incident)}.",
+                "No more reminders are sent; new documents and the end of the incident still are.",
+            )
+        )
     if earlier := describe_acknowledgement(incident):
-        return [f"Incident {incident.id} was {earlier}. Nothing was changed."]
+        said = f"Incident {incident.id} was {earlier}. Nothing was changed."
+        return Done(sentences=(said,), done_before_by=incident.acknowledged_by or "")
     raise _already_resolved(incident, "there is nothing to acknowledge")
 
 
-def resolve(conn: Connection, incident_id: int, action: OperatorAction, *, now: datetime) -> list[str] | None:
+def resolve(conn: Connection, incident_id: int, action: OperatorAction, *, now: datetime) -> Done | None:
     """Resolves an incident by hand. None if there is no such incident. Raises ConfigError if it is resolved already."""
     handled = operator_actions.resolve(conn, incident_id, operator_action=action, now=now)
     if handled is None:
@@ -53,19 +66,21 @@ def resolve(conn: Connection, incident_id: int, action: OperatorAction, *, now: 
     ]
     if incident.cause in ITEM_CAUSES:
         sentences.append("For documents that are as they should be: `ingestion-monitor items ignore ID --reason …`.")
-    return sentences
+    return Done(sentences=sentences)
 
 
 def silence(
     conn: Connection, incident_id: int, action: OperatorAction, *, lasting: timedelta, now: datetime
-) -> list[Silence] | None:
+) -> Done | None:
     """Silences an incident, and later ones of its target, cause and group, from now. None if there is no such one."""
     incident = incident_store.find(conn, incident_id)
     if incident is None:
         return None
-    return add_silences(
-        conn, [incident], {}, starts_at=now, ends_at=now + lasting, comment=action.comment, author=action.by, now=now
+    ends_at = now + lasting
+    add_silences(
+        conn, [incident], {}, starts_at=now, ends_at=ends_at, comment=action.comment, author=action.by, now=now
     )
+    return Done(sentences=(f"Incident {incident.id} is silenced by {action.by} until {format_time(ends_at)} UTC.",))
 
 
 def add_silences(

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, text
 
 from monitor.config import Config
 from monitor.config.slos import objectives_of
 from monitor.config.targets import CheckConfig
+from monitor.database.tables import INCIDENT_IS_OPEN, incidents
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.slo import Objective
@@ -21,7 +23,7 @@ from monitor.reports.indexing import indexing_reports
 from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, TargetOverview, target_overview
 from monitor.reports.slos import read_all_slos
-from monitor.reports.trends import NewestRuns
+from monitor.reports.trends import Breakdown, NewestRuns
 from monitor.runs import worklist
 from monitor.runs.canary import store as canary_store
 from monitor.waits import store as wait_store
@@ -70,18 +72,19 @@ def report_targets(config: Config, name: str | None) -> list[ReportTarget]:
 
 
 def build_report(
-    conn: Connection, config: Config, *, target: str | None, since: timedelta, now: datetime
+    conn: Connection, config: Config, *, target: str | None, part: slice | None = None, since: timedelta, now: datetime
 ) -> tuple[Overview, dict[str, ReportCursor]]:
     """The report on one target or all (None), and the cursors to store once it was printed.
 
-    `since` is how far the trend goes back, and in a first report the changes.
+    `since` is how far the trend goes back, and in a first report the changes. `part`: of the targets only these, by
+    their place in the configuration.
     """
     builder = _ReportBuilder(
         conn=conn,
         now=now,
         bounds=tuple(spans(now - since, now)),
         event=changes.last_event(conn),
-        targets=report_targets(config, target),
+        targets=report_targets(config, target)[part or slice(None)],
     )
     names = [each.name for each in config.targets]
     found = builder.facts()
@@ -90,25 +93,44 @@ def build_report(
     }
     if target is None and cursor:
         cursor[NO_TARGET] = ReportCursor(generated_at=now, last_run_id=0, last_incident_event_id=builder.event)
+    about = None if target is None and part is None else [each.name for each in builder.targets]
+    open_ids = _open_incidents(conn, about)
     overview = Overview(
         generated_at=now,
         environment=config.environment,
         bounds=builder.bounds,
         targets=tuple(target_overview(target_facts, now=now) for target_facts in found),
-        incidents=tuple(incident_store.list_incidents(conn, target=target, open_only=True, limit=_MAX_INCIDENTS)),
-        incident_count=incident_store.count_incidents(conn, target=target, open_only=True),
+        incidents=tuple(incident_store.load_incidents(conn, open_ids[:_MAX_INCIDENTS])),
+        incident_count=len(open_ids),
         silences=silence_store.active(conn, now=now),
         other_incidents=builder.other_incidents(names) if target is None else IncidentChanges(),
         undelivered=tuple(undelivered(conn, since=builder.bounds[0], target=target)),
+        history_since=trends.first_run_at(conn, target=target),
     )
     return overview, cursor
 
 
-def brief_overviews(
-    conn: Connection, targets: Sequence[ReportTarget], *, bounds: Sequence[datetime], now: datetime
+def _open_incidents(conn: Connection, targets: Sequence[str] | None) -> Sequence[int]:
+    """The ids of the open incidents of these targets, or of all targets and channels (None), newest first."""
+    query = select(incidents.c.id).where(text(INCIDENT_IS_OPEN)).order_by(incidents.c.id.desc())
+    return conn.scalars(query if targets is None else query.where(incidents.c.target.in_(targets))).all()
+
+
+class Detail(IntEnum):
+    """How much of a target is read."""
+
+    LIST = 1
+    """What a list of many shows: neither breakdowns, nor waits, nor canaries, nor changes."""
+    PAGE = 2
+    """All but changes."""
+    REPORT = 3
+
+
+def target_overviews(
+    conn: Connection, targets: Sequence[ReportTarget], *, bounds: Sequence[datetime], now: datetime, detail: Detail
 ) -> tuple[TargetOverview, ...]:
-    """These targets without breakdowns, waits, canaries and changes: for a list of many."""
-    builder = _ReportBuilder(conn=conn, now=now, bounds=tuple(bounds), targets=targets, brief=True)
+    """These targets, without the rest of a report."""
+    builder = _ReportBuilder(conn=conn, now=now, bounds=tuple(bounds), targets=targets, detail=detail)
     return tuple(target_overview(facts, now=now) for facts in builder.facts())
 
 
@@ -122,8 +144,7 @@ class _ReportBuilder:
     targets: Sequence[ReportTarget]
     event: int = 0
     """The newest event of any incident: the report covers events up to it."""
-    brief: bool = False
-    """Whether to leave out what only a report on one target shows: breakdowns, waits, canaries and changes."""
+    detail: Detail = Detail.REPORT
 
     def facts(self) -> list[TargetFacts]:
         """What is stored about the targets."""
@@ -147,21 +168,21 @@ class _ReportBuilder:
             )
             for target in self.targets
         ]
-        return known if self.brief else self._with_details(known, newest)
+        return known if self.detail is Detail.LIST else self._with_details(known, newest)
 
     def _with_details(self, known: Sequence[TargetFacts], newest: Mapping[str, NewestRuns]) -> list[TargetFacts]:
         """Adds what a list of many targets does not show."""
         conn, names = self.conn, [facts.target for facts in known]
         canaries = canary_store.summaries(conn, targets=names, since=self.bounds[0], until=self.now)
         waits = wait_store.summaries(conn, targets=names, since=self.bounds[0])
-        changed = self._changes(newest)
+        changed = self._changes(newest) if self.detail is Detail.REPORT else {}
         breakdowns = self._breakdowns(newest)
         return [
             replace(
                 facts,
                 canaries=canaries.get(facts.target),
                 waits=waits.get(facts.target),
-                changes=changed[facts.target],
+                changes=changed.get(facts.target, facts.changes),
                 **breakdowns.get(facts.target, {}),
             )
             for facts in known
@@ -178,8 +199,7 @@ class _ReportBuilder:
             for target in self.targets
             if target.name in counted
         }
-        groups = trends.by_groups(conn, stuck_before=stuck_before, limit=_MAX_GROUPS)
-        stages = trends.by_stages(conn, targets=names, limit=_MAX_STAGES)
+        broken_down = trends.breakdowns(conn, stuck_before=stuck_before, max_groups=_MAX_GROUPS, max_stages=_MAX_STAGES)
         reasons = trends.reasons_of_failures(conn, targets=names, limit=_MAX_STAGES)
         stuck = trends.stuck_items(conn, stuck_before=stuck_before, limit=_MAX_ITEMS)
         with_unknown = [name for name, row in counted.items() if row.snapshot.unknown]
@@ -187,15 +207,14 @@ class _ReportBuilder:
         indexing = indexing_reports(conn, targets=names, bounds=self.bounds, limit=_MAX_GROUPS)
         found = {}
         for name in names:
-            group_count, of_groups = groups.get(name, (0, []))
-            stage_count, of_stages = stages.get(name, (0, []))
+            parts = broken_down.get(name, Breakdown())
             reason_count, of_reasons = reasons.get(name, (0, []))
             found[name] = {
                 "last_known": last_known.get(name, {}),
-                "group_count": group_count,
-                "groups": tuple(of_groups),
-                "stage_count": stage_count,
-                "stages": tuple(of_stages),
+                "group_count": parts.group_count,
+                "groups": tuple(parts.groups),
+                "stage_count": parts.stage_count,
+                "stages": tuple(parts.stages),
                 "reason_count": reason_count,
                 "reasons": tuple(of_reasons),
                 "stuck": tuple(stuck.get(name, ())),

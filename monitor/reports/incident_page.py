@@ -10,9 +10,20 @@ from sqlalchemy import Connection, RowMapping, or_, select
 from monitor.config import Config
 from monitor.database.tables import evidence, incidents
 from monitor.incidents.decide import Action
-from monitor.incidents.explain import SentMessage, TimelineEntry, TimelineEvent, fold, timeline
+from monitor.incidents.explain import ObservedRun, SentMessage, TimelineEntry, TimelineEvent, fold, runs_drawn, timeline
 from monitor.incidents.silences import matching_silence
-from monitor.model import REQUEST_CAUSES, Cause, Incident, IncidentState, RunStatus, Severity, Silence
+from monitor.model import (
+    ITEM_CAUSES,
+    MONITOR_CAUSES,
+    OBSERVED_CAUSES,
+    REQUEST_CAUSES,
+    Cause,
+    Incident,
+    IncidentState,
+    RunStatus,
+    Severity,
+    Silence,
+)
 from monitor.reports.explain import (
     MESSAGE_KINDS,
     ExplainData,
@@ -26,9 +37,10 @@ from monitor.reports.formatting import plural
 from monitor.reports.incident_views import IncidentView, incident_view
 
 ITEMS_PER_PAGE = 20
-MAX_RUNS = 1_000
+MAX_RUNS = 800
 """Runs that a page replays, in time for a page. `incidents explain` replays more."""
 MAX_STEPS = 200
+_MAX_DRAWN = 240
 _MAX_RELATED = 20
 
 
@@ -123,6 +135,8 @@ class IncidentPage:
     """Before the step with this position."""
     runs_cut: bool
     """Whether only the first `MAX_RUNS` runs are among the steps."""
+    drawn: Sequence[ObservedRun]
+    """Of more runs than that, those that the chart shows: evenly spread over the whole time."""
     related: Sequence[RelatedIncident]
     inhibited: Sequence[Cause]
     """Causes whose evidence this incident inhibited."""
@@ -133,6 +147,16 @@ class IncidentPage:
     def incident(self) -> Incident:
         """The incident itself."""
         return self.view.incident
+
+    @property
+    def has_members(self) -> bool:
+        """Whether items are in it, or were."""
+        return self.incident.cause in ITEM_CAUSES
+
+    @property
+    def is_about_items(self) -> bool:
+        """Whether its counts are of items."""
+        return self.incident.cause not in MONITOR_CAUSES + OBSERVED_CAUSES
 
     @property
     def max_runs(self) -> int:
@@ -160,6 +184,7 @@ def incident_page(
     inhibited = _inhibited_causes(conn, incident, now)
     resolved = incident.state is IncidentState.RESOLVED
     since = incident.first_evidence_at
+    runs_cut = sum(run.at >= since for run in explained.history.runs) >= MAX_RUNS
     return IncidentPage(
         view=view,
         silence=None if resolved else matching_silence(incident, view.silences),
@@ -167,7 +192,8 @@ def incident_page(
         steps=found if not left_out else [*found[:half], *found[half + left_out :]],
         left_out=left_out,
         left_out_after=half,
-        runs_cut=sum(run.at >= since for run in explained.history.runs) >= MAX_RUNS,
+        runs_cut=runs_cut,
+        drawn=runs_drawn(conn, incident, now=now, number=_MAX_DRAWN) if runs_cut else (),
         related=_related(conn, explained, inhibited, now),
         inhibited=inhibited,
         item_page=item_page,
@@ -282,7 +308,8 @@ def _inhibited_causes(conn: Connection, incident: Incident, now: datetime) -> li
     query = select(evidence.c.cause).distinct()
     query = query.where(
         evidence.c.target == incident.target,
-        evidence.c.cause.in_([cause.value for cause in Cause]),  # without it the index can't be used
+        # without the causes the index can't be used; none inhibits itself, and a year of its evidence is long
+        evidence.c.cause.in_([cause.value for cause in Cause if cause is not incident.cause]),
         evidence.c.at.between(incident.first_evidence_at, incident.resolved_at or now),
         evidence.c.inhibited_by == incident.cause.value,
     )

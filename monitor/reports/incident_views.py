@@ -1,6 +1,6 @@
 """Incidents as commands, pages and the API show them: a filtered list, and one incident with its events and items."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -46,13 +46,17 @@ class IncidentsView:
 
 
 def incidents_view(
-    conn: Connection, filters: IncidentFilter, *, limit: int, offset: int = 0, now: datetime
+    conn: Connection, filters: IncidentFilter, *, limit: int, offset: int = 0, brief: bool = False, now: datetime
 ) -> IncidentsView:
-    """The incidents that a filter selects, newest first: at most `limit` (> 0) after the first `offset`."""
+    """The incidents that a filter selects, newest first: at most `limit` (> 0) after the first `offset`.
+
+    `brief`: as `listed_incidents`.
+    """
     ids = conn.execute(_newest_first(filters).limit(limit).offset(offset)).scalars().all()
+    silences = silence_store.active(conn, now=now)
     return IncidentsView(
-        incidents=incident_store.load_incidents(conn, ids),
-        silences=silence_store.active(conn, now=now),
+        incidents=listed_incidents(conn, ids, silences) if brief else incident_store.load_incidents(conn, ids),
+        silences=silences,
         total=_count(conn, filters, at_most=count_limit(offset + limit)),
         now=now,
     )
@@ -61,23 +65,28 @@ def incidents_view(
 def open_first_view(
     conn: Connection, filters: IncidentFilter, *, limit: int, offset: int = 0, now: datetime
 ) -> IncidentsView:
-    """The same, but those that are not resolved come first."""
+    """The same for a page, which shows less of each: those that are not resolved come first."""
     states = filters.states or frozenset(IncidentState)
     if not (states & OPEN_STATES and states & _RESOLVED):
-        return incidents_view(conn, filters, limit=limit, offset=offset, now=now)
+        return incidents_view(conn, filters, limit=limit, offset=offset, brief=True, now=now)
     unresolved, resolved = replace(filters, states=states & OPEN_STATES), replace(filters, states=_RESOLVED)
     ids = list(conn.execute(_newest_first(unresolved).limit(limit).offset(offset)).scalars())
     unresolved_count = _count(conn, unresolved, at_most=None)
     if len(ids) < limit:
         skipped = max(0, offset - unresolved_count)
         ids += conn.execute(_newest_first(resolved).limit(limit - len(ids)).offset(skipped)).scalars()
-    at_most = count_limit(offset + limit)
+    at_most, silences = count_limit(offset + limit), silence_store.active(conn, now=now)
     return IncidentsView(
-        incidents=incident_store.load_incidents(conn, ids),
-        silences=silence_store.active(conn, now=now),
+        incidents=listed_incidents(conn, ids, silences),
+        silences=silences,
         total=min(at_most, unresolved_count + _count(conn, resolved, at_most=at_most)),
         now=now,
     )
+
+
+def listed_incidents(conn: Connection, ids: Sequence[int], silences: Iterable[Silence]) -> list[Incident]:
+    """Incidents as lists on pages show them: without what only their items say, unless a silence is about a group."""
+    return incident_store.load_incidents(conn, ids, members=any("group" in each.matchers for each in silences))
 
 
 def _count(conn: Connection, filters: IncidentFilter, *, at_most: int | None) -> int:

@@ -4,13 +4,18 @@ Pages are found by the last item of the page before (keyset), so no page reads t
 a limit.
 """
 
+import json
+import sys
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from urllib.parse import quote, unquote
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, String, and_, case, func, or_, select, text, tuple_
 
+from monitor.database.bulk import RowSet
 from monitor.database.lookups import count_rows
 from monitor.database.tables import active, in_state, items
 from monitor.model import PROBLEM_STATES, ItemState
@@ -34,9 +39,9 @@ class Position:
         return f"{self.urgency}:{quote(self.target, safe='')}:{quote(self.item_id, safe='')}"
 
 
-def decode_position(text: str) -> Position | None:
+def decode_position(encoded: str) -> Position | None:
     """A position; None if the text is none."""
-    urgency, _, rest = text.partition(":")
+    urgency, _, rest = encoded.partition(":")
     target, _, item_id = rest.partition(":")
     if urgency not in {str(n) for n in range(_URGENCIES)} or not target or not item_id:
         return None
@@ -81,11 +86,16 @@ def items_page(
     stuck = is_stuck(filters.stuck_after, now)
     where = conditions(filters, stuck)
     if prefix:
+        keys = _beginning_with(conn, prefix, filters.target)
+        if keys is not None:
+            rows = rows_of(stuck).join_from(_KEYS.table, items, _IS_NAMED).where(*where)
+            named = [ItemRow.from_row(row) for row in conn.execute(rows, _KEYS.of(conn, keys)).mappings()]
+            return _part(named, after=after, before=before, size=size)
         where.append(items.c.item_id.istartswith(prefix, autoescape=True))
     backward = before is not None
     at = before or after
     few = bool(
-        prefix
+        (prefix and conn.dialect.name != "sqlite")
         or filters.group
         or filters.stage
         or filters.incident_id
@@ -107,6 +117,65 @@ def items_page(
         before=first if (more if backward else after is not None) else None,
         after=last if (backward or more) else None,
     )
+
+
+_KEYS = RowSet("keys", target=String(), item_id=String())
+_IS_NAMED = and_(items.c.target == _KEYS.c.target, items.c.item_id == _KEYS.c.item_id)
+_FIRST_LETTERS, _FEW = 3, 500
+_TARGETS = (
+    "WITH RECURSIVE named(target) AS (SELECT min(target) FROM items UNION ALL "
+    "SELECT (SELECT min(target) FROM items WHERE target > named.target) FROM named WHERE named.target IS NOT NULL) "
+)
+_BEGINNING_WITH = text(
+    f"{_TARGETS} SELECT items.target, items.item_id FROM named CROSS JOIN (SELECT json_extract(value, '$[0]') AS low, "  # noqa: S608  # our own names
+    "json_extract(value, '$[1]') AS high FROM json_each(:stretches)) AS stretch CROSS JOIN items "
+    "ON items.target = named.target AND items.item_id >= stretch.low AND items.item_id < stretch.high "
+    "WHERE (:target IS NULL OR named.target = :target) AND lower(items.item_id) LIKE lower(:prefix) || '%' ESCAPE '/' "
+    "LIMIT :most"
+)
+"""A cross join, as SQLite would else read all items of each target."""
+
+
+def _beginning_with(conn: Connection, prefix: str, target: str | None) -> list[tuple[str, str]] | None:
+    """The target and id of the items that begin with some text, whatever its case; None if there are many.
+
+    SQLite compares texts by their bytes: the key has these items in few stretches, one per way to write the first
+    letters. None for PostgreSQL, whose key is in the order of a language.
+    """
+    if conn.dialect.name != "sqlite":
+        return None
+    ways = ({letter, letter.lower(), letter.upper()} for letter in prefix[:_FIRST_LETTERS])
+    begins = sorted({"".join(letters) for letters in product(*ways)})
+    escaped = prefix.replace("/", "//").replace("%", "/%").replace("_", "/_")
+    values = {"stretches": json.dumps([(each, each + chr(sys.maxunicode)) for each in begins]), "prefix": escaped}
+    found = conn.execute(_BEGINNING_WITH, {**values, "target": target, "most": _FEW + 1}).all()
+    return None if len(found) > _FEW else [(name, item_id) for name, item_id in found]
+
+
+def _part(rows: Sequence[ItemRow], *, after: Position | None, before: Position | None, size: int) -> ItemsPage:
+    """The page of a list of which all rows are known."""
+    ordered = sorted(rows, key=_place)
+    first, last = 0, len(ordered)
+    if before is not None:
+        last = bisect_left(ordered, _place_of(before), key=_place)
+        first = max(0, last - size)
+    elif after is not None:
+        first = bisect_right(ordered, _place_of(after), key=_place)
+    shown = ordered[first : min(last, first + size)]
+    return ItemsPage(
+        items=shown,
+        total=len(ordered),
+        before=_position(shown[0]) if shown and first else None,
+        after=_position(shown[-1]) if shown and first + len(shown) < len(ordered) else None,
+    )
+
+
+def _place(item: ItemRow) -> tuple[int, str, str]:
+    return _place_of(_position(item))
+
+
+def _place_of(position: Position) -> tuple[int, str, str]:
+    return position.urgency, position.target, position.item_id
 
 
 def _urgencies(filters: ItemFilter) -> list[int]:

@@ -1,5 +1,8 @@
 """Whether what a user named exists: targets, channels. A mistyped name must not look like "no data"."""
 
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+
 from sqlalchemy import Connection
 
 from monitor.config import Config
@@ -38,10 +41,30 @@ def is_known_channel(conn: Connection, config: Config, name: str) -> bool:
     return name.isprintable() and bool(notification_queries.listing(conn, statuses=None, channel=name, limit=1))
 
 
+_MAX_NAMED, _MAX_COMPARED = 5, 100
+"""Names in one sentence; characters of a name that are compared."""
+
+
 def no_such_target(config: Config, *names: str) -> str:
-    """A sentence about targets that do not exist: `there is no target 'x'; choose from gloo-prod`."""
-    unknown, known = ", ".join(map(ascii, names)), ", ".join(target.name for target in config.targets)
-    return f"there is no target {unknown}; choose from {known}"
+    """A sentence about targets that do not exist: `there is no target 'x'; choose from gloo-prod`.
+
+    Of many targets it names a few, those most like the first name before others.
+    """
+    known = [target.name for target in config.targets]
+    near = known if len(known) <= _MAX_NAMED else [*_alike(names[0], known), *known]
+    unknown, offered = (_few([*map(ascii, names)], "and {} more"), _few([*dict.fromkeys(near)], "or {} others"))
+    return f"there is no target {unknown}; choose from {offered}"
+
+
+def _alike(name: str, known: Sequence[str]) -> Iterator[str]:
+    folded = {each.casefold(): each for each in known}
+    wanted = name.casefold()[:_MAX_COMPARED]
+    return (folded[each] for each in get_close_matches(wanted, folded, n=_MAX_NAMED, cutoff=0.5))
+
+
+def _few(names: Sequence[str], rest: str) -> str:
+    text = ", ".join(names[:_MAX_NAMED])
+    return f"{text} {rest.format(len(names) - _MAX_NAMED)}" if len(names) > _MAX_NAMED else text
 
 
 def unknown_target_sentence(config: Config, name: str) -> str:

@@ -160,6 +160,8 @@ class Overview:
     other_incidents: IncidentChanges = IncidentChanges()
     """Changes of incidents that belong to no target, such as those of channels."""
     undelivered: tuple[Undelivered, ...] = ()
+    history_since: datetime | None = None
+    """When the oldest stored run began; None without runs."""
 
     @property
     def start(self) -> datetime:

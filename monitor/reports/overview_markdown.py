@@ -16,6 +16,7 @@ _LIVE = re.compile(r"[@#]|(?<=:)//|www(?=\.)", re.IGNORECASE)
 """What services make live in any text: mentions, references to other tickets, addresses."""
 _ZERO_WIDTH_SPACE = "\u200b"
 _BACKTICKS = re.compile(r"`+")
+_COMMAND = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 
 
 def report_markdown(document: Document) -> str:
@@ -26,14 +27,14 @@ def report_markdown(document: Document) -> str:
 def _blocks(document: Document) -> Iterator[str]:
     yield f"# {escape(document.title)}\n"
     for sentence in document.sentences:
-        yield f"{escape(sentence)}\n"
+        yield f"{prose(sentence)}\n"
     for table in (document.summary, document.incidents, *document.changes):
         if table is not None:
             yield from _table(table, level=2)
     for section in document.sections:
         yield f"## {code(section.name)}\n"
         for sentence in section.sentences:
-            yield f"{escape(sentence)}\n"
+            yield f"{prose(sentence)}\n"
         for table in (section.trend, *section.tables):
             if table is not None:
                 yield from _table(table, level=3)
@@ -74,6 +75,12 @@ def code(text: str) -> str:
     pad = " " if clean.startswith("`") or clean.endswith("`") else ""
     # in a table a bar ends the cell, even in code, unless it has a backslash, which is not shown
     return f"{fence}{pad}{clean}{pad}{fence}".replace("|", r"\|")
+
+
+def prose(text: str) -> str:
+    """A sentence of ours, on one line: commands, which stand between backticks, are code; all else as `escape`."""
+    parts = _COMMAND.split(one_line(text))
+    return "".join(code(part) if n % 2 else escape(part) for n, part in enumerate(parts))
 
 
 def escape(text: str) -> str:

@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 
 from monitor.config import Config
 from monitor.incidents import silence_store
-from monitor.incidents import store as incident_store
 from monitor.model import RunStatus, Severity, Snapshot
-from monitor.reports.build import brief_overviews, report_targets
+from monitor.reports.build import Detail, report_targets, target_overviews
 from monitor.reports.formatting import spans
+from monitor.reports.incident_views import listed_incidents
 from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Overview, TargetOverview
 from monitor.reports.triage import (
@@ -57,9 +57,12 @@ def overview_page(
     if not shown and number > 1:
         return None
     bounds = tuple(spans(now - since, now))
-    overviews = brief_overviews(conn, [targets[each.name] for each in shown], bounds=bounds, now=now)
+    overviews = target_overviews(
+        conn, [targets[each.name] for each in shown], bounds=bounds, now=now, detail=Detail.LIST
+    )
     by_severity = sum(open_incidents_by_target(conn).values(), Counter[Severity]())
     lost = tuple(undelivered(conn, since=bounds[0], target=None))
+    silences = silence_store.active(conn, now=now)
     return OverviewPage(
         verdict=verdict(ranked, by_severity, lost),
         overview=Overview(
@@ -67,9 +70,9 @@ def overview_page(
             environment=config.environment,
             bounds=bounds,
             targets=overviews,
-            incidents=tuple(incident_store.load_incidents(conn, urgent_incident_ids(conn, limit=INCIDENTS_SHOWN))),
+            incidents=tuple(listed_incidents(conn, urgent_incident_ids(conn, limit=INCIDENTS_SHOWN), silences)),
             incident_count=by_severity.total(),
-            silences=silence_store.active(conn, now=now),
+            silences=silences,
             undelivered=lost,
         ),
         summaries=tuple(shown),

@@ -371,7 +371,7 @@ def overview_text(overview: Overview, *, ascii_only: bool = False, width: int | 
     style = replace(ASCII if ascii_only else UNICODE, width=width)
     now, period = overview.generated_at, overview.generated_at - overview.start
     title = f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {format_age(period)}"
-    blocks = [list(wrap_lines(title, indent=0))]
+    blocks = [[*wrap_lines(title, indent=0), *_short_history(overview)]]
     if all(target.condition is Condition.NEVER_RAN for target in overview.targets):
         blocks.append(list(wrap_lines(NOTHING, indent=0)))
     else:
@@ -382,6 +382,14 @@ def overview_text(overview: Overview, *, ascii_only: bool = False, width: int | 
         blocks += [_changed(overview, style), _incidents(overview, style)]
     blocks.append(list(wrap_lines(undelivered_sentence(overview), indent=0)))
     return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _short_history(overview: Overview) -> Iterator[str]:
+    """From when on there is history, if most of the first span has none. Rollups may be older than the runs."""
+    since = overview.history_since
+    if since is None or since <= overview.bounds[1] or any(target.facts.samples[0] for target in overview.targets):
+        return
+    yield from wrap_lines(f"History begins {since:%Y-%m-%d %H:%M} UTC: nothing is known of the time before.", indent=0)
 
 
 def _incidents(overview: Overview, style: Style) -> list[str]:

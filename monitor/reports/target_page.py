@@ -1,5 +1,6 @@
 """The view of the page of one target: its report, its runs page by page, and what only this page shows."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,14 +9,24 @@ from sqlalchemy import Connection, func, select, union_all
 
 from monitor.config import Config
 from monitor.database.tables import active, in_state, items, runs
+from monitor.incidents import silence_store
 from monitor.model import ItemState, LearnedLimits, RunStatus, Silence, Snapshot
 from monitor.notifications.routing import matches
-from monitor.reports.build import build_report
-from monitor.reports.formatting import plural
+from monitor.reports.build import Detail, report_targets, target_overviews
+from monitor.reports.formatting import plural, spans
 from monitor.reports.html.marks import age
+from monitor.reports.incident_views import listed_incidents
+from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Overview, TargetOverview
 from monitor.reports.run_endings import endings_by_span
-from monitor.reports.triage import INCIDENTS_SHOWN, Verdict, most_urgent, summary_of, verdict
+from monitor.reports.triage import (
+    INCIDENTS_SHOWN,
+    Verdict,
+    open_incidents_by_target,
+    summary_of,
+    urgent_incident_ids,
+    verdict,
+)
 from monitor.runs import throttle_store
 from monitor.runs.store import HISTORY, history_row
 
@@ -88,22 +99,35 @@ def target_page(
     found = target_runs(conn, target=name, before=before, after=after)
     if not found.rows and all(target.name != name for target in config.targets):
         return None
-    report, _ = build_report(conn, config, target=name, since=since, now=now)
-    overview = with_details(conn, replace(report, incidents=most_urgent(report.incidents, limit=INCIDENTS_SHOWN)))
+    bounds = tuple(spans(now - since, now))
+    shown = target_overviews(conn, report_targets(config, name), bounds=bounds, now=now, detail=Detail.PAGE)
+    by_severity = open_incidents_by_target(conn, target=name).get(name, Counter())
+    silences = silence_store.active(conn, now=now)
+    overview = with_details(
+        conn,
+        Overview(
+            generated_at=now,
+            environment=config.environment,
+            bounds=bounds,
+            targets=shown,
+            incidents=tuple(
+                listed_incidents(conn, urgent_incident_ids(conn, limit=INCIDENTS_SHOWN, target=name), silences)
+            ),
+            incident_count=by_severity.total(),
+            silences=silences,
+            undelivered=tuple(undelivered(conn, since=bounds[0], target=name)),
+        ),
+    )
+    summary = replace(summary_of(overview.targets[0], ()), incidents=by_severity)
     limits = throttle_store.read(conn, key=throttle_key) if throttle_key else None
     return TargetPage(
         overview=overview,
-        verdict=_verdict(report),
+        verdict=verdict([summary], by_severity, overview.undelivered),
         runs=found,
         silences=tuple(each for each in overview.silences if may_match(each, name)),
         limits=limits,
         limits_note=limits_note(limits, overview.targets[0], now=now) if limits else "",
     )
-
-
-def _verdict(report: Overview) -> Verdict:
-    summary = summary_of(report.targets[0], report.incidents)
-    return verdict([summary], summary.incidents, report.undelivered)
 
 
 def with_details(conn: Connection, overview: Overview) -> Overview:

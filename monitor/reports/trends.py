@@ -3,6 +3,7 @@
 Snapshots and runs are looked up in an index, so they stay fast as the history grows.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -11,7 +12,22 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, RowMapping, Select, String, case, func, or_, select, true
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    Integer,
+    RowMapping,
+    Select,
+    String,
+    case,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    union_all,
+)
 
 from monitor.database.bulk import RowSet
 from monitor.database.engine import in_chunks
@@ -19,7 +35,9 @@ from monitor.database.lookups import (
     ENDED,
     TARGETS,
     WITH_SNAPSHOT,
+    first_of_each,
     has_status,
+    is_completed,
     is_due,
     newest_id,
     newest_of_each,
@@ -84,42 +102,104 @@ class StuckItem:
 _AS_OF = RowSet("as_of", target=String(), stuck_before=UtcDateTime())
 
 
-def by_groups(
-    conn: Connection, *, stuck_before: Mapping[str, datetime], limit: int
-) -> dict[str, tuple[int, list[GroupHealth]]]:
-    """By target, the number of groups, and the first `limit` (> 0): most problems first, then the largest.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """The items of one target by group and by stage."""
 
-    Items that are pending since before these times count as stuck. Targets without items are left out.
+    group_count: int = 0
+    groups: Sequence[GroupHealth] = ()
+    """Most problems first, then the largest."""
+    stage_count: int = 0
+    stages: Sequence[StageCount] = ()
+    """The most frequent first. Unknown items count under the stage they were last seen in; `not_found` and `invalid`
+    items have none."""
+
+
+def breakdowns(
+    conn: Connection, *, stuck_before: Mapping[str, datetime], max_groups: int, max_stages: int
+) -> dict[str, Breakdown]:
+    """By target, its first groups and stages (limits > 0), and how many there are. Targets without items are left out.
+
+    Items that are pending since before these times count as stuck. All items are read once, for both.
     """
-    counts = {state: _count(items.c.state == state.value) for state in ItemState}
-    stuck_count = _count(stuck(_AS_OF.c.stuck_before))
-    problems = sum((counts[state] for state in PROBLEM_STATES), stuck_count)
-    order = (problems.desc(), func.count().desc(), items.c.group_name)
-    grouped = (
-        select(
-            items.c.target,
-            items.c.group_name,
-            *places(items.c.target, order),
-            stuck_count.label("stuck"),
-            *(count.label(state.value) for state, count in counts.items()),
-        )
-        .join_from(_AS_OF.table, items, items.c.target == _AS_OF.c.target)
-        .where(*active())
-        .group_by(items.c.target, items.c.group_name)
-    )
-    rows = _first(conn, grouped, limit, _AS_OF.of(conn, list(stuck_before.items())))
-    unknown = {(row["target"], row["group_name"]) for row in rows if row[ItemState.UNKNOWN.value]}
+    query = _breakdown(max_groups, max_stages)
+    rows = conn.execute(query, _AS_OF.of(conn, list(stuck_before.items()))).mappings().all()
+    of_groups = [row for row in rows if row["known_state"] is None]
+    unknown = {(row["target"], row["name"]) for row in of_groups if row[ItemState.UNKNOWN.value]}
     last_known = _last_known_by_group(conn, unknown) if unknown else {}
-    found: dict[str, tuple[int, list[GroupHealth]]] = {}
+    groups, stages = defaultdict[str, list[GroupHealth]](list), defaultdict[str, list[StageCount]](list)
+    group_counts, stage_counts = dict[str, int](), dict[str, int]()
     for row in rows:
+        target, name = row["target"], row["name"]
+        if row["known_state"] is not None:
+            stage_counts[target] = row["number"]
+            stage = StageCount(state=ItemState(row["known_state"]), stage=name, items=int(row["items"]))
+            stages[target].append(stage)
+            continue
+        group_counts[target] = row["number"]
         health = GroupHealth(
-            name=row["group_name"],
-            counts=MappingProxyType({state: row[state.value] for state in ItemState}),
-            stuck=row["stuck"],
-            last_known=last_known.get((row["target"], row["group_name"]), {}),
+            name=name,
+            # PostgreSQL's sums of counts are of no whole type
+            counts=MappingProxyType({state: int(row[state.value]) for state in ItemState}),
+            stuck=int(row["stuck"]),
+            last_known=last_known.get((target, name), {}),
         )
-        found.setdefault(row["target"], (row["number"], []))[1].append(health)
-    return found
+        groups[target].append(health)
+    return {
+        target: Breakdown(
+            group_count=count, groups=groups[target], stage_count=stage_counts.get(target, 0), stages=stages[target]
+        )
+        for target, count in group_counts.items()
+    }
+
+
+@cache
+def _breakdown(max_groups: int, max_stages: int) -> Select[Any]:
+    """Rows of groups (without `known_state`), then of stages, each by place."""
+    tally = _tally().cte("tally").prefix_with("MATERIALIZED").c
+    counts = {state: func.sum(case((tally.state == state.value, tally.tracked), else_=0)) for state in ItemState}
+    problems = sum((counts[state] for state in PROBLEM_STATES), func.sum(tally.stuck))
+    how_many, none = func.sum(tally.tracked), null().cast(String)
+    groups = select(
+        literal(0).label("kind"),
+        tally.target,
+        tally.group_name.label("name"),
+        none.label("known_state"),
+        *places(tally.target, (problems.desc(), how_many.desc(), tally.group_name)),
+        how_many.label("items"),
+        func.sum(tally.stuck).label("stuck"),
+        *(count.label(state.value) for state, count in counts.items()),
+    ).group_by(tally.target, tally.group_name)
+    stages = (
+        select(
+            literal(1).label("kind"),
+            tally.target,
+            tally.stage.label("name"),
+            tally.known_state,
+            *places(tally.target, (how_many.desc(), tally.known_state, tally.stage)),
+            how_many.label("items"),
+            *(literal(0).label(name) for name in ("stuck", *(state.value for state in ItemState))),
+        )
+        .where(tally.known_state.in_(_STAGED))
+        .group_by(tally.target, tally.known_state, tally.stage)
+    )
+    placed = union_all(groups, stages).subquery("placed")
+    first = placed.c.place <= case((placed.c.kind == 0, max_groups), else_=max_stages)
+    return select(placed).where(first).order_by(placed.c.kind, placed.c.target, placed.c.place)
+
+
+def _tally() -> CompoundSelect[Any]:
+    """Numbers of tracked items that are alike: completed ones, in the order of their index, and all others."""
+    alike = (items.c.target, items.c.group_name, items.c.state, items.c.stage)
+    of, completed = select(*alike, func.count().label("tracked")), literal(ItemState.COMPLETED.value)
+    # not as a join: SQLite would sort them
+    done = of.where(items.c.target.in_(select(_AS_OF.c.target)), *is_completed()).group_by(*alike)
+    others = of.join_from(_AS_OF.table, items, items.c.target == _AS_OF.c.target).where(*is_due())
+    stuck_count = func.sum(case((stuck(_AS_OF.c.stuck_before), 1), else_=0))
+    return union_all(
+        done.add_columns(completed.label("known_state"), literal(0).label("stuck")),
+        others.add_columns(items.c.known_state, stuck_count.label("stuck")).group_by(*alike, items.c.known_state),
+    )
 
 
 def _first(conn: Connection, query: Select[Any], limit: int, parameters: Mapping[str, object]) -> Sequence[RowMapping]:
@@ -144,21 +224,6 @@ def _last_known_by_group(
     return found
 
 
-def by_stages(conn: Connection, *, targets: Sequence[str], limit: int) -> dict[str, tuple[int, list[StageCount]]]:
-    """By target, the number of stages, and the most frequent `limit` (> 0). Targets without any are left out.
-
-    Unknown items count under the stage they were last seen in; `not_found` and `invalid` items have none.
-    """
-    kinds, how_many = (items.c.known_state, items.c.stage), func.count()
-    query = select(items.c.target, *kinds, how_many.label("items"), *places(items.c.target, (how_many.desc(), *kinds)))
-    query = query.where(items.c.target.in_(targets), *active(), items.c.known_state.in_(_STAGED))
-    found: dict[str, tuple[int, list[StageCount]]] = {}
-    for row in _first(conn, query.group_by(items.c.target, *kinds), limit, {}):
-        stage = StageCount(state=ItemState(row["known_state"]), stage=row["stage"], items=row["items"])
-        found.setdefault(row["target"], (row["number"], []))[1].append(stage)
-    return found
-
-
 def reasons_of_failures(
     conn: Connection, *, targets: Sequence[str], limit: int
 ) -> dict[str, tuple[int, list[ReasonCount]]]:
@@ -175,22 +240,21 @@ def reasons_of_failures(
 
 
 def stuck_items(conn: Connection, *, stuck_before: Mapping[str, datetime], limit: int) -> dict[str, list[StuckItem]]:
-    """By target, the items stuck the longest, at most `limit` (> 0); arguments as in `by_groups`."""
-    columns = (items.c.target, items.c.item_id, items.c.group_name, items.c.stage, items.c.pending_since)
-    query = select(*columns, *places(items.c.target, (items.c.pending_since, items.c.item_id)))
-    query = query.join_from(_AS_OF.table, items, items.c.target == _AS_OF.c.target)
-    query = query.where(*active(), stuck(_AS_OF.c.stuck_before))
+    """By target, the items stuck the longest, at most `limit` (> 0); arguments as in `breakdowns`."""
+    rows = conn.execute(_stuck_longest(conn.dialect.name, limit), _AS_OF.of(conn, list(stuck_before.items())))
     found: dict[str, list[StuckItem]] = {}
-    for row in _first(conn, query, limit, _AS_OF.of(conn, list(stuck_before.items()))):
-        each = StuckItem(
-            item_id=row["item_id"], group=row["group_name"], stage=row["stage"], pending_since=row["pending_since"]
-        )
-        found.setdefault(row["target"], []).append(each)
+    for target, item_id, group, stage, since in rows:
+        each = StuckItem(item_id=item_id, group=group, stage=stage, pending_since=since)
+        found.setdefault(target, []).append(each)
     return found
 
 
-def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.sum(case((which, 1), else_=0))
+@cache
+def _stuck_longest(dialect: str, limit: int) -> Select[Any]:
+    order = (items.c.pending_since, items.c.item_id)
+    shown = (items.c.item_id, items.c.group_name, items.c.stage, items.c.pending_since)
+    which = (items.c.target == _AS_OF.c.target, *active(), stuck(_AS_OF.c.stuck_before))
+    return first_of_each(dialect, _AS_OF, items.c.item_id, shown, which, order=order, limit=limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select, text
+from sqlalchemy import Column, Connection, RowMapping, Select, select, text
 
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT
 from monitor.database.tables import INCIDENT_IS_OPEN, UtcDateTime, incidents
@@ -93,26 +94,25 @@ def ranked_targets(conn: Connection, targets: Sequence[ReportTarget], *, now: da
     return sorted(found, key=lambda each: each.rank)
 
 
-def open_incidents_by_target(conn: Connection) -> dict[str, Counter[Severity]]:
-    """The number of open incidents, by target and severity; channels count as `channel:NAME`."""
-    query = select(incidents.c.target, incidents.c.severity).where(text(INCIDENT_IS_OPEN))
+def open_incidents_by_target(conn: Connection, *, target: str | None = None) -> dict[str, Counter[Severity]]:
+    """The number of open incidents, by target (or of one) and severity; channels count as `channel:NAME`."""
+    query = _open_incidents(incidents.c.target, incidents.c.severity, target=target)
     found: dict[str, Counter[Severity]] = {}
-    for target, severity in conn.execute(query):
-        found.setdefault(target, Counter())[Severity(severity)] += 1
+    for name, severity in conn.execute(query):
+        found.setdefault(name, Counter())[Severity(severity)] += 1
     return found
 
 
-def urgent_incident_ids(conn: Connection, *, limit: int) -> list[int]:
-    """The open incidents that need attention first: the most severe, then the newest."""
-    query = select(incidents.c.id, incidents.c.severity).where(text(INCIDENT_IS_OPEN))
+def urgent_incident_ids(conn: Connection, *, limit: int, target: str | None = None) -> list[int]:
+    """The open incidents, or those of a target, that need attention first: the most severe, then the newest."""
+    query = _open_incidents(incidents.c.id, incidents.c.severity, target=target)
     found = sorted((_SEVERITIES.index(Severity(severity)), -number) for number, severity in conn.execute(query))
     return [-number for _, number in found[:limit]]
 
 
-def most_urgent(open_incidents: Iterable[Incident], *, limit: int) -> tuple[Incident, ...]:
-    """The incidents that need attention first: the most severe, then the newest."""
-    found = sorted(open_incidents, key=lambda each: (_SEVERITIES.index(each.severity), -each.id))
-    return tuple(found[:limit])
+def _open_incidents(*columns: Column[Any], target: str | None) -> Select[Any]:
+    query = select(*columns).where(text(INCIDENT_IS_OPEN))
+    return query if target is None else query.where(incidents.c.target == target)
 
 
 def known_objectives(targets: Iterable[TargetOverview]) -> list[SloRow]:

@@ -56,6 +56,10 @@ class ApiClient(Protocol):
         """
         ...
 
+    def share_retries(self, part: float) -> None:
+        """Takes a part (above 0, at most 1) of the retry budget of a run: others have the rest. Call it first."""
+        ...
+
     def attempts(self, requests: int) -> Mapping[str, int]:
         """Attempts by status class; `requests` of them were not token requests."""
         ...

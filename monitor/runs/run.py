@@ -340,7 +340,9 @@ class Run:
                 members_first=max(MEMBERS_FLOOR, (context.past.snapshot.checked if context.past.snapshot else 0) // 2),
                 only_rechecks=known.due == 0,
             )
-            open_incidents = incident_store.unresolved(conn, target=target) if known.in_incident else ()
+            open_incidents = (
+                incident_store.unresolved(conn, targets=[target]).get(target, ()) if known.in_incident else ()
+            )
             last_abort = context.past.last.aborted_by if context.past.last else None
             cause = probe_for({each.cause for each in open_incidents}, last_abort=last_abort)
             if cause is None:

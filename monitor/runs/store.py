@@ -20,7 +20,8 @@ from sqlalchemy import (
     update,
 )
 
-from monitor.database.lookups import WITH_SNAPSHOT, count_rows, has_status, newest_id, newest_ids
+from monitor.database.engine import in_chunks
+from monitor.database.lookups import WITH_SNAPSHOT, count_rows, has_status, newest_id, newest_ids, newest_of_each
 from monitor.database.tables import UtcDateTime, item_events, runs, snapshots
 from monitor.database.text import to_column_text
 from monitor.errors import LeaseLostError
@@ -199,11 +200,15 @@ def min_throttle_factor(conn: Connection, *, targets: Sequence[str]) -> float:
     return 1.0 if found is None else float(found)
 
 
-def last_run(conn: Connection, *, target: str) -> LastRun | None:
-    """The last run of a target that asked the API and did not crash; None before the first."""
-    columns = (runs.c.finished_at, runs.c.status, runs.c.abort_reason)
-    row = conn.execute(select(*columns).where(runs.c.id == newest_id(target, WITH_SNAPSHOT))).first()
-    return None if row is None else _last_run(row._mapping)  # noqa: SLF001  # the documented name
+def last_runs(conn: Connection, *, targets: Sequence[str]) -> dict[str, LastRun]:
+    """The last run of each target that asked the API and did not crash; without targets before their first."""
+    newest = newest_of_each(conn, targets, {"counted": WITH_SNAPSHOT}).values()
+    columns = (runs.c.target, runs.c.finished_at, runs.c.status, runs.c.abort_reason)
+    found: dict[str, LastRun] = {}
+    for chunk in in_chunks([row.counted for row in newest if row.counted is not None]):
+        rows = conn.execute(select(*columns).where(runs.c.id.in_(chunk))).mappings()
+        found |= {row["target"]: _last_run(row) for row in rows}
+    return found
 
 
 def _last_run(row: RowMapping) -> LastRun:

@@ -196,10 +196,12 @@ def longest_unasked(conn: Connection, *, target: str, run_id: int, limit: int) -
 def _unasked() -> CompoundSelect[tuple[Any, ...]]:
     """The completed items that were not asked about for longest, first those whose last outcome is unknown."""
     order = items.c.asked_run_id, items.c.item_id
-    columns = order[0].label("run"), order[1]
-    unasked = select(*columns).where(_completed(_TARGET), _is_verified(), items.c.asked_run_id < bindparam("run_id"))
-    lost = unasked.where(in_state(ItemState.UNKNOWN)).order_by(*order).limit(bindparam("lost"))
-    known = unasked.where(items.c.state == ItemState.COMPLETED.value).order_by(order[0]).limit(bindparam("known"))
+    unasked = select(order[0].label("run"), order[1]).where(items.c.asked_run_id < bindparam("run_id"), _is_verified())
+    # an expression: else SQLite looks for the few lost ones among all completed ones, by the index of these
+    was_completed = items.c.target == _TARGET, items.c.known_state.concat("") == ItemState.COMPLETED.value, *active()
+    lost = unasked.where(*was_completed, in_state(ItemState.UNKNOWN)).order_by(*order).limit(bindparam("lost"))
+    is_completed = _completed(_TARGET), items.c.state == ItemState.COMPLETED.value
+    known = unasked.where(*is_completed).order_by(order[0]).limit(bindparam("known"))
     parts = [
         select(each.subquery(name), literal(int(name == "of_lost")).label("lost"))
         for each, name in ((lost, "of_lost"), (known, "of_known"))
@@ -216,16 +218,28 @@ def _completed_items(rows: Iterable[tuple[int, str]], *, seen_completed: bool) -
 def choose_first_items(given: Sequence[CompletedItem], *, count: int) -> tuple[str, ...]:
     """Chooses `count` (> 0) of the given items, evenly spread, to begin a run with.
 
-    Items that the last run saw completed are preferred, so that a few items that always fail do not come first. If
-    there are none, those that the last run did not ask about: else one of these few could delay the end of an outage.
+    1. Items that the last run about them saw completed come first, so that a few items that always fail do not. Of
+       these, those that the newest run did not ask about are preferred.
+    2. Less than half of the places are for the others that were not asked about for longest, nor by the newest run:
+       else runs that get only a few answers would ask the same few each time.
+    3. If no item was seen completed, those that the newest run did not ask about: else one of these few could delay the
+       end of an outage.
     """
     newest = max((each.asked_run_id for each in given), default=0)
-    choice = (
-        [each.item_id for each in given if each.seen_completed]
-        or [each.item_id for each in given if each.asked_run_id != newest]
-        or [each.item_id for each in given]
-    )
-    return tuple(choice[:: max(1, len(choice) // count)][:count])
+    waiting = [each for each in given if each.asked_run_id != newest]
+    seen = [each for each in given if each.seen_completed]
+    if not seen:
+        return _spread(waiting or given, count)
+    lost = sorted((each for each in waiting if not each.seen_completed), key=lambda each: each.asked_run_id)
+    others = [each.item_id for each in lost[: (count - 1) // 2]]
+    best = [each for each in seen if each.asked_run_id != newest]
+    if len(best) < count - len(others):
+        best += [each for each in seen if each.asked_run_id == newest]
+    return (*_spread(best, count - len(others)), *others)
+
+
+def _spread(given: Sequence[CompletedItem], count: int) -> tuple[str, ...]:
+    return tuple(each.item_id for each in given[:: max(1, len(given) // count)][:count])
 
 
 def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[tuple[str, int]]:

@@ -75,10 +75,15 @@ class SandboxServer(uvicorn.Server):
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drops every connection first: uvicorn would wait for them."""
+        """Drops every connection first: uvicorn would wait for them. Then those that were accepted meanwhile."""
+        self._drop_connections()
+        await super().shutdown(sockets=sockets)
+        self._drop_connections()
+        await asyncio.sleep(0)  # the loop closes what was dropped in its next round
+
+    def _drop_connections(self) -> None:
         for connection in list(self._connections.values()):
             connection.transport.abort()
-        await super().shutdown(sockets=sockets)
 
 
 def _tracking_protocol(state: SandboxState) -> type[asyncio.Protocol]:

@@ -22,7 +22,7 @@ from monitor.web.access.middleware import form_of
 from monitor.web.rendering import positive
 from monitor.web.site import Site, Viewer, viewer_of
 
-_Work = Callable[[Connection, int, OperatorAction], object]
+_Work = Callable[[Connection, int, OperatorAction], actions.Done | None]
 """Acts on an incident. None if there is no such incident; raises ConfigError if nothing is changed."""
 
 
@@ -72,8 +72,12 @@ class _Actions:
             raise HTTPException(409, error.problems[0]) from error
         if found is None:
             raise HTTPException(404, f"there is no incident {incident_id}")
-        kind = request.url.path.rpartition("/")[2]
-        structlog.get_logger().info("operator_action", action=kind, incident=incident_id, by=action.by)
+        kind, before_by = request.url.path.rpartition("/")[2], found.done_before_by
+        log = structlog.get_logger().bind(action=kind, incident=incident_id, by=action.by)
+        if before_by is not None and before_by != action.by:
+            log.info("operator_action_repeated", done_before_by=before_by)
+            raise HTTPException(409, found.sentences[0])
+        log.info("operator_action")
         return RedirectResponse(f"/incidents/{incident_id}", status_code=303)
 
 

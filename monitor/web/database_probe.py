@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, func, select, text
 
+from monitor.config.fleet import FleetConfig
 from monitor.config.slos import objectives_of
 from monitor.database.engine import connect_read_only, in_chunks, reading
 from monitor.database.lookups import ENDED, WITH_SNAPSHOT, newest_of_each
@@ -25,13 +26,14 @@ from monitor.incidents.store import crash_streak
 from monitor.model import FINISHED, NOTHING_LEARNED, ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
 from monitor.notifications.routing import LOG_CHANNEL
+from monitor.reports.fleet import FleetView, fleet_problems, fleet_view
 from monitor.rollups.indexing_queries import TimesToIndexed, all_times
 from monitor.runs import throttle_store
 from monitor.runs.canary.store import LastCanary, last_canaries
 from monitor.threads import run_in_thread
 from monitor.waits import store as wait_store
 from monitor.waits.store import WaitTotal
-from monitor.web.readiness import ChannelInput, DatabaseInput, ReadinessInputs, SchemaState, TargetInput
+from monitor.web.readiness import ChannelInput, DatabaseInput, ReadinessInputs, SchemaState, TargetInput, WorkersInput
 from monitor.web.state import StateSnapshot, StateTracker
 
 IncidentLabels = tuple[str, str, str]
@@ -80,6 +82,8 @@ class StoredState:
     """All waits that ever ended, of the configured targets."""
     canaries: Mapping[str, LastCanary] = field(default_factory=dict)
     """The newest canary by target, of those that have canaries."""
+    fleet: FleetView | None = None
+    """Workers, queue and shares; None without workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +103,12 @@ def read(
     timeout_s: float,
     objectives: Objectives = Objectives(),
     canaries: Sequence[str] = (),
+    fleet: FleetConfig | None = None,
 ) -> StoredState:
     """Reads the state of these targets, and of all incidents and notifications. Raises SQLAlchemyError.
 
     `throttle_keys` has the key of the learned limits by target, None if there are none; `canaries` are the targets that
-    have canaries. `timeout_s` (> 0) limits each statement on PostgreSQL.
+    have canaries; `fleet` says whether there are workers. `timeout_s` (> 0) limits each statement on PostgreSQL.
     """
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql(shorten_timeouts({"statement_timeout": f"{int(timeout_s * 1000)}ms"}))
@@ -125,6 +130,7 @@ def read(
         indexed=indexed,
         slos=read_statuses(conn, objectives=objectives.promised, known=objectives.known),
         canaries=last_canaries(conn, targets=canaries),
+        fleet=None if fleet is None else fleet_view(conn, fleet),
     )
 
 
@@ -254,14 +260,13 @@ class DatabaseProbe:
         throttle_keys = {name: key for name, key in dict(self._tracker.throttle_keys).items() if name in targets}
         objectives = self._objectives(targets)
         canaries = [target.name for target in self._tracker.config.targets if target.canary is not None]
-        database, probe_id = self._tracker.config.database, object()
+        database, fleet, probe_id = self._tracker.config.database, self._tracker.config.fleet, object()
 
         def probe() -> ProbeResult:
             self._running.add(probe_id)
             try:
-                return _read(
-                    self._connect(database.reveal()), targets, throttle_keys, canaries, self._timeout_s, objectives
-                )
+                engine = self._connect(database.reveal())
+                return _read(engine, targets, throttle_keys, canaries, self._timeout_s, objectives, fleet)
             except (StoreError, ConfigError) as error:
                 return ProbeResult(error=str(error))
             finally:
@@ -310,6 +315,7 @@ def _read(
     canaries: list[str],
     timeout_s: float,
     objectives: Objectives,
+    fleet: FleetConfig,
 ) -> ProbeResult:
     # fails if the file was deleted; the schema check alone would report an empty database
     with reading(engine) as conn:
@@ -325,6 +331,7 @@ def _read(
             timeout_s=timeout_s,
             canaries=canaries,
             objectives=objectives,
+            fleet=fleet,
         )
         return ProbeResult(stored=stored)
 
@@ -339,6 +346,7 @@ def collect_inputs(daemon: StateSnapshot, probe: ProbeResult) -> ReadinessInputs
         reload_refused=daemon.reload_refused,
         database=DatabaseInput(error=error, schema=probe.schema),
         targets=target_inputs(daemon, probe),
+        workers=worker_inputs(probe),
         channels=channel_inputs(daemon, probe),
         log_loss=daemon.log_loss,
     )
@@ -356,6 +364,15 @@ def target_inputs(daemon: StateSnapshot, probe: ProbeResult) -> list[TargetInput
             crashes=probe.stored.targets.get(target.name, TargetState()).crashes,
         )
         for target in daemon.config.targets
+    ]
+
+
+def worker_inputs(probe: ProbeResult) -> list[WorkersInput]:
+    """What is wrong with workers and queue; empty without workers."""
+    view = probe.stored.fleet
+    return [
+        WorkersInput(reason=each.sentence, remedy=each.remedy, serious=each.serious)
+        for each in (fleet_problems(view) if view is not None else ())
     ]
 
 

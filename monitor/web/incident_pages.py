@@ -103,7 +103,7 @@ class _IncidentPages:
 
 
 def _charts(page: IncidentPage) -> list[Chart]:
-    chart = evidence_chart(page.explained.history, only_first=page.runs_cut)
+    chart = evidence_chart(page.explained.history, drawn=page.drawn)
     return [] if chart is None else [chart]
 
 

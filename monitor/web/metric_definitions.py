@@ -201,6 +201,29 @@ METRIC_DEFINITIONS = (
         kind=MetricKind.COUNTER,
     ),
     _stored("wait_duration_seconds", "Duration of these waits", "target", kind=MetricKind.HISTOGRAM),
+    _stored(
+        "fleet_workers",
+        "Workers that were seen within the stall time; all metrics of the fleet are absent without workers",
+    ),
+    _stored(
+        "fleet_queue_jobs",
+        "Jobs in the queue by task (plan: one target's run, share: a part of its items, close: its end) and status "
+        "(waiting, running)",
+        "task",
+        "status",
+    ),
+    _stored("fleet_failed_jobs", "Jobs that ended with an error and are kept"),
+    _stored("fleet_queue_oldest_age_seconds", "How long the oldest job that is due has waited; 0 if none does", "task"),
+    _stored(
+        "fleet_shares",
+        "Shares of runs that are not closed, by state (waiting, running, done); absent if there are none",
+        "target",
+        "state",
+    ),
+    _stored(
+        "fleet_share_oldest_age_seconds",
+        "For how long the oldest share that is not done has been planned; 0 if there is none",
+    ),
     _stored("notifications_due", "Notifications that are not delivered yet", "channel"),
     _stored("notifications_oldest_due_age_seconds", "Age of the oldest of these; 0 if there are none", "channel"),
     _stored("notifications_dead", "Dead letters: notifications whose delivery was given up", "channel"),

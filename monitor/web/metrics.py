@@ -13,6 +13,7 @@ from prometheus_client.utils import floatToGoString
 
 from monitor import __version__
 from monitor.config.slos import objectives_of
+from monitor.fleet.state import TASKS, QueueAccess
 from monitor.model import FINISHED
 from monitor.model.durations import format_duration
 from monitor.model.schedule import DueTimes
@@ -98,6 +99,7 @@ class _Collector:
             yield from _canary_values(self._probe)
             yield from _incident_values(self._daemon, self._probe)
             yield from _slo_values(self._daemon, self._probe)
+            yield from _fleet_values(self._daemon, self._probe)
             yield from _channel_values(self._daemon, self._probe)
             for name, times in _indexed(self._daemon, self._probe):
                 yield "time_to_indexed_unknown_total", (name,), times.not_observed
@@ -230,6 +232,27 @@ def _slo_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]:
             for measured in status.burn_rates:
                 if measured.rate is not None:
                     yield "slo_burn_rate", (*labels, format_duration(measured.window)), measured.rate
+
+
+def _fleet_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]:
+    """Nothing without workers; of the queue, nothing if its tables can't be read."""
+    view = probe.stored.fleet
+    if view is None:
+        return
+    if view.state.queue.access is QueueAccess.READABLE:
+        yield "fleet_workers", (), len(view.alive)
+        for status, jobs in (("waiting", view.state.queue.waiting), ("running", view.state.queue.running)):
+            for task in TASKS:
+                yield "fleet_queue_jobs", (task, status), jobs.get(task, 0)
+        yield "fleet_failed_jobs", (), view.state.queue.failed
+        for task in TASKS:
+            yield "fleet_queue_oldest_age_seconds", (task,), (view.waiting_age(task) or timedelta()).total_seconds()
+    yield "fleet_share_oldest_age_seconds", (), (view.oldest_share_age or timedelta()).total_seconds()
+    names = {target.name for target in daemon.config.targets}
+    for run in view.state.runs:
+        if run.target in names:  # one run of a target at most is open
+            for state, count in (("waiting", run.waiting), ("running", run.running), ("done", run.done)):
+                yield "fleet_shares", (run.target, state), count
 
 
 def _channel_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
 from monitor.database.text import UNPRINTABLE
+from monitor.reports.fleet import NO_WORKERS, fleet_verdict, fleet_view
 from monitor.reports.html import StaticFile, plotly_script, static_file
 from monitor.reports.html.charts import Chart, completed_chart, states_chart, target_charts
 from monitor.reports.html.pagination import Page, address, numbered_page
@@ -46,6 +47,7 @@ def add_pages(app: FastAPI, site: Site) -> None:
     app.add_api_route("/targets/{name:path}", pages.target, methods=_METHODS, response_model=None)
     add_incident_pages(app, site)
     add_item_pages(app, site)
+    app.add_api_route("/workers", pages.workers, methods=_METHODS, response_model=None)
     app.add_api_route("/static/{name}", pages.static, methods=_METHODS, response_model=None)
 
 
@@ -120,6 +122,13 @@ class _Pages:
             charts=lambda: target_charts(page.target, page.overview.bounds, now=now),
             run_pages=_run_pages(request, page.runs),
         )
+
+    async def workers(self, request: Request) -> Response:
+        fleet = self._site.config.fleet
+        view = await self._site.read(lambda conn: fleet_view(conn, fleet))
+        if view is None:
+            raise HTTPException(404, NO_WORKERS)
+        return await html_page(self._site, request, "workers.html", "Workers", view=view, verdict=fleet_verdict(view))
 
     async def static(self, request: Request, name: str) -> Response:
         zipped = "gzip" in request.headers.get("accept-encoding", "")

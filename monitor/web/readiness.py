@@ -47,6 +47,7 @@ class Component(StrEnum):
     DATABASE = "database"
     SCHEMA = "schema"
     RUNS = "runs"
+    WORKERS = "workers"
     CONFIGURATION = "configuration"
     DELIVERY = "delivery"
     LOG = "log"
@@ -116,6 +117,16 @@ class ChannelInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersInput:
+    """A problem of the workers or their queue."""
+
+    reason: str
+    remedy: str
+    serious: bool
+    """Whether it keeps runs from being executed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLoss:
     """Log lines that could not be written, such as to a full disk."""
 
@@ -136,6 +147,8 @@ class ReadinessInputs:
     """The last reload was refused: the previous configuration is in force."""
     database: DatabaseInput = DatabaseInput()
     targets: Sequence[TargetInput] = ()
+    workers: Sequence[WorkersInput] = ()
+    """Empty without workers."""
     channels: Sequence[ChannelInput] = ()
     log_loss: LogLoss | None = None
 
@@ -148,7 +161,8 @@ def readiness(inputs: ReadinessInputs, now: datetime) -> Readiness:
             part=Component.DAEMON, reason="it is stopping: no new work starts", remedy="wait for the next daemon"
         )
         return Readiness(status=ReadinessStatus.STOPPING, reasons=(stopping_reason,), warnings=warnings)
-    reasons = (*_daemon_reasons(inputs), *(_database_reasons(inputs.database) or _run_reasons(inputs.targets, now)))
+    stored_reasons = (*_worker_reasons(inputs, serious=True), *_run_reasons(inputs.targets, now))
+    reasons = (*_daemon_reasons(inputs), *(_database_reasons(inputs.database) or stored_reasons))
     return Readiness(
         status=ReadinessStatus.NOT_READY if reasons else ReadinessStatus.READY, reasons=reasons, warnings=warnings
     )
@@ -195,6 +209,12 @@ _SCHEMA = {
 }
 
 
+def schema_problem(state: SchemaState) -> str:
+    """What is wrong with a schema that is not this program's, and what to do."""
+    reason, remedy = _SCHEMA[state]
+    return f"the database can't be used: {reason}; {remedy}"
+
+
 def _database_reasons(inputs: DatabaseInput) -> list[Reason]:
     if inputs.error is not None:
         return [
@@ -206,6 +226,14 @@ def _database_reasons(inputs: DatabaseInput) -> list[Reason]:
         return []
     reason, remedy = _SCHEMA[inputs.schema]
     return [Reason(part=Component.SCHEMA, reason=reason, remedy=remedy)]
+
+
+def _worker_reasons(inputs: ReadinessInputs, *, serious: bool) -> list[Reason]:
+    return [
+        Reason(part=Component.WORKERS, reason=each.reason, remedy=each.remedy)
+        for each in inputs.workers
+        if each.serious is serious
+    ]
 
 
 def _run_reasons(targets: Iterable[TargetInput], now: datetime) -> list[Reason]:
@@ -251,6 +279,7 @@ def _warnings(inputs: ReadinessInputs, now: datetime) -> Iterable[Reason]:
             reason=f"{loss.lines} log lines were lost, the last at {_format_time(loss.last_at)}: {loss.reason}",
             remedy="free the disk that stderr is written to, or restart the daemon with a reader for its stderr",
         )
+    yield from _worker_reasons(inputs, serious=False)
     for channel in inputs.channels:
         if channel.suspended:
             yield Reason(

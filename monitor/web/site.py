@@ -15,10 +15,12 @@ from starlette.requests import Request
 from monitor.config import Config, Secret
 from monitor.database.engine import reading, writing
 from monitor.database.postgres import shorten_timeouts
-from monitor.errors import ConfigError, MonitorError, StoreError
+from monitor.database.schema import current
+from monitor.errors import ConfigError, MonitorError, StoreError, StoreUnavailableError
 from monitor.reports.html import Frame
 from monitor.threads import run_in_thread
 from monitor.web.database_probe import read_only_engine
+from monitor.web.readiness import SchemaState, schema_problem
 from monitor.web.state import StateTracker
 
 _T = TypeVar("_T")
@@ -30,6 +32,8 @@ MAX_QUERIES = 2
 MAX_HUNG = 4
 """Abandoned ones that have not ended; no new one begins before one of them ends."""
 _GRACE_S = 0.5
+_AT_ONCE_S = 1.0
+"""A query that fails as soon as this is tried once more."""
 _SQLITE_STEPS = 100_000
 """Instructions of SQLite between two looks at the clock: about a millisecond."""
 _LEAST_SHARE = 0.02
@@ -95,9 +99,19 @@ class Site:
             url = database.reveal()
         except ConfigError as error:
             raise StoreError(str(error)) from error
-        with reading(self._connect(url)) as conn:
-            _limit_query(conn)
-            return query(conn)
+        engine, began_s = self._connect(url), time.monotonic()
+        try:
+            return _read(engine, query)
+        except StoreUnavailableError:
+            if time.monotonic() - began_s > _AT_ONCE_S:
+                raise
+            # by a connection that the server had ended, as at a restart: the pool has dropped it now
+            return _read(engine, query)
+        except StoreError as error:
+            state = SchemaState(current(engine).fit.value)
+            if state is SchemaState.CURRENT:
+                raise
+            raise StoreError(schema_problem(state)) from error
 
     async def write(self, action: Callable[[Connection], _T]) -> _T:
         """Runs an action in one write transaction, in a thread. Raises UnavailableError.
@@ -180,7 +194,14 @@ class Site:
             can_log_out=viewer.logged_in,
             can_act=viewer.can_act,
             csrf_token=viewer.csrf_token,
+            has_workers=self.config.fleet.workers,
         )
+
+
+def _read(engine: Engine, query: Callable[[Connection], _T]) -> _T:
+    with reading(engine) as conn:
+        _limit_query(conn)
+        return query(conn)
 
 
 def _limit_query(conn: Connection) -> None:

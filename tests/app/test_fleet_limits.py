@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event, text
@@ -12,6 +13,8 @@ from sqlalchemy import event, text
 from monitor.app.throttles import FleetLimits, ThrottleRegistry, throttle_key
 from monitor.client.client import Client
 from monitor.config import TargetConfig
+from monitor.config.fleet import FleetConfig
+from monitor.daemon.fleet import shared_limits
 from monitor.database.engine import connect, reading, writing
 from monitor.model.http import ApiError, Reply, Request
 
@@ -41,7 +44,9 @@ class Processes:
         self.store_url, self.engines = store_url, {}
         self.registries = {}
 
-    def throttle(self, holder, watched=TARGET, *, stalled_after=STALLED, share_concurrency=1024):
+    def throttle(
+        self, holder, watched=TARGET, *, stalled_after=STALLED, share_concurrency=1024, clock_ahead=timedelta(0)
+    ):
         """A run of a process."""
         if holder not in self.registries:
             fleet = FleetLimits(
@@ -49,7 +54,9 @@ class Processes:
             )
             self.registries[holder] = ThrottleRegistry(fleet)
             self.engines[holder] = connect(self.store_url)
-        return self.registries[holder].throttle(watched, [watched], self.engines[holder])
+        return self.registries[holder].throttle(
+            watched, [watched], self.engines[holder], utcnow=lambda: datetime.now(UTC) + clock_ahead
+        )
 
     def rows(self, sql):
         with reading(next(iter(self.engines.values()))) as conn:
@@ -127,6 +134,15 @@ async def test_other_credentials_are_divided_by_themselves(processes):
         assert ceilings(mine, others) == [WHOLE, WHOLE]
 
 
+async def test_processes_with_the_same_host_and_number_divide_limits_too(store_url, connected):
+    """Containers in the network of one host have its name, and each begins with process 1."""
+    config, engine = SimpleNamespace(fleet=FleetConfig()), connected(store_url)
+    one, other = shared_limits(config), shared_limits(config)
+    async with one.throttle(TARGET, [TARGET], engine), other.throttle(TARGET, [TARGET], engine):
+        with reading(engine) as conn:
+            assert conn.execute(text("SELECT count(*) FROM throttle_claims")).scalar_one() == 2
+
+
 async def test_a_hint_that_one_process_gets_stops_all_of_them(processes):
     async with processes.throttle("a:1") as first, processes.throttle("b:2") as second:
         fail(first, HINT)
@@ -134,6 +150,24 @@ async def test_a_hint_that_one_process_gets_stops_all_of_them(processes):
         assert second.server_backoff.code == "slow_down"
         async with processes.throttle("c:3") as third:
             assert not third.try_acquire(time.monotonic())
+
+
+async def test_a_hint_ends_at_the_same_moment_on_machines_with_other_clocks(new_postgres):
+    processes, minutes = Processes(new_postgres(migrated=True)), timedelta(minutes=1)
+    async with (
+        processes.throttle("fast:1", clock_ahead=15 * minutes) as first,
+        processes.throttle("right:2") as second,
+        processes.throttle("slow:3", clock_ahead=-15 * minutes) as third,
+    ):
+        fail(first, HINT)
+        await until(lambda: processes.rows("SELECT * FROM throttles"))
+        async with processes.throttle("late:4", clock_ahead=-15 * minutes) as fourth:
+            others = (second, third, fourth)
+            await until(lambda: all(each.server_backoff.until_s > time.monotonic() for each in others))
+            for each in others:
+                assert each.server_backoff.until_s == pytest.approx(first.server_backoff.until_s, abs=5)
+    for engine in processes.engines.values():
+        engine.dispose()
 
 
 async def test_an_open_breaker_opens_all_of_them_and_each_next_run_begins_with_one_probe(processes):

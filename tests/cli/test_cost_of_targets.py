@@ -11,12 +11,13 @@ from support.samples import NOW, incident
 from monitor.config import load_config
 from monitor.config.slos import objectives_of
 from monitor.database.engine import reading, writing
-from monitor.database.tables import canaries, waits
+from monitor.database.tables import canaries, silences, waits
 from monitor.incidents import store as incidents
 from monitor.model import Cause, Evidence, LearnedLimits, RunStatus, Snapshot
 from monitor.model.items import FirstCompletion
 from monitor.reports.build import build_report
 from monitor.reports.changes import ReportCursor, save_cursor
+from monitor.reports.gate import gate_views
 from monitor.reports.incident_page import incident_page
 from monitor.reports.incident_views import IncidentFilter, open_first_view
 from monitor.reports.item_queries import ItemFilter
@@ -155,6 +156,11 @@ def test_a_page_needs_as_many_statements_for_20_targets_as_for_5(engine, configu
         "/incidents": lambda conn, **_: open_first_view(conn, IncidentFilter(), limit=50, now=NOW),
         "/incidents/ID": lambda conn, config: incident_page(conn, config, 1, now=NOW),
         "/items": lambda conn, **_: items_page(conn, newest, now=NOW),
+        "/api/v1/targets": lambda conn, config: gate_views(
+            conn,
+            due_times={each.name: config.schedule_for(each).due_times(each.name) for each in config.targets},
+            now=NOW,
+        ),
         "/api/v1/report": lambda conn, config: build_report(conn, config, target=None, since=week, now=NOW),
     }
 
@@ -167,3 +173,20 @@ def test_a_page_needs_as_many_statements_for_20_targets_as_for_5(engine, configu
     troubled(engine, names[5:])
     assert count(names) == five
     assert max(five.values()) <= 60
+
+
+def test_lists_of_incidents_do_not_read_their_items(engine, configure):
+    troubled(engine, NAMES[:2])
+    config, week = configure(*NAMES[:2]), timedelta(days=7)
+    pages = (
+        lambda conn: overview_page(conn, config, since=week, now=NOW),
+        lambda conn: target_page(conn, config, name="t0", since=week, now=NOW),
+        lambda conn: open_first_view(conn, IncidentFilter(), limit=50, now=NOW),
+    )
+    for page in pages:
+        assert not [sql for sql in statements(engine, page) if "items.incident_id" in sql]
+    with writing(engine) as conn:
+        hour = {"starts_at": NOW - HOUR, "ends_at": NOW + HOUR, "created_at": NOW, "comment": "", "author": "x"}
+        conn.execute(insert(silences).values(matchers={"group": ["faq"]}, **hour))
+    for page in pages:
+        assert [sql for sql in statements(engine, page) if "items.incident_id" in sql], "a silence is about a group"

@@ -38,6 +38,7 @@ def run(request, monkeypatch):
 
     def run(main):
         gc.collect()  # of earlier tests
+        gc.freeze()  # what is left is theirs, and would be looked at again and again
         before = open_sockets()
         result = event_loop.run(main)
         gc.collect()

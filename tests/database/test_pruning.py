@@ -319,7 +319,7 @@ def observations(engine, now):
                 trends.newest_runs(conn, targets=[target]),
                 last_key and runs.already_executed(conn, target=target, run_key=last_key),
                 incidents.current(conn, target=target, resolved_since=NOW - 3000 * DAY),
-                incidents.unresolved(conn, target=target),
+                incidents.unresolved(conn, targets=[target]),
             )
         reported = [
             changes.last_snapshots_at(conn, upto={"gloo": row.last_run_id}) for row in conn.execute(select(reports))

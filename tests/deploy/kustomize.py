@@ -1,7 +1,8 @@
 """Builds a kustomization like `kubectl kustomize`, with only the features that ours use; it refuses others.
 
-Known: `resources` (files and folders), `namespace`, `images` (newName, newTag, digest), and `configMapGenerator` with
-`files`, whose names end with the hash of their content. `make manifests` compares it with kubectl where there is one.
+Known: `resources` (files and folders), `namespace`, `images` (newName, newTag, digest), `patches` that append to a list
+by JSON Patch, and `configMapGenerator` with `files`, whose names end with the hash of their content. `make manifests`
+compares it with kubectl where there is one.
 """
 
 import hashlib
@@ -17,9 +18,11 @@ __all__ = ["UnknownFeatureError", "build", "containers", "pod_of"]
 Manifest = dict[str, Any]
 
 CLUSTER_WIDE = {"Namespace"}
-KNOWN = {"apiVersion", "kind", "resources", "namespace", "images", "configMapGenerator"}
+KNOWN = {"apiVersion", "kind", "resources", "namespace", "images", "patches", "configMapGenerator"}
 KNOWN_OF_AN_IMAGE = {"name", "newName", "newTag", "digest"}
 KNOWN_OF_A_MAP = {"name", "files"}
+KNOWN_OF_A_PATCH = {"target", "patch"}
+KNOWN_OF_A_TARGET = {"kind", "name"}
 HASH_DIGITS = str.maketrans("013ae", "ghkmt")
 """kustomize replaces the characters of hashes that could form words."""
 
@@ -65,6 +68,10 @@ def _gathered(folder: Path) -> list[Manifest]:
     for wanted in settings.get("configMapGenerator", []):
         _refuse(wanted, KNOWN_OF_A_MAP, folder)
         manifests.append(_config_map(folder, wanted))
+    for patch in settings.get("patches", []):
+        _refuse(patch, KNOWN_OF_A_PATCH, folder)
+        _refuse(patch["target"], KNOWN_OF_A_TARGET, folder)
+        _apply(patch, manifests, folder)
     for manifest in manifests:
         if "namespace" in settings:
             _put_into(manifest, settings["namespace"])
@@ -90,6 +97,20 @@ def _resource(path: Path) -> Iterator[Manifest]:
 def _config_map(folder: Path, wanted: Manifest) -> Manifest:
     data = {Path(name).name: (folder / name).read_text(encoding="utf-8") for name in wanted["files"]}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": wanted["name"]}, "data": data, "made": True}
+
+
+def _apply(patch: Manifest, manifests: list[Manifest], folder: Path) -> None:
+    """JSON Patch (RFC 6902): only `add` at the end of a list."""
+    kind, name = patch["target"]["kind"], patch["target"]["name"]
+    (manifest,) = [each for each in manifests if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    for operation in yaml.safe_load(patch["patch"]):
+        *parents, last = operation["path"].removeprefix("/").split("/")
+        at: Any = manifest
+        for parent in parents:
+            at = at[int(parent) if isinstance(at, list) else parent]
+        if (operation["op"], last) != ("add", "-"):
+            raise UnknownFeatureError(f"{folder.name}/kustomization.yaml: {operation['op']} {operation['path']}")
+        at.append(operation["value"])
 
 
 def _hashed(config_map: Manifest) -> str:

@@ -17,7 +17,7 @@ SETTINGS = (DEPLOY / "kubernetes/base/monitor.toml").read_text(encoding="utf-8")
 KEYS = {
     *("build", "image", "user", "command", "environment", "read_only", "tmpfs", "cap_drop", "cap_add"),
     *("security_opt", "secrets", "volumes", "networks", "ports", "depends_on", "restart", "stop_grace_period"),
-    *("healthcheck", "logging", "mem_limit", "pids_limit", "shm_size"),
+    *("healthcheck", "logging", "mem_limit", "pids_limit", "shm_size", "profiles"),
 }
 """The keys of the Compose specification in use: a mistyped key would be ignored, or refused only by `up`."""
 
@@ -52,7 +52,8 @@ def test_the_schema_is_upgraded_after_the_database_starts_and_before_the_daemon(
     assert SERVICES["migrate"]["command"] == ["db", "upgrade"]
     assert SERVICES["migrate"]["depends_on"] == {"database": {"condition": "service_healthy"}}
     assert SERVICES["migrate"]["restart"] == "no"
-    assert SERVICES["daemon"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    for name in ("daemon", "worker"):
+        assert SERVICES[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
 def test_settings_and_secrets_are_mounted_as_folders():
@@ -81,10 +82,15 @@ def test_secrets_are_not_environment_variables():
     ] == []
 
 
-def test_the_stop_timeout_is_longer_than_the_daemon_needs():
-    daemon = SERVICES["daemon"]
-    assert int(daemon["stop_grace_period"].removesuffix("s")) > FORCED_EXIT_S + 5
-    assert daemon["restart"] == "unless-stopped"
+@pytest.mark.parametrize("name", ["daemon", "worker"])
+def test_the_stop_timeout_is_longer_than_the_program_needs(name):
+    service = SERVICES[name]
+    assert int(service["stop_grace_period"].removesuffix("s")) > FORCED_EXIT_S + 5
+    assert service["restart"] == "unless-stopped"
+
+
+def test_workers_start_only_with_the_profile():
+    assert {name: each["profiles"] for name, each in SERVICES.items() if "profiles" in each} == {"worker": ["fleet"]}
 
 
 def test_the_port_is_published_on_loopback_only():
@@ -96,7 +102,7 @@ def test_the_port_is_published_on_loopback_only():
     assert "ports" not in SERVICES["database"]
 
 
-def test_every_long_running_service_has_a_health_check():
+def test_every_service_that_serves_has_a_health_check():
     assert [name for name, each in SERVICES.items() if each.get("healthcheck", {}).get("test")] == [
         "database", "daemon"
     ]  # fmt: skip

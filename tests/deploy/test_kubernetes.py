@@ -13,6 +13,7 @@ from manifests import DEPLOY, EXAMPLES, OVERLAYS, faults
 
 from monitor.cli.check import MAX_RUN_KEY_LENGTH
 from monitor.cli.signals import FORCED_EXIT_S
+from monitor.web.metric_definitions import METRIC_DEFINITIONS, PREFIX
 
 BUILT = {overlay.name: build(overlay) for overlay in OVERLAYS}
 MANIFESTS = {
@@ -27,8 +28,10 @@ BARE = "resources: [only.yaml]\n"
 ONLY = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"
 
 
-def only(overlay, kind):
-    (found,) = [each for each in BUILT[overlay] if each["kind"] == kind]
+def only(overlay, kind, name="ingestion-monitor"):
+    """The object of a kind, or of several the one that is named so."""
+    found = [each for each in BUILT[overlay] if each["kind"] == kind]
+    (found,) = found if len(found) == 1 else [each for each in found if each["metadata"]["name"] == name]
     return found
 
 
@@ -61,8 +64,8 @@ def test_a_mistake_in_a_manifest_is_found():
     assert any("readOnlyRootFileSystem" in fault for fault in faults(manifest))
 
 
-def test_both_overlays_exist():
-    assert sorted(BUILT) == ["cronjob", "daemon"]
+def test_every_way_to_run_has_its_overlay():
+    assert sorted(BUILT) == ["cronjob", "daemon", "fleet"]
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
@@ -72,7 +75,8 @@ def test_all_objects_are_in_one_namespace(manifest):
 
 
 @pytest.mark.parametrize(
-    "feature", ["patches: []", "commonLabels: {}", "secretGenerator: []", "images: [{name: a, newTag: b, tag: c}]"]
+    "feature",
+    ["patchesStrategicMerge: []", "commonLabels: {}", "secretGenerator: []", "images: [{name: a, newTag: b, tag: c}]"],
 )
 def test_the_builder_refuses_unknown_keys(tmp_path, feature):
     (tmp_path / "only.yaml").write_text(ONLY, encoding="utf-8")
@@ -156,13 +160,15 @@ def test_network_policy_allows_dns_https_and_postgres_out_and_only_prometheus_in
 
 @pytest.mark.parametrize("overlay", BUILT)
 def test_policy_service_and_disruption_budget_select_existing_pods(overlay):
-    labels = [each["spec"] for each in BUILT[overlay] if each["kind"] in {"Deployment", "CronJob"}]
-    (spec,) = labels
-    template = spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
+    specs = [each["spec"] for each in BUILT[overlay] if each["kind"] in {"Deployment", "CronJob"}]
+    templates = [
+        spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"] for spec in specs
+    ]
     for each in BUILT[overlay]:
         selector = each.get("spec", {}).get("podSelector") or each.get("spec", {}).get("selector")
         if selector:
-            assert selector.get("matchLabels", selector).items() <= template["metadata"]["labels"].items()
+            labels = selector.get("matchLabels", selector).items()
+            assert [template for template in templates if labels <= template["metadata"]["labels"].items()]
 
 
 # --- consistent with the program -------------------------------------------------------------------------------------
@@ -242,3 +248,54 @@ def test_two_daemons_share_the_work_and_one_always_stays():
     assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert only("daemon", "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_pod_of_the_fleet_runs_with_workers_and_one_image():
+    deployments = [only("fleet", "Deployment", name) for name in ("ingestion-monitor", "ingestion-monitor-worker")]
+    running = [pod_of(each)["containers"][0] for each in deployments]
+    assert [each["args"] for each in running] == [["daemon"], ["worker", "--concurrency", "4"]]
+    assert [variables(each)["MONITOR_FLEET__WORKERS"] for each in running] == ["true", "true"]
+    assert len({each["image"] for deployment in deployments for each in containers(deployment)}) == 1
+
+
+def test_the_daemon_of_the_fleet_is_the_other_overlays_but_for_one_variable():
+    fleet, alone = (json.loads(json.dumps(only(overlay, "Deployment"))) for overlay in ("fleet", "daemon"))
+    assert pod_of(fleet)["containers"][0]["env"].pop()["name"] == "MONITOR_FLEET__WORKERS"
+    assert fleet == alone
+
+
+def test_a_worker_is_locked_like_the_daemon():
+    worker, daemon = (
+        pod_of(only("fleet", "Deployment", name)) for name in ("ingestion-monitor-worker", "ingestion-monitor")
+    )
+    for key in ("securityContext", "automountServiceAccountToken", "terminationGracePeriodSeconds", "volumes"):
+        assert worker[key] == daemon[key]
+    assert worker["containers"][0]["securityContext"] == daemon["containers"][0]["securityContext"]
+    assert "ports" not in worker["containers"][0]
+    assert only("fleet", "PodDisruptionBudget", "ingestion-monitor-worker")["spec"]["maxUnavailable"] == 1
+
+
+def test_the_autoscaler_counts_the_queues_jobs_for_the_workers_deployment():
+    text = (DEPLOY / "kubernetes/examples/autoscaler.yaml").read_text(encoding="utf-8")
+    spec = yaml.safe_load(text)["spec"]
+    assert spec["scaleTargetRef"]["name"] == only("fleet", "Deployment", "ingestion-monitor-worker")["metadata"]["name"]
+    (metric,) = spec["metrics"]
+    assert f"as: {metric['external']['metric']['name']}" in text
+    series = set(re.findall(rf"\b{PREFIX}\w+", text)) - {metric["external"]["metric"]["name"]}
+    assert series <= {definition.full_name for definition in METRIC_DEFINITIONS}
+    assert series
+    assert 1 < spec["minReplicas"] < spec["maxReplicas"]
+    (worker,) = pod_of(only("fleet", "Deployment", "ingestion-monitor-worker"))["containers"]
+    assert int(metric["external"]["target"]["averageValue"]) == parsed(worker["args"])["concurrency"]
+
+
+@pytest.mark.parametrize("operation", ["op: replace, path: /data, value: {}", "op: add, path: /list/0, value: 1"])
+def test_the_builder_refuses_other_patches(tmp_path, operation):
+    (tmp_path / "only.yaml").write_text(f"{ONLY}list: []\n", encoding="utf-8")
+    patch = f"patches: [{{target: {{kind: Secret, name: s}}, patch: '[{{{operation}}}]'}}]\n"
+    (tmp_path / "kustomization.yaml").write_text(BARE + patch, encoding="utf-8")
+    with pytest.raises(UnknownFeatureError, match=r"kustomization\.yaml: (replace|add) /"):
+        build(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from support.working import Faults, Recorder, jobs, until, working
 
 from monitor import logs
-from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError
+from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError, TargetNotHereError
 from monitor.fleet.queue import Queue
 from monitor.fleet.queue_worker import QueueWorker
 
@@ -46,6 +46,28 @@ async def test_what_waits_already_is_not_queued_again_and_a_newer_run_replaces_a
     assert jobs(queue_url, "task_name, args ->> 'run_key'")[-2:] == [("plan", keys[-1]), ("plan", keys[0])]
 
 
+async def test_two_queues_of_one_database_have_jobs_and_workers_of_their_own(queue_url, configured):
+    """Two monitors, each in its own schema: they have targets and runs of the same names and numbers."""
+    key, newer = (f"every 5m 2026-03-01T03:0{minute}:00Z" for minute in (0, 5))
+    theirs, ours = configured(queue_url, 'queue = "theirs"\nstalled_after = "10m"'), configured(queue_url)
+    async with Queue.open(theirs) as other, Queue.open(ours) as queue:
+        for each, run_key in ((other, key), (queue, newer)):
+            assert await each.defer_plan("docs", run_key)
+            assert await each.defer_share(1, 1)
+            assert await each.defer_close(1)
+        assert len(jobs(queue_url)) == 6
+        async with working(other, Recorder()):
+            await until(lambda: len(jobs(queue_url)) == 3, "the jobs of the other queue")
+            with psycopg.connect(queue_url, autocommit=True) as conn:  # it shows life each two and a half minutes
+                conn.execute(
+                    "UPDATE procrastinate.procrastinate_workers SET last_heartbeat = now() - interval '1 minute'"
+                )
+            await queue.retry_stalled()
+            async with working(queue, Recorder()):
+                await until(lambda: not jobs(queue_url), "the other jobs")
+                assert len(workers(queue_url)) == 2
+
+
 async def test_a_job_that_was_announced_begins_at_once(queue_url, configured, monkeypatch):
     monkeypatch.setattr("monitor.fleet.queue_worker.LISTENING_POLL_S", 600.0)
     handlers = Recorder()
@@ -73,6 +95,23 @@ async def test_a_run_that_another_holds_comes_again(queue_url, configured, capsy
     assert [(each["outcome"], each["attempt"], each["target"]) for each in ended] == [
         ("again", 1, "docs"), ("done", 2, "docs"),
     ]  # fmt: skip
+
+
+async def test_a_job_whose_target_is_not_configured_here_is_left_to_another_worker(queue_url, configured, monkeypatch):
+    monkeypatch.setattr("monitor.fleet.queue_worker._ELSEWHERE_ATTEMPTS", 1)
+    monkeypatch.setattr("monitor.fleet.queue_worker.LISTENING_POLL_S", 0.05)
+    without, having = Recorder(*(TargetNotHereError("docs") for _ in range(3))), Recorder()
+    async with Queue.open(configured(queue_url)) as queue:
+        await queue.defer_share(1, 1)
+        async with working(queue, without):
+            await until(lambda: jobs(queue_url, "status::text, attempts") == [("todo", 1)], "it was put back")
+        async with working(queue, having):
+            await until(lambda: having.calls and not jobs(queue_url), "it is done")
+        await queue.defer_share(1, 2)
+        monkeypatch.setattr("monitor.fleet.queue_worker._ELSEWHERE_RETRY", timedelta(0))
+        async with working(queue, without):
+            await until(lambda: not jobs(queue_url), "nobody has it")
+    assert [call[2] for call in without.calls] == [1, 2, 2]
 
 
 async def test_a_refusal_ends_a_job_and_a_defect_keeps_it_as_failed(queue_url, configured, capsys):
@@ -110,7 +149,8 @@ async def test_jobs_of_a_dead_worker_come_again_once(queue_url, configured):
         conn.execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 minute'), (now())")
         conn.execute(
             "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id, queueing_lock, args)"
-            " SELECT 'ingestion-monitor', 'close', 'doing', worker, 'close ' || run, json_build_object('run_id', run)"
+            " SELECT 'ingestion-monitor', 'close', 'doing', worker, 'ingestion-monitor: close ' || run,"
+            " json_build_object('run_id', run)"
             " FROM (VALUES (1, 1), (1, 2), (2, 3), (NULL, 4)) AS dead (worker, run)"
         )
     handlers = Recorder()

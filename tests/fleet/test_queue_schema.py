@@ -110,16 +110,22 @@ def test_a_queue_that_is_not_ours_to_change_is_left_alone(queue_url, connected, 
 
 
 def test_a_user_without_the_privilege_is_told_what_to_grant(new_postgres):
-    url = make_url(new_postgres())
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as conn:
-        conn.execute(f"DROP ROLE IF EXISTS plain_{url.database}")
-        conn.execute(f"CREATE ROLE plain_{url.database} LOGIN PASSWORD 'x'")
-    plain = url.set(username=f"plain_{url.database}", password="x").render_as_string(hide_password=False)
-    try:
-        with pytest.raises(
-            StoreError, match=f"refuses the schema procrastinate.*grant create on database {url.database}"
-        ):
-            queue_schema.upgrade(plain)
-    finally:
-        with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as conn:
-            conn.execute(f"DROP ROLE plain_{url.database}")
+    owners = new_postgres()
+    url = make_url(owners)
+    role = f"plain_{url.database}"
+    plain = url.set(username=role, password="x").render_as_string(hide_password=False)
+    with psycopg.connect(owners, autocommit=True) as conn:
+        conn.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        try:
+            with pytest.raises(
+                StoreError, match=f"refuses the schema procrastinate.*grant create on database {url.database}"
+            ):
+                queue_schema.upgrade(plain)
+            conn.execute(f"CREATE SCHEMA procrastinate; GRANT USAGE ON SCHEMA procrastinate TO {role}")
+            with pytest.raises(StoreError, match="grant create on schema procrastinate"):
+                queue_schema.upgrade(plain)
+            conn.execute(f"GRANT CREATE ON SCHEMA procrastinate TO {role}")
+            assert len(queue_schema.upgrade(plain)) == 1, "the schema is enough"
+        finally:
+            conn.execute(f"DROP OWNED BY {role}")
+            conn.execute(f"DROP ROLE {role}")

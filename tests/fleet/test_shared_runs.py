@@ -11,7 +11,7 @@ from support.fleet import Fleet, written
 
 from monitor.database.engine import writing
 from monitor.database.fleet_tables import throttle_claims
-from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, RunCrashedError
+from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, RunCrashedError, TargetNotHereError
 from monitor.fleet import share_store
 from monitor.fleet.share_check import ShareEnd
 from monitor.model import Cause
@@ -334,11 +334,8 @@ async def test_a_lease_is_renewed_while_a_run_waits_for_workers(shared_world):
 
 async def test_claims_of_dead_processes_are_deleted(shared_world):
     world = shared_world
-    ages = [timedelta(0), timedelta(seconds=301)]
-    rows = [
-        {"key": "k", "holder": f"host:{age.seconds}", "weight": 1, "part": 1.0, "seen_at": world.clock() - age}
-        for age in ages
-    ]
+    now, claim = world.clock(), {"key": "k", "weight": 1, "part": 1.0}
+    rows = [claim | {"holder": f"host:{age_s}", "seen_at": now - timedelta(seconds=age_s)} for age_s in (0, 301)]
     with writing(world.app.engine) as conn:
         conn.execute(insert(throttle_claims), rows)
     await Fleet(world).supervise()
@@ -393,7 +390,8 @@ def test_a_target_that_is_no_longer_configured_is_left_alone(shared_world):
     asyncio.run(fleet.plan())
     gone = replace(fleet.workers[0], job_of=lambda _: None)
     for job in (gone.plan("gloo", None), gone.share(1, 1, "host:1"), gone.close(1)):
-        asyncio.run(job)
+        with pytest.raises(TargetNotHereError, match=r"gloo is not configured in this worker"):
+            asyncio.run(job)
     assert {each["state"] for each in shares(world)} == {"waiting"}
     world.clock.advance(hours=3)
     asyncio.run(fleet.supervise())

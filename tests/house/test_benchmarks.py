@@ -5,7 +5,9 @@ from dataclasses import replace
 import builds
 import faults
 import fleet
+import many_targets
 import pages
+import postgresql
 import pytest
 import speed
 import startup
@@ -81,10 +83,19 @@ def test_steady_runs_are_measured_on_postgresql(now, tmp_path):
 
 @nightly
 def test_targets_are_measured_side_by_side(now, tmp_path, monkeypatch):
-    monkeypatch.setattr(fleet, "COUNTED", 1)
-    rows = fleet.rows(now, tmp_path, counts=[2], rounds=1)
+    monkeypatch.setattr(many_targets, "COUNTED", 1)
+    rows = many_targets.rows(now, tmp_path, counts=[2], rounds=1)
     assert "configuration of 2 targets" in figures(rows)
     assert float(rows[-1].measured) > 1  # statements are counted
+
+
+@nightly
+def test_workers_are_measured_beside_one_process_and_at_a_rate_limit(now, tmp_path):
+    with postgresql.running() as database:
+        found = figures(fleet.unlimited(*now, database, tmp_path, items=250, workers=[1], latency_s=0.01))
+        found += figures(fleet.limited(*now, database, tmp_path, rate=200, seconds=2, workers=[2]))
+    for name in ("one process", "1 worker: items/s", "limit of 200/s: 2 workers"):
+        assert name in found
 
 
 @nightly

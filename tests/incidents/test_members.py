@@ -206,6 +206,7 @@ def test_an_incident_names_its_first_members(engine, add):
     add("d", ItemState.FAILED, since=NOW)
     join(engine, FAILED, incident_id=8)
     found = current(engine, {7: STUCK, 8: FAILED, 9: FAILED})
+    assert found == current(engine, {7: STUCK}) | current(engine, {8: FAILED}) | current(engine, {9: FAILED})
     assert found[7].item_ids == tuple(f"p{number:03}" for number in range(1, MAX_SAMPLES + 1))
     assert found[8].item_ids == ("d",)
     assert found[9] == CurrentMembers()

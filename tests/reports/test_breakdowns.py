@@ -19,14 +19,20 @@ def history(engine):
     return HistoryBuilder(engine)
 
 
-def by_group(engine, limit=9):
+def broken_down(engine, limit):
     with reading(engine) as conn:
-        return breakdowns.by_groups(conn, stuck_before=STUCK_BEFORE, limit=limit).get("gloo", (0, []))
+        found = breakdowns.breakdowns(conn, stuck_before=STUCK_BEFORE, max_groups=limit, max_stages=limit)
+        return found.get("gloo", breakdowns.Breakdown())
+
+
+def by_group(engine, limit=9):
+    found = broken_down(engine, limit)
+    return found.group_count, [*found.groups]
 
 
 def by_stage(engine, limit=9):
-    with reading(engine) as conn:
-        return breakdowns.by_stages(conn, targets=["gloo"], limit=limit).get("gloo", (0, []))
+    found = broken_down(engine, limit)
+    return found.stage_count, [*found.stages]
 
 
 def stuck(engine, limit=9):
@@ -91,3 +97,28 @@ def test_items_stuck_for_longest_come_first(engine, history):
     second = StuckItem(item_id="a", group=None, stage=None, pending_since=LATE)
     assert stuck(engine) == [first, second]
     assert stuck(engine, limit=1) == [first]
+
+
+def test_each_target_has_its_own_first_items_and_groups(engine, history):
+    for target, group in (("gloo", "g"), ("other", "h")):
+        for n in range(3):
+            history.item(f"{n}", "pending", target=target, group_name=group, pending_since=LATE - n * MINUTE)
+        history.item("done", target=target, group_name=group, stage="READY")
+    before = STUCK_BEFORE | {"other": LATE - MINUTE, "without items": LATE}
+    with reading(engine) as conn:
+        named = breakdowns.stuck_items(conn, stuck_before=before, limit=2)
+        broken_down = breakdowns.breakdowns(conn, stuck_before=before, max_groups=1, max_stages=1)
+    assert {target: [each.item_id for each in rows] for target, rows in named.items()} == {
+        "gloo": ["2", "1"], "other": ["2"],
+    }  # fmt: skip
+    parts = {
+        target: (each.groups[0].name, each.groups[0].total, each.groups[0].stuck)
+        for target, each in broken_down.items()
+    }
+    assert parts == {"gloo": ("g", 4, 3), "other": ("h", 4, 1)}
+    assert [each.stages for each in broken_down.values()] == 2 * [
+        [StageCount(state=ItemState.PENDING, stage=None, items=3)]
+    ]
+    counts = [count for each in broken_down.values() for count in (each.groups[0].stuck, each.stages[0].items)]
+    counts += broken_down["gloo"].groups[0].counts.values()
+    assert {type(each) for each in counts} == {int}, "they go into JSON"

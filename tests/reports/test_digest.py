@@ -1,6 +1,7 @@
 """The scheduled report: sent once per due time over daemons and restarts, by way of the outbox."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from support.receiver import Receiver
 
-from monitor.database.engine import reading
+from monitor.database.engine import connect, reading
 from monitor.database.report_tables import digests
 from monitor.database.tables import notifications
 from monitor.notifications.delivery import DeliveryReport
@@ -171,3 +172,21 @@ def test_without_the_table_nothing_is_stored(reports):
     reports.configure("")
     assert reports.tick(after=30 * DAY) == ()
     assert reports.rows(digests) == []
+
+
+def test_two_daemons_whose_clocks_are_set_back_and_forward_make_one_report_per_period(reports):
+    reports.tick()  # new to this database
+    first, app = reports.now, reports.app
+    other = connect(app.config.database.reveal())
+    days = (1, 2, 0.5, 1, 3, 1.5, 30, 2, 3, 4, 29, 30, 31)  # of the first daemon; the other's clock is hours late
+    with ThreadPoolExecutor() as pool:
+        for day in days:
+            now = first + day * DAY
+            asked = [(app.engine, now), (other, now), (other, now - timedelta(hours=9))]
+            list(pool.map(lambda each: enqueue_digest(each[0], app.config, now=each[1]), asked))
+    other.dispose()
+    made = [row.due_at for row in reports.rows(digests)]
+    sent = [row.key for row in reports.rows(notifications)]
+    assert len(made) == len(set(made))
+    assert len(sent) == len(set(sent)) == len([row for row in reports.rows(digests) if row.channels])
+    assert len(sent) == len({1, 2, 3, 4, 29, 30, 31})

@@ -20,7 +20,7 @@ from monitor.reports.changes import ItemChangeCount
 from monitor.reports.document import report_document
 from monitor.reports.html.report_file import report_html
 from monitor.reports.overview import Changes
-from monitor.reports.overview_markdown import code, escape, report_markdown
+from monitor.reports.overview_markdown import code, escape, prose, report_markdown
 from monitor.reports.overview_text import overview_text
 from monitor.reports.report_message import as_message
 from monitor.reports.trends import ReasonCount, StageCount, StuckItem
@@ -113,6 +113,24 @@ def test_no_name_breaks_a_table_or_becomes_live(name):
 def test_a_name_in_a_cell_is_shown_as_it_is(name):
     ((_,), (shown,)) = cells(f"| head |\n| --- |\n| {code(name)} |\n")
     assert shown == re.sub(" +$|^ +", "", one_line(name)) or shown.strip() == one_line(name).strip()
+
+
+def test_a_command_in_a_sentence_is_code():
+    found = list(tokens(prose("3 of `a*b`: run `ingestion-monitor notifications dead`.")))
+    shown = [(each.type, each.content) for each in found if each.type in {"text", "code_inline"}]
+    assert [each for each in shown if each[0] == "code_inline"] == [
+        ("code_inline", "a*b"), ("code_inline", "ingestion-monitor notifications dead"),
+    ]  # fmt: skip
+    assert "`" not in "".join(content for _, content in shown)
+
+
+@given(st.text(alphabet="`a b|@*<[", max_size=12))
+@pytest.mark.no_cover
+def test_a_sentence_with_any_backticks_is_text_and_code(sentence):
+    found = list(tokens(f"It says {prose(sentence)}."))
+    assert {token.type for token in found} <= {
+        "paragraph_open", "paragraph_close", "inline", "text", "text_special", "softbreak", "code_inline",
+    }  # fmt: skip
 
 
 @given(st.text(max_size=20))

@@ -92,8 +92,16 @@ def test_of_very_many_steps_those_in_the_middle_are_left_out(troubles, page, mon
 def test_a_long_incident_says_that_not_all_runs_are_replayed(troubles, page, monkeypatch):
     number = troubles.rejected(runs=8)
     assert not page(number).runs_cut
+    assert not page(number).drawn
+    incident, runs = page(number).incident, page(number).explained.history.runs
+    during = [run.run_id for run in runs if run.at >= incident.first_evidence_at]
     monkeypatch.setattr(pages, "MAX_RUNS", 5)
+    whole = [run.run_id for run in page(number).drawn]
     assert page(number).runs_cut
+    assert whole == during
+    monkeypatch.setattr(pages, "_MAX_DRAWN", 3)
+    some = [run.run_id for run in page(number).drawn]
+    assert (some, len(some), some[-1]) == (sorted(set(some) & set(whole)), 3, whole[-1])
 
 
 def test_related_incidents_are_named_with_their_relation(troubles, page):

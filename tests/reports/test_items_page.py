@@ -8,6 +8,7 @@ from database.history import HOUR, HistoryBuilder
 from support.samples import NOW
 
 from monitor.database.engine import reading
+from monitor.reports import items_page as items_page_module
 from monitor.reports.item_queries import ItemFilter
 from monitor.reports.items_page import Position, decode_position, items_page
 
@@ -81,6 +82,27 @@ FILTERS = [
     ({"prefix": "a/ü"}, ["a/ü .pdf"]),
     ({"prefix": "%"}, []),
 ]
+
+
+@pytest.mark.parametrize("few", [0, 500], ids=["many found", "few found"])
+def test_pages_of_a_prefix_are_its_whole_list(stored, monkeypatch, few):
+    monkeypatch.setattr(items_page_module, "_FEW", few)
+    past = HistoryBuilder(stored)
+    for item_id in ("Doc_1", "dOC_2", "doc%3", "DOC_4", "doc", "dod"):
+        past.item(item_id, "failed" if item_id == "dod" else "completed", target="other")
+    for prefix, found in (("DOC_", ["DOC_4", "Doc_1", "dOC_2"]), ("do", None), ("x", [])):
+        pages = [read(stored, size=2, prefix=prefix)]
+        while pages[-1].after is not None:
+            pages.append(read(stored, size=2, prefix=prefix, after=pages[-1].after))
+        whole = list(itertools.chain(*map(ids, pages)))
+        assert sorted(whole) == (
+            found if found is not None else ["DOC_4", "DONE-2", "Doc_1", "dOC_2", "doc", "doc%3", "dod", "done-1"]
+        )
+        back = [pages[-1]]
+        while back[-1].before is not None:
+            back.append(read(stored, size=2, prefix=prefix, before=back[-1].before))
+        assert (list(map(ids, reversed(back))), pages[0].total) == (list(map(ids, pages)), len(whole))
+        assert whole[:1] == (["dod"] if prefix == "do" else whole[:1])
 
 
 def test_each_filter_selects_its_items(stored):

@@ -397,3 +397,16 @@ def test_text_that_a_spreadsheet_would_run_as_a_formula_is_quoted(begin):
     (first, *_) = table(overview(facts(target=name, samples=(row(target=name, run_key=name),) * (len(BOUNDS) - 1))))
     assert (first["target"], first["run_key"]) == (f"'{name}", f"'{name}")
     assert first["duration_s"] == "60.0"
+
+
+@pytest.mark.parametrize("since", [None, BOUNDS[0], NOW - 2 * HOUR], ids=["no runs", "all of it", "hours of it"])
+def test_a_period_with_little_history_says_when_that_begins(since):
+    gaps = (None,) * (len(BOUNDS) - 2)
+    said = [line for line in overview_text(overview(facts(samples=(*gaps, row())), history_since=since)).splitlines()
+            if line.startswith("History begins")]  # fmt: skip
+    short = since == NOW - 2 * HOUR
+    assert said == (
+        [f"History begins {since:%Y-%m-%d %H:%M} UTC: nothing is known of the time before."] if short else []
+    )
+    rolled_up = overview(facts(samples=(row(), *gaps)), history_since=since)
+    assert "History begins" not in overview_text(rolled_up), "rollups may be older than the runs"

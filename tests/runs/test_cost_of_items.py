@@ -76,6 +76,8 @@ def reads_all_rows(conn, statement):
         few = ("ix_items_state", "ix_items_due", "ix_items_unverified", "ix_items_incident_id", "=? AND item_id=?")
         # in the order that is asked for, as many rows as are asked for
         few += ("ix_items_completed",) if "ORDER BY items.asked_run_id" in statement.sql else ()
+        if sum("ix_items_completed" in line for line in of_items) > 1:
+            return True  # those that are not completed now are looked for among those that were
         return any(not line.startswith("SEARCH") or not any(each in line for each in few) for line in of_items)
     plan = postgres_plan(conn, statement)
     in_index = any("Only" in node["Node Type"] for node in nodes(plan["Plan"]))

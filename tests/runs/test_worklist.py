@@ -347,6 +347,24 @@ def test_after_an_outage_an_item_that_the_last_run_asked_about_is_not_first():
     assert worklist.choose_first_items([a], count=5) == ("a",)
 
 
+@pytest.mark.parametrize("recover", [True, False], ids=["all recovered", "all but five fail for ever"])
+def test_runs_that_get_only_a_few_answers_reach_every_item(recover):
+    asked = {f"i{n:02}": 1 for n in range(20)}
+    healthy, ever = {"i15", "i16", "i17", "i18", "i19"}, set()
+    for run_id in range(2, 12):
+        given = [
+            worklist.CompletedItem(item_id=item_id, seen_completed=item_id in healthy, asked_run_id=asked[item_id])
+            for item_id in sorted(asked, key=lambda each: (each in healthy, asked[each], each))
+        ]
+        chosen = worklist.choose_first_items(given, count=5)
+        assert len(set(chosen)) == 5
+        assert sum(item_id in healthy for item_id in chosen[:3]) == 3, "those that fail do not come first"
+        asked |= dict.fromkeys(chosen, run_id)
+        ever |= set(chosen)
+        healthy |= set(chosen) if recover else set()
+    assert ever == set(asked)
+
+
 def test_unverified_members_are_no_members_to_ask_about_first(engine, listed):
     listed("a")
     outcomes(engine, 1, {"a": ItemState.FAILED})

@@ -3,14 +3,9 @@
 import pytest
 from survival.growth import grow, grown
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.nightly]
 
 RUNS, STRETCH = 160, 10
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
-def database_kind(request):
-    return request.param
 
 
 @pytest.mark.timeout(400)

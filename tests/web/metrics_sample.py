@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 from web.served import config
 
+from monitor.fleet.state import FleetState, QueueState, SharedRunState, WorkerState
 from monitor.incidents.slo import Objective, Slot, assess
 from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
+from monitor.reports.fleet import FleetView
 from monitor.rollups.bounds import bound_ms
 from monitor.rollups.indexing_queries import TimesToIndexed
 from monitor.runs.canary.model import Step
@@ -30,6 +32,24 @@ REPORT = RunReport(
 BAD = ("outage", "critical")
 PROMISE = Objective(name="in time", objective=0.95, within=timedelta(minutes=15))
 LATE = Slot(start=NOW - timedelta(hours=2), resolution=timedelta(minutes=5), total=200, good=190)
+
+
+def shared_run(target):
+    """A run in ten shares, planned two minutes ago."""
+    return SharedRunState(
+        run_id=17,
+        target=target,
+        planned_at=NOW - timedelta(minutes=2),
+        deadline_at=NOW + timedelta(minutes=2),
+        stopped_by=None,
+        waiting=5,
+        running=3,
+        done=2,
+        items=200_000,
+        items_done=40_000,
+    )
+
+
 PROBE = ProbeResult(
     stored=StoredState(
         targets={
@@ -64,6 +84,23 @@ PROBE = ProbeResult(
                 leftovers=2,
             )
         },
+        fleet=FleetView(
+            state=FleetState(
+                now=NOW,
+                queue=QueueState(
+                    workers=(
+                        WorkerState(worker_id=1, name="a:7", seen_at=NOW - timedelta(seconds=4)),
+                        WorkerState(worker_id=2, name=None, seen_at=NOW - timedelta(seconds=90)),
+                    ),
+                    waiting={"plan": 2, "share": 5},
+                    running={"share": 3},
+                    failed=1,
+                    waits_since={"plan": NOW - timedelta(seconds=75)},
+                ),
+                runs=(shared_run("gloo"), shared_run("gone")),
+            ),
+            stalled_after=timedelta(seconds=30),
+        ),
     )
 )  # fmt: skip
 

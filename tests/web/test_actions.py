@@ -1,12 +1,15 @@
 """Acknowledge, silence and resolve from the page: the same as by the commands, and recorded with who did it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from incidents.test_acknowledge_store import TOO_MUCH
 from incidents.test_evaluate import Site
 from sqlalchemy import select
+from support.observed import until
 from web.browser import Browser
 from web.conftest import TOKEN
-from web.served import ask
+from web.served import Served, ask, config
 
 from monitor.database.engine import connect, reading
 from monitor.database.tables import silences
@@ -140,3 +143,62 @@ def test_an_action_waits_for_a_database_that_is_not_open_yet(page, token_file, d
     answer = browser.post("/incidents/1/resolve", {"csrf_token": browser.csrf_token()})
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
     assert b"not open yet" in answer.body
+
+
+def test_of_two_people_who_acknowledge_the_second_is_told_and_logged(acting, site):
+    other = Browser(acting.served.address)
+    other.log_in(TOKEN, name="Ben")
+    fields = {"csrf_token": other.csrf_token()}
+    assert acting.post("/incidents/1/acknowledge", {"csrf_token": acting.csrf}).status == 303
+    again = other.post("/incidents/1/acknowledge", fields)
+    assert (again.status, b"Incident 1 was acknowledged by Ana" in again.body) == (409, True)
+    (logged,) = acting.served.logged_events("operator_action_repeated")
+    assert (logged["by"], logged["done_before_by"]) == ("Ben", "Ana")
+    assert acting.post("/incidents/1/acknowledge", {"csrf_token": acting.csrf}).status == 303, "a second click"
+    assert [kind for kind, _ in events(site)] == ["opened", "acknowledged"]
+
+
+@pytest.fixture
+def crowd(tmp_path, store_url, token_file):
+    """Browsers of several people over one incident, number 1, on each database."""
+    engine = connect(store_url)
+    site = Site(engine)
+    site.run(TOO_MUCH)
+    served = Served(config(tmp_path, database=store_url, web=f'token_file = "{token_file}"\nactions = true'))
+    with served:
+        served.state.engine = engine
+        until(lambda: served.logged_events("web_listening"), "a page that listens")
+        people = []
+        for name in ("Ana", "Ben", "Cho"):
+            browser = Browser(served.address)
+            browser.log_in(TOKEN, name=name)
+            people.append((name, browser, browser.csrf_token()))
+        yield site, served, people
+    engine.dispose()
+
+
+@pytest.mark.process
+def test_people_who_act_at_the_same_time_are_each_recorded_or_told(crowd):
+    site, served, people = crowd
+    kinds = {"Ana": "acknowledge", "Ben": "acknowledge", "Cho": "silence"}
+
+    def act(person):
+        name, browser, token = person
+        path = f"/incidents/1/{kinds[name]}"
+        return name, browser.post(path, {"csrf_token": token, "duration": "1h", "comment": ""})
+
+    with ThreadPoolExecutor() as pool:
+        answers = dict(pool.map(act, people))
+        assert sorted(answers[name].status for name in ("Ana", "Ben")) == [303, 409]
+        assert answers["Cho"].status == 303
+        winner, loser = sorted(("Ana", "Ben"), key=lambda name: answers[name].status)
+        assert f"acknowledged by {winner}".encode() in answers[loser].body
+        kinds |= dict.fromkeys(kinds, "resolve")
+        ended = dict(pool.map(act, people))
+    assert sorted(each.status for each in ended.values()) == [303, 409, 409]
+    assert [(kind, reason.partition(":")[0]) for kind, reason in events(site)][1:2] == [
+        ("acknowledged", f"acknowledged by {winner}")
+    ]
+    assert [kind for kind, _ in events(site)] == ["opened", "acknowledged", "resolved"]
+    assert [each["author"] for each in stored_silences(site)] == ["Cho"]
+    assert [each for each in served.logged if each["log_level"] == "error"] == []

@@ -179,3 +179,37 @@ def test_no_text_in_an_answer_reorders_what_follows(world, served):
     answer = get(served, "v1/items?state=failed")
     assert (b"\\u202egnp.exe" in answer.body, "\u202e" in answer.body.decode()) == (True, False)
     assert answer.json["items"][0]["stage"] == "\u202egnp.exe"
+
+
+@pytest.fixture
+def fleet(tmp_path, store_url):
+    """Many targets, of which none has run."""
+    path, name = tmp_path / "monitor.toml", '[[targets]]\nname = "t{:03}"\nprovider = "gloo"\npublisher_id = "p"\n'
+    auth = 'auth = {{ api_key = "k{}" }}\n'
+    targets = "".join(name.format(n) + auth.format(n) for n in range(120))
+    path.write_text(f'database = "{store_url}"\n[web]\nlisten = "127.0.0.1:0"\n{targets}', encoding="utf-8")
+    with Served(load_config(path, environ={})) as served:
+        until(lambda: served.logged_events("web_listening"), "endpoints that listen")
+        yield served
+
+
+def test_a_report_on_many_targets_is_read_part_by_part(fleet):
+    refused = get(fleet, "v1/report")
+    assert (refused.status, "120 targets are configured" in refused.json["error"]) == (400, True)
+    assert "limit=100 and offset=" in refused.json["error"]
+    parts = [get(fleet, f"v1/report?limit=50&offset={offset}").json for offset in (0, 50, 100, 150)]
+    found = [each["target"] for part in parts for each in part["targets"]]
+    assert (found, {part["targets_total"] for part in parts}) == ([f"t{n:03}" for n in range(120)], {120})
+    assert [each["target"] for each in get(fleet, "v1/report?target=t007").json["targets"]] == ["t007"]
+
+
+def test_a_name_that_is_unknown_among_many_gets_the_nearest_ones(fleet):
+    for path in ("v1/report?target=t11", "v1/gate/t11"):
+        sentence = get(fleet, path).json["error"]
+        assert sentence.startswith("there is no target 't11'; choose from t11"), sentence
+        assert (sentence.count(","), sentence.endswith(" or 115 others")) == (4, True)
+
+
+def test_the_gates_of_all_targets_are_those_of_each(fleet):
+    every = get(fleet, "v1/targets").json["targets"]
+    assert (len(every), every[3]["gate"]) == (120, get(fleet, "v1/gate/t003").json)

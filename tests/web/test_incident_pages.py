@@ -153,3 +153,12 @@ def test_text_from_outside_stays_text(served, troubles):
     assert not re.search("[\x00\x1b\u202e]", answer)
     (data,) = re.findall(r'<script type="application/json">(.*?)</script>', answer, re.DOTALL)
     assert json.loads(data)["data"]
+
+
+def test_an_incident_of_an_objective_is_about_no_items(served, troubles):
+    number = troubles.opened(cause=Cause.SLO_BURN, group="in time", peak_count=7)
+    shown = page_of(served, f"/incidents/{number}").text
+    assert re.search(r"Objective\s*in time", shown)
+    assert re.search(r"Items at its peak|No item is in this incident|Group\s*in time", shown) is None
+    failed = troubles.opened(cause=Cause.ITEMS_FAILED, group="faq", peak_count=7)
+    assert "No item is in this incident now" in page_of(served, f"/incidents/{failed}").text

@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families as read_plai
 from web.metrics_sample import NOW, PROBE, REPORT, daemon_state
 
 from monitor.errors import LeaseHeldError, StoreError
+from monitor.fleet.state import FleetState, QueueAccess, QueueState
+from monitor.reports.fleet import FleetView
 from monitor.waits.rules import WaitResult
 from monitor.web.database_probe import ProbeResult
 from monitor.web.metric_definitions import METRIC_DEFINITIONS, PREFIX, MetricKind, ValueSource
@@ -106,6 +108,35 @@ def test_waits_are_counted_by_result_and_duration(shown):
     assert buckets == {"5.0": 3, "300.0": 3, "600.0": 4, "7200.0": 4}
     assert shown["wait_duration_seconds_bucket", "+Inf", "gloo"] == shown["wait_duration_seconds_count", "gloo"] == 5
     assert shown["wait_duration_seconds_sum", "gloo"] == 9609.0
+
+
+def test_workers_and_their_queue_are_shown_and_shares_of_configured_targets(shown):
+    fleet = {key: value for key, value in shown.items() if key[0].startswith("fleet_")}
+    jobs = {("plan", "waiting"): 2, ("share", "waiting"): 5, ("share", "running"): 3}
+    every = [(status, task) for status in ("waiting", "running") for task in ("plan", "share", "close")]
+    assert fleet == {
+        ("fleet_workers",): 1,
+        **{("fleet_queue_jobs", status, task): jobs.get((task, status), 0) for status, task in every},
+        ("fleet_failed_jobs",): 1,
+        ("fleet_queue_oldest_age_seconds", "plan"): 75,
+        ("fleet_queue_oldest_age_seconds", "share"): 0,
+        ("fleet_queue_oldest_age_seconds", "close"): 0,
+        ("fleet_shares", "waiting", "gloo"): 5,
+        ("fleet_shares", "running", "gloo"): 3,
+        ("fleet_shares", "done", "gloo"): 2,
+        ("fleet_share_oldest_age_seconds",): 120,
+    }
+
+
+@pytest.mark.parametrize("fleet", ["none", "unreadable"])
+def test_without_workers_or_their_queue_there_are_no_figures_about_them(daemon, fleet):
+    unreadable = FleetView(
+        state=FleetState(now=NOW, queue=QueueState(access=QueueAccess.FORBIDDEN)), stalled_after=timedelta(seconds=30)
+    )
+    probe = ProbeResult(stored=replace(PROBE.stored, fleet=None if fleet == "none" else unreadable))
+    shown = values(render(daemon.tracker.snapshot(), probe, PLAIN))
+    found = {key[0] for key in shown if key[0].startswith("fleet_")}
+    assert found == (set() if fleet == "none" else {"fleet_share_oldest_age_seconds"})
 
 
 def test_only_incidents_and_messages_of_configured_targets_and_channels_are_reported(shown):
@@ -214,7 +245,7 @@ def test_names_follow_the_rules_of_prometheus():
     assert [f.name for f in METRIC_DEFINITIONS if (f.kind is MetricKind.COUNTER) != f.name.endswith("_total")] == []
     assert {label for family in METRIC_DEFINITIONS for label in family.labels} == {
         "target", "state", "status", "status_class", "result", "cause", "severity", "channel", "version",
-        "slo", "window", "step",
+        "slo", "window", "step", "task",
     }  # fmt: skip
 
 

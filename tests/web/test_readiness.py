@@ -19,6 +19,7 @@ from monitor.web.readiness import (
     ReadinessStatus,
     SchemaState,
     TargetInput,
+    WorkersInput,
     liveness,
     overdue_from,
     readiness,
@@ -105,6 +106,13 @@ def test_the_daemon_is_alive_while_its_event_loop_runs(age_s, expected):
             "run_crashed",
             id="crashing",
         ),
+        pytest.param(
+            ReadinessInputs(workers=[WorkersInput(reason="no worker", remedy="start one", serious=True)]),
+            Component.WORKERS,
+            "no worker",
+            "start one",
+            id="no workers",
+        ),
     ],
 )
 def test_every_reason_for_not_ready_has_a_remedy(inputs, part, said, remedy):
@@ -142,6 +150,13 @@ def test_every_reason_for_not_ready_has_a_remedy(inputs, part, said, remedy):
             "12 log lines were lost, the last at 2026-03-01 11:01:00 UTC: No space left on device",
             None,
             id="a log that can't be written",
+        ),
+        pytest.param(
+            ReadinessInputs(workers=[WorkersInput(reason="3 jobs wait", remedy="start more", serious=False)]),
+            Component.WORKERS,
+            "3 jobs wait",
+            None,
+            id="an old queue",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from monitor.app import App, build_provider, utcnow
 from monitor.app.throttles import throttle_key
-from monitor.cli.doctor import api_probe, database, delivery, secret_files, web
+from monitor.cli.doctor import api_probe, database, delivery, fleet, secret_files, web
 from monitor.cli.doctor.api_findings import api_findings
 from monitor.cli.doctor.api_probe import probe_api
 from monitor.cli.doctor.canary import check_canary
@@ -53,10 +53,15 @@ class Doctor:
     """The option that reads the same configuration, such as ` --config other.toml`; it is added to commands."""
 
     async def examine(self, targets: Sequence[str], *, test_channels: bool) -> AsyncIterator[Finding]:
-        """Yields findings: configuration, database, disk, silences, web, secret files, targets, channels, routes."""
+        """Yields findings: configuration, database, disk, silences, web, secret files, workers, targets, channels,
+        routes.
+        """
         locations = setting_locations(self.config)
         for finding in self._general_findings(locations):
             yield finding
+        if self.config.fleet.workers:
+            async for finding in fleet.check_workers(self.config, locations, now=utcnow()):
+                yield replace(finding, about="workers")
         for row, target in enumerate(self.config.targets):
             if target.name in targets:
                 async for finding in self._target_apart(target, row, locations):

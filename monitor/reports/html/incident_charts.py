@@ -25,14 +25,14 @@ _KINDS: Mapping[str, tuple[str, str]] = {
 """What a run says about the cause, with the role and the name of its columns."""
 
 
-def evidence_chart(history: IncidentHistory, *, only_first: bool = False) -> Chart | None:
+def evidence_chart(history: IncidentHistory, *, drawn: Sequence[ObservedRun] = ()) -> Chart | None:
     """The runs of an incident by what they say about its cause; None if there are fewer than two.
 
-    `only_first`: later runs were not read.
+    `drawn`: some of its runs, if there are too many for all.
     """
     first = history.incident.first_evidence_at
     earlier = [run for run in history.runs if run.at < first][-LEAD_RUNS:]
-    runs = [*earlier, *(run for run in history.runs if run.at >= first)]
+    runs = [*earlier, *(drawn or (run for run in history.runs if run.at >= first))]
     if len(runs) < 2:
         return None
     bounds = _bounds([run.at for run in runs])
@@ -50,7 +50,7 @@ def evidence_chart(history: IncidentHistory, *, only_first: bool = False) -> Cha
     return Chart(
         name="evidence",
         title="In which runs was it seen?",
-        sentence=_sentence(runs, only_first=only_first),
+        sentence=_sentence(runs, some=bool(drawn)),
         figure=columns_figure(layers, bounds, marks),
         table=_table(columns, counts),
         svg=draw_columns(plane, layers, marks),
@@ -86,20 +86,17 @@ def _kind(run: ObservedRun) -> str:
     return "seen" if run.point.evidence else "clean"
 
 
-def _sentence(runs: Sequence[ObservedRun], *, only_first: bool) -> Markup:
+def _sentence(runs: Sequence[ObservedRun], *, some: bool) -> Markup:
     """How many runs saw it, when the last one did, and how many did not since."""
     seen = [n for n, run in enumerate(runs) if _kind(run) == "seen"]
-    if only_first:
-        return Markup("{} of the first {} saw it; later ones, after {}, are not drawn.").format(
-            len(seen), plural(len(runs), "run"), time_tag(runs[-1].at)
-        )
+    spread = Markup(" Only some of the runs are drawn, evenly spread over the whole time.") if some else Markup("")
     if not seen:
-        return Markup("None of these {} saw it itself.").format(plural(len(runs), "run"))
+        return Markup("None of these {} saw it itself.{}").format(plural(len(runs), "run"), spread)
     last = runs[seen[-1]]
     since = len(runs) - 1 - seen[-1]
     tail = Markup("; none of the {} since did").format(plural(since, "run")) if since else Markup("")
-    return Markup("{} of {} saw it, the last one at {}{}.").format(
-        len(seen), plural(len(runs), "run"), time_tag(last.at), tail
+    return Markup("{} of {} saw it, the last one at {}{}.{}").format(
+        len(seen), plural(len(runs), "run"), time_tag(last.at), tail, spread
     )
 
 

@@ -16,6 +16,7 @@ from monitor.model.durations import format_duration
 from monitor.notifications.texts import checks_of, describe_cause, display_name, safe_message
 from monitor.reports.canary import canary_lines
 from monitor.reports.explain import describe_rule
+from monitor.reports.fleet import job_text, worker_name
 from monitor.reports.formatting import format_count, format_latency, format_share, iso, plural
 from monitor.reports.html.drawing import draw_sparkline
 from monitor.reports.html.marks import age, coded, is_number, is_time, item_path, segment, time_tag, visible
@@ -50,6 +51,8 @@ class Frame:
     can_act: bool = False
     """Whether forms that acknowledge, silence and resolve are shown."""
     csrf_token: str = ""
+    has_workers: bool = False
+    """Whether the page of workers is in the navigation."""
     offline: bool = False
     """Whether the page is one file that is opened without the daemon: no links to other pages, assets inlined."""
 
@@ -104,23 +107,25 @@ def _environment() -> Environment:
         times_of=times_of,
         waits=waits_text,
     )
-    environment.filters.update(_incident_filters())
+    environment.filters.update(_page_filters())
     environment.globals["plotly_style_ids"] = plotly_style_ids
     environment.tests.update(moment=is_time, numeric=is_number)
     return environment
 
 
-def _incident_filters() -> dict[str, Callable[..., object]]:
-    """What the pages of incidents, items and errors use."""
+def _page_filters() -> dict[str, Callable[..., object]]:
+    """What the pages of incidents, items, workers and errors use."""
     return {
         "coded": coded,
         "decided": decided,
         "detail": item_detail,
         "evidence": evidence_facts,
         "item_path": item_path,
+        "job_text": job_text,
         "rule": describe_rule,
         "users_text": users_text,
         "with_query": with_query,
+        "worker_name": worker_name,
     }
 
 

@@ -19,8 +19,9 @@ from monitor.model.durations import bounded_duration
 from monitor.providers.preset import find_preset
 from monitor.reports.build import MAX_SINCE, MIN_SINCE, build_report
 from monitor.reports.explain import explain_json, explain_view
+from monitor.reports.fleet import NO_WORKERS, fleet_json, fleet_view
 from monitor.reports.formatting import cut_list
-from monitor.reports.gate import gate_json, gate_view
+from monitor.reports.gate import gate_json, gate_view, gate_views
 from monitor.reports.history import history_json, history_view
 from monitor.reports.incident_views import (
     IncidentFilter,
@@ -45,6 +46,12 @@ from monitor.web.site import Site
 
 PREFIX = "/api/v1"
 MAX_ROWS = 1000
+MAX_REPORTED = 100
+"""Targets in one report: each costs some milliseconds."""
+_TOO_MANY_TARGETS = (
+    f"{{total}} targets are configured, and one report is about at most {MAX_REPORTED}: name one by target=, or read "
+    f"them part by part by limit={MAX_REPORTED} and offset="
+)
 _MAX_QUOTED = 100
 """Of a parameter that is wrong."""
 _MAX_ID = 2**63 - 1
@@ -79,6 +86,7 @@ def add_api(app: FastAPI, site: Site) -> None:
         ("/silences", routes.silences, Answer("Silences in force and to come.", "silences", counted=True)),
         ("/slos", routes.slos, Answer("Objectives, as `slo --json`.", "slos")),
         ("/notifications", routes.notifications, Answer("Messages to channels.", "notifications", counted=True)),
+        ("/fleet", routes.fleet, Answer("Workers, their queue, and runs in shares.", "workers", found=True)),
         ("/rules", routes.rules, Answer("The rules in force, as `rules list --json`.", "rules")),
         ("/providers", routes.providers, Answer("The APIs that are described.", "providers")),
         ("/providers/{name}", routes.provider, Answer("What one API needs.", found=True)),
@@ -140,20 +148,31 @@ class _Routes:
         self,
         target: Target = None,
         since: Annotated[str, Query(description="How far back the trend goes: 1h to 3653d.")] = "7d",
+        limit: Annotated[
+            int | None,
+            Query(ge=1, le=MAX_REPORTED, description="Most targets; with it, `targets_total` says how many there are."),
+        ] = None,
+        offset: Offset = 0,
     ) -> Response:
         period = _since(since)
 
         def query(conn: Connection, config: Config, now: datetime) -> Json:
             _require_target(conn, config, target)
-            overview, _ = build_report(conn, config, target=target, since=period, now=now)
-            return overview_json(overview)
+            total = len(config.targets)
+            if target is None and limit is None and total > MAX_REPORTED:
+                raise ConfigError([_TOO_MANY_TARGETS.format(total=total)])
+            part = None if target is not None or limit is None else slice(offset, offset + limit)
+            overview, _ = build_report(conn, config, target=target, part=part, since=period, now=now)
+            return overview_json(overview) | ({} if part is None else {"targets_total": total})
 
         return await self._read(query)
 
     async def targets(self) -> Response:
         def query(conn: Connection, config: Config, now: datetime) -> Json:
+            due_times = {each.name: config.schedule_for(each).due_times(each.name) for each in config.targets}
+            gates = gate_views(conn, due_times=due_times, now=now)
             rows = [
-                {"name": each.name, "provider": each.provider, "gate": _gate(conn, config, each.name, now)}
+                {"name": each.name, "provider": each.provider, "gate": gate_json(gates[each.name])}
                 for each in config.targets
             ]
             return cut_list("targets", rows)
@@ -245,6 +264,13 @@ class _Routes:
             return item_view_json(item_view(conn, found.items[0], now=now)) if found.items else None
 
         return await self._read(query, missing=f"{target!a} has no tracked item {item_id!a}")
+
+    async def fleet(self) -> Response:
+        def query(conn: Connection, config: Config, _: datetime) -> Json | None:
+            view = fleet_view(conn, config.fleet)
+            return None if view is None else fleet_json(view)
+
+        return await self._read(query, missing=NO_WORKERS)
 
     async def silences(
         self,

@@ -23,7 +23,7 @@ TIMEOUT_S = 60
 """Each attempt starts a process, which takes seconds on a busy machine."""
 
 
-def to(receiver, *, scheme="json", timeout_s=5, path=""):
+def to(receiver, *, scheme="json", timeout_s=60, path=""):
     url = receiver.url.replace("http:", f"{scheme}:") + path
     return AppriseChannel(lambda: url, timeout_s=timeout_s)
 

@@ -35,10 +35,11 @@ def test_many_runs_are_counted_per_span():
     assert made.sentence.endswith("</time>.")
 
 
-def test_a_chart_of_only_the_first_runs_says_so():
-    made = chart(run(0, 1), run(1, 1), run(2), only_first=True)
+def test_a_chart_of_some_of_the_runs_says_so():
+    made = chart(run(-1), run(0, 1), drawn=[run(0, 1), run(300, 1), run(600)])
     assert made.sentence.striptags() == (
-        "2 of the first 3 runs saw it; later ones, after 2026-03-01 12:02:00 UTC, are not drawn."
+        "2 of 4 runs saw it, the last one at 2026-03-01 17:00:00 UTC; none of the 1 run since did. "
+        "Only some of the runs are drawn, evenly spread over the whole time."
     )
 
 
