@@ -24,6 +24,8 @@ HEARTBEATS = 4
 """In the time after which a worker counts as dead."""
 _NEVER_S = 3600.0
 _STORE_RETRY, _LOST_RETRY = timedelta(seconds=5), timedelta(seconds=0.2)
+_HELD_RETRY = timedelta(seconds=10)
+"""At most: the run that holds the lease may end long before its lease would."""
 _ELSEWHERE_RETRY, _ELSEWHERE_ATTEMPTS = timedelta(seconds=2), 30
 """A target that is not configured here is left to other workers: for a minute, since perhaps it is nowhere."""
 
@@ -194,7 +196,7 @@ class _Retries(BaseRetryStrategy):
 def _retry_after(error: MonitorError, *, attempts: int) -> timedelta | None:
     """When a job must come again after this error; None if it need not."""
     if isinstance(error, LeaseHeldError):
-        return max(error.expires_in, timedelta(0)) + _LOST_RETRY
+        return min(max(error.expires_in, timedelta(0)), _HELD_RETRY) + _LOST_RETRY
     if isinstance(error, LeaseLostError):
         return _LOST_RETRY
     if isinstance(error, TargetNotHereError):

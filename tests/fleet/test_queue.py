@@ -11,7 +11,7 @@ from support.working import Faults, Recorder, jobs, until, working
 from monitor import logs
 from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError, TargetNotHereError
 from monitor.fleet.queue import Queue
-from monitor.fleet.queue_worker import QueueWorker
+from monitor.fleet.queue_worker import QueueWorker, _retry_after
 
 
 async def test_jobs_are_executed_by_priority_and_leave_nothing(queue_url, configured):
@@ -81,6 +81,11 @@ async def test_a_job_that_was_announced_begins_at_once(queue_url, configured, mo
 HELD = LeaseHeldError(
     target="docs", holder="other:1", since=datetime(2026, 3, 1, tzinfo=UTC), expires_in=timedelta(seconds=0.1)
 )
+
+
+def test_a_run_does_not_wait_for_the_end_of_a_long_lease_whose_run_may_end_at_any_time():
+    held = LeaseHeldError(target="docs", holder="fleet", since=HELD.since, expires_in=timedelta(minutes=10))
+    assert _retry_after(held, attempts=0) <= timedelta(seconds=11)
 
 
 @pytest.mark.parametrize("error", [HELD, LeaseLostError("another acquired it")], ids=["held", "lost"])
