@@ -1,6 +1,5 @@
 """Cutting a work list into ranges, in one statement, and what others see of shares."""
 
-
 import pytest
 from sqlalchemy import insert, select, update
 from support.fleet import Fleet
