@@ -50,9 +50,7 @@ def due_ranges(conn: Connection, *, target: str, run_id: int, recheck_ids: Seque
     """
     due = _due_items(target, run_id).subquery("due")
     numbered = select(
-        due,
-        (func.row_number().over(order_by=due.c.item_id) - 1).label("place"),
-        func.count().over().label("total"),
+        due, (func.row_number().over(order_by=due.c.item_id) - 1).label("place"), func.count().over().label("total")
     ).subquery("numbered")
     shares = (numbered.c.total + (size - 1)) // size
     number = numbered.c.place * shares // numbered.c.total
