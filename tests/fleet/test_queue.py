@@ -235,7 +235,7 @@ async def test_a_job_whose_end_could_not_be_stored_comes_again_although_its_work
         await queue.defer_close(1)
         await until(lambda: faults, "the fault")
         on_delete(queue_url, "RETURN OLD")
-        await until(lambda: handlers.calls == [("close", 1)] * 2 and not jobs(queue_url), "the second attempt")
+        await until(lambda: len(handlers.calls) > 1 and not jobs(queue_url), "another attempt")
         assert [number for number, _ in workers(queue_url)] == [1]
 
 
