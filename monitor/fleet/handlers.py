@@ -73,10 +73,8 @@ class PlannedSharing:
     def hand_over(self, plan: SharedPlan) -> None:
         """Stores the run with its shares, and passes the lease on, in one transaction."""
         job, context = self.job, plan.context
-        with writing(job.engine) as conn:
-            leases.verify(conn, target=context.target, epoch=context.epoch)
-            if share_store.is_shared(conn, run_id=context.run_id):
-                return  # the commit of an earlier attempt succeeded, and its reply was lost
+        with reading(job.engine) as conn:
+            # before the transaction that keeps the lease from being renewed: a million due items take seconds
             ranges = share_store.due_ranges(
                 conn,
                 target=context.target,
@@ -84,6 +82,10 @@ class PlannedSharing:
                 recheck_ids=plan.due.recheck_ids,
                 size=self.options.share,
             )
+        with writing(job.engine) as conn:
+            leases.verify(conn, target=context.target, epoch=context.epoch)
+            if share_store.is_shared(conn, run_id=context.run_id):
+                return  # the commit of an earlier attempt succeeded, and its reply was lost
             now = job.lease_now(conn)
             run = SharedRun(
                 run_id=context.run_id,
