@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -87,22 +87,26 @@ class PlannedSharing:
             if share_store.is_shared(conn, run_id=context.run_id):
                 return  # the commit of an earlier attempt succeeded, and its reply was lost
             now = job.lease_now(conn)
-            run = SharedRun(
-                run_id=context.run_id,
-                target=context.target,
-                epoch=context.epoch,
-                is_open=True,
-                deadline_at=now + timedelta(seconds=max(0.0, plan.deadline_s - time.monotonic())),
-                sync=msgspec.to_builtins(plan.sync),
-                plan=self._facts(plan) | {"shares": len(ranges)},
-                checked=plan.found.to_json(),
-                stopped_by=None,
-                started_at=context.at,
-            )
+            run = self._shared_run(plan, shares=len(ranges), now=now)
             share_store.add_run(conn, run=run, shares=lay_out(ranges), planned_at=now)
             leases.pass_on(
                 conn, target=context.target, epoch=context.epoch, holder=HOLDER, now=now, ttl=self.options.stalled_after
             )
+
+    def _shared_run(self, plan: SharedPlan, *, shares: int, now: datetime) -> SharedRun:
+        context = plan.context
+        return SharedRun(
+            run_id=context.run_id,
+            target=context.target,
+            epoch=context.epoch,
+            is_open=True,
+            deadline_at=now + timedelta(seconds=max(0.0, plan.deadline_s - time.monotonic())),
+            sync=msgspec.to_builtins(plan.sync),
+            plan=self._facts(plan) | {"shares": shares},
+            checked=plan.found.to_json(),
+            stopped_by=None,
+            started_at=context.at,
+        )
 
     def _facts(self, plan: SharedPlan) -> dict[str, Any]:
         return {
