@@ -23,7 +23,7 @@ from table import Row
 from targets import Folder
 from year import GOAL_MS, address_of, make_folder, names
 
-__all__ = ["rows"]
+__all__ = ["on_postgresql", "on_sqlite"]
 
 _PERIODS = ("24h", "7d", "30d", "90d", "365d")
 PATHS = (
@@ -44,18 +44,22 @@ _Cost = tuple[float, float]
 """CPU and seconds of an answer."""
 
 
-def rows(builds: Sequence[Build], folder: Path, *, runs: int, rounds: int) -> list[Row]:
-    """What each page costs on SQLite and on PostgreSQL, after `runs` of each target."""
+def on_sqlite(builds: Sequence[Build], folder: Path, *, runs: int, rounds: int) -> list[Row]:
+    """What each page costs on SQLite, after `runs` of each target."""
+    with serving("plain") as server:
+        made = make_folder(builds[0], server, folder / "pages")
+        made.run("db", "upgrade")
+        past.fill(f"sqlite:///{made.path}/monitor.db", names(), runs)
+        return _costs(f"SQLite, {len(names()) * runs:,} runs", made, rounds)
+
+
+def on_postgresql(builds: Sequence[Build], folder: Path, *, runs: int, rounds: int) -> list[Row]:
+    """The same on PostgreSQL, whose CPU is counted too."""
     with serving("plain") as server, postgresql.running() as postgres:
-        on_sqlite = make_folder(builds[0], server, folder / "pages")
-        on_postgresql = make_folder(builds[0], server, folder / "pages-postgresql", postgres.create("pages"))
-        on_sqlite.run("db", "upgrade")
-        past.fill(f"sqlite:///{on_sqlite.path}/monitor.db", names(), runs)
-        title = f"{len(names()) * runs:,} runs"
-        found = _costs(f"SQLite, {title}", on_sqlite, rounds)
-        on_postgresql.run("db", "upgrade")
-        past.fill(on_postgresql.database, names(), runs)
-        return found + _costs(f"PostgreSQL, {title}", on_postgresql, rounds, postgres.cpu_s)
+        made = make_folder(builds[0], server, folder / "pages-postgresql", postgres.create("pages"))
+        made.run("db", "upgrade")
+        past.fill(made.database, names(), runs)
+        return _costs(f"PostgreSQL, {len(names()) * runs:,} runs", made, rounds, postgres.cpu_s)
 
 
 def _costs(title: str, folder: Folder, rounds: int, database_s: Callable[[], float] = lambda: 0.0) -> list[Row]:

@@ -22,7 +22,7 @@ from table import Row, print_footer, print_table
 ITEMS, QUICK_ITEMS = 1_000_000, 20_000
 RUNS, QUICK_RUNS = year.RUNS, 10_000
 TARGETS, QUICK_TARGETS = (200, 1_000), (20,)
-NAMES = ("steady", "postgresql", "targets", "year", "year-postgresql", "pages")
+NAMES = ("steady", "postgresql", "targets", "year", "year-postgresql", "pages", "pages-postgresql")
 
 
 def figures(options: argparse.Namespace, found: Sequence[Build], folder: Path) -> list[Row]:
@@ -37,7 +37,8 @@ def figures(options: argparse.Namespace, found: Sequence[Build], folder: Path) -
         partial(many_targets.rows, found, folder, counts=counts, rounds=rounds),
         partial(year.on_sqlite, found, folder, runs=runs, rounds=rounds),
         partial(year.on_postgresql, found, folder, runs=runs, rounds=rounds),
-        partial(pages.rows, found, folder, runs=runs, rounds=rounds),
+        partial(pages.on_sqlite, found, folder, runs=runs, rounds=rounds),
+        partial(pages.on_postgresql, found, folder, runs=runs, rounds=rounds),
     )
     chosen = dict(zip(NAMES, works, strict=True))
     return [row for name in options.only or NAMES for row in chosen[name]()]

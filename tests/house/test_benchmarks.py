@@ -112,7 +112,8 @@ def test_commands_are_measured_beside_a_past(place, both, tmp_path, monkeypatch)
 def test_pages_are_asked_for_on_both_databases(now, tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "PATHS", ("/?since=365d", "/items → an item", "/incidents/1000000"))
     monkeypatch.setattr(year, "TARGETS", 1)
-    found = figures(pages.rows(now, tmp_path, runs=3, rounds=1))
+    rows = pages.on_sqlite(now, tmp_path, runs=3, rounds=1) + pages.on_postgresql(now, tmp_path, runs=3, rounds=1)
+    found = figures(rows)
     for name in ("SQLite, 3 runs: the first page after the start", "/items → an item", "PostgreSQL, 3 runs: /?since"):
         assert name in found
 
