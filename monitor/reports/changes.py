@@ -133,7 +133,7 @@ def count_runs(conn: Connection, *, after: Mapping[str, int]) -> dict[str, RunCo
     }
 
 
-LONG = timedelta(days=2)
+LONG = timedelta(hours=6)
 """From here on runs are counted out of the rollups."""
 
 
