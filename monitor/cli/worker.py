@@ -20,7 +20,8 @@ def worker(
     """Execute the runs that the daemon queues, until a signal.
 
     Any number of workers may run, on PostgreSQL with `[fleet] workers = true`. A signal gives running work back to the
-    others; a second one ends the worker at once. Exit code: 143 after SIGTERM, 130 after SIGINT.
+    others; a second one ends the worker at once. SIGHUP reads the configuration again; a changed `[fleet]` or
+    `database` needs a restart. Exit code: 143 after SIGTERM, 130 after SIGINT.
 
     Example: ingestion-monitor worker --concurrency 4
     """

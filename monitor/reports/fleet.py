@@ -114,9 +114,13 @@ def fleet_verdict(view: FleetView) -> Verdict:
     if problem is not None:
         kind = "bad" if problem.serious else "warning"
         return Verdict(kind=kind, sentence=f"{problem.sentence[:1].upper()}{problem.sentence[1:]}: {problem.remedy}.")
+    if not view.alive:
+        return Verdict(
+            kind="unknown", sentence=f"No worker is alive; {_waiting_text(view)}: start `ingestion-monitor worker`."
+        )
     busy = sum(bool(each.jobs) for each in view.alive)
     said = f"{plural(len(view.alive), 'worker')}, of which {busy} {'is' if busy == 1 else 'are'} busy"
-    return Verdict(kind="good" if view.alive else "unknown", sentence=f"{said}; {_waiting_text(view)}.")
+    return Verdict(kind="good", sentence=f"{said}; {_waiting_text(view)}.")
 
 
 def _waiting_text(view: FleetView) -> str:

@@ -84,7 +84,10 @@ def test_what_is_wrong_is_said_with_a_remedy(shown, expected):
 def test_without_a_problem_the_verdict_counts_workers_and_jobs():
     assert fleet_verdict(view(waits=SECONDS, waiting=1)).sentence == "2 workers, of which 1 is busy; 1 job waits."
     nobody = fleet_verdict(view(workers=()))
-    assert (nobody.kind, nobody.sentence) == ("unknown", "0 workers, of which 0 are busy; no job waits.")
+    assert (nobody.kind, nobody.sentence) == (
+        "unknown",
+        "No worker is alive; no job waits: start `ingestion-monitor worker`.",
+    )
 
 
 def test_ages_count_from_the_servers_clock_and_only_for_what_is_not_done():

@@ -9,7 +9,6 @@ from monitor.config import Config
 from monitor.database.engine import connect_read_only, reading
 from monitor.errors import StoreError
 from monitor.fleet.state import QueueAccess
-from monitor.model.durations import format_duration
 from monitor.reports.fleet import FleetView, fleet_problems, fleet_verdict, fleet_view
 
 MAX_CLOCK_OFFSET = timedelta(seconds=5)
@@ -45,7 +44,7 @@ def _workers(view: FleetView, locations: SettingLocations) -> Finding:
         message = with_full_stop(f"{problem.sentence[:1].upper()}{problem.sentence[1:]}")
         return finding_at(at, "workers", level, message, problem.remedy)
     if not view.alive:
-        message = f"No worker has been seen for {format_duration(view.stalled_after)}: due runs will wait."
+        message = "No worker is alive: due runs wait."
         return finding_at(at, "workers", Level.WARNING, message, "start `ingestion-monitor worker`")
     return Finding(part="workers", level=Level.OK, message=fleet_verdict(view).sentence)
 

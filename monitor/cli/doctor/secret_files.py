@@ -104,7 +104,7 @@ def _too_open_finding(file: SecretFile) -> Finding:
 
 def _message(file: SecretFile) -> str:
     who = "everyone on this machine" if file.mode & _OTHERS else "its group"
-    return f"{file.path} can be read by {who} (mode {file.mode:04o})."
+    return f"{file.path} holds a secret, and can be read by {who} (mode {file.mode:04o})."
 
 
 def _remedy(file: SecretFile) -> str:

@@ -48,6 +48,7 @@ def test_each_problem_has_an_action(new_postgres, examined):
     queue_schema.upgrade(url)
     nobody = examined(url)["workers"]
     assert (nobody.level, nobody.remedy) == (Level.WARNING, "start `ingestion-monitor worker`")
+    assert nobody.message == "No worker is alive: due runs wait."
     fill(url, worker_seen=timedelta(minutes=1))
     dead = examined(url)["workers"]
     assert (dead.level, dead.setting) == (Level.PROBLEM, "fleet.workers")
