@@ -405,11 +405,9 @@ def count_incidents(
     conn: Connection, *, target: str | None = None, open_only: bool = False, at_most: int | None = None
 ) -> int:
     """The number of incidents, counted up to `at_most` (None: all)."""
-    query = select(incidents.c.id)
+    query = select(incidents.c.id).where(*(is_open() if open_only else ()))
     if target is not None:
         query = query.where(incidents.c.target == target)
-    if open_only:
-        query = query.where(*is_open())
     return count_rows(conn, query, at_most=at_most)
 
 
