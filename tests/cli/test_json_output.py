@@ -8,7 +8,7 @@ import pytest
 from monitor.cli.app import command_tree
 from monitor.reports import formatting
 
-LONG_RUNNING = {"daemon", "sandbox", "demo"}
+LONG_RUNNING = {"daemon", "worker", "sandbox", "demo"}
 """They have no single result."""
 ALREADY_JSON = {"config schema"}
 

@@ -311,7 +311,7 @@ def observations(engine, now):
                     )
                     for window, least in ((timedelta(minutes=15), 3), (30 * DAY, 2))
                 },
-                runs.last_run(conn, target=target),
+                runs.last_runs(conn, targets=[target]).get(target),
                 runs.past_runs(conn, target=target),
                 runs.last_snapshot(conn, target),
                 incident_store.previous_run(conn, target=target, before=10**6),
