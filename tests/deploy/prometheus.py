@@ -25,12 +25,13 @@ class Prometheus:
         assert answer["status"] == "success", f"{expression}: {answer['error']}"
         return answer["data"]["result"]
 
-    def await_result(self, expression: str) -> None:
-        """Waits until a query has a result."""
+    def await_result(self, expression: str) -> list[dict]:
+        """Waits until a query has a result, and returns it."""
         ends_s = time.monotonic() + _TIMEOUT_S
-        while not self.query(expression):
+        while not (found := self.query(expression)):
             assert time.monotonic() < ends_s, f"no result of {expression}"
             time.sleep(0.1)
+        return found
 
 
 @contextlib.contextmanager
