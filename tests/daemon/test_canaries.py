@@ -31,6 +31,7 @@ def canaries(world):
 
 
 @pytest.mark.process
+@pytest.mark.nightly
 async def test_they_run_at_the_start_and_at_each_interval_beside_the_runs(site):
     async with driven(config_of(site), FastClock(T0 + timedelta(minutes=20))) as daemon:
         await daemon.until(T0 + timedelta(hours=2, minutes=5))

@@ -235,6 +235,7 @@ async def by_daemon(world, made):
 
 
 @pytest.mark.process
+@pytest.mark.nightly
 async def test_a_cron_job_and_a_daemon_produce_the_same_incidents_messages_and_times(small_world):
     """The job runs on the daemon's grid; all its messages are compared with those of the daemon."""
     world = small_world

@@ -150,6 +150,7 @@ def test_the_work_of_a_dead_worker_is_taken_over_after_the_stall_time(queue_url,
 
 
 @pytest.mark.process
+@pytest.mark.nightly
 def test_workers_outlive_a_restart_of_the_database(tmp_path, configured, start):
     with own_server() as server:
         upgrade(server.url)

@@ -5,7 +5,7 @@ from pathlib import Path
 import drill
 import pytest
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.nightly]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "incidents.md"
 
