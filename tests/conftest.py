@@ -48,7 +48,7 @@ KINDS = ["sqlite", "postgresql"]
 if folder := folder_in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))  # where `tmp_path` is
 
-settings.register_profile("monitor", deadline=None, max_examples=examples(20), database=None)
+settings.register_profile("monitor", deadline=None, max_examples=examples(15), database=None)
 settings.load_profile("monitor")
 
 POSTGRES = pytest.StashKey[str]()
