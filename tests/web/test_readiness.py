@@ -23,6 +23,7 @@ from monitor.web.readiness import (
     liveness,
     overdue_from,
     readiness,
+    schema_problem,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -252,3 +253,18 @@ def test_a_later_run_never_makes_a_target_overdue_sooner(last, since, every):
     )
     assert earlier <= later
     assert later >= due.overdue_at(ago(seconds=last))
+
+
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [
+        (SchemaState.MISSING, "run `ingestion-monitor db upgrade`"),
+        (SchemaState.OLDER, "run `ingestion-monitor db upgrade`"),
+        (SchemaState.NEWER, "install the newer ingestion-monitor"),
+        (SchemaState.FOREIGN, "give the monitor a database of its own"),
+    ],
+)
+def test_a_schema_of_another_version_is_a_sentence_with_its_remedy(state, remedy):
+    problem = schema_problem(state)
+    assert problem.startswith("the database can't be used: ")
+    assert remedy in problem
