@@ -22,7 +22,8 @@ from table import Row, print_table
 
 from monitor.app.app import build_provider
 from monitor.app.clients import open_client
-from monitor.app.throttles import FleetLimits, ThrottleRegistry
+from monitor.app.fleet_limits import FleetLimits
+from monitor.app.throttles import ThrottleRegistry
 from monitor.client.client import Client
 from monitor.config import TargetConfig
 from monitor.database.engine import connect

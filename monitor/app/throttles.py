@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy import Connection, Engine
 
-from monitor.app.fleet_limits import FleetLimits as FleetLimits  # noqa: PLC0414  # for those who build a registry
-from monitor.app.fleet_limits import LimitsExchange
+from monitor.app.fleet_limits import FleetLimits, LimitsExchange
 from monitor.client.limits import Breaker, ConcurrencyLimit
 from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import typer
 
 from monitor.cli.options import ConfigPath, LogLevel
-from monitor.cli.session import load, register_secrets
+from monitor.cli.session import config_reader, load
 from monitor.cli.signals import force_exit_after
 from monitor.cli.streams import log_loss
 
@@ -23,17 +23,10 @@ def daemon(config: ConfigPath = None, log_level: LogLevel = None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon handles it, it must not end the process
     first = load(config, log_level=log_level or "info")
     from monitor.app import validate_providers
-    from monitor.config import Config, load_config
     from monitor.daemon import Daemon
     from monitor.web.readiness import LogLoss
 
     validate_providers(first.targets)
-
-    def read_config() -> Config:
-        changed = load_config(config)
-        register_secrets(changed)
-        validate_providers(changed.targets)
-        return changed
 
     def read_log_loss() -> LogLoss | None:
         loss = log_loss()
@@ -42,7 +35,7 @@ def daemon(config: ConfigPath = None, log_level: LogLevel = None) -> None:
         return LogLoss(lines=loss.lines, reason=loss.reason, last_at=datetime.fromtimestamp(loss.last_at_s, UTC))
 
     async def serve() -> int:
-        daemon = Daemon(first, on_stop=force_exit_after, read_config=read_config, read_log_loss=read_log_loss)
+        daemon = Daemon(first, on_stop=force_exit_after, read_config=config_reader(config), read_log_loss=read_log_loss)
         return await daemon.serve()
 
     raise typer.Exit(event_loop.run(serve()))

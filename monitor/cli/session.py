@@ -6,7 +6,7 @@ structlog by way of `monitor.logs`, which keeps it from importing rich.
 
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,6 +48,21 @@ def load(
     for warning in config.warnings if warnings else ():
         print(f"warning: {warning}", file=sys.stderr)
     return config
+
+
+def config_reader(path: Path | None) -> "Callable[[], Config]":
+    """What reads the configuration again, for a process that goes on; it raises ConfigError with every problem."""
+
+    def read() -> "Config":
+        from monitor.app import validate_providers
+        from monitor.config import load_config
+
+        changed = load_config(path)
+        register_secrets(changed)
+        validate_providers(changed.targets)
+        return changed
+
+    return read
 
 
 def register_secrets(config: "Config") -> None:

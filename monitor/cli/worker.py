@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from monitor.cli.options import ConfigPath, LogLevel
-from monitor.cli.session import load, register_secrets
+from monitor.cli.session import config_reader, load
 from monitor.cli.signals import SignalHandler
 
 
@@ -30,22 +30,13 @@ def worker(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the worker handles it, it must not end the process
     first = load(config, log_level=log_level or "info")
     from monitor.app import validate_providers
-    from monitor.config import Config, load_config
     from monitor.daemon.worker import Worker
 
     validate_providers(first.targets)
 
-    def read_config() -> Config:
-        changed = load_config(config)
-        register_secrets(changed)
-        validate_providers(changed.targets)
-        return changed
-
     async def serve() -> int:
         signals = SignalHandler()
-        worker = Worker(
-            first, concurrency=concurrency, interrupt=signals.event, build_handlers=None, read_config=read_config
-        )
+        worker = Worker(first, concurrency=concurrency, interrupt=signals.event, read_config=config_reader(config))
         signals.install()
         await worker.serve()
         return 128 + (signals.signal or signal.SIGTERM)

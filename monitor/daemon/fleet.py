@@ -13,7 +13,8 @@ from functools import partial
 from sqlalchemy import Engine
 
 from monitor.app import holder
-from monitor.app.throttles import FleetLimits, ThrottleRegistry
+from monitor.app.fleet_limits import FleetLimits
+from monitor.app.throttles import ThrottleRegistry
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock

@@ -4,6 +4,7 @@ The steps are Alembic revisions in `migrations/`. Alembic is loaded only if ther
 """
 
 import stat
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -40,6 +41,17 @@ class SchemaFit(StrEnum):
     """Another program's, by its own Alembic revision."""
 
 
+def fit_of(current: str | None, needed: str, *, known: Callable[[], Collection[str]], foreign: bool) -> SchemaFit:
+    """Compares a version that a database has with the one that is needed; one that is not `known` counts as newer."""
+    if foreign:
+        return SchemaFit.FOREIGN
+    if current is None:
+        return SchemaFit.MISSING
+    if current == needed:
+        return SchemaFit.CURRENT
+    return SchemaFit.OLDER if current in known() else SchemaFit.NEWER
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaVersion:
     """The revision of a database, and the one that this program needs."""
@@ -53,13 +65,7 @@ class SchemaVersion:
     @property
     def fit(self) -> SchemaFit:
         """The comparison. An unknown revision in our own table counts as newer."""
-        if self.foreign:
-            return SchemaFit.FOREIGN
-        if self.current is None:
-            return SchemaFit.MISSING
-        if self.current == self.head:
-            return SchemaFit.CURRENT
-        return SchemaFit.OLDER if self.current in _revisions() else SchemaFit.NEWER
+        return fit_of(self.current, self.head, known=_revisions, foreign=self.foreign)
 
 
 def current(engine: Engine) -> SchemaVersion:

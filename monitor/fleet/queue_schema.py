@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, text
 
 from monitor.database.engine import reading
 from monitor.database.migrate import LOCK_TIMEOUT_S, migration_transaction, retry_while_locked
-from monitor.database.schema import SchemaFit
+from monitor.database.schema import SchemaFit, fit_of
 from monitor.database.urls import location_of, parse
 from monitor.errors import SchemaError, StoreError
 
@@ -51,13 +51,7 @@ class QueueVersion:
     @property
     def fit(self) -> SchemaFit:
         """The comparison; an unknown version counts as newer."""
-        if self.foreign:
-            return SchemaFit.FOREIGN
-        if self.current is None:
-            return SchemaFit.MISSING
-        if self.current == self.needed:
-            return SchemaFit.CURRENT
-        return SchemaFit.OLDER if self.current in _versions() else SchemaFit.NEWER
+        return fit_of(self.current, self.needed, known=_versions, foreign=self.foreign)
 
 
 def current(conn: Connection) -> QueueVersion:

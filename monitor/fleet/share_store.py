@@ -19,7 +19,6 @@ from sqlalchemy import (
     TextClause,
     and_,
     cast,
-    delete,
     func,
     insert,
     literal,
@@ -31,7 +30,7 @@ from sqlalchemy import (
 )
 
 from monitor.database.bulk import id_set, ids_of
-from monitor.database.fleet_tables import SHARED_RUN_IS_OPEN, run_shares, shared_runs, throttle_claims
+from monitor.database.fleet_tables import SHARED_RUN_IS_OPEN, run_shares, shared_runs
 from monitor.database.tables import ITEM_IS_DUE, ITEM_IS_UNVERIFIED, active, items, runs
 from monitor.database.tables import leases as lease_rows
 from monitor.errors import LeaseLostError
@@ -39,8 +38,6 @@ from monitor.fleet.shares import DueRange, PlannedShare, ShareClaim, ShareProgre
 from monitor.model import Cause, ItemState
 
 _OPEN, _CLOSED = "open", "closed"
-_FORGET_CLAIMS_AFTER = 10
-"""Stall times after which a claim on limits that nobody renewed is deleted; it counts no longer after one."""
 
 
 def due_ranges(conn: Connection, *, target: str, run_id: int, recheck_ids: Sequence[str], size: int) -> list[DueRange]:
@@ -394,8 +391,3 @@ def _open_runs() -> Select[Any]:
         lease_rows.c.expires_at.label("lease_ends_at"),
     ).outerjoin(lease_rows, lease_rows.c.target == shared_runs.c.target)
     return query.where(text(f"shared_runs.{SHARED_RUN_IS_OPEN}"))
-
-
-def drop_dead_claims(conn: Connection, *, now: datetime, stalled_after: timedelta) -> None:
-    """Deletes the claims on limits of processes that are long dead."""
-    conn.execute(delete(throttle_claims).where(throttle_claims.c.seen_at < now - _FORGET_CLAIMS_AFTER * stalled_after))

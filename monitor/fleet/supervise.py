@@ -25,8 +25,11 @@ from monitor.fleet.handlers import ShareQueue
 from monitor.fleet.share_check import lease_is_due, lease_ttl
 from monitor.fleet.share_store import OpenRun, QueuedShare
 from monitor.fleet.shares import CLOSE_GRACE, is_to_close
+from monitor.runs import throttle_claims
 from monitor.threads import run_in_database_pool
 
+FORGET_CLAIMS_AFTER = 10
+"""Stall times after which a claim on limits that nobody renewed is deleted; it counts no longer after one."""
 GIVE_UP_AFTER = timedelta(hours=1)
 """After the deadline: a run that nobody closed by then, as its target is no longer configured, is given up."""
 
@@ -79,7 +82,7 @@ def _repair(engine: Engine, stalled_after: timedelta, lease_now: Callable[[Conne
     repairs, ttl = _Repairs(), lease_ttl(stalled_after)
     with writing(engine) as conn:
         now = lease_now(conn)
-        share_store.drop_dead_claims(conn, now=now, stalled_after=stalled_after)
+        throttle_claims.forget_dead(conn, before=now - FORGET_CLAIMS_AFTER * stalled_after)
         runs = share_store.open_runs(conn)
         if not runs:
             return repairs

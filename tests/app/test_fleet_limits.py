@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import event, text
 
-from monitor.app.throttles import FleetLimits, ThrottleRegistry, throttle_key
+from monitor.app.fleet_limits import FleetLimits
+from monitor.app.throttles import ThrottleRegistry, throttle_key
 from monitor.client.client import Client
 from monitor.config import TargetConfig
 from monitor.config.fleet import FleetConfig

@@ -20,6 +20,7 @@ from survival.server import own_server
 from monitor.database.schema import upgrade
 from monitor.fleet import queue_schema
 from monitor.fleet.queue import Queue
+from monitor.fleet.queue_worker import GRACE_S
 
 PROGRAM = Path(__file__).parent / "worker_program.py"
 QUICK = 'stalled_after = "5s"'
@@ -122,6 +123,7 @@ def test_a_job_that_ignores_the_end_is_left_after_ten_seconds(queue_url, configu
     defer(config, ("defer_close", 7))
     worker.await_event("close_began")
     code, took_s = worker.end()
+    assert GRACE_S < 10, "then it is no longer waited for"
     assert (code, took_s < 60) == (143, True)
     assert jobs(queue_url) == [("close", "doing")], "as after a kill"
 
