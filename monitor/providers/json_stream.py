@@ -183,7 +183,7 @@ class JsonArrayReader(Generic[_Row]):
         self.readable += len(rows)
         return rows
 
-    def _split(self, chunk: bytes) -> list[msgspec.Raw] | None:
+    def _split(self, chunk: bytes | bytearray) -> list[msgspec.Raw] | None:
         try:
             return self._raw.decode(chunk)
         except (ValueError, RecursionError):
