@@ -2,6 +2,7 @@
 
 A chunk is cut between two rows and decoded at once, which is far faster than parsing byte by byte. The place to cut is
 a guess: a wrong one, inside a text or a nested value, does not decode. After wrong guesses the brackets are counted.
+It is decoded where it lies, with brackets in place of the commas around it: copies cost more than decoding.
 """
 
 import re
@@ -15,6 +16,7 @@ from monitor.providers.envelope import ArrayFinder
 _ROW_SEPARATOR = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*\{")
 _STRUCTURAL = re.compile(rb'\\.|["{}\[\]]', re.DOTALL)
 _WHITESPACE = b" \t\r\n"
+_OPEN, _CLOSE = b"[]"
 _MAX_GUESSES = 4
 """Places that look like the end of a row, from the last one back, tried before brackets are counted."""
 _MAX_ROW_BYTES = 4 << 20
@@ -33,6 +35,7 @@ class JsonArrayReader(Generic[_Row]):
         self._row, self._array = msgspec.json.Decoder(row_type), msgspec.json.Decoder(list[row_type])  # type: ignore[valid-type]  # a class is a type at run time
         self._raw = msgspec.json.Decoder(list[msgspec.Raw])
         self._buffer, self._scanner, self._started = bytearray(), _BracketScanner(), False
+        """Once the array has begun, the buffer begins with a bracket, and the rows that are not read yet follow."""
         self._finder = ArrayFinder(path) if path else None
         self._before = b""
         self._after: bytearray | None = None
@@ -62,7 +65,7 @@ class JsonArrayReader(Generic[_Row]):
         if self._started and self._finder is not None:
             rows = self._last_rows()
         elif self._started:
-            rows = self._decoded(b"[" + self._buffer, repair=True)
+            rows = self._decoded(self._buffer, repair=True)
         self._buffer.clear()
         if rows is None:
             self.error = "the list is empty or not a JSON array" if not self._started else "the list ends too early"
@@ -92,7 +95,7 @@ class JsonArrayReader(Generic[_Row]):
         end = self._scanner.end
         if end is None:
             return []
-        rows = self._decoded(b"[" + self._buffer[: end + 1], repair=True)
+        rows = self._decoded(self._buffer[: end + 1], repair=True)
         if rows is None:
             self.error = "the list is not JSON"
         self._after = self._buffer[end + 1 :]
@@ -105,7 +108,7 @@ class JsonArrayReader(Generic[_Row]):
             start_at = self._finder.find(self._buffer)
             if start_at is not None:
                 self._before = bytes(self._buffer[:start_at]).removeprefix(BYTE_ORDER_MARK)
-                del self._buffer[: start_at + 1]
+                del self._buffer[:start_at]
                 self._started = True
             return self._started
         start = self._buffer.removeprefix(BYTE_ORDER_MARK).lstrip(_WHITESPACE)
@@ -114,14 +117,14 @@ class JsonArrayReader(Generic[_Row]):
         if not start.startswith(b"["):
             self.error = "the list is not a JSON array"
             return False
-        self._buffer, self._started = start[1:], True
+        self._buffer, self._started = start, True
         return True
 
     def _complete_rows(self) -> list[_Row]:
         """The complete rows before the last place where the buffer can be cut."""
         rows = self._rows_by_guess()
         if rows is None and (start := self._scanner.last_row(self._buffer)):
-            rows = self._decoded(b"[" + self._buffer[:start].rstrip(_WHITESPACE).removesuffix(b",") + b"]", repair=True)
+            rows = self._decoded(self._buffer[:start].rstrip(_WHITESPACE).removesuffix(b",") + b"]", repair=True)
             if rows is None:
                 self.error = "the list is not JSON"
             self._discard(start)
@@ -130,34 +133,40 @@ class JsonArrayReader(Generic[_Row]):
         return rows or []
 
     def _rows_by_guess(self) -> list[_Row] | None:
-        end = len(self._buffer)
+        buffer = self._buffer
+        end = len(buffer)
         for _ in range(_MAX_GUESSES):
-            end = self._buffer.rfind(b"}", 0, end)
-            between = _ROW_SEPARATOR.match(self._buffer, end + 1) if end >= 0 else None
+            end = buffer.rfind(b"}", 0, end)
+            between = _ROW_SEPARATOR.match(buffer, end + 1) if end >= 0 else None
             if between is None:
                 continue
-            rows = self._decoded(b"[" + self._buffer[: end + 1] + b"]")
+            separator, buffer[end + 1] = buffer[end + 1], _CLOSE
+            with memoryview(buffer) as view, view[: end + 2] as chunk:
+                rows = self._decoded(chunk)
             if rows is not None:
                 self._discard(between.end() - 1)
                 return rows
+            buffer[end + 1] = separator
         return None
 
     def _discard(self, until: int) -> None:
-        del self._buffer[:until]
+        """Discards what is before this row."""
+        del self._buffer[: until - 1]
+        self._buffer[0] = _OPEN
         self._scanner = _BracketScanner()
 
-    def _decoded(self, chunk: bytes | bytearray, *, repair: bool = False) -> list[_Row] | None:
+    def _decoded(self, chunk: bytearray | memoryview, *, repair: bool = False) -> list[_Row] | None:
         """The rows of a chunk that ends as an array; None if it is not an array."""
         try:
             rows: list[_Row] = self._array.decode(chunk)
         except msgspec.ValidationError:
-            return self._one_by_one(chunk, repair=repair)
+            return self._one_by_one(bytes(chunk), repair=repair)
         except (ValueError, RecursionError):
-            return self._one_by_one(chunk, repair=repair) if repair else None
+            return self._one_by_one(bytes(chunk), repair=repair) if repair else None
         self.readable += len(rows)
         return rows
 
-    def _one_by_one(self, chunk: bytes | bytearray, *, repair: bool) -> list[_Row] | None:
+    def _one_by_one(self, chunk: bytes, *, repair: bool) -> list[_Row] | None:
         """Leaves out the rows of another form, and keeps the others."""
         raw = self._split(chunk)
         if raw is None and repair:
@@ -182,10 +191,10 @@ class JsonArrayReader(Generic[_Row]):
 
 
 class _BracketScanner:
-    """Counts quotes and brackets of a growing buffer, each byte once."""
+    """Counts quotes and brackets of a growing buffer, each byte once, after the bracket with which it begins."""
 
     def __init__(self) -> None:
-        self._seen = self._depth = 0
+        self._seen, self._depth = 1, 0
         self._quoted = False
         self.end: int | None = None
         """Where the array ends that the rows are in, if it does."""
@@ -202,7 +211,7 @@ class _BracketScanner:
             elif self._quoted:
                 continue
             elif mark[0] in b"{[":
-                start = start if self._depth else mark.start()
+                start = start if self._depth or mark.start() == 1 else mark.start()
                 self._depth += 1
             elif self._depth:
                 self._depth -= 1

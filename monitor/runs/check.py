@@ -282,6 +282,7 @@ class TargetCheck:
             lambda: completions.iter_settled(self.engine, target=self.target, but=apart),
             others,
             listing,
+            apart=apart,
             canonical=canonical,
             valid=valid,
         )

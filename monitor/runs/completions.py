@@ -48,14 +48,14 @@ def iter_settled(engine: Engine, *, target: str, but: Collection[str], batch: in
     What is ignored meanwhile is left in: the same items come each time, until a sync changes the work list.
     """
     on_sqlite = engine.dialect.name == "sqlite"
-    last = ""
+    last: str | None = ""
     while True:
-        [(found, newest)] = read_page(engine, _ids(on_sqlite=on_sqlite).params(target=target, last=last, batch=batch))
-        if newest is None:
+        [row] = read_page(engine, _ids(on_sqlite=on_sqlite).params(target=target, last=last, batch=batch))
+        ids: list[str] = _IDS.decode(row[0]) if on_sqlite else row[0]
+        last = max(ids, default=None) if on_sqlite else row[1]
+        if last is None:
             return
-        ids: list[str] = _IDS.decode(found) if on_sqlite else found
         yield [item_id for item_id in ids if item_id not in but] if but else ids
-        last = newest
 
 
 def _completion(row: Sequence[Any]) -> ItemCompletion:
@@ -80,8 +80,12 @@ def _unsettled() -> Select[tuple[Any, ...]]:
 
 @cache
 def _ids(*, on_sqlite: bool) -> Select[tuple[Any, ...]]:
-    """A batch as one value, and its last id: a row for each would cost five times as much."""
+    """A batch as one value: a row for each would cost more. PostgreSQL, which may have an order of its own, adds the
+    last id; SQLite's order is Python's, which finds it in a fifth of the time.
+    """
     of_target = items.c.target == bindparam("target", type_=String), items.c.item_id > bindparam("last", type_=String)
     page = select(items.c.item_id).where(*of_target).order_by(items.c.item_id).limit(bindparam("batch")).subquery()
-    together = func.json_group_array if on_sqlite else func.array_agg
-    return select(together(page.c.item_id), func.max(page.c.item_id))
+    columns: list[ColumnElement[Any]] = [func.json_group_array(page.c.item_id)]
+    if not on_sqlite:
+        columns = [func.array_agg(page.c.item_id), func.max(page.c.item_id)]
+    return select(*columns)

@@ -1,7 +1,7 @@
 """Fetches a provider's list as a stream and compares it with the work list. Only ids and states stay in memory."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from monitor.model import BadBody, ItemCompletion
@@ -160,10 +160,12 @@ def reconcile_settled(
     others: Sequence[ItemCompletion],
     listing: Listing,
     *,
+    apart: Collection[str],
     canonical: Callable[[str], str],
     valid: Callable[[str], bool],
 ) -> Reconciliation:
-    """The same, for many ids that are completed and were last seen so, and for `others`.
+    """The same, for many ids that are completed and were last seen so, and for `others`. `apart` are the ids in the
+    work list that are not among the many, such as those of `others`.
 
     1. All these ids are compared with the list at once.
     2. Those that the list may not confirm are read again, for `reconcile`; all of them if they are many.
@@ -174,7 +176,7 @@ def reconcile_settled(
     for page in read():
         ids.update(map(canonical, page))
         settled += len(page)
-    doubtful = set(itertools.islice(listing.unconfirmed(ids), MAX_DOUBTFUL))
+    doubtful = set(itertools.islice(listing.unconfirmed(ids, list(map(canonical, apart))), MAX_DOUBTFUL))
     del ids
 
     def rest() -> Iterator[Sequence[ItemCompletion]]:

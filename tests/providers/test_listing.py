@@ -36,20 +36,54 @@ def test_a_set_of_ids_has_those_that_were_added(pieces, counted_between):
         added.update(piece)
         if counted_between:
             assert len(found) == len(added)
-    asked = sorted(added | {"never added", "\0", "\ud800"})
-    assert found.find(asked) == [each in added for each in asked]
+    asked = sorted(added | {"never added", "", "\0", "\ud800"})
+    for _ in range(10):  # by scans, then by slots
+        assert found.find(asked) == [each in added for each in asked]
     assert len(found) == len(added)
+    assert bool(found) == bool(added)
 
 
-@given(ids, ids, ids, ids)
-def test_unconfirmed_ids_are_those_that_the_list_does_not_call_completed(asked, ready, indexed, others):
+letters = st.lists(st.sampled_from("abcdefg"), max_size=9)
+few = st.sets(st.sampled_from("abcdefg"), max_size=5)
+
+
+@given(letters, letters, letters, few, few)
+def test_unconfirmed_ids_are_those_that_the_list_does_not_call_completed(asked, ready, indexed, others, apart):
     listing, wanted = Listing(), IdSet()
     listing.add_completed("ready", ready)
     listing.add_completed("indexed", indexed)
     listing.add_others(others)
     wanted.update(asked)
     expected = {item_id for item_id in asked if listing.completed_stage(item_id) is None}
-    assert sorted(listing.unconfirmed(wanted)) == sorted(map(hash, expected))
+    assert sorted(listing.unconfirmed(wanted, apart)) == sorted(map(hash, expected))
+
+
+@given(few, few, few, few)
+def test_a_set_is_the_rest_of_others_if_they_have_exactly_its_ids_and_some_apart(asked, ready, indexed, apart):
+    wanted, listed = id_set(asked), [id_set(ready), id_set(indexed)]
+    is_rest = wanted.is_rest_of(listed, apart)
+    if is_rest:
+        assert asked <= ready | indexed
+    if not ready & indexed and not asked & apart:
+        assert is_rest == (asked <= ready | indexed <= asked | apart)
+
+
+def id_set(ids):
+    found = IdSet()
+    found.update(ids)
+    return found
+
+
+def test_a_few_look_ups_need_no_slots():
+    found = id_set(map(str, range(20_000)))
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            assert found.find(["7", "x"]) == [True, False]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000, "slots take 8 bytes for each of these"
 
 
 def test_a_set_of_ids_takes_a_quarter_of_the_memory_of_pythons_own():

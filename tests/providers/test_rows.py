@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import msgspec
 import pytest
@@ -141,3 +142,18 @@ def test_a_huge_integer_in_an_unused_field_is_ignored():
 def test_an_empty_array_is_a_list_without_rows():
     rows, found = read(b" [ ] ")
     assert (rows.error, found) == (None, [])
+
+
+def test_a_chunk_is_decoded_without_a_copy_of_it():
+    long = "x" * (1 << 20)
+    piece = json.dumps([{"item_id": "a", "status": "S", "item_title": long}, {"item_id": "b", "status": "S"}]).encode()
+    rows = JsonArrayReader(Row)
+    assert rows.feed(piece[:5]) == []
+    tracemalloc.start()
+    try:
+        assert [row.item_id for row in rows.feed(piece[5:])] == ["a"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * len(piece), "there is only the piece, and the buffer"
+    assert [row.item_id for row in rows.finish()] == ["b"]

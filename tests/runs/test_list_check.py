@@ -169,5 +169,19 @@ def test_settled_items_are_compared_at_once_with_the_same_result(listed, others,
     settled = ["Ab", "B", "c"], ["d", "e", "f", "a"]
     entries = ["ab" if each == "a" else each for each in listed]
     made, rules = listing(entries, others), {"canonical": str.lower, "valid": lambda item_id: item_id != "bad"}
-    found = reconcile_settled(lambda: settled, unsettled, made, **rules)
+    found = reconcile_settled(lambda: settled, unsettled, made, apart=["x", "y", "bad"], **rules)
     assert found == reconcile([unsettled, *([completion(i) for i in page] for page in settled)], made, **rules)
+
+
+letters = st.lists(st.sampled_from("abcdef"), max_size=7)
+
+
+@given(st.permutations("abcdefABCDEF"), st.integers(0, 12), st.integers(0, 6), letters, letters, st.booleans())
+def test_the_comparison_at_once_is_that_one_by_one_for_any_list(ids, settled, tracked, more, others, complete):
+    """Whatever the list has, twice or not at all, with and without documents of nobody."""
+    many, apart = ids[:settled], ids[settled:]
+    completed = [*dict.fromkeys(each.lower() for each in many), *more] if complete else more
+    unsettled = [completion(each, last_seen_completed=each < "a") for each in apart[:tracked]]
+    made, rules = listing(completed, others), {"canonical": str.lower, "valid": lambda item_id: item_id != "b"}
+    found = reconcile_settled(lambda: [many[:3], many[3:]], unsettled, made, apart=apart, **rules)
+    assert found == reconcile([unsettled, [completion(each) for each in many]], made, **rules)

@@ -25,7 +25,7 @@ mistake.
 """
 _GZIP_MAGIC = b"\x1f"
 _CHUNK_BYTES = 256 * 1024
-"""Bytes decoded and passed on at once: enough to be fast, and too few for a gzip bomb."""
+"""Bytes decoded and passed on at once: enough to be fast, and too few for a gzip bomb. Half as many need no others."""
 
 _T = TypeVar("_T")
 
@@ -136,8 +136,7 @@ class BodyReader:
             self._decoded += len(piece)
             if self._decoded > self._max_bytes:
                 return True
-            self._buffer += piece
-            if not self._flush(sink, at_least=_CHUNK_BYTES):
+            if not self._take(piece, sink):
                 return False
         return True
 
@@ -157,6 +156,13 @@ class BodyReader:
             # a full piece may have left some of the chunk, or some of what it decodes to
             if not chunk and len(piece) < _CHUNK_BYTES:
                 return
+
+    def _take(self, piece: bytes, sink: BodySink | None) -> bool:
+        """Keeps a piece, or passes it on; a large one without a copy. False once the sink wants no more."""
+        if sink is not None and not self._buffer and len(piece) >= _CHUNK_BYTES // 2:
+            return sink(piece)
+        self._buffer += piece
+        return self._flush(sink, at_least=_CHUNK_BYTES)
 
     def _flush(self, sink: BodySink | None, *, at_least: int) -> bool:
         """Passes what was read to the sink if it is at least `at_least` bytes; False once the sink wants no more."""
