@@ -40,7 +40,7 @@ MAX_DEFERRED = 2000
 MAX_FAILED_RETRIES = 5
 """Consecutive failures in the second pass that end it: the fault persists, and requests would only add load."""
 
-_ONE_TIME = timedelta(seconds=1)
+_NO_TIME, _ONE_TIME = timedelta(0), timedelta(seconds=1)
 _ASKED_RUN_ID = attrgetter("asked_run_id")
 
 Record = Callable[[Sequence[ItemChange]], None]
@@ -93,7 +93,7 @@ class OutcomeBuffer:
 
     def _time(self, at: datetime) -> datetime:
         """The time to store for an outcome, up to a second early: outcomes with one time are one statement."""
-        if self._at is None or not timedelta(0) <= at - self._at < _ONE_TIME:
+        if self._at is None or not _NO_TIME <= at - self._at < _ONE_TIME:
             self._at = at
         return self._at
 

@@ -27,6 +27,7 @@ from monitor.rollups.indexing import Watch
 _WIDTHS = {"stage": 200, "code": 200, "request_id": 200, "page": 200, "failure_message": 500}
 """Columns for texts of the API, which have any length and any character."""
 _EVENT_TEXT = 200
+_FAILED = ItemState.FAILED  # looked up once, as it is compared for every item
 _FEW = 4
 """Items with the same change that are not worth a statement of their own."""
 _WITHOUT_JOURNAL = "OR ROLLBACK"
@@ -142,7 +143,7 @@ def outcome_from_status(
         return Outcome(
             item_id=item_id, state=ItemState.UNKNOWN, reason=Cause.BAD_RESPONSE, error=error, answered=False, at=at
         )
-    reason, message = _failure(status, redact) if status.state is ItemState.FAILED else (None, None)
+    reason, message = _failure(status, redact) if status.state is _FAILED else (None, None)
     return Outcome(
         item_id=item_id,
         state=status.state,
