@@ -194,11 +194,12 @@ class AuthHeader:
 
     header: str
     value: str = dataclasses.field(repr=False)
+    secret: str = dataclasses.field(init=False, repr=False, compare=False)
+    """The credential without the scheme before it."""
 
-    @property
-    def secret(self) -> str:
-        """The credential without the scheme before it."""
-        return self.value.rpartition(" ")[2]
+    def __post_init__(self) -> None:
+        """Notes the secret once: every answer is looked through for it."""
+        object.__setattr__(self, "secret", self.value.rpartition(" ")[2])
 
     def authorize(self, request: Request) -> Request:
         """The request with the header."""

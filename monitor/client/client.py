@@ -109,6 +109,7 @@ _MIN_TIMEOUT_SHARE = 0.9
 """Share of the attempt timeout. A service that is silent for longer has timed out, even if the deadline came too."""
 
 _NO_HEADERS: Mapping[str, str] = {}
+_TOKEN = Operation.TOKEN  # looked up once, as it is compared for every attempt
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -376,13 +377,13 @@ class Client:
 
     def _counts_for_limits(self, error: ApiError | None, request: Request) -> bool:
         """Whether the throttle counts it: a granted token and a failed early refresh say nothing about the API."""
-        if request.operation is not Operation.TOKEN or self.auth is None:
+        if request.operation is not _TOKEN or self.auth is None:
             return True
         return error is not None and self.auth.current(self.monotonic()) is None
 
     def _parse(self, call: Call, received: Reply | TransportFault, secret: str) -> Reply | ApiError:
         """The reply or error without the caller's secrets and this call's credential."""
-        from_token_endpoint = call.request.operation is Operation.TOKEN
+        from_token_endpoint = call.request.operation is _TOKEN
         if isinstance(received, Reply):
             call.timed_out = False
             call.redact = redact = self._redactor_for(secret)

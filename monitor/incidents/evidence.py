@@ -32,6 +32,8 @@ from monitor.model import (
 from monitor.model.http import BREAKER_OPEN, ApiError, Meaning
 from monitor.model.items import TrackedItem
 
+_INVALID, _NOT_FOUND = ItemState.INVALID, ItemState.NOT_FOUND  # looked up once, as they are compared for every item
+
 NOT_SENT = "not sent"
 """The label of requests that the open circuit breaker did not send."""
 
@@ -149,16 +151,16 @@ class EvidenceCollector:
     def add(self, item: TrackedItem, outcome: Outcome) -> None:
         """Counts one outcome of an item, as known before the run."""
         self.answered += outcome.answered
-        self.accepted += outcome.accepted
-        self.replied += outcome.accepted or _is_refusal(outcome.error)
-        is_quarantined = outcome.state is ItemState.INVALID and not outcome.answered
+        self.accepted += (accepted := outcome.accepted)
+        self.replied += accepted or _is_refusal(outcome.error)
+        is_quarantined = outcome.state is _INVALID and not outcome.answered
         self.quarantined += is_quarantined
         self._asked += not is_quarantined
         if isinstance(outcome.reason, Cause):
             self._unknown.setdefault(outcome.reason, _CauseEvidence()).add(outcome.item_id, outcome.error)
         if not outcome.answered:
             return
-        if outcome.state is ItemState.NOT_FOUND:
+        if outcome.state is _NOT_FOUND:
             self._add_absent(item, outcome)
         elif not item.known_missing:
             self._not_known_missing += 1

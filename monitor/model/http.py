@@ -216,8 +216,8 @@ class CallResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def is_cached(headers: Mapping[str, str]) -> bool:
     """Whether an answer came out of a cache (RFC 9111, 5.1: `Age` in seconds)."""
-    age = headers.get("age", "")
-    return age.isascii() and age.strip().isdigit() and int(age.strip()[:9]) > 0
+    age = headers.get("age")
+    return age is not None and age.isascii() and age.strip().isdigit() and int(age.strip()[:9]) > 0
 
 
 def is_valid_path(path: str) -> bool:

@@ -1,6 +1,6 @@
 """Asks the API about every due item, with bounded concurrency, and stores the outcomes in batches.
 
-Memory is bounded: two batches of due items and one of outcomes. Items with a transient failure are asked about once
+Memory is bounded: two batches of due items and two of outcomes. Items with a transient failure are asked about once
 more at the end, within the retry budget. If the target must stop, the deadline passes or a signal arrives, finished
 outcomes are stored, and the caller handles the remaining items.
 """
@@ -29,10 +29,10 @@ from monitor.runs.time_limit import DEADLINE_GRACE_S, settle
 from monitor.runs.uniform_refusals import UniformRefusals
 from monitor.threads import run_in_database_pool
 
-BATCH_SIZE = 1000
-"""Outcomes per write transaction."""
+BATCH_SIZE = 4000
+"""Outcomes that start a write: as many as are shuffled together, so that each page of the table is written once."""
 FLUSH_INTERVAL_S = 1.0
-"""The first outcome after this many seconds starts a write, even if the batch is not full."""
+"""The first outcome after this many seconds starts a write, even if the batch is not full; none is then in progress."""
 GRACE_S = 5.0
 """How long, in seconds, requests in flight may take once the run must end."""
 MAX_DEFERRED = 2000
@@ -40,7 +40,7 @@ MAX_DEFERRED = 2000
 MAX_FAILED_RETRIES = 5
 """Consecutive failures in the second pass that end it: the fault persists, and requests would only add load."""
 
-_ONE_TIME = timedelta(seconds=1)
+_NO_TIME, _ONE_TIME = timedelta(0), timedelta(seconds=1)
 _ASKED_RUN_ID = attrgetter("asked_run_id")
 
 Record = Callable[[Sequence[ItemChange]], None]
@@ -81,31 +81,44 @@ class OutcomeBuffer:
         self._pending_write: asyncio.Future[Any] | None = None
 
     def add(self, item: TrackedItem, outcome: Outcome) -> bool:
-        """Adds an outcome; True if it is time to `flush`."""
+        """Adds an outcome; True if it is time to `flush_due`."""
         self.tally.add(item, outcome)
         self.outcome_count += 1
         self._changes.append(transition(item, outcome, at=self._time(outcome.at)))
-        return len(self._changes) >= BATCH_SIZE or time.monotonic() - self._flushed_at >= FLUSH_INTERVAL_S
+        # while a batch is written, the next one is collected: only a full one waits, which bounds the memory
+        return len(self._changes) >= BATCH_SIZE or (self._is_late() and not self._flush_lock.locked())
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._flushed_at >= FLUSH_INTERVAL_S
 
     def _time(self, at: datetime) -> datetime:
         """The time to store for an outcome, up to a second early: outcomes with one time are one statement."""
-        if self._at is None or not timedelta(0) <= at - self._at < _ONE_TIME:
+        if self._at is None or not _NO_TIME <= at - self._at < _ONE_TIME:
             self._at = at
         return self._at
 
     async def flush(self) -> None:
         """Stores the collected outcomes, after the previous batch. Raises StoreError or LeaseLostError."""
         async with self._flush_lock:
-            if self._pending_write is not None:
-                await asyncio.shield(self._pending_write)
-            changes, self._changes = self._changes, []
-            self._flushed_at = time.monotonic()
-            if changes:
-                record = self._prepare()
-                # a worker may be cancelled here, but its thread continues: the next flush waits for it
-                self._pending_write = asyncio.ensure_future(run_in_database_pool(lambda: record(changes)))
-                self._pending_write.add_done_callback(_retrieve)
-                await asyncio.shield(self._pending_write)
+            await self._store()
+
+    async def flush_due(self) -> None:
+        """The same, unless another worker has done so meanwhile: else each that waited would store a few."""
+        async with self._flush_lock:
+            if len(self._changes) >= BATCH_SIZE or self._is_late():
+                await self._store()
+
+    async def _store(self) -> None:
+        if self._pending_write is not None:
+            await asyncio.shield(self._pending_write)
+        changes, self._changes = self._changes, []
+        self._flushed_at = time.monotonic()
+        if changes:
+            record = self._prepare()
+            # a worker may be cancelled here, but its thread continues: the next flush waits for it
+            self._pending_write = asyncio.ensure_future(run_in_database_pool(lambda: record(changes)))
+            self._pending_write.add_done_callback(_retrieve)
+            await asyncio.shield(self._pending_write)
 
     async def store_next(self, batches: Iterator[Sequence[ItemChange]]) -> int | None:
         """Stores the next batch that a thread works out, after the previous one; returns its size, None at the end.
@@ -373,7 +386,7 @@ class ItemCheck:
             elif outcome is None and (self._admission.is_open or await self._admission.admit()):
                 outcome = self._observe(await self._questions.ask(item))
             if outcome is not None and self._take(item, outcome):
-                await self._buffer.flush()
+                await self._buffer.flush_due()
         await self._retry_deferred()
 
     async def _run_batch_worker(self, queue: WorkQueue, known_outcome: KnownOutcome) -> None:
@@ -391,16 +404,16 @@ class ItemCheck:
                 if outcome is None:
                     unanswered.append(item)
                 elif self._take(item, outcome):
-                    await self._buffer.flush()
+                    await self._buffer.flush_due()
             if unanswered and await self._admission.admit():
                 found = await self._questions.ask_together(unanswered)
                 for item, outcome in zip(unanswered, map(self._observe, found), strict=True):
                     if outcome is not None and self._take(item, outcome):
-                        await self._buffer.flush()
+                        await self._buffer.flush_due()
         await self._retry_deferred()
 
     def _take(self, item: TrackedItem, outcome: Outcome) -> bool:
-        """Keeps an outcome, for the second pass or to be stored; True if it is time to `flush`."""
+        """Keeps an outcome, for the second pass or to be stored; True if it is time to `flush_due`."""
         if outcome.error is not None and not item.unverified_runs and self._is_worth_retrying(outcome):
             self._deferred.append((item, outcome))
             return False
@@ -428,7 +441,7 @@ class ItemCheck:
                 self._buffer.tally.recover(failed)
             self._failed_retries = 0 if outcome.answered else self._failed_retries + 1
             if due:
-                await self._buffer.flush()
+                await self._buffer.flush_due()
 
     def _observe(self, found: Outcome | NoOutcome) -> Outcome | None:
         """Tells the admission what came. Returns the outcome; None if the deadline or the retry budget prevented one.
@@ -450,7 +463,7 @@ class ItemCheck:
         self._latencies.add(result.latency_ms)
 
     def _add_outcome(self, item: TrackedItem, outcome: Outcome) -> bool:
-        """Adds an outcome; True if it is time to `flush`."""
+        """Adds an outcome; True if it is time to `flush_due`."""
         self._progress.advance()
         if self._refusals.settled:  # the rule, and this runs for every item
             return self._buffer.add(item, outcome)

@@ -27,8 +27,12 @@ from monitor.rollups.indexing import Watch
 _WIDTHS = {"stage": 200, "code": 200, "request_id": 200, "page": 200, "failure_message": 500}
 """Columns for texts of the API, which have any length and any character."""
 _EVENT_TEXT = 200
+_FAILED = ItemState.FAILED  # looked up once, as it is compared for every item
 _FEW = 4
 """Items with the same change that are not worth a statement of their own."""
+_WITHOUT_JOURNAL = "OR ROLLBACK"
+"""A row that fails ends the transaction, as it would anyway. Else SQLite copies each page before a statement changes
+it, to undo that statement alone."""
 
 
 def record(
@@ -93,7 +97,8 @@ def _update(names: tuple[str, ...], *, one: bool) -> Bulk:
     """The statement that sets these columns of one item, or of a set of items, and that the run asked about it."""
     of_item = items.c.item_id == bindparam("of_item") if one else items.c.item_id.in_(ids_of("of_item"))
     written = (*names, "asked_run_id")
-    statement = update(items).where(items.c.target == bindparam("of_target"), of_item)
+    statement = update(items).prefix_with(_WITHOUT_JOURNAL, dialect="sqlite")
+    statement = statement.where(items.c.target == bindparam("of_target"), of_item)
     return Bulk(statement.values({name: bindparam(name) for name in written}), (*written, "of_target", "of_item"))
 
 
@@ -102,7 +107,9 @@ _Event = tuple[str, str | None, str | None]
 _EVENT_VALUES = ("target", "run_id", "at", "kind", "old", "new")
 _ids = ids_of("ids").subquery("ids")
 _INSERT_EVENTS = Bulk(
-    insert(item_events).from_select(
+    insert(item_events)
+    .prefix_with(_WITHOUT_JOURNAL, dialect="sqlite")
+    .from_select(
         ["item_id", *_EVENT_VALUES],
         select(*_ids.c, *(bindparam(name, type_=item_events.c[name].type) for name in _EVENT_VALUES)),
     ),
@@ -136,7 +143,7 @@ def outcome_from_status(
         return Outcome(
             item_id=item_id, state=ItemState.UNKNOWN, reason=Cause.BAD_RESPONSE, error=error, answered=False, at=at
         )
-    reason, message = _failure(status, redact) if status.state is ItemState.FAILED else (None, None)
+    reason, message = _failure(status, redact) if status.state is _FAILED else (None, None)
     return Outcome(
         item_id=item_id,
         state=status.state,

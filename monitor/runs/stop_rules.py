@@ -25,13 +25,14 @@ class StopRule:
 
     def observe(self, outcome: Outcome) -> Cause | None:
         """Adds an outcome. Returns the cause if the target must stop."""
-        cause = cause_of(outcome.error) if outcome.error else None
-        if outcome.error and outcome.error.from_token_endpoint:
+        if outcome.error is None:
+            self._finished += outcome.answered  # else quarantined or abandoned by us: no statement of the API
+            return None
+        cause = cause_of(outcome.error)
+        if outcome.error.from_token_endpoint:
             return cause
         if cause in {Cause.UNAUTHORIZED, Cause.SPENDING_LIMIT}:
             return cause
-        if not outcome.answered and outcome.error is None:
-            return None  # quarantined or abandoned by us: no statement of the API
         self._finished += 1
         self._forbidden += outcome.state is ItemState.UNKNOWN and cause is Cause.FORBIDDEN
         if self._finished == self._forbidden == self._first:

@@ -17,6 +17,7 @@ from monitor.incidents.evidence import EvidenceCollector
 from monitor.model import Cause, ItemState, Latencies, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, NetworkFault
 from monitor.model.items import TrackedItem, transition
+from monitor.runs import item_check
 from monitor.runs.item_check import BATCH_SIZE, FLUSH_INTERVAL_S, ItemCheck, OutcomeBuffer
 from monitor.runs.progress import NoProgress
 
@@ -416,13 +417,34 @@ async def test_an_item_without_an_answer_at_the_deadline_counts_as_not_asked():
 
 
 async def test_outcomes_are_stored_in_batches_one_at_a_time():
+    count = 2 * BATCH_SIZE + 300
     one = Pass(store=Store(takes_s=0.01), concurrency=64)
-    report = await one.over(numbered(2300, size=1000))
+    report = await one.over(numbered(count, size=1000))
     assert one.store.overlaps == 0
-    assert len(one.store.stored) == report.asked == 2300
+    assert len(one.store.stored) == report.asked == count
     sizes = [len(batch) for batch in one.store.batches]
     assert max(sizes) < 2 * BATCH_SIZE
     assert sizes[0] >= BATCH_SIZE
+
+
+async def test_while_a_batch_is_written_the_next_one_is_collected_and_stored_at_once(monkeypatch):
+    monkeypatch.setattr(item_check, "BATCH_SIZE", 100)
+    monkeypatch.setattr(item_check, "FLUSH_INTERVAL_S", 3600.0)
+    go_on, store = threading.Event(), Store()
+
+    def slow_store(changes):
+        go_on.wait(timeout=120)
+        store(changes)
+
+    one = Pass(store=slow_store, concurrency=16)
+    async with one.under_way(numbered(1000, size=100)) as running:
+        await until(lambda: one.progress.finished == 100 + 100 + 14)  # all but who waits for the first write
+        assert one.asker.in_flight == 0
+        go_on.set()
+        await running
+    sizes = [len(batch) for batch in store.batches]
+    assert sum(sizes) == 1000
+    assert min(sizes[:-1]) >= 100, "no worker that waited for a write stores a few outcomes of its own"
 
 
 async def test_outcomes_are_stored_after_a_second_even_if_the_batch_is_not_full():
@@ -447,7 +469,7 @@ async def test_outcomes_are_stored_after_a_second_even_if_the_batch_is_not_full(
 async def test_a_failing_database_ends_the_check_with_its_error(fails_at):
     one = Pass(store=Store(fails_at=fails_at), concurrency=16)
     with pytest.raises(StoreError, match="the database is gone"):
-        await one.over(numbered(3000, size=1000))
+        await one.over(numbered(3 * BATCH_SIZE, size=1000))
     assert len(one.store.batches) == fails_at
     assert one.asker.in_flight == 0
 
@@ -476,7 +498,7 @@ async def test_a_cancelled_check_cancels_requests_and_waits_for_the_writing_thre
 
     stored = []
     one = Pass(FakeItemClient(), store=slow_store, concurrency=2)
-    running = asyncio.create_task(one.over(numbered(2000, size=1000)))
+    running = asyncio.create_task(one.over(numbered(2 * BATCH_SIZE, size=1000)))
     await asyncio.to_thread(writing.wait, 20)
     running.cancel()
     asyncio.get_running_loop().call_later(0.05, go_on.set)

@@ -4,14 +4,16 @@ import random
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
+import pytest
 from sqlalchemy import event, insert, select
+from sqlalchemy.exc import IntegrityError
 from support.outcomes import row_of, whole_row
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events, items
 from monitor.model import Cause, ItemState, Outcome
 from monitor.model.http import ApiError
-from monitor.model.items import transition
+from monitor.model.items import ItemChange, transition
 from monitor.runs import outcomes, worklist
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -92,3 +94,19 @@ def test_a_thousand_answers_that_change_nothing_are_one_narrow_statement(engine)
     with reading(engine) as conn:
         assert {row.checked_at for row in tracked(conn).values()} == {at}
         assert len(conn.execute(select(item_events)).all()) == len(many)
+
+
+def test_a_row_that_cannot_be_stored_undoes_its_batch_and_on_sqlite_the_statement_ends_it(engine):
+    put(engine, "good", "bad")
+    with reading(engine) as conn:
+        untouched, known = stored(conn), tracked(conn)
+    answer = Outcome(item_id="good", state=ItemState.COMPLETED, at=NOW, answered=True)
+    impossible = ItemChange(item_id="bad", at=NOW, changed=(("state", None),), event=None, completion=None)
+    changes = [transition(known["good"], answer), impossible]
+    with reading(engine) as conn:
+        with pytest.raises(IntegrityError):
+            outcomes.record(conn, target="gloo", run_id=1, changes=changes)
+        if conn.dialect.name == "sqlite":  # so it needs no journal of its own, of pages before they changed
+            assert not conn.connection.dbapi_connection.in_transaction
+    with reading(engine) as conn:
+        assert stored(conn) == untouched

@@ -48,6 +48,9 @@ class Verdict(StrEnum):
     """A 503 that shows that the earlier refusals were none."""
 
 
+_OTHER = Verdict.OTHER  # looked up once, as it is the verdict on nearly every attempt
+
+
 class UnannouncedLimit:
     """Judges the 503s of one API. `known`: an earlier run met a limit that no header stated."""
 
@@ -77,7 +80,7 @@ class UnannouncedLimit:
         if failure is None:
             self._add(started_s, refused=False)
             self._good_s = latency_s if self._good_s is None else self._good_s + _SMOOTHING * (latency_s - self._good_s)
-            return Verdict.OTHER
+            return _OTHER
         if failure.status != 503 or failure.retry_after is not None or not self._is_quick(latency_s):
             return Verdict.OTHER
         self._add(started_s, refused=True)

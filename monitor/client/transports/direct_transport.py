@@ -215,9 +215,8 @@ class DirectTransport:
 
     def _idle_connection(self, origin: _Origin) -> Connection | None:
         """The newest one: servers close the oldest first."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._disown(loop)
+        if self._loop is None or not self._loop.is_running():  # not a look-up of this one, which is a system call
+            self._disown(asyncio.get_running_loop())
         idle = origin.idle
         while idle:
             connection = idle.pop()

@@ -6,6 +6,8 @@ import time
 from monitor.client.transports.options import POOL_IDLE_S
 from monitor.model.http import Operation, Reply, Request, TransportFault
 
+_TOKEN = Operation.TOKEN  # looked up once, as it is compared for every answer
+
 
 class ReuseTracker:
     """Tells a request that may have met the closing of an idle connection from one that a server dropped.
@@ -22,7 +24,7 @@ class ReuseTracker:
         """Notes that an answer is complete: its connection is idle now. A granted token says nothing about the API: a
         service that drops all other requests is down.
         """
-        if request.operation is not Operation.TOKEN:
+        if request.operation is not _TOKEN:
             self._answered_s = time.monotonic()
 
     def may_repeat(self, request: Request, fault: Reply | TransportFault, *, started_s: float) -> bool:
