@@ -83,13 +83,14 @@ def _uploads(target: str, at: datetime, objective: Objective, *, counted_since: 
         within=objective.within,
         now=at,
         group=objective.group,
-        cuts=tuple(until - window for window in (objective.window, *BURN_WINDOWS)),
+        # at the end, too: the slot that goes on there is not due as a whole
+        cuts=(until, *(until - window for window in (objective.window, *BURN_WINDOWS))),
     )
 
 
 def _assessed(objective: Objective, counts: Iterable[IndexingCount], at: datetime) -> SloStatus:
     slots = (
-        Slot(start=each.start + objective.within, resolution=each.resolution, total=each.due, good=each.good)
+        Slot(start=each.start + objective.within, resolution=each.length, total=each.due, good=each.good)
         for each in counts
     )
     return assess(objective, [slot for slot in slots if slot.start + slot.resolution <= at], now=at)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, Select, String, and_, case, func, literal, or_, select, true
+from sqlalchemy import Connection, Integer, Select, String, Text, and_, case, cast, func, literal, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -31,6 +32,7 @@ _NARROW = SLOTS[0]
 _DECIDED = (ItemState.FAILED.value, ItemState.INVALID.value)
 """States in which an upload has failed, whatever its age; others may still become completed."""
 _buckets = msgspec.json.Decoder(dict[int, int])
+_histograms = msgspec.json.Decoder(list[tuple[int, dict[int, int]]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,24 +195,28 @@ def _at(at_s: int) -> datetime:
 
 
 def _read_slots(conn: Connection, wanted: Sequence[tuple[str, Slots]], group: str | None) -> Sequence[Any]:
-    """Of the slots of a group, or of all: number in `wanted`, width, start, counts by bucket as text, indexed."""
+    """Of the slots of a group, or of all: number in `wanted`, and for each slot how many were indexed and its counts by
+    bucket, as the text of a list without its brackets; None without slots.
+    """
     rows = [
         (number, target, slots.width_s, _at(slots.start_s), _at(slots.end_s))
         for number, (target, slots) in enumerate(wanted)
     ]
-    return conn.execute(_reading_slots(conn.dialect.name, group), _WANTED.of(conn, rows)).all()
+    return conn.execute(_reading_slots(group), _WANTED.of(conn, rows)).all()
 
 
 @cache
-def _reading_slots(dialect: str, group: str | None) -> Select[Any]:
+def _reading_slots(group: str | None) -> Select[Any]:
+    # one row for slots in a row: each row of its own costs as much as its histogram
     which = [
         _rows.target == _WANTED.c.target, _rows.slot_s == _WANTED.c.slot_s,
         _rows.starts_at >= _WANTED.c.since, _rows.starts_at < _WANTED.c.until,
     ]  # fmt: skip
     if group is not None:
         which.append(_rows.group_name == group)
-    columns = (_rows.slot_s, _rows.starts_at, _rows.buckets, _rows.indexed)
-    return looked_up(dialect, (_WANTED.c.number,), columns, *which)
+    each = literal("[", Text) + cast(_rows.indexed, Text) + "," + _rows.buckets + "]"
+    histograms = select(func.aggregate_strings(each, ",")).where(*which).correlate(_WANTED.table).scalar_subquery()
+    return select(_WANTED.c.number, histograms)
 
 
 def _unfinished_by_group(
@@ -233,12 +239,12 @@ def _first(at: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexingCount:
-    """The uploads of one slot whose fate is decided."""
+    """The uploads of one slot, or of several of one width in a row, whose fate is decided."""
 
     start: datetime
-    """Of the slot in which they were uploaded (aware, UTC)."""
-    resolution: timedelta
-    """The width of the slot: 5 minutes, an hour, a day or a week."""
+    """Of the first slot in which they were uploaded (aware, UTC)."""
+    length: timedelta
+    """Of all these slots."""
     due: int
     """Completed with a known time, failed, or older than the objective."""
     good: int
@@ -267,42 +273,51 @@ class Uploads:
     with_failed: bool = True
     """Whether failed and invalid uploads count."""
     cuts: tuple[datetime, ...] = ()
-    """Times at which a slot must begin, or the narrowest slot there is at that time: slots are wide between them."""
+    """Times at which a slot must begin, or the narrowest slot there is at that time: between them slots are wide, and
+    those of one width are counted together."""
 
 
 def indexing_counts(conn: Connection, asked: Sequence[Uploads]) -> list[list[IndexingCount]]:
-    """Of each question, how many uploads of each slot were due, and how many of them were indexed in time.
+    """Of each question, how many uploads were due between its cuts, and how many of them were indexed in time.
 
-    Oldest slot first, without empty ones. Slots are as wide as `cuts` allow; uploads that were never completed are in
-    slots of five minutes of their own.
+    Oldest first, by runs of slots of one width, without empty ones; uploads that were never completed are in slots of
+    five minutes of their own.
     """
     if not asked:
         return []
     kept = _kept(conn, {each.target for each in asked})
-    due, good = Counter[tuple[int, datetime, int]](), Counter[tuple[int, datetime, int]]()
+    found: list[list[IndexingCount]] = [[] for _ in asked]
     for group in {each.group for each in asked}:
         places = [
-            (number, (each.target, slots))
+            (number, slots)
             for number, each in enumerate(asked)
             if each.group == group
             for slots in _between_cuts(each, kept[each.target])
         ]
-        within_ms = [each.within // timedelta(milliseconds=1) for each in asked]
-        for place, width_s, start, buckets, indexed in _read_slots(conn, [slots for _, slots in places], group):
-            number = places[place][0]
-            counts, slot, most_ms = _buckets.decode(buckets), (number, start, width_s), within_ms[number]
-            due[slot] += indexed + (counts.get(LOST, 0) if asked[number].with_failed else 0)
-            in_time = max(counts, default=0) <= most_ms  # all of them, as a rule
-            good[slot] += indexed if in_time else sum([n for bound, n in counts.items() if 0 <= bound <= most_ms])
+        wanted = [(asked[number].target, slots) for number, slots in places]
+        for place, histograms in _read_slots(conn, wanted, group):
+            number, slots = places[place]
+            due, good = _decided(asked[number], histograms or "")
+            if due > 0:
+                start, length = _at(slots.start_s), timedelta(seconds=slots.end_s - slots.start_s)
+                found[number].append(IndexingCount(start=start, length=length, due=due, good=good))
     for number, start, count in _overdue(conn, asked):
-        due[number, start, WIDTHS_S[0]] += count
-    found: list[list[IndexingCount]] = [[] for _ in asked]
-    for (number, start, width_s), count in sorted(due.items()):
-        if count > 0:
-            in_time = max(0, good[number, start, width_s])
-            resolution = timedelta(seconds=width_s)
-            found[number].append(IndexingCount(start=start, resolution=resolution, due=count, good=in_time))
-    return found
+        found[number].append(IndexingCount(start=start, length=_NARROW, due=count, good=0))
+    return [sorted(counts, key=_by_start) for counts in found]
+
+
+_by_start = attrgetter("start")
+
+
+def _decided(asked: Uploads, histograms: str) -> tuple[int, int]:
+    """How many uploads in some slots were due, and how many of them were indexed in time."""
+    most_ms = asked.within // timedelta(milliseconds=1)
+    due = good = 0
+    for indexed, counts in _histograms.decode(f"[{histograms}]"):
+        due += indexed + (counts.get(LOST, 0) if asked.with_failed else 0)
+        in_time = max(counts, default=0) <= most_ms  # all of them, as a rule
+        good += indexed if in_time else sum([n for bound, n in counts.items() if 0 <= bound <= most_ms])
+    return due, max(0, good)
 
 
 def _between_cuts(asked: Uploads, kept: Kept) -> Iterable[Slots]:

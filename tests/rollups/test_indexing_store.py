@@ -146,7 +146,7 @@ def test_the_fate_of_each_upload_is_decided_in_its_time(log):
     assert (log.sums(15 * MINUTE), log.sums(30 * MINUTE)) == ((6, 1), (4, 2))
     start = slot_start(at, 5 * MINUTE)
     narrow = {"since": start, "until": start + 5 * MINUTE}
-    assert {(each.start, each.resolution) for each in log.counts(15 * MINUTE, **narrow)} == {(start, 5 * MINUTE)}
+    assert {(each.start, each.length) for each in log.counts(15 * MINUTE, **narrow)} == {(start, 5 * MINUTE)}
     assert log.counts(15 * MINUTE, since=start + 5 * MINUTE) == log.counts(15 * MINUTE, until=start) == []
 
 
