@@ -14,13 +14,28 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, Select, String, Text, and_, case, cast, func, literal, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    String,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from monitor.database.bulk import RowSet
-from monitor.database.lookups import TARGETS, is_due, looked_up
+from monitor.database.lookups import TARGETS, is_due
 from monitor.database.tables import UtcDateTime, items, time_to_indexed
 from monitor.model import PROBLEM_STATES, ItemState
 from monitor.rollups.bounds import LOST, NOT_OBSERVED, SLOTS, quantile_s, slot_start
@@ -33,6 +48,9 @@ _DECIDED = (ItemState.FAILED.value, ItemState.INVALID.value)
 """States in which an upload has failed, whatever its age; others may still become completed."""
 _buckets = msgspec.json.Decoder(dict[int, int])
 _histograms = msgspec.json.Decoder(list[tuple[int, dict[int, int]]])
+"""Of slots: how many were indexed, and counts by bucket."""
+_of_groups = msgspec.json.Decoder(list[tuple[str, float, dict[int, int]]])
+"""Of slots: the group, seconds, and counts by bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +138,11 @@ def times_of_period(conn: Connection, *, targets: Sequence[str], bounds: Sequenc
         alike[kept, tuple(aligned(bound, kept) for bound in bounds)].append(target)
     for (kept, edges), names in alike.items():
         parts = parts_of_spans(edges, kept)
-        for target, number, group, buckets, seconds in _read_parts(conn, names, parts):
-            counts = _buckets.decode(buckets)
-            for span, sign in parts[number].signs:
-                into = by_group[target, group] if span == WHOLE else by_span[target, span]
-                into.add(counts, seconds, sign)
+        for target, number, histograms in _read_parts(conn, names, parts):
+            for group, seconds, counts in _of_groups.decode(f"[{histograms or ''}]"):
+                for span, sign in parts[number].signs:
+                    into = by_group[target, group] if span == WHOLE else by_span[target, span]
+                    into.add(counts, seconds, sign)
     unfinished = _unfinished_by_group(conn, targets, bounds[0], bounds[-1])
     groups = defaultdict[str, dict[str, TimesToIndexed]](dict)
     for target, group in sorted({*by_group, *unfinished}):
@@ -169,24 +187,35 @@ _PARTS = RowSet("parts", number=Integer(), slot_s=Integer(), since=UtcDateTime()
 
 
 def _read_parts(conn: Connection, targets: Sequence[str], parts: Sequence[Part]) -> Sequence[Any]:
-    """Of the slots of each part: target, number of the part, group, counts by bucket as text, seconds."""
+    """Of each target and part: both, and of each of its slots the group, seconds and counts by bucket, as the text of
+    a list without its brackets; None without slots.
+    """
     rows = [
         (number, part.slots.width_s, _at(part.slots.start_s), _at(part.slots.end_s))
         for number, part in enumerate(parts)
     ]
-    query = _reading_parts(conn.dialect.name)
-    return conn.execute(query, _PARTS.of(conn, rows) | TARGETS.of(conn, [(each,) for each in targets])).all()
+    return conn.execute(_reading_parts(), _PARTS.of(conn, rows) | TARGETS.of(conn, [(each,) for each in targets])).all()
 
 
 @cache
-def _reading_parts(dialect: str) -> Select[Any]:
-    # parts are read once, not once per target
-    each_part = select(_PARTS.table).cte("each_part").prefix_with("MATERIALIZED").c
-    return looked_up(
-        dialect, (TARGETS.c.target, each_part.number), (_rows.group_name, _rows.buckets, _rows.sum_s),
-        _rows.target == TARGETS.c.target, _rows.slot_s == each_part.slot_s,
-        _rows.starts_at >= each_part.since, _rows.starts_at < each_part.until,
+def _reading_parts() -> Select[Any]:
+    target, part = TARGETS.c.target, _PARTS.c
+    which = (
+        _rows.target == target, _rows.slot_s == part.slot_s,
+        _rows.starts_at >= part.since, _rows.starts_at < part.until,
     )  # fmt: skip
+    found = _as_lists(_JsonText(_rows.group_name), cast(_rows.sum_s, Text), _rows.buckets)
+    found = found.where(*which).correlate(TARGETS.table, _PARTS.table)
+    return select(target, part.number, found.scalar_subquery()).join_from(TARGETS.table, _PARTS.table, true())
+
+
+def _as_lists(*columns: ColumnElement[str]) -> Select[Any]:
+    """A query that puts rows together as the text of one list each, separated by commas: one row of the answer costs as
+    much as the histogram in it. The columns are texts of JSON.
+    """
+    first, *others = columns
+    each = sum((literal(",", Text) + column for column in others), literal("[", Text) + first)
+    return select(func.aggregate_strings(each + "]", ","))
 
 
 @cache
@@ -207,16 +236,14 @@ def _read_slots(conn: Connection, wanted: Sequence[tuple[str, Slots]], group: st
 
 @cache
 def _reading_slots(group: str | None) -> Select[Any]:
-    # one row for slots in a row: each row of its own costs as much as its histogram
     which = [
         _rows.target == _WANTED.c.target, _rows.slot_s == _WANTED.c.slot_s,
         _rows.starts_at >= _WANTED.c.since, _rows.starts_at < _WANTED.c.until,
     ]  # fmt: skip
     if group is not None:
         which.append(_rows.group_name == group)
-    each = literal("[", Text) + cast(_rows.indexed, Text) + "," + _rows.buckets + "]"
-    histograms = select(func.aggregate_strings(each, ",")).where(*which).correlate(_WANTED.table).scalar_subquery()
-    return select(_WANTED.c.number, histograms)
+    found = _as_lists(cast(_rows.indexed, Text), _rows.buckets).where(*which).correlate(_WANTED.table)
+    return select(_WANTED.c.number, found.scalar_subquery())
 
 
 def _unfinished_by_group(
@@ -439,3 +466,21 @@ def _on_sqlite(element: SlotNumber, compiler: SQLCompiler, **options: Any) -> st
 def _on_postgresql(element: SlotNumber, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
     at, width = (compiler.process(clause, **options) for clause in element.clauses)
     return f"CAST(FLOOR(EXTRACT(EPOCH FROM {at}) / {width}) AS BIGINT)"
+
+
+class _JsonText(FunctionElement[str]):
+    """A text as JSON, with its quotes."""
+
+    type = Text()
+    inherit_cache = True
+    name = "json_text"
+
+
+@compiles(_JsonText, "sqlite")
+def _quoted(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
+    return f"json_quote({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_JsonText, "postgresql")
+def _as_json(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
+    return f"CAST(to_json({compiler.process(element.clauses, **options)}) AS TEXT)"
