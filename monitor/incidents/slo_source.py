@@ -49,10 +49,7 @@ def read_statuses(
     asked_at = _last_asked(conn, list(objectives))
     before = {(target, each.at, each.objective): each for target, found in known.items() for each in found}
     promised = [
-        (target, asked_at[target], each)
-        for target, found in objectives.items()
-        for each in found
-        if target in asked_at
+        (target, asked_at[target], each) for target, found in objectives.items() for each in found if target in asked_at
     ]
     status = {key: before[key] for key in promised if key in before}
     unread = [key for key in promised if key not in before]

@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Scope
 
 from monitor.logs import redact_text
 from monitor.threads import run_in_thread
@@ -79,7 +79,7 @@ async def _answer(app: ASGIApp, path: str) -> None:
     async def send(_: Message) -> None:
         """Drops it."""
 
-    scope = {
+    scope: Scope = {
         "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": path, "query_string": b"",
         "headers": [], "server": ("localhost", 80), "client": None,
     }  # fmt: skip
