@@ -111,7 +111,20 @@ def show(
 
 
 @app.command()
-def explain(incident_id: IncidentNumber, config: ConfigPath = None, as_json: AsJson = False) -> None:
+def explain(
+    incident_id: IncidentNumber,
+    config: ConfigPath = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", "-n", min=1, max=1_000_000, metavar="N", help="Show the newest N runs.", show_default="10000"
+        ),
+    ] = None,
+    before: Annotated[
+        int | None, typer.Option(min=1, max=2**63 - 1, metavar="RUN", help="Show the runs before this one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Explain, run by run, why an incident opened and ended, and why notifications were sent or not.
 
     Example: ingestion-monitor incidents explain 3
@@ -119,10 +132,12 @@ def explain(incident_id: IncidentNumber, config: ConfigPath = None, as_json: AsJ
     loaded = load(config)
     from monitor.app import utcnow
     from monitor.database.engine import reading
-    from monitor.reports.explain import explain_json, explain_text, explain_view
+    from monitor.reports.explain import MAX_RUNS, explain_json, explain_text, explain_view
 
     with open_app(loaded) as app, reading(app.engine) as conn:
-        data = require_found(explain_view(conn, app.config.rules, incident_id, now=utcnow()), incident_id)
+        shown = limit or MAX_RUNS
+        data = explain_view(conn, app.config.rules, incident_id, now=utcnow(), limit=shown, before=before)
+        data = require_found(data, incident_id)
     if as_json:
         print_json(explain_json(data))
     else:

@@ -24,6 +24,8 @@ _BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 def escape_bidirectional(text: str) -> str:
     """The text with characters that reorder others escaped, as JSON and Python escape them."""
+    if text.isascii():
+        return text  # known at once, while the search looks at each character of an answer of a megabyte
     return _BIDIRECTIONAL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

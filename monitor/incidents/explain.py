@@ -7,14 +7,14 @@ shown as not recorded, and has no effect on what follows.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import groupby, pairwise
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, select
 
 from monitor.database.bulk import RowSet
 from monitor.database.engine import in_chunks
+from monitor.database.lookups import count_rows
 from monitor.database.tables import UtcDateTime, evidence, incidents, notifications, runs, snapshots
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import (
@@ -62,6 +62,18 @@ class TimelineEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunPart:
+    """Which of an incident's runs a history has."""
+
+    shown: int
+    total: int
+    """Of the whole incident, counted up to some number."""
+    first: int | None = None
+    """The id of the first one, if there are earlier ones. Those before it that the history has are there because
+    decisions depend on the runs before them; they are not shown. None: from the beginning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentHistory:
     """What is stored about an incident."""
 
@@ -74,6 +86,8 @@ class IncidentHistory:
     """Oldest first."""
     rule: Rule
     rule_at_opening: Rule
+    part: RunPart | None = None
+    """None: it was not asked for in parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +111,12 @@ _EVENT_ACTIONS: Mapping[str, Action] = {kind: action for action, kind in EVENT_K
 
 
 def timeline(history: IncidentHistory) -> list[TimelineEntry]:
-    """The entries from a few runs before the first evidence on, oldest first."""
+    """The entries from a few runs before the first evidence on, or from the first run of the part, oldest first."""
     entries = list(replay(history))
+    if history.part is not None and history.part.first is not None:
+        number = history.part.first
+        earlier = [n for n, entry in enumerate(entries) if entry.run is not None and entry.run.run_id < number]
+        return entries[earlier[-1] + 1 if earlier else 0 :]
     first = history.incident.first_evidence_at
     begins = next((n for n, entry in enumerate(entries) if entry.at >= first), len(entries))
     return entries[max(0, begins - LEAD_RUNS) :]
@@ -169,19 +187,18 @@ class _Replay:
         return self._history.incident.cause in ITEM_CAUSES
 
     def apply_event(self, event: TimelineEvent) -> TimelineEntry:
-        """An event outside of any run."""
+        """An event outside of any run, or of one that is left out."""
         action = _EVENT_ACTIONS.get(event.kind)
+        if event.run_id is not None:
+            self._count_members([event])
         self._record(event, evidence=None)
         return TimelineEntry(at=event.at, run=None, action=action, reason=event.reason, events=(event,))
 
     def run(self, run: ObservedRun, events: Sequence[TimelineEvent]) -> TimelineEntry:
         """One run: its recorded decision, else the one of the rules."""
-        joined = sum(_count(event) for event in events if event.kind == "joined")
-        self._members += joined - sum(_count(event) for event in events if event.kind == "left")
+        self._count_members(events)
         if run.point is not None:
             self._points.insert(0, run.point)
-        if self._open and self._state is not None:
-            self._state = replace(self._state, unnotified_count=self._state.unnotified_count + joined)
         was_open, rule = self._open, self._rule()
         action, reason = self._decided(run, events)
         entry = TimelineEntry(
@@ -204,6 +221,14 @@ class _Replay:
             )
             self._state = evolve(self._state, idle, now=run.at, evidence=run.evidence, members=self._members)
         return entry
+
+    def _count_members(self, events: Iterable[TimelineEvent]) -> None:
+        """Counts items that joined or left."""
+        changed = [event for event in events if event.kind in {"joined", "left"}]
+        joined = sum(_count(event) for event in changed if event.kind == "joined")
+        self._members += joined - sum(_count(event) for event in changed if event.kind == "left")
+        if joined and self._open and self._state is not None:
+            self._state = replace(self._state, unnotified_count=self._state.unnotified_count + joined)
 
     def _rule(self) -> Rule:
         return self._history.rule if self._open else self._history.rule_at_opening
@@ -283,8 +308,12 @@ def _count(event: TimelineEvent) -> int:
     return count if isinstance(count, int) else 0
 
 
-MAX_RUNS = 10_000
+COUNTED_RUNS = 10_000
+"""Up to which number the runs of an incident are counted."""
 _MAX_RUNS_BEFORE = 5_000
+_LEAD = 100
+"""Runs before a part that are replayed, or as many as the rule counts: where runs say nothing, more than it counts may
+matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,27 +347,69 @@ def sent_messages(conn: Connection, incident_id: int) -> list[SentMessage]:
 
 
 def runs_around(
-    conn: Connection, incident: Incident, *, window: timedelta, at_least: int, at_most: int = MAX_RUNS
+    conn: Connection, incident: Incident, *, window: timedelta, at_least: int, at_most: int
 ) -> list[ObservedRun]:
-    """The finished runs of an incident's target, oldest first: `at_most` so many from its first evidence on.
+    """The finished runs of an incident's target, oldest first: the first `at_most` from its first evidence on.
 
     Before that come the runs of the rule's `window`, or `at_least` so many, if there are as many.
     """
+    of_incident = _run_rows().where(*_during(conn, incident, None))
+    following = conn.execute(of_incident.order_by(runs.c.started_at).limit(at_most)).mappings().all()
+    return _observed(conn, incident, [*_runs_before(conn, incident, window, at_least), *following])
+
+
+def runs_in_part(
+    conn: Connection, incident: Incident, *, window: timedelta, at_least: int, at_most: int, before: datetime | None
+) -> tuple[list[ObservedRun], RunPart]:
+    """The same of the newest `at_most` runs of an incident, or of those that started before a time.
+
+    If there are earlier ones, they follow as many of these as the decisions of the first one need.
+    """
+    newest = _run_rows().where(*_during(conn, incident, before)).order_by(runs.c.started_at.desc())
+    found = conn.execute(newest.limit(at_most + max(at_least, _LEAD))).mappings().all()
+    shown = found[:at_most]
+    total = len(found)
+    if before is not None or total > at_most:
+        every = select(runs.c.id).where(*_during(conn, incident, None))
+        total = count_rows(conn, every, at_most=max(COUNTED_RUNS, at_most + 1))
+    if len(found) > at_most:
+        part = RunPart(shown=at_most, total=total, first=shown[-1]["id"])
+        return _observed(conn, incident, found), part
+    earlier = _runs_before(conn, incident, window, at_least)
+    return _observed(conn, incident, [*earlier, *shown]), RunPart(shown=len(shown), total=total)
+
+
+def start_of_run(conn: Connection, incident: Incident, run_id: int) -> datetime | None:
+    """When a run of an incident's target began; None if there is no such run."""
+    query = select(runs.c.started_at).where(runs.c.id == run_id, runs.c.target == incident.target)
+    return conn.execute(query).scalar()
+
+
+def _runs_before(conn: Connection, incident: Incident, window: timedelta, at_least: int) -> Sequence[RowMapping]:
+    """The runs before the first evidence of an incident."""
     began = incident.first_evidence_at
     finished = _run_rows().where(runs.c.target == incident.target, *_FINISHED)
-    # by the index on starts: there is none on ends
-    first_start = partial(incident_store.start_of_runs_ended_since, conn, incident.target)
     earlier = finished.where(runs.c.finished_at < began, runs.c.started_at < began).order_by(runs.c.started_at.desc())
-    in_window = earlier.where(runs.c.finished_at >= began - window, runs.c.started_at >= first_start(began - window))
+    # by the index on starts: there is none on ends
+    first_start = incident_store.start_of_runs_ended_since(conn, incident.target, began - window)
+    in_window = earlier.where(runs.c.finished_at >= began - window, runs.c.started_at >= first_start)
     previous = conn.execute(in_window.limit(_MAX_RUNS_BEFORE)).mappings().all()
-    if len(previous) < at_least:
-        previous = conn.execute(earlier.limit(at_least)).mappings().all()
-    during = finished.where(runs.c.finished_at >= began, runs.c.started_at >= first_start(began))
-    if incident.resolved_at is not None:
-        ended = incident.resolved_at
-        during = during.where(runs.c.finished_at <= ended, runs.c.started_at <= ended)
-    following = conn.execute(during.order_by(runs.c.started_at).limit(at_most)).mappings().all()
-    return _observed(conn, incident, [*previous, *following])
+    return previous if len(previous) >= at_least else conn.execute(earlier.limit(at_least)).mappings().all()
+
+
+def _during(conn: Connection, incident: Incident, before: datetime | None) -> list[ColumnElement[bool]]:
+    """The conditions of the finished runs from an incident's first evidence to its end, or that start before a time."""
+    began, ended = incident.first_evidence_at, incident.resolved_at
+    first_start = incident_store.start_of_runs_ended_since(conn, incident.target, began)
+    found = [
+        runs.c.target == incident.target,
+        *_FINISHED,
+        runs.c.finished_at >= began,
+        runs.c.started_at >= first_start,
+    ]
+    if ended is not None:
+        found += [runs.c.finished_at <= ended, runs.c.started_at <= ended]
+    return found if before is None else [*found, runs.c.started_at < before]
 
 
 _MOMENTS = RowSet("moments", beginning=UtcDateTime(), ending=UtcDateTime())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
+from functools import cache
 from itertools import accumulate
 
 from monitor.model import Severity
@@ -37,12 +38,23 @@ class Objective:
     @property
     def budget(self) -> Fraction:
         """The share of uploads that may break the promise: 1 - objective, exact (0.05 for 0.95)."""
-        return 1 - Fraction(str(self.objective))
+        return _budget(self.objective)
 
     @property
     def highest_burn_rate(self) -> float:
         """The burn rate of a total outage: 20 for an objective of 0.95."""
-        return float(1 / self.budget)
+        return _highest_burn_rate(self.objective)
+
+
+@cache
+def _budget(objective: float) -> Fraction:
+    # exact numbers are slow, and every page asks for those of the same few objectives
+    return 1 - Fraction(str(objective))
+
+
+@cache
+def _highest_burn_rate(objective: float) -> float:
+    return float(1 / _budget(objective))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +188,7 @@ class SloStatus:
     @property
     def budget_left(self) -> float:
         """The error budget left, as a share of the whole: 1 is untouched, 0 spent, below 0 overspent."""
-        return float(1 - Fraction(self.bad, self.total) / self.objective.budget) if self.total else 1.0
+        return float(1 - Fraction(self.bad, self.total) / self.objective.budget) if self.bad else 1.0
 
     @property
     def is_spent(self) -> bool:
@@ -231,7 +243,7 @@ class _Counts:
         """A slot counts whole if any of it is in the window: a window is rounded up to the slots' resolution."""
         inside = bisect_left(self.ages, window)
         total, bad = self.totals[inside], self.bads[inside]
-        rate = float(Fraction(bad, total) / objective.budget) if total else None
+        rate = (float(Fraction(bad, total) / objective.budget) if bad else 0.0) if total else None
         return BurnRate(window=window, total=total, bad=bad, rate=rate)
 
 

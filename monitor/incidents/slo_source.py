@@ -49,18 +49,18 @@ def read_statuses(
     asked_at = _last_asked(conn, list(objectives))
     before = {(target, each.at, each.objective): each for target, found in known.items() for each in found}
     promised = [
-        (target, asked_at[target], each)
-        for target, of_target in objectives.items()
-        for each in of_target
-        if target in asked_at
+        (target, asked_at[target], each) for target, found in objectives.items() for each in found if target in asked_at
     ]
     status = {key: before[key] for key in promised if key in before}
     unread = [key for key in promised if key not in before]
     first = counted_since(conn, targets=[target for target, _, _ in unread]) if unread else {}
     counted = [(key, _uploads(*key, counted_since=first[key[0]])) for key in unread if key[0] in first]
-    found = dict(zip([key for key, _ in counted], indexing_counts(conn, [each for _, each in counted]), strict=True))
-    status |= {key: _assessed(key[2], found.get(key, ()), key[1]) for key in unread}
-    return {target: tuple(status[key] for key in promised if key[0] == target) for target in objectives}
+    counts = dict(zip([key for key, _ in counted], indexing_counts(conn, [each for _, each in counted]), strict=True))
+    status |= {key: _assessed(key[2], counts.get(key, ()), key[1]) for key in unread}
+    of_target: dict[str, list[SloStatus]] = {target: [] for target in objectives}
+    for key in promised:
+        of_target[key[0]].append(status[key])
+    return {target: tuple(statuses) for target, statuses in of_target.items()}
 
 
 def _last_asked(conn: Connection, targets: Sequence[str]) -> dict[str, datetime]:
@@ -83,13 +83,14 @@ def _uploads(target: str, at: datetime, objective: Objective, *, counted_since: 
         within=objective.within,
         now=at,
         group=objective.group,
-        cuts=tuple(until - window for window in (objective.window, *BURN_WINDOWS)),
+        # at the end, too: the slot that goes on there is not due as a whole
+        cuts=(until, *(until - window for window in (objective.window, *BURN_WINDOWS))),
     )
 
 
 def _assessed(objective: Objective, counts: Iterable[IndexingCount], at: datetime) -> SloStatus:
     slots = (
-        Slot(start=each.start + objective.within, resolution=each.resolution, total=each.due, good=each.good)
+        Slot(start=each.start + objective.within, resolution=each.length, total=each.due, good=each.good)
         for each in counts
     )
     return assess(objective, [slot for slot in slots if slot.start + slot.resolution <= at], now=at)

@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from heapq import nlargest
 from types import MappingProxyType
 from typing import Any
 
@@ -18,13 +17,14 @@ from sqlalchemy import (
     Row,
     RowMapping,
     String,
+    Text,
     and_,
     case,
+    cast,
     exists,
     func,
     or_,
     select,
-    union_all,
 )
 
 from monitor.database.bulk import RowSet
@@ -262,19 +262,18 @@ def incident_changes_by_target(
         .where(incident_events.c.incident_id == incidents.c.id, *_events_since(of.after, of.since))
         .correlate(incidents, _REPORTED.table)
     )
-    ids = [
-        looked_up(conn.dialect.name, (of.target,), (incidents.c.id,), target == of.target, *each)
-        for each in (
-            # only these can have events of the period: the last event of a resolved one is its resolution
-            (incidents.c.resolved_at.is_(None), happened),
-            (incidents.c.resolved_at >= of.began, or_(incidents.c.resolved_at >= of.since, happened)),
-        )
-    ]
     ids_of = defaultdict[str, list[int]](list)
-    for name, number in conn.execute(union_all(*ids), _REPORTED.of(conn, rows)).all():  # thousands of a year
-        ids_of[name].append(number)
-    # not placed by the database: it would sort thousands of a year
-    named = {name: nlargest(limit, numbers) for name, numbers in ids_of.items()}
+    for each in (
+        # only these can have events of the period: the last event of a resolved one is its resolution
+        (incidents.c.resolved_at.is_(None), happened),
+        (incidents.c.resolved_at >= of.began, or_(incidents.c.resolved_at >= of.since, happened)),
+    ):
+        # thousands of a year: as one text per target, and not placed by the database, which would sort them
+        ids = select(func.aggregate_strings(cast(incidents.c.id, Text), ",")).where(target == of.target, *each)
+        query = select(of.target, ids.correlate(_REPORTED.table).scalar_subquery())
+        for name, numbers in conn.execute(query, _REPORTED.of(conn, rows)):
+            ids_of[name] += map(int, numbers.split(",")) if numbers else ()
+    named = {name: sorted(numbers, reverse=True)[:limit] for name, numbers in ids_of.items()}
     periods = {name: (after, since) for name, after, since, _ in rows}
     wanted = [(number, *periods[name]) for name, numbers in named.items() for number in numbers]
     which = (incidents.c.id, target, incidents.c.cause, incidents.c.state)

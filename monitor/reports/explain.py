@@ -1,28 +1,32 @@
 """`incidents explain`: why an incident opened, resolved and notified or not, as text and JSON values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
 from monitor.config.rules import RuleConfig, rules_for_target
+from monitor.errors import ConfigError
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import Action
 from monitor.incidents.explain import (
+    COUNTED_RUNS,
     LEAD_RUNS,
-    MAX_RUNS,
     IncidentHistory,
     ObservedRun,
+    RunPart,
     SentMessage,
     TimelineEntry,
     TimelineEvent,
     fold,
     previous_incident,
     runs_around,
+    runs_in_part,
     sent_messages,
+    start_of_run,
     timeline,
 )
 from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, counted_noun, rule_parameters, with_parameters
@@ -34,6 +38,8 @@ from monitor.notifications.texts import describe_cause, display_name, format_ite
 from monitor.reports.formatting import format_time, json_values, plural, wrap_lines
 from monitor.reports.incidents import incident_json, severity_and_team
 
+MAX_RUNS = 10_000
+"""Runs that `incidents explain` shows without `--limit`."""
 _INDENT = 10
 _LABEL = 13
 
@@ -50,17 +56,56 @@ class ExplainData:
 
 
 def explain_view(
-    conn: Connection, rules: Sequence[RuleConfig], incident_id: int, *, now: datetime
+    conn: Connection,
+    rules: Sequence[RuleConfig],
+    incident_id: int,
+    *,
+    now: datetime,
+    limit: int = MAX_RUNS,
+    before: int | None = None,
 ) -> ExplainData | None:
-    """The explanation of an incident by the configured rules; None if there is no such incident."""
+    """The explanation of an incident by the configured rules, of its newest `limit` (> 0) runs; None without such an
+    incident.
+
+    `before`: of the newest ones before this run of its target. Raises ConfigError if there is no such run.
+    """
     incident = incident_store.find(conn, incident_id)
-    return None if incident is None else explain_incident(conn, rules, incident, now=now)
+    if incident is None:
+        return None
+    until = None if before is None else start_of_run(conn, incident, before)
+    if before is not None and until is None:
+        raise ConfigError([f"before: {display_name(incident.target)} has no run {before}"])
+
+    def read(window: timedelta, at_least: int) -> tuple[Sequence[ObservedRun], RunPart]:
+        return runs_in_part(conn, incident, window=window, at_least=at_least, at_most=limit, before=until)
+
+    return _explained(conn, rules, incident, read, now=now, before=before)
 
 
 def explain_incident(
-    conn: Connection, rules: Sequence[RuleConfig], incident: Incident, *, now: datetime, max_runs: int = MAX_RUNS
+    conn: Connection, rules: Sequence[RuleConfig], incident: Incident, *, now: datetime, max_runs: int
 ) -> ExplainData:
-    """The same of an incident that was read before; at most `max_runs` from its first evidence on are replayed."""
+    """The same of an incident that was read before, of its first `max_runs` (> 0) runs."""
+
+    def read(window: timedelta, at_least: int) -> tuple[Sequence[ObservedRun], None]:
+        return runs_around(conn, incident, window=window, at_least=at_least, at_most=max_runs), None
+
+    return _explained(conn, rules, incident, read, now=now)
+
+
+_Read = Callable[[timedelta, int], tuple[Sequence[ObservedRun], RunPart | None]]
+"""Reads the runs, by the rule's window and how many before the first evidence it counts."""
+
+
+def _explained(
+    conn: Connection,
+    rules: Sequence[RuleConfig],
+    incident: Incident,
+    read: _Read,
+    *,
+    now: datetime,
+    before: int | None = None,
+) -> ExplainData:
     rule = rules_for_target(rules, target=incident.target)[incident.cause]
     events = [
         TimelineEvent(at=each.at, kind=each.kind, reason=each.reason, run_id=each.run_id, data=each.data)
@@ -68,18 +113,20 @@ def explain_incident(
     ]
     stored = next((event.data["rule"] for event in reversed(events) if "rule" in event.data), None)
     then = with_parameters(rule, stored)
-    history = IncidentHistory(
-        incident=incident,
-        previous=previous_incident(conn, incident),
-        runs=runs_around(
-            conn, incident, window=then.window, at_least=max(then.of, then.resolve_after) + LEAD_RUNS, at_most=max_runs
-        ),
-        events=events,
-        rule=rule,
-        rule_at_opening=then,
-    )
+    observed, part = read(then.window, max(then.of, then.resolve_after) + LEAD_RUNS)
+    if before is not None:
+        until = observed[-1].at if observed else incident.first_evidence_at
+        events = [each for each in events if (each.at <= until if each.run_id is None else each.run_id < before)]
     return ExplainData(
-        history=history,
+        history=IncidentHistory(
+            incident=incident,
+            previous=previous_incident(conn, incident),
+            runs=observed,
+            events=events,
+            rule=rule,
+            rule_at_opening=then,
+            part=part,
+        ),
         sent_messages=sent_messages(conn, incident.id),
         silences=silence_store.active(conn, now=now),
         now=now,
@@ -88,7 +135,7 @@ def explain_incident(
 
 def explain_text(data: ExplainData) -> str:
     """The timeline as text: one entry per run, similar runs folded; lines have at most 80 characters."""
-    lines, day = list(_heading(data)), None
+    lines, day = [*_heading(data), *_part_lines(data.history)], None
     for folded_runs in fold(timeline(data.history)):
         if folded_runs[0].at.date() != day:
             day = folded_runs[0].at.date()
@@ -98,9 +145,19 @@ def explain_text(data: ExplainData) -> str:
             if len(folded_runs) > 1
             else _entry_lines(folded_runs[0], data.sent_messages)
         )
-    if len(data.history.runs) >= MAX_RUNS:
-        lines += ["", *wrap_lines(f"Only the first {MAX_RUNS} runs are shown.", indent=0)]
     return "\n".join([*lines, *_closing_lines(data)])
+
+
+def _part_lines(history: IncidentHistory) -> Iterator[str]:
+    """What is left out, and how to see it."""
+    part = history.part
+    if part is None or part.shown == part.total:
+        return
+    total = f"{part.total} or more" if part.total >= COUNTED_RUNS else str(part.total)
+    yield ""
+    yield from wrap_lines(f"Only {part.shown} of the {total} runs of this incident are shown.", indent=0)
+    if part.first is not None:
+        yield from wrap_lines(f"Those before them: --before {part.first}; --limit N shows N.", indent=0)
 
 
 def _heading(data: ExplainData) -> Iterator[str]:
@@ -309,12 +366,21 @@ def _closing_lines(data: ExplainData) -> list[str]:
 
 
 def explain_json(data: ExplainData) -> dict[str, Any]:
-    """The explanation as JSON values; in `timeline` each run is a separate entry."""
+    """The explanation as JSON values; in `timeline` each run is a separate entry.
+
+    `runs_total` counts the runs of the incident up to `COUNTED_RUNS`; `older` is the `before` of the part before this.
+    """
     history = data.history
+    shown = sum(run.at >= history.incident.first_evidence_at for run in history.runs)
+    part = history.part or RunPart(shown=shown, total=shown)
     return {
         "incident": incident_json(history.incident, data.silences),
         "rule": rule_parameters(history.rule),
         "rule_at_opening": rule_parameters(history.rule_at_opening),
+        "runs_total": part.total,
+        "runs_total_is_minimum": part.total > part.shown and part.total >= COUNTED_RUNS,
+        "runs_shown": part.shown,
+        "older": part.first,
         "timeline": [_entry_json(entry, data.sent_messages) for entry in timeline(history)],
     }
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from sqlalchemy import Connection
 
@@ -85,6 +86,7 @@ def overview_page(
 _COUNTS = tuple(
     each.name for each in fields(Snapshot) if each.name not in {"latency_p50_ms", "latency_p95_ms", "duration_s"}
 )
+_counts_of = attrgetter(*_COUNTS)
 
 
 def combined_samples(targets: Sequence[TargetOverview], bounds: Sequence[datetime]) -> tuple[HistoryRow | None, ...]:
@@ -104,7 +106,7 @@ def combined_samples(targets: Sequence[TargetOverview], bounds: Sequence[datetim
 
 
 def _combined(counts: Sequence[Snapshot], at: datetime, *, cut_short: bool) -> HistoryRow:
-    sums = {name: sum(getattr(each, name) for each in counts) for name in _COUNTS}
+    sums = dict(zip(_COUNTS, map(sum, zip(*map(_counts_of, counts), strict=True)), strict=True))
     return HistoryRow(
         run_id=0,
         target="",

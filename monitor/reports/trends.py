@@ -230,8 +230,9 @@ def reasons_of_failures(
     """By target, the number of reasons of the items last known as failed, and the most frequent `limit` (> 0)."""
     reason, how_many = items.c.failure_reason, func.count()
     query = select(items.c.target, reason, how_many.label("items"), *places(items.c.target, (how_many.desc(), reason)))
-    is_failed = items.c.known_state == ItemState.FAILED.value
-    query = query.where(items.c.target.in_(targets), *is_due(), is_failed).group_by(items.c.target, reason)
+    # by their present state, which the index has: not by that of all items that are not completed
+    is_failed = in_state(ItemState.FAILED, ItemState.UNKNOWN), items.c.known_state == ItemState.FAILED.value
+    query = query.where(items.c.target.in_(targets), *is_failed, *active()).group_by(items.c.target, reason)
     found: dict[str, tuple[int, list[ReasonCount]]] = {}
     for row in _first(conn, query, limit, {}):
         count = ReasonCount(reason=row["failure_reason"], items=row["items"])

@@ -10,16 +10,32 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, Select, String, and_, case, func, literal, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    String,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from monitor.database.bulk import RowSet
-from monitor.database.lookups import TARGETS, is_due, looked_up
+from monitor.database.lookups import TARGETS, is_due
 from monitor.database.tables import UtcDateTime, items, time_to_indexed
 from monitor.model import PROBLEM_STATES, ItemState
 from monitor.rollups.bounds import LOST, NOT_OBSERVED, SLOTS, quantile_s, slot_start
@@ -31,6 +47,10 @@ _NARROW = SLOTS[0]
 _DECIDED = (ItemState.FAILED.value, ItemState.INVALID.value)
 """States in which an upload has failed, whatever its age; others may still become completed."""
 _buckets = msgspec.json.Decoder(dict[int, int])
+_histograms = msgspec.json.Decoder(list[tuple[int, dict[int, int]]])
+"""Of slots: how many were indexed, and counts by bucket."""
+_of_groups = msgspec.json.Decoder(list[tuple[str, float, dict[int, int]]])
+"""Of slots: the group, seconds, and counts by bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +138,11 @@ def times_of_period(conn: Connection, *, targets: Sequence[str], bounds: Sequenc
         alike[kept, tuple(aligned(bound, kept) for bound in bounds)].append(target)
     for (kept, edges), names in alike.items():
         parts = parts_of_spans(edges, kept)
-        for target, number, group, buckets, seconds in _read_parts(conn, names, parts):
-            counts = _buckets.decode(buckets)
-            for span, sign in parts[number].signs:
-                into = by_group[target, group] if span == WHOLE else by_span[target, span]
-                into.add(counts, seconds, sign)
+        for target, number, histograms in _read_parts(conn, names, parts):
+            for group, seconds, counts in _of_groups.decode(f"[{histograms or ''}]"):
+                for span, sign in parts[number].signs:
+                    into = by_group[target, group] if span == WHOLE else by_span[target, span]
+                    into.add(counts, seconds, sign)
     unfinished = _unfinished_by_group(conn, targets, bounds[0], bounds[-1])
     groups = defaultdict[str, dict[str, TimesToIndexed]](dict)
     for target, group in sorted({*by_group, *unfinished}):
@@ -167,24 +187,35 @@ _PARTS = RowSet("parts", number=Integer(), slot_s=Integer(), since=UtcDateTime()
 
 
 def _read_parts(conn: Connection, targets: Sequence[str], parts: Sequence[Part]) -> Sequence[Any]:
-    """Of the slots of each part: target, number of the part, group, counts by bucket as text, seconds."""
+    """Of each target and part: both, and of each of its slots the group, seconds and counts by bucket, as the text of
+    a list without its brackets; None without slots.
+    """
     rows = [
         (number, part.slots.width_s, _at(part.slots.start_s), _at(part.slots.end_s))
         for number, part in enumerate(parts)
     ]
-    query = _reading_parts(conn.dialect.name)
-    return conn.execute(query, _PARTS.of(conn, rows) | TARGETS.of(conn, [(each,) for each in targets])).all()
+    return conn.execute(_reading_parts(), _PARTS.of(conn, rows) | TARGETS.of(conn, [(each,) for each in targets])).all()
 
 
 @cache
-def _reading_parts(dialect: str) -> Select[Any]:
-    # parts are read once, not once per target
-    each_part = select(_PARTS.table).cte("each_part").prefix_with("MATERIALIZED").c
-    return looked_up(
-        dialect, (TARGETS.c.target, each_part.number), (_rows.group_name, _rows.buckets, _rows.sum_s),
-        _rows.target == TARGETS.c.target, _rows.slot_s == each_part.slot_s,
-        _rows.starts_at >= each_part.since, _rows.starts_at < each_part.until,
+def _reading_parts() -> Select[Any]:
+    target, part = TARGETS.c.target, _PARTS.c
+    which = (
+        _rows.target == target, _rows.slot_s == part.slot_s,
+        _rows.starts_at >= part.since, _rows.starts_at < part.until,
     )  # fmt: skip
+    found = _as_lists(_JsonText(_rows.group_name), cast(_rows.sum_s, Text), _rows.buckets)
+    found = found.where(*which).correlate(TARGETS.table, _PARTS.table)
+    return select(target, part.number, found.scalar_subquery()).join_from(TARGETS.table, _PARTS.table, true())
+
+
+def _as_lists(*columns: ColumnElement[str]) -> Select[Any]:
+    """A query that puts rows together as the text of one list each, separated by commas: one row of the answer costs as
+    much as the histogram in it. The columns are texts of JSON.
+    """
+    first, *others = columns
+    each = sum((literal(",", Text) + column for column in others), literal("[", Text) + first)
+    return select(func.aggregate_strings(each + "]", ","))
 
 
 @cache
@@ -193,24 +224,26 @@ def _at(at_s: int) -> datetime:
 
 
 def _read_slots(conn: Connection, wanted: Sequence[tuple[str, Slots]], group: str | None) -> Sequence[Any]:
-    """Of the slots of a group, or of all: number in `wanted`, width, start, counts by bucket as text, indexed."""
+    """Of the slots of a group, or of all: number in `wanted`, and for each slot how many were indexed and its counts by
+    bucket, as the text of a list without its brackets; None without slots.
+    """
     rows = [
         (number, target, slots.width_s, _at(slots.start_s), _at(slots.end_s))
         for number, (target, slots) in enumerate(wanted)
     ]
-    return conn.execute(_reading_slots(conn.dialect.name, group), _WANTED.of(conn, rows)).all()
+    return conn.execute(_reading_slots(group), _WANTED.of(conn, rows)).all()
 
 
 @cache
-def _reading_slots(dialect: str, group: str | None) -> Select[Any]:
+def _reading_slots(group: str | None) -> Select[Any]:
     which = [
         _rows.target == _WANTED.c.target, _rows.slot_s == _WANTED.c.slot_s,
         _rows.starts_at >= _WANTED.c.since, _rows.starts_at < _WANTED.c.until,
     ]  # fmt: skip
     if group is not None:
         which.append(_rows.group_name == group)
-    columns = (_rows.slot_s, _rows.starts_at, _rows.buckets, _rows.indexed)
-    return looked_up(dialect, (_WANTED.c.number,), columns, *which)
+    found = _as_lists(cast(_rows.indexed, Text), _rows.buckets).where(*which).correlate(_WANTED.table)
+    return select(_WANTED.c.number, found.scalar_subquery())
 
 
 def _unfinished_by_group(
@@ -233,12 +266,12 @@ def _first(at: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexingCount:
-    """The uploads of one slot whose fate is decided."""
+    """The uploads of one slot, or of several of one width in a row, whose fate is decided."""
 
     start: datetime
-    """Of the slot in which they were uploaded (aware, UTC)."""
-    resolution: timedelta
-    """The width of the slot: 5 minutes, an hour, a day or a week."""
+    """Of the first slot in which they were uploaded (aware, UTC)."""
+    length: timedelta
+    """Of all these slots."""
     due: int
     """Completed with a known time, failed, or older than the objective."""
     good: int
@@ -267,42 +300,51 @@ class Uploads:
     with_failed: bool = True
     """Whether failed and invalid uploads count."""
     cuts: tuple[datetime, ...] = ()
-    """Times at which a slot must begin, or the narrowest slot there is at that time: slots are wide between them."""
+    """Times at which a slot must begin, or the narrowest slot there is at that time: between them slots are wide, and
+    those of one width are counted together."""
 
 
 def indexing_counts(conn: Connection, asked: Sequence[Uploads]) -> list[list[IndexingCount]]:
-    """Of each question, how many uploads of each slot were due, and how many of them were indexed in time.
+    """Of each question, how many uploads were due between its cuts, and how many of them were indexed in time.
 
-    Oldest slot first, without empty ones. Slots are as wide as `cuts` allow; uploads that were never completed are in
-    slots of five minutes of their own.
+    Oldest first, by runs of slots of one width, without empty ones; uploads that were never completed are in slots of
+    five minutes of their own.
     """
     if not asked:
         return []
     kept = _kept(conn, {each.target for each in asked})
-    due, good = Counter[tuple[int, datetime, int]](), Counter[tuple[int, datetime, int]]()
+    found: list[list[IndexingCount]] = [[] for _ in asked]
     for group in {each.group for each in asked}:
         places = [
-            (number, (each.target, slots))
+            (number, slots)
             for number, each in enumerate(asked)
             if each.group == group
             for slots in _between_cuts(each, kept[each.target])
         ]
-        within_ms = [each.within // timedelta(milliseconds=1) for each in asked]
-        for place, width_s, start, buckets, indexed in _read_slots(conn, [slots for _, slots in places], group):
-            number = places[place][0]
-            counts, slot, most_ms = _buckets.decode(buckets), (number, start, width_s), within_ms[number]
-            due[slot] += indexed + (counts.get(LOST, 0) if asked[number].with_failed else 0)
-            in_time = max(counts, default=0) <= most_ms  # all of them, as a rule
-            good[slot] += indexed if in_time else sum([n for bound, n in counts.items() if 0 <= bound <= most_ms])
+        wanted = [(asked[number].target, slots) for number, slots in places]
+        for place, histograms in _read_slots(conn, wanted, group):
+            number, slots = places[place]
+            due, good = _decided(asked[number], histograms or "")
+            if due > 0:
+                start, length = _at(slots.start_s), timedelta(seconds=slots.end_s - slots.start_s)
+                found[number].append(IndexingCount(start=start, length=length, due=due, good=good))
     for number, start, count in _overdue(conn, asked):
-        due[number, start, WIDTHS_S[0]] += count
-    found: list[list[IndexingCount]] = [[] for _ in asked]
-    for (number, start, width_s), count in sorted(due.items()):
-        if count > 0:
-            in_time = max(0, good[number, start, width_s])
-            resolution = timedelta(seconds=width_s)
-            found[number].append(IndexingCount(start=start, resolution=resolution, due=count, good=in_time))
-    return found
+        found[number].append(IndexingCount(start=start, length=_NARROW, due=count, good=0))
+    return [sorted(counts, key=_by_start) for counts in found]
+
+
+_by_start = attrgetter("start")
+
+
+def _decided(asked: Uploads, histograms: str) -> tuple[int, int]:
+    """How many uploads in some slots were due, and how many of them were indexed in time."""
+    most_ms = asked.within // timedelta(milliseconds=1)
+    due = good = 0
+    for indexed, counts in _histograms.decode(f"[{histograms}]"):
+        due += indexed + (counts.get(LOST, 0) if asked.with_failed else 0)
+        in_time = max(counts, default=0) <= most_ms  # all of them, as a rule
+        good += indexed if in_time else sum([n for bound, n in counts.items() if 0 <= bound <= most_ms])
+    return due, max(0, good)
 
 
 def _between_cuts(asked: Uploads, kept: Kept) -> Iterable[Slots]:
@@ -424,3 +466,21 @@ def _on_sqlite(element: SlotNumber, compiler: SQLCompiler, **options: Any) -> st
 def _on_postgresql(element: SlotNumber, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
     at, width = (compiler.process(clause, **options) for clause in element.clauses)
     return f"CAST(FLOOR(EXTRACT(EPOCH FROM {at}) / {width}) AS BIGINT)"
+
+
+class _JsonText(FunctionElement[str]):
+    """A text as JSON, with its quotes."""
+
+    type = Text()
+    inherit_cache = True
+    name = "json_text"
+
+
+@compiles(_JsonText, "sqlite")
+def _quoted(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
+    return f"json_quote({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_JsonText, "postgresql")
+def _as_json(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # SQLAlchemy's signature
+    return f"CAST(to_json({compiler.process(element.clauses, **options)}) AS TEXT)"

@@ -300,8 +300,10 @@ def count_snapshots(conn: Connection, *, target: str | None, at_most: int) -> in
 
 def history_row(values: RowMapping) -> HistoryRow:
     """One run and its snapshot, from a row of the view."""
-    run = {name: values[name] for name in _RUN_COLUMNS} | {"status": RunStatus(values["status"])}
-    snapshot = Snapshot(**{name: values[name] for name in _SNAPSHOT_FIELDS})
+    # at once: each look-up in a row takes several times as long as one in a dictionary
+    columns = dict(zip(values.keys(), values.values(), strict=True))
+    run = {name: columns[name] for name in _RUN_COLUMNS} | {"status": RunStatus(columns["status"])}
+    snapshot = Snapshot(**{name: columns[name] for name in _SNAPSHOT_FIELDS})
     return HistoryRow(**run, snapshot=snapshot)
 
 

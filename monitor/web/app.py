@@ -1,7 +1,8 @@
 """The ASGI app: the health endpoints, the page with its login, actions and public status, and errors of them all."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
@@ -10,7 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Scope
 
 from monitor.logs import redact_text
 from monitor.threads import run_in_thread
@@ -34,8 +35,19 @@ _RENDER_TIMEOUT_S = 5.0
 """Limit for rendering /metrics."""
 
 
-def build_app(tracker: StateTracker, database_probe: DatabaseProbe) -> tuple[ASGIApp, Callable[[], None]]:
-    """Builds the app of one daemon; the function closes its connections to the database."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebApp:
+    """The app of one daemon."""
+
+    asgi: ASGIApp
+    warm_up: Callable[[], Awaitable[None]]
+    """Answers the pages that people open first, for nobody: their statements are compiled then."""
+    close: Callable[[], None]
+    """Closes its connections to the database."""
+
+
+def build_app(tracker: StateTracker, database_probe: DatabaseProbe) -> WebApp:
+    """Builds the app of one daemon."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     handlers = _Handlers(tracker, database_probe)
     for path, handler in (("/healthz", handlers.healthz), ("/readyz", handlers.readyz), ("/metrics", handlers.metrics)):
@@ -49,7 +61,29 @@ def build_app(tracker: StateTracker, database_probe: DatabaseProbe) -> tuple[ASG
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(Exception, _server_error)
-    return Access(app, gate), site.close
+
+    async def warm_up() -> None:
+        for path in ("/", *(f"/targets/{target.name}" for target in site.config.targets[:1]), "/incidents"):
+            await _answer(app, path)
+
+    return WebApp(asgi=Access(app, gate), warm_up=warm_up, close=site.close)
+
+
+async def _answer(app: ASGIApp, path: str) -> None:
+    """One answer that nobody reads."""
+    request: Message = {"type": "http.request", "body": b"", "more_body": False}
+
+    async def receive() -> Message:
+        return request
+
+    async def send(_: Message) -> None:
+        """Drops it."""
+
+    scope: Scope = {
+        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": path, "query_string": b"",
+        "headers": [], "server": ("localhost", 80), "client": None,
+    }  # fmt: skip
+    await app(scope, receive, send)
 
 
 class _Handlers:

@@ -16,8 +16,7 @@ from monitor.web.server import ListenError, address_of, open_listener, resolve
 from monitor.web.state import StateTracker
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
+    from monitor.web.app import WebApp
     from monitor.web.server import Server
 
 
@@ -82,16 +81,26 @@ class Endpoints:
         with closing(listener):
             # loading FastAPI and the templates takes a second: only if there are endpoints, and not in the loop
             build_app, server_class = await asyncio.to_thread(_load_web_app)
-            app, close_app = build_app(self._tracker, self._database_probe)
-            server = self._server = server_class(app)
+            app = build_app(self._tracker, self._database_probe)
+            server = self._server = server_class(app.asgi)
+            warming = asyncio.create_task(self._warm_up(app))
             address_changed = asyncio.create_task(self._wait_for_new_address(address, None))
             address_changed.add_done_callback(lambda _: server.stop())
             try:
                 await server.serve(sockets=[listener])
             finally:
                 address_changed.cancel()
+                warming.cancel()
                 await server.drop_connections(listener)
-                close_app()
+                # an error was logged, as that of any answer
+                await asyncio.gather(warming, return_exceptions=True)
+                app.close()
+
+    async def _warm_up(self, app: "WebApp") -> None:
+        """Prepares the first pages once the database is open, while probes are answered already."""
+        while self._tracker.engine is None:  # noqa: ASYNC110  # the state is set by the daemon, which knows no pages
+            await asyncio.sleep(_POLL_S / 4)
+        await app.warm_up()
 
     async def _wait_for_new_address(self, address: tuple[str, int] | None, timeout_s: float | None) -> None:
         """Waits until the configuration names another address, or until the timeout."""
@@ -103,7 +112,7 @@ class Endpoints:
             await asyncio.sleep(_POLL_S if ends_s is None else min(_POLL_S, self._retry_s))
 
 
-_BuildApp = Callable[[StateTracker, DatabaseProbe], tuple["ASGIApp", Callable[[], None]]]
+_BuildApp = Callable[[StateTracker, DatabaseProbe], "WebApp"]
 
 
 def _load_web_app() -> tuple[_BuildApp, type["Server"]]:

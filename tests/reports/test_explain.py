@@ -4,13 +4,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from database.troubles import TroubleBuilder
 from support.samples import NOW, incident
 
+from monitor.database.engine import reading
+from monitor.errors import ConfigError
+from monitor.incidents import explain
 from monitor.incidents.decide import EvidencePoint
-from monitor.incidents.explain import MAX_RUNS, IncidentHistory, ObservedRun, SentMessage, TimelineEvent
+from monitor.incidents.explain import IncidentHistory, ObservedRun, RunPart, SentMessage, TimelineEvent
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Evidence, RunStatus
-from monitor.reports.explain import ExplainData, describe_rule, explain_json, explain_text
+from monitor.reports.explain import ExplainData, describe_rule, explain_json, explain_text, explain_view
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
@@ -96,10 +100,61 @@ def test_folded_runs_show_how_many_had_evidence_and_on_which_day_they_end():
     assert text([*runs, run(30, every=hours)], opened, taken).count("(UTC)") == 2
 
 
-def test_the_group_and_the_limit_of_runs_are_shown():
-    shown = text([run(number) for number in range(MAX_RUNS)], group="sermons")
+PARTS = [
+    ("all of them", RunPart(shown=3, total=3), ""),
+    ("the newest", RunPart(shown=2, total=9, first=8), "Only 2 of the 9 runs of this incident are shown. Those before"),
+    ("with a remedy", RunPart(shown=2, total=9, first=8), "them: --before 8; --limit N shows N."),
+    ("of very many", RunPart(shown=2, total=10_000, first=8), "Only 2 of the 10000 or more runs of this incident are"),
+    ("the oldest", RunPart(shown=2, total=9), "Only 2 of the 9 runs of this incident are shown. 2026-"),
+]
+
+
+@pytest.mark.parametrize(("part", "words"), [each[1:] for each in PARTS], ids=[each[0] for each in PARTS])
+def test_a_part_of_the_runs_says_so_and_how_to_see_those_before_it(part, words):
+    data = explain_data([run(number) for number in range(9)], group="sermons")
+    shown = " ".join(explain_text(replace(data, history=replace(data.history, part=part))).split())
     assert "group sermons" in shown
-    assert f"Only the first {MAX_RUNS} runs are shown." in shown
+    assert words in shown
+    assert ("are shown" in shown) == bool(words)
+
+
+def failing(troubles):
+    """An incident about items: some join and leave, and somebody acts between two runs; returns its id."""
+    start = NOW - 23 * MINUTE
+    ids = [
+        troubles.run_with(start + n * MINUTE, Evidence(cause=Cause.ITEMS_FAILED, count=3), status=RunStatus.COMPLETE)[0]
+        for n in range(23)
+    ]
+    ends = [start + (n + 1) * MINUTE for n in range(23)]
+    number = troubles.opened(cause=Cause.ITEMS_FAILED, first_evidence_at=ends[0], opened_at=ends[0])
+    troubles.happened(number, ends[0], "joined", run_id=ids[0], count=3)
+    troubles.happened(number, ends[0], "opened", run_id=ids[0], channels=["oncall"])
+    troubles.happened(number, ends[7] + MINUTE / 2, "acknowledged", "by ana")
+    troubles.happened(number, ends[9], "left", run_id=ids[9], count=1)
+    return number
+
+
+@pytest.mark.parametrize("about_items", [False, True], ids=["of requests", "of items"])
+def test_the_parts_of_an_incident_are_together_the_whole(engine, monkeypatch, about_items):
+    monkeypatch.setattr(explain, "_LEAD", 0)
+    troubles = TroubleBuilder(engine)
+    number = failing(troubles) if about_items else troubles.rejected(runs=23)
+
+    def read(**part):
+        with reading(engine) as conn:
+            return explain_json(explain_view(conn, (), number, now=NOW, **part))
+
+    whole, parts, before = read(), [], None
+    while before is not None or not parts:
+        parts.insert(0, read(limit=5, before=before))
+        before = parts[0]["older"]
+    during = whole["runs_total"]
+    assert (whole["runs_shown"], whole["older"], during) == (during, None, sum(each["runs_shown"] for each in parts))
+    assert {each["runs_total"] for each in parts} == {during}
+    assert [sum(entry["run_id"] is not None for entry in part["timeline"]) for part in parts[1:]] == [5] * 4
+    assert [entry for part in parts for entry in part["timeline"]] == whole["timeline"]
+    with pytest.raises(ConfigError, match="has no run 9999"):
+        read(before=9999)
 
 
 RULES = [

@@ -6,7 +6,6 @@ from urllib.parse import quote
 
 import jsonschema
 import pytest
-from fastapi.responses import JSONResponse
 from sqlalchemy import update
 from support.observed import until
 from web.served import Served, ask
@@ -14,6 +13,7 @@ from web.served import Served, ask
 from monitor.config import load_config
 from monitor.database.engine import writing
 from monitor.database.tables import items
+from monitor.web.api import routes
 
 SLO = '[[slos]]\nname = "in time"\nobjective = 0.95\nwithin = "15m"\n'
 HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "http://127.0.0.1:9/"\nallow_http = true\n'
@@ -111,6 +111,7 @@ def test_providers_are_described(served):
         ("v1/incidents?state=bad", 400, "state: "),
         ("v1/incidents/99", 404, "there is no incident 99"),
         ("v1/incidents/99/explain", 404, "there is no incident 99"),
+        ("v1/incidents/1/explain?before=999999", 400, "before: gloo has no run 999999"),
         ("v1/incidents/nine", 404, "there is no incident 'nine'"),
         (f"v1/incidents/{2**63}", 404, "there is no incident"),
         ("v1/items?group=%00", 400, "group: "),
@@ -155,13 +156,13 @@ def test_answers_have_the_form_that_openapi_describes(served):
 
 
 def test_no_answer_is_encoded_in_the_loop_of_the_daemon(served, monkeypatch):
-    threads, render = [], JSONResponse.render
+    threads, render = [], routes._Json.render
 
     def recorded(self, content):
         threads.append(threading.current_thread())
         return render(self, content)
 
-    monkeypatch.setattr(JSONResponse, "render", recorded)
+    monkeypatch.setattr(routes._Json, "render", recorded)
     for path in ("report", "targets", "incidents", "items?limit=1000", "slos", "rules"):
         assert get(served, f"v1/{path}").status == 200
     assert len(threads) == 6

@@ -13,6 +13,7 @@ from web.served import Served, ask, config
 
 from monitor.model import Snapshot
 from monitor.reports.html import plotly_script
+from monitor.web import rendering
 from monitor.web.pages import PERIODS
 
 pytestmark = pytest.mark.slow_twice  # what it serves is tested on both
@@ -38,6 +39,24 @@ def served(tmp_path, store_url, past):
     past.run(datetime.now(UTC) - 2 * MINUTE, snapshot=Snapshot(completed=3, failed=1))
     with serving(tmp_path, store_url) as found:
         yield found
+
+
+def test_the_first_pages_are_prepared_once_the_database_is_open(tmp_path, store_url, past, engine, monkeypatch):
+    rendered, render = [], rendering.render
+
+    def recorded(template, frame, **values):
+        rendered.append((template, render(template, frame, **values)))
+        return rendered[-1][1]
+
+    monkeypatch.setattr(rendering, "render", recorded)
+    past.run(datetime.now(UTC) - 2 * MINUTE, snapshot=Snapshot(completed=3, failed=1))
+    with serving(tmp_path, store_url) as served:
+        assert ask(served.address, "/healthz").status == 200
+        assert not rendered, "the database is not open yet"
+        served.state.engine = engine
+        until(lambda: len(rendered) == 3, "pages that nobody asked for")
+        assert [template for template, _ in rendered] == ["overview.html", "target.html", "incidents.html"]
+        assert "1 failed" in Document(rendered[1][1]).text
 
 
 def page_of(served, path):

@@ -1,10 +1,11 @@
 """Small pieces of HTML that templates and charts share: times, and values in cells."""
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlencode
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from monitor.database.text import escape_bidirectional
 from monitor.notifications.messages import format_age
@@ -29,7 +30,29 @@ def time_tag(at: datetime | None) -> Markup:
     if at is None:
         return Markup("–")
     utc = at.astimezone(UTC)
-    return Markup('<time datetime="{}">{} UTC</time>').format(utc.isoformat(timespec="seconds"), format_time(utc))
+    text = f'<time datetime="{utc.isoformat(timespec="seconds")}">{format_time(utc)} UTC</time>'
+    return Markup(text)  # noqa: S704  # digits only
+
+
+def table_rows(rows: Iterable[Sequence[object]]) -> Markup:
+    """The rows of a table, whose first cells are their headings. A cell may be text, a number, a time, None, or markup.
+
+    A page has thousands of cells: in a template each takes four times as long.
+    """
+    return Markup("").join(_table_row(*row) for row in rows)
+
+
+def _table_row(heading: object, *cells: object) -> Markup:
+    others = "".join(
+        f'<td class="number">{each}</td>' if is_number(each) else f"<td>{_cell(each)}</td>" for each in cells
+    )
+    return Markup(f'<tr><th scope="row">{_cell(heading)}</th>{others}</tr>\n')  # noqa: S704  # of escaped cells
+
+
+def _cell(value: object) -> Markup:
+    if value is None or isinstance(value, datetime):
+        return time_tag(value)
+    return escape(visible(value))
 
 
 def coded(text: str) -> Markup:
@@ -61,8 +84,3 @@ def age(duration: timedelta | None) -> str:
 def is_number(value: object) -> bool:
     """Whether a cell is right-aligned."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_time(value: object) -> bool:
-    """Whether a cell is a moment."""
-    return isinstance(value, datetime)

@@ -19,7 +19,7 @@ from monitor.reports.explain import describe_rule
 from monitor.reports.fleet import job_text, worker_name
 from monitor.reports.formatting import format_count, format_latency, format_share, iso, plural
 from monitor.reports.html.drawing import draw_sparkline
-from monitor.reports.html.marks import age, coded, is_number, is_time, item_path, segment, time_tag, visible
+from monitor.reports.html.marks import age, coded, is_number, item_path, segment, table_rows, time_tag, visible
 from monitor.reports.html.pagination import address
 from monitor.reports.html.sentences import rounded_duration
 from monitor.reports.html.static import plotly_style_ids
@@ -103,13 +103,14 @@ def _environment() -> Environment:
         slo_verdict=verdict_text,
         sparkline=share_sparkline,
         spent=spent_text,
+        table_rows=table_rows,
         time=time_tag,
         times_of=times_of,
         waits=waits_text,
     )
     environment.filters.update(_page_filters())
     environment.globals["plotly_style_ids"] = plotly_style_ids
-    environment.tests.update(moment=is_time, numeric=is_number)
+    environment.tests.update(numeric=is_number)
     return environment
 
 

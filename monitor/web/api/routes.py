@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -116,7 +117,8 @@ class _Json(JSONResponse):
     """JSON in which no text shows what follows in another order, as the commands print it."""
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401  # of the base class
-        return escape_bidirectional(super().render(content).decode()).encode()
+        found = msgspec.json.encode(content)
+        return found if found.isascii() else escape_bidirectional(found.decode()).encode()
 
 
 class _Routes:
@@ -219,11 +221,21 @@ class _Routes:
 
         return await self._read(query, missing=f"there is no incident {incident_id}")
 
-    async def explain(self, number: str) -> Response:
+    async def explain(
+        self,
+        number: str,
+        limit: Annotated[
+            int,
+            Query(ge=1, le=MAX_ROWS, description="Most runs, the newest ones; `runs_total` says how many there are."),
+        ] = MAX_ROWS,
+        before: Annotated[
+            int | None, Query(ge=1, le=_MAX_ID, description="Only runs before this one: `older` of the part after it.")
+        ] = None,
+    ) -> Response:
         incident_id = _number(number)
 
         def query(conn: Connection, config: Config, now: datetime) -> Json | None:
-            data = explain_view(conn, config.rules, incident_id, now=now)
+            data = explain_view(conn, config.rules, incident_id, now=now, limit=limit, before=before)
             return None if data is None else explain_json(data)
 
         return await self._read(query, missing=f"there is no incident {incident_id}")
