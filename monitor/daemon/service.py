@@ -251,13 +251,15 @@ class Daemon:
         self._notifier.status(f"{self._status()}; last run: {report.target}, {report.status.value}")
 
     def _fleet_queue(self) -> "FleetQueue":
-        """The queue of workers, which is supervised from its first use on."""
+        """The queue of workers; from its first use on it is supervised, and so is the outbox, which workers fill."""
         if self._queue is None:
-            from monitor.daemon.fleet import FleetQueue, Supervision
+            from monitor.daemon.fleet import DueMessages, FleetQueue, Supervision
 
             self._queue = queue = FleetQueue()
-            supervision = Supervision(self.state, self._database, self._clock)
+            parts = self.state, self._database, self._clock
+            supervision, due_messages = Supervision(*parts), DueMessages(*parts)
             self._start_loop("supervision", lambda: supervision.run(queue.of))
+            self._start_loop("due messages", lambda: due_messages.watch(self._deliver_soon))
         return self._queue
 
     def _parallel_runs(self, app: App) -> ParallelRuns:
