@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 
 from monitor.app import holder
 from monitor.app.fleet_limits import FleetLimits
-from monitor.app.throttles import ThrottleRegistry
-from monitor.config import Config
+from monitor.app.throttles import ThrottleRegistry, throttle_key
+from monitor.config import Config, TargetConfig
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
 from monitor.database import leases
@@ -24,6 +24,7 @@ from monitor.errors import StoreError
 from monitor.fleet.queue import Queue
 from monitor.fleet.supervise import supervise_once
 from monitor.notifications import outbox
+from monitor.threads import run_in_database_pool
 from monitor.web.state import DaemonState
 
 SUPERVISE_S = 5.0
@@ -41,6 +42,11 @@ def shared_limits(config: Config) -> ThrottleRegistry:
     fleet, name = config.fleet, f"{holder()}/{secrets.token_hex(4)}"
     limits = FleetLimits(holder=name, stalled_after=fleet.stalled_after, share_concurrency=fleet.share_concurrency)
     return ThrottleRegistry(limits)
+
+
+async def limits_key(target: TargetConfig) -> str:
+    """The key of the limits that workers learn of a target's API; it is slow to compute, once per process."""
+    return await run_in_database_pool(lambda: throttle_key(target))
 
 
 class FleetQueue:
