@@ -24,14 +24,12 @@ from monitor.fleet.closing import close_shared_run, run_is_to_close
 from monitor.fleet.share_check import BEAT, ShareCheck, ShareEnd, lease_ttl
 from monitor.fleet.share_store import QueuedShare, SharedRun
 from monitor.fleet.shares import ShareClaim, lay_out
+from monitor.fleet.waiting import FLEET_HOLDER
 from monitor.model import RunStatus
 from monitor.runs import store as run_store
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Job, Run, SharedPlan
 from monitor.threads import run_in_database_pool
-
-HOLDER = "fleet"
-"""Who holds the lease of a run that is shared."""
 
 
 class JobEnd(StrEnum):
@@ -108,7 +106,12 @@ class PlannedSharing:
             run = self._shared_run(plan, shares=len(ranges), now=now)
             share_store.add_run(conn, run=run, shares=lay_out(ranges), planned_at=now)
             leases.pass_on(
-                conn, target=context.target, epoch=context.epoch, holder=HOLDER, now=now, ttl=self.options.stalled_after
+                conn,
+                target=context.target,
+                epoch=context.epoch,
+                holder=FLEET_HOLDER,
+                now=now,
+                ttl=self.options.stalled_after,
             )
 
     def _shared_run(self, plan: SharedPlan, *, shares: int, now: datetime) -> SharedRun:
