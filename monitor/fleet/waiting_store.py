@@ -5,8 +5,8 @@ from sqlalchemy import Connection, text
 from monitor.database.tables import UtcDateTime
 from monitor.fleet.waiting import JobInHand, WaitingJob
 
-JOBS_SHOWN = 20
-"""Jobs that a page names: those that come first."""
+JOBS_SHOWN = 100
+"""Jobs that are explained: those that come first."""
 
 _WAITING = text("""
     SELECT j.task_name, coalesce(r.target, j.args ->> 'target') AS target, j.scheduled_at AS due_at,

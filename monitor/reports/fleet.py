@@ -162,9 +162,17 @@ def fleet_verdict(view: FleetView) -> Verdict:
     trouble = fleet_trouble(view)
     if trouble is not None:
         return trouble
-    busy = sum(bool(each.jobs) for each in view.alive)
-    said = f"{plural(len(view.alive), 'worker')}, of which {busy} {'is' if busy == 1 else 'are'} busy"
-    return Verdict(kind="good", sentence=f"{said}; {_waiting_text(view)}.")
+    return Verdict(kind="good", sentence=f"{_workers_text(view)}; {_waiting_text(view)}.")
+
+
+def _workers_text(view: FleetView) -> str:
+    """At least one worker is alive."""
+    alive, busy = len(view.alive), sum(bool(each.jobs) for each in view.alive)
+    if alive == 1:
+        return f"1 worker is {'busy' if busy else 'idle'}"
+    if busy in {0, alive}:
+        return f"All {alive} workers are {'busy' if busy else 'idle'}"
+    return f"{alive} workers, of which {busy} {'is' if busy == 1 else 'are'} busy"
 
 
 def _waiting_text(view: FleetView) -> str:
@@ -188,6 +196,43 @@ def job_text(job: JobInHand) -> str:
     return f"run of {target}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitGroup:
+    """Jobs that wait for the same reason: one, or shares of one run."""
+
+    waits: tuple[JobWait, ...]
+    now: datetime
+
+    @property
+    def name(self) -> str:
+        """What waits."""
+        job = self.waits[0].job.job
+        if len(self.waits) == 1:
+            return job_text(job)
+        return f"{len(self.waits)} shares of run {job.run_id} of {job.target or 'a target that is gone'}"
+
+    @property
+    def why(self) -> str:
+        """Why, as a phrase."""
+        return wait_text(self.waits[0], self.now)
+
+    @property
+    def age(self) -> timedelta | None:
+        """How long the oldest of them that is due has waited; None if none is due."""
+        since = [at for each in self.waits if (at := each.job.waits_since(self.now)) is not None]
+        return max(timedelta(), self.now - min(since)) if since else None
+
+
+def wait_groups(view: FleetView) -> list[WaitGroup]:
+    """The jobs that wait, for a page: of a large run the shares that wait for the same reason are one line."""
+    groups: dict[object, list[JobWait]] = {}
+    for number, wait in enumerate(view.waits):
+        job = wait.job.job
+        key = (job.run_id, wait.reason) if job.task == "share" and wait.reason is not WaitReason.LATER else number
+        groups.setdefault(key, []).append(wait)
+    return [WaitGroup(waits=tuple(each), now=view.state.now) for each in groups.values()]
+
+
 def wait_text(wait: JobWait, now: datetime) -> str:
     """Why a job waits, as a phrase."""
     job, use = wait.job, wait.use
@@ -195,7 +240,7 @@ def wait_text(wait: JobWait, now: datetime) -> str:
         case WaitReason.NO_WORKER:
             return "no worker is alive"
         case WaitReason.LEASE_HELD if job.lease_holder == FLEET_HOLDER:
-            return "the last run of the target is not closed"
+            return "the last run of the target is still in shares"
         case WaitReason.LEASE_HELD:
             return f"another run of the target is in progress ({job.lease_holder})"
         case WaitReason.LATER:

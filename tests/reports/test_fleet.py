@@ -15,6 +15,7 @@ from monitor.reports.fleet import (
     fleet_trouble,
     fleet_verdict,
     job_text,
+    wait_groups,
     wait_text,
     worker_name,
 )
@@ -101,6 +102,26 @@ def test_what_is_wrong_is_said_with_a_remedy(shown, expected):
 def test_without_a_problem_the_verdict_counts_workers_and_jobs():
     assert fleet_verdict(view(waits=SECONDS, waiting=1)).sentence == "2 workers, of which 1 is busy; 1 job waits."
     assert fleet_trouble(view(waits=SECONDS, waiting=1)) is None
+    busy, idle = replace(BUSY, worker_id=4), replace(IDLE, worker_id=5)
+    said = [fleet_verdict(view(workers=each)).sentence for each in ([BUSY], [IDLE], [BUSY, busy], [IDLE, idle])]
+    assert [each.partition(";")[0] for each in said] == [
+        "1 worker is busy", "1 worker is idle", "All 2 workers are busy", "All 2 workers are idle",
+    ]  # fmt: skip
+
+
+def test_shares_of_a_run_that_wait_for_the_same_reason_are_one_line():
+    plan = replace(wait(WaitReason.ALL_BUSY), job=WaitingJob(job=JobInHand(task="plan", target="a"), since=NOW))
+    busy, older = wait(WaitReason.ALL_BUSY), replace(wait(WaitReason.ALL_BUSY))
+    older = replace(older, job=replace(older.job, since=NOW - 5 * MINUTES))
+    later = [wait(WaitReason.LATER, due_at=NOW + number * SECONDS) for number in (3, 4)]
+    groups = wait_groups(replace(view(), waits=(plan, busy, *later, older)))
+    assert [(each.name, each.age) for each in groups] == [
+        ("run of a", timedelta(0)),
+        ("2 shares of run 17 of gloo", 5 * MINUTES),
+        ("share 3 of run 17 of gloo", None),
+        ("share 3 of run 17 of gloo", None),
+    ]
+    assert groups[1].why == "all workers are busy"
 
 
 def wait(reason, **job):
@@ -128,7 +149,7 @@ def test_each_reason_to_wait_is_a_phrase(reason):
 
 def test_a_run_that_is_not_closed_is_no_other_process():
     held = wait(WaitReason.LEASE_HELD, lease_holder="fleet")
-    assert wait_text(held, NOW) == "the last run of the target is not closed"
+    assert wait_text(held, NOW) == "the last run of the target is still in shares"
 
 
 def test_ages_count_from_the_servers_clock_and_only_for_what_is_not_done():

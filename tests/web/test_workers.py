@@ -92,7 +92,7 @@ def test_the_overview_says_that_no_worker_is_alive_in_the_words_of_readyz(tmp_pa
     said = "No worker is alive, and 2 jobs wait: start ingestion-monitor worker, or look in its log why it ended."
     assert said in shown.text
     assert said in workers.text
-    assert "share 3 of run 1 of gloo 1 min no worker is alive" in workers.text
+    assert "2 shares of run 1 of gloo 1 min no worker is alive" in workers.text
     sentence = f"{reason['reason']}: {reason['remedy']}".replace("`", "")
     assert sentence == f"{said[0].lower()}{said[1:-1]}"
 
