@@ -71,6 +71,10 @@ class SyncLogUnavailableError(SyncLogError):
     """The sync log can't be read for the moment: a retry may succeed."""
 
 
+class RunGivenBackError(MonitorError):
+    """A signal ended a run of a worker, which had not got far: another worker begins it again under its run key."""
+
+
 class RunCrashedError(MonitorError):
     """A run of one target ended by an error that nobody foresaw. It is logged and counted."""
 

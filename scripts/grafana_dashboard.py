@@ -206,8 +206,13 @@ OBJECTIVES = (
 RUNS = (
     Chart(
         title="Runs by status",
-        says="Finished runs per second, in all daemons.",
-        queries=[(f"sum by (status) (rate({P}runs_total{{{TARGET}}}[$__rate_interval]))", "{{status}}")],
+        says="Finished runs per second, of all processes.",
+        queries=[
+            (
+                f"sum by (status) (max by (target, status) (rate({P}runs_total{{{TARGET}}}[$__rate_interval])))",
+                "{{status}}",
+            )
+        ],
         unit="cps",
         stacked=True,
     ),
@@ -217,15 +222,15 @@ RUNS = (
         queries=[
             (
                 (
-                    "histogram_quantile(0.95, sum by (le, target) "
+                    "histogram_quantile(0.95, max by (le, target) "
                     f"(rate({P}run_duration_seconds_bucket{{{TARGET}}}[$__rate_interval])))"
                 ),
                 "{{target}} p95",
             ),
             (
                 (
-                    f"sum by (target) (rate({P}run_duration_seconds_sum{{{TARGET}}}[$__rate_interval])) "
-                    f"/ sum by (target) (rate({P}run_duration_seconds_count{{{TARGET}}}[$__rate_interval]))"
+                    f"max by (target) (rate({P}run_duration_seconds_sum{{{TARGET}}}[$__rate_interval])) "
+                    f"/ max by (target) (rate({P}run_duration_seconds_count{{{TARGET}}}[$__rate_interval]))"
                 ),
                 "{{target}} mean",
             ),
@@ -240,10 +245,12 @@ RUNS = (
     ),
     Chart(
         title="Runs that did not happen",
-        says="Skipped: another process holds the lease, or has executed the run. Errors: of the monitor itself.",
+        says="Skipped: another process holds the lease, or has executed or queued the run. Errors and crashes: of the "
+        "monitor itself.",
         queries=[
             (f"sum by (target) (rate({P}runs_skipped_total{{{TARGET}}}[$__rate_interval]))", "{{target}} skipped"),
             (f"sum by (target) (rate({P}run_errors_total{{{TARGET}}}[$__rate_interval]))", "{{target}} error"),
+            (f"max by (target) (rate({P}run_crashes_total{{{TARGET}}}[$__rate_interval]))", "{{target}} crash"),
         ],
         unit="cps",
     ),
@@ -254,7 +261,13 @@ API = (
         title="Requests by status class",
         says="Requests to the API, retries included; none: no response.",
         queries=[
-            (f"sum by (status_class) (rate({P}requests_total{{{TARGET}}}[$__rate_interval]))", "{{status_class}}")
+            (
+                (
+                    "sum by (status_class) (max by (target, status_class) "
+                    f"(rate({P}requests_total{{{TARGET}}}[$__rate_interval])))"
+                ),
+                "{{status_class}}",
+            )
         ],
         unit="reqps",
         stacked=True,
@@ -265,8 +278,8 @@ API = (
         queries=[
             (
                 (
-                    f"sum by (target) (rate({P}retries_total{{{TARGET}}}[$__rate_interval])) "
-                    f"/ (sum by (target) (rate({P}requests_total{{{TARGET}}}[$__rate_interval])) > 0)"
+                    f"max by (target) (rate({P}retries_total{{{TARGET}}}[$__rate_interval])) / (sum by (target) "
+                    f"(max by (target, status_class) (rate({P}requests_total{{{TARGET}}}[$__rate_interval]))) > 0)"
                 ),
                 "{{target}}",
             )

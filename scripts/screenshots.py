@@ -1,5 +1,8 @@
 """Takes the pictures of docs/images from the page of `make demo-page`: `python scripts/screenshots.py docs/images`.
 
+Names after the folder choose some of them, such as `workers workers-dark`. The page of workers is another daemon's
+(`fleet_page.py`).
+
 The pictures have a palette of 256 colours, so that each is small. They are never the same twice, as the night ends now.
 """
 
@@ -19,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from demo_page import play_night
+from fleet_page import fleet_daemon
 from playwright.sync_api import Browser, Page
 from support.browser import chromium, visiting
 
-PORT = 8991
-"""Another than that of `make demo-page`, so that both can run."""
-PAGE = f"http://127.0.0.1:{PORT}"
+PORT, FLEET_PORT = 8991, 8992
+"""Others than that of `make demo-page`, so that all can run."""
 COLORS = 256
 START_S = 30.0
 PIXELS = """async source => {
@@ -52,6 +55,8 @@ class Picture:
     """Of the browser's context."""
     scroll_to: str = ""
     """A selector of what is at the top; "" for the beginning of the page."""
+    port: int = PORT
+    """Of the daemon."""
 
 
 PICTURES = (
@@ -69,7 +74,13 @@ PICTURES = (
     Picture(name="why", path="/incidents/11", height=700, scroll_to="#why-heading"),
     Picture(name="items", path="/items?state=stuck", height=520),
     Picture(name="status", path="/status", width=720, height=420),
-)
+    Picture(name="workers", path="/workers", height=1000, port=FLEET_PORT),
+    Picture(name="workers-dark", path="/workers", height=1000, port=FLEET_PORT, options={"color_scheme": "dark"}),
+    Picture(
+        name="workers-phone", path="/workers", width=390, height=1400, port=FLEET_PORT,
+        options={"has_touch": True, "is_mobile": True},
+    ),
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -81,18 +92,17 @@ def daemon() -> Iterator[None]:
         command = [sys.executable, "-m", "monitor", "daemon", "--config", str(config), "--log-level", "error"]
         process = stack.enter_context(subprocess.Popen(command))
         try:
-            wait_for_page()
             yield
         finally:
             process.terminate()
 
 
-def wait_for_page() -> None:
-    """Returns once the page's port is open."""
+def wait_for_page(port: int) -> None:
+    """Returns once the port of a page is open."""
     until = time.monotonic() + START_S
     while True:
         try:
-            socket.create_connection(("127.0.0.1", PORT), timeout=5).close()
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
         except OSError:
             if time.monotonic() > until:
                 raise
@@ -106,7 +116,7 @@ def take(browser: Browser, picture: Picture) -> bytes:
     size = {"width": picture.width, "height": picture.height}
     with visiting(browser, viewport=size, **{"color_scheme": "light", **picture.options}) as visit:
         page = visit.page
-        page.goto(PAGE + picture.path)
+        page.goto(f"http://127.0.0.1:{picture.port}{picture.path}")
         if picture.scroll_to:
             page.locator(picture.scroll_to).evaluate("element => element.scrollIntoView()")
         page.wait_for_function(DRAWN)
@@ -148,8 +158,14 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def main(arguments: list[str]) -> int:
     folder = Path(arguments[0] if arguments else "docs/images")
     folder.mkdir(parents=True, exist_ok=True)
-    with daemon(), chromium() as browser:
-        for picture in PICTURES:
+    pictures = [each for each in PICTURES if not arguments[1:] or each.name in arguments[1:]]
+    with contextlib.ExitStack() as stack:
+        for port, serving in ((PORT, daemon), (FLEET_PORT, lambda: fleet_daemon(port=FLEET_PORT))):
+            if any(each.port == port for each in pictures):
+                stack.enter_context(serving())
+                wait_for_page(port)
+        browser = stack.enter_context(chromium())
+        for picture in pictures:
             content = take(browser, picture)
             (folder / f"{picture.name}.png").write_bytes(content)
             sys.stdout.write(f"{picture.name}.png: {len(content) // 1024} kB\n")

@@ -14,17 +14,22 @@ from sqlalchemy import Engine
 
 from monitor.app import holder
 from monitor.app.fleet_limits import FleetLimits
-from monitor.app.throttles import ThrottleRegistry
-from monitor.config import Config
+from monitor.app.throttles import ThrottleRegistry, throttle_key
+from monitor.config import Config, TargetConfig
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
 from monitor.database import leases
+from monitor.database.engine import reading
 from monitor.errors import StoreError
 from monitor.fleet.queue import Queue
 from monitor.fleet.supervise import supervise_once
+from monitor.notifications import outbox
+from monitor.threads import run_in_database_pool
 from monitor.web.state import DaemonState
 
 SUPERVISE_S = 5.0
+LOOK_S = 1.0
+"""Seconds between looks for messages that are due."""
 _DELETE_FAILURES_EVERY = timedelta(hours=1)
 
 
@@ -37,6 +42,11 @@ def shared_limits(config: Config) -> ThrottleRegistry:
     fleet, name = config.fleet, f"{holder()}/{secrets.token_hex(4)}"
     limits = FleetLimits(holder=name, stalled_after=fleet.stalled_after, share_concurrency=fleet.share_concurrency)
     return ThrottleRegistry(limits)
+
+
+async def limits_key(target: TargetConfig) -> str:
+    """The key of the limits that workers learn of a target's API; it is slow to compute, once per process."""
+    return await run_in_database_pool(lambda: throttle_key(target))
 
 
 class FleetQueue:
@@ -61,6 +71,34 @@ class FleetQueue:
         async with self._lock:
             self._opened = None
             await self._stack.aclose()
+
+
+class DueMessages:
+    """Has messages delivered as soon as they are due: with workers, runs that write them end in other processes.
+
+    The daemon looks for them each second. A worker neither sends them, since a machine that checks need not reach the
+    channels, nor notifies the daemon of them: that would need LISTEN, which a pooler does not have.
+    """
+
+    def __init__(self, state: DaemonState, database: DatabaseMonitor, clock: Clock) -> None:
+        self._state, self._database, self._clock = state, database, clock
+
+    async def watch(self, deliver_soon: Callable[[], None]) -> None:
+        """Looks forever, while there are workers and the database can be used."""
+        while True:
+            await self._clock.sleep(LOOK_S)
+            engine = self._state.engine
+            if not self._state.config.fleet.workers or engine is None or not self._database.usable:
+                continue
+            try:
+                if await asyncio.to_thread(self._look, engine):
+                    deliver_soon()
+            except StoreError as error:
+                self._database.report_failure(error)
+
+    def _look(self, engine: Engine) -> bool:
+        with reading(engine) as conn:
+            return outbox.has_due(conn, now=self._clock.utcnow())
 
 
 class Supervision:

@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Engine
 
 from monitor.app import App
-from monitor.config import Config
+from monitor.config import Config, TargetConfig
 from monitor.daemon.canaries import canary_changes, canary_times_of, no_run_key, run_canary
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.periodic import PeriodicTask, enqueue_report, prune
@@ -235,10 +235,7 @@ class Daemon:
         if target is None or self._interrupt.is_set():
             return
         if app.config.fleet.workers:
-            queued = await (await self._fleet_queue().of(app.config)).defer_plan(name, run_key)
-            structlog.get_logger().info(
-                "run_queued" if queued else "run_already_queued", integration=name, run_key=run_key
-            )
+            await self._queue_run(app.config, target, run_key)
             return
         async with self._parallel_runs(app).one():
             if self._interrupt.is_set():
@@ -246,18 +243,32 @@ class Daemon:
             job = replace(app.job(target, scheduled=True), lease_ttl=self._lease)
             with self._tracker.count_failure(name):
                 report = await Run(job, interrupt=self._interrupt, progress=NoProgress(), run_key=run_key)()
-        self._tracker.observe(report, throttle_keys=app.throttles.key_by_target)
+        self._tracker.remember_keys(app.throttles.key_by_target)
         self._deliver_soon()
         self._notifier.status(f"{self._status()}; last run: {report.target}, {report.status.value}")
 
+    async def _queue_run(self, config: Config, target: TargetConfig, run_key: str) -> None:
+        """Leaves a run to the workers."""
+        from monitor.daemon.fleet import limits_key
+
+        name = target.name
+        with self._tracker.count_failure(name):
+            queued = await (await self._fleet_queue().of(config)).defer_plan(name, run_key)
+        if not queued:
+            self._tracker.skip(name)
+        structlog.get_logger().info("run_queued" if queued else "run_already_queued", integration=name, run_key=run_key)
+        self._tracker.remember_keys({name: await limits_key(target)})
+
     def _fleet_queue(self) -> "FleetQueue":
-        """The queue of workers, which is supervised from its first use on."""
+        """The queue of workers; from its first use on it is supervised, and so is the outbox, which workers fill."""
         if self._queue is None:
-            from monitor.daemon.fleet import FleetQueue, Supervision
+            from monitor.daemon.fleet import DueMessages, FleetQueue, Supervision
 
             self._queue = queue = FleetQueue()
-            supervision = Supervision(self.state, self._database, self._clock)
+            parts = self.state, self._database, self._clock
+            supervision, due_messages = Supervision(*parts), DueMessages(*parts)
             self._start_loop("supervision", lambda: supervision.run(queue.of))
+            self._start_loop("due messages", lambda: due_messages.watch(self._deliver_soon))
         return self._queue
 
     def _parallel_runs(self, app: App) -> ParallelRuns:

@@ -18,7 +18,7 @@ from monitor.daemon.fleet import Supervision, shared_limits
 from monitor.daemon.reload import ConfigReloader
 from monitor.daemon.tasks import Clock, run_forever
 from monitor.errors import ConfigError, StoreError
-from monitor.fleet.handlers import RunHandlers, SharingOptions
+from monitor.fleet.handlers import JobEnd, RunHandlers, SharingOptions
 from monitor.fleet.queue import Queue
 from monitor.fleet.queue_worker import Handlers, QueueWorker
 from monitor.runs.run import Job
@@ -184,11 +184,11 @@ class _CurrentHandlers:
             self._built = config, self._build(config)
         return self._built[1]
 
-    async def plan(self, target: str, run_key: str) -> None:
-        await self._current().plan(target, run_key)
+    async def plan(self, target: str, run_key: str) -> JobEnd:
+        return await self._current().plan(target, run_key)
 
-    async def share(self, run_id: int, number: int, worker: str) -> None:
-        await self._current().share(run_id, number, worker)
+    async def share(self, run_id: int, number: int, worker: str) -> JobEnd:
+        return await self._current().share(run_id, number, worker)
 
-    async def close(self, run_id: int) -> None:
-        await self._current().close(run_id)
+    async def close(self, run_id: int) -> JobEnd:
+        return await self._current().close(run_id)

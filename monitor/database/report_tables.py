@@ -1,6 +1,8 @@
-"""The tables of reports: what the last one on each target covered, and which scheduled ones were made."""
+"""The tables of reports: what the last one on each target covered, which scheduled ones were made, and the totals of
+runs for counters.
+"""
 
-from sqlalchemy import JSON, Column, String, Table
+from sqlalchemy import JSON, Column, Float, String, Table
 
 from monitor.database.tables import Key, UtcDateTime
 from monitor.database.tables import metadata as metadata  # noqa: PLC0414  # for `sync_tables`, where it is complete
@@ -25,3 +27,13 @@ digests = Table(
     Column("channels", JSON, nullable=False),  # that it was put into the outbox for; empty: the schedule began here
 )
 """The scheduled reports: one row per environment and due time, so that of several daemons only one sends it."""
+
+run_totals = Table(
+    "run_totals",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("name", String(20), primary_key=True),  # what is counted: see `runs/totals.py`
+    Column("label", String(20), primary_key=True),  # such as the status of the runs; empty: none
+    Column("total", Float, nullable=False),
+)
+"""All runs that ever ended, for counters: they never fall, though old runs are pruned."""

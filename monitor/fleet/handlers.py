@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -23,14 +24,29 @@ from monitor.fleet.closing import close_shared_run, run_is_to_close
 from monitor.fleet.share_check import BEAT, ShareCheck, ShareEnd, lease_ttl
 from monitor.fleet.share_store import QueuedShare, SharedRun
 from monitor.fleet.shares import ShareClaim, lay_out
+from monitor.fleet.waiting import FLEET_HOLDER
 from monitor.model import RunStatus
 from monitor.runs import store as run_store
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Job, Run, SharedPlan
 from monitor.threads import run_in_database_pool
 
-HOLDER = "fleet"
-"""Who holds the lease of a run that is shared."""
+
+class JobEnd(StrEnum):
+    """How a job ended: the `outcome` of its log event."""
+
+    DONE = "done"
+    GIVEN_BACK = "given_back"
+    """A signal ended the worker: what is left waits for another one."""
+    NOTHING_TO_DO = "nothing_to_do"
+    """Another worker does it, or did it."""
+    LOST = "lost"
+    """Another worker took it over, or its run was closed: what was not stored by then is dropped."""
+    AGAIN = "again"
+    """It comes again later: the database can't be used, another run holds the lease, or the target is not here."""
+    CANCELLED = "cancelled"
+    """It did not end in time after a signal, and comes again."""
+    FAILED = "failed"
 
 
 class ShareQueue(Protocol):
@@ -90,7 +106,12 @@ class PlannedSharing:
             run = self._shared_run(plan, shares=len(ranges), now=now)
             share_store.add_run(conn, run=run, shares=lay_out(ranges), planned_at=now)
             leases.pass_on(
-                conn, target=context.target, epoch=context.epoch, holder=HOLDER, now=now, ttl=self.options.stalled_after
+                conn,
+                target=context.target,
+                epoch=context.epoch,
+                holder=FLEET_HOLDER,
+                now=now,
+                ttl=self.options.stalled_after,
             )
 
     def _shared_run(self, plan: SharedPlan, *, shares: int, now: datetime) -> SharedRun:
@@ -128,15 +149,15 @@ class RunHandlers:
     queue: ShareQueue
     options: SharingOptions
     interrupt: asyncio.Event
-    """Set by a signal: shares are given back, and a run that is not shared ends."""
+    """Set by a signal: shares are given back, and so is what is left of a run that is not shared."""
 
-    async def plan(self, target: str, run_key: str | None) -> None:
+    async def plan(self, target: str, run_key: str | None) -> JobEnd:
         """Executes a run, or as much of it as must come before it is shared. Raises MonitorError as `Run` does."""
         job = self._job_of(target)
         planned = await run_in_database_pool(lambda: self._resume(job, run_key))
         if planned is not None:
             await self._defer_shares(planned)
-            return
+            return JobEnd.DONE
         rid = str(uuid4())
         sharing = PlannedSharing(job=job, options=self.options, heartbeat_rid=rid)
         heartbeat = replace(job.heartbeat, new_rid=lambda: rid) if job.heartbeat else None
@@ -144,6 +165,8 @@ class RunHandlers:
         report = await Run(planning, interrupt=self.interrupt, progress=NoProgress(), run_key=run_key)()
         if report.status is RunStatus.RUNNING:
             await self._defer_shares(report.run_id)
+            return JobEnd.GIVEN_BACK if self.interrupt.is_set() else JobEnd.DONE
+        return JobEnd.DONE
 
     def _resume(self, job: Job, run_key: str | None) -> int | None:
         """The run that a planner with this run key stored, and died before it had queued all shares; None: none."""
@@ -168,36 +191,42 @@ class RunHandlers:
         with reading(self.engine) as conn:
             return share_store.waiting(conn, run_id=run_id)
 
-    async def share(self, run_id: int, number: int, worker: str) -> None:
+    async def share(self, run_id: int, number: int, worker: str) -> JobEnd:
         """Checks a share, if it may be begun, and queues what is to be done next.
 
         Raises LeaseLostError or StoreError as `ShareCheck`.
         """
         run = await run_in_database_pool(lambda: self._load(run_id))
         if run is None or not run.is_open:
-            return
-        job = self._job_of(run.target)
+            return JobEnd.NOTHING_TO_DO
+        job, end = self._job_of(run.target), JobEnd.DONE
         with structlog.contextvars.bound_contextvars(share=number, **_log_fields(job, run)):
             begun = await run_in_database_pool(lambda: self._begin(job, run, number, worker))
             if isinstance(begun, ShareClaim):
                 structlog.get_logger().debug("share_not_begun", reason=begun.value)
+                end = JobEnd.NOTHING_TO_DO
             elif await begun.execute() is ShareEnd.GIVEN_BACK:
                 await self.queue.defer_share(run_id, number, begun.share.priority)
+                end = JobEnd.GIVEN_BACK
         if await run_in_database_pool(lambda: self._is_to_close(job, run)):
             await self.queue.defer_close(run_id)
+        return end
 
-    async def close(self, run_id: int) -> None:
+    async def close(self, run_id: int) -> JobEnd:
         """Closes a run, if it is time and nobody did. Raises MonitorError as `Run` does."""
         run = await run_in_database_pool(lambda: self._load(run_id))
         if run is None or not run.is_open:
-            return
+            return JobEnd.NOTHING_TO_DO
         job = self._job_of(run.target)
         if not await run_in_database_pool(lambda: self._is_to_close(job, run)):
-            return
+            return JobEnd.NOTHING_TO_DO
         with structlog.contextvars.bound_contextvars(**_log_fields(job, run)):
             report = await run_in_database_pool(lambda: close_shared_run(job, run, should_stop=self.interrupt.is_set))
-        if report is not None and job.heartbeat is not None:
+        if report is None:
+            return JobEnd.LOST
+        if job.heartbeat is not None:
             await job.heartbeat.send_end(run.plan["heartbeat_rid"], report)
+        return JobEnd.DONE
 
     def _job_of(self, target: str) -> Job:
         """The job of a target. Raises TargetNotHereError."""

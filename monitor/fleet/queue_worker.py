@@ -10,8 +10,17 @@ import structlog
 from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision, exceptions
 from procrastinate.jobs import Job
 
-from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, StoreError, TargetNotHereError
+from monitor.errors import (
+    LeaseHeldError,
+    LeaseLostError,
+    MonitorError,
+    RunAlreadyExecutedError,
+    RunGivenBackError,
+    StoreError,
+    TargetNotHereError,
+)
 from monitor.fleet.connector import queue_fault
+from monitor.fleet.handlers import JobEnd
 from monitor.fleet.jobs import WorkerJobs
 from monitor.fleet.queue import Queue, Task
 from monitor.logs import log_crash
@@ -33,14 +42,17 @@ _ELSEWHERE_RETRY, _ELSEWHERE_ATTEMPTS = timedelta(seconds=2), 30
 class Handlers(Protocol):
     """What the jobs do. A `MonitorError` ends a job, as it ends a run; some mean that it must come again later."""
 
-    async def plan(self, target: str, run_key: str) -> None:
+    async def plan(self, target: str, run_key: str) -> JobEnd:
         """Executes a run, or cuts it into shares."""
+        ...
 
-    async def share(self, run_id: int, number: int, worker: str) -> None:
+    async def share(self, run_id: int, number: int, worker: str) -> JobEnd:
         """Checks a share of a run."""
+        ...
 
-    async def close(self, run_id: int) -> None:
+    async def close(self, run_id: int) -> JobEnd:
         """Closes a run whose shares have ended."""
+        ...
 
 
 class QueueWorker:
@@ -139,7 +151,7 @@ class QueueWorker:
         async def close(context: JobContext, run_id: int) -> None:
             await self._execute(context, self._handlers.close(run_id))
 
-    async def _execute(self, context: JobContext, action: Awaitable[None]) -> None:
+    async def _execute(self, context: JobContext, action: Awaitable[JobEnd]) -> None:
         task = asyncio.ensure_future(_execute_logged(context.job, action))
         self._in_progress.add(task)
         try:
@@ -148,31 +160,44 @@ class QueueWorker:
             self._in_progress.discard(task)
 
 
-async def _execute_logged(job: Job, action: Awaitable[None]) -> None:
+async def _execute_logged(job: Job, action: Awaitable[JobEnd]) -> None:
     """Executes a job, and logs a line about its end."""
     began_s = time.monotonic()
     log = structlog.get_logger().bind(task=job.task_name, job=job.id, attempt=job.attempts + 1, **job.task_kwargs)
 
-    def ended(outcome: str, **more: object) -> None:
-        log.info("job_ended", outcome=outcome, duration_s=round(time.monotonic() - began_s, 3), **more)
+    def ended(outcome: JobEnd, **more: object) -> None:
+        log.info("job_ended", outcome=outcome.value, duration_s=round(time.monotonic() - began_s, 3), **more)
 
     try:
-        await action
+        end = await action
     except asyncio.CancelledError:
-        ended("cancelled")
+        ended(JobEnd.CANCELLED)
         raise
     except MonitorError as error:
         after = _retry_after(error, attempts=job.attempts)
         if after is None:  # as in a daemon without workers: what the run found out is stored
-            ended("refused", reason=str(error))
+            ended(_end_by(error, comes_again=False), reason=str(error))
             return
-        ended("again", reason=str(error), retry_in_s=round(after.total_seconds(), 1))
+        ended(_end_by(error, comes_again=True), reason=str(error), retry_in_s=round(after.total_seconds(), 1))
         raise _AgainLaterError(after) from error
     except Exception as error:
         log_crash(error, task=job.task_name, job=job.id)
-        ended("failed", error_type=type(error).__name__)
+        ended(JobEnd.FAILED, error_type=type(error).__name__)
         raise
-    ended("done")
+    ended(end)
+
+
+def _end_by(error: MonitorError, *, comes_again: bool) -> JobEnd:
+    """How an error ended a job."""
+    match error:
+        case RunGivenBackError():
+            return JobEnd.GIVEN_BACK
+        case LeaseLostError():
+            return JobEnd.LOST
+        case RunAlreadyExecutedError():
+            return JobEnd.NOTHING_TO_DO
+        case _:
+            return JobEnd.AGAIN if comes_again else JobEnd.FAILED
 
 
 class _AgainLaterError(Exception):
@@ -199,6 +224,8 @@ def _retry_after(error: MonitorError, *, attempts: int) -> timedelta | None:
         return min(max(error.expires_in, timedelta(0)), _HELD_RETRY) + _LOST_RETRY
     if isinstance(error, LeaseLostError):
         return _LOST_RETRY
+    if isinstance(error, RunGivenBackError):
+        return timedelta(0)
     if isinstance(error, TargetNotHereError):
         return _ELSEWHERE_RETRY if attempts < _ELSEWHERE_ATTEMPTS else None
     return _STORE_RETRY if isinstance(error, StoreError) else None

@@ -12,9 +12,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, text
 
 from monitor.database.tables import UtcDateTime
-
-TASKS = ("plan", "share", "close")
-"""The names of jobs, in the order of a run."""
+from monitor.fleet.waiting import TASKS, JobInHand
 
 
 class QueueAccess(StrEnum):
@@ -25,19 +23,6 @@ class QueueAccess(StrEnum):
     """Some of them, or their schema, do not exist."""
     FORBIDDEN = "forbidden"
     """This user may not read them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobInHand:
-    """A job that a worker executes."""
-
-    task: str
-    """One of `TASKS`."""
-    target: str | None
-    run_id: int | None = None
-    """Of a share and of a close."""
-    number: int | None = None
-    """Of a share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

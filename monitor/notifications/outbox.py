@@ -145,8 +145,19 @@ def claim(
     return claimed
 
 
+def has_due(conn: Connection, *, now: datetime) -> bool:
+    """Whether there is something to `claim`: a look that locks nothing."""
+    return conn.execute(select(notifications.c.id).where(*_is_next(now)).limit(1)).first() is not None
+
+
 def _oldest_due(conn: Connection, now: datetime) -> Sequence[RowMapping]:
     """The oldest undelivered notification of each incident and channel, if it is due and not claimed."""
+    query = select(notifications).where(*_is_next(now)).order_by(notifications.c.id)
+    # a locked row is about to be marked by another sender: the next pass sees the result
+    return conn.execute(query.limit(_SCAN_LIMIT).with_for_update(skip_locked=True)).mappings().all()
+
+
+def _is_next(now: datetime) -> tuple[ColumnElement[bool], ...]:
     row, earlier = notifications, notifications.alias("earlier")
     has_earlier = exists().where(_follows(row, earlier), earlier.c.status == "due")
     channel_unavailable = exists().where(
@@ -156,10 +167,7 @@ def _oldest_due(conn: Connection, now: datetime) -> Sequence[RowMapping]:
             and_(channels.c.blocked_until > now, channels.c.blocked_until <= now + CLOCK_SKEW_LIMIT),
         ),
     )
-    due, free = _is_due(row.c.next_attempt_at, now), _is_free(now)
-    query = select(row).where(_DUE, due, free, ~channel_unavailable, ~has_earlier).order_by(row.c.id)
-    # a locked row is about to be marked by another sender: the next pass sees the result
-    return conn.execute(query.limit(_SCAN_LIMIT).with_for_update(skip_locked=True)).mappings().all()
+    return _DUE, _is_due(row.c.next_attempt_at, now), _is_free(now), ~channel_unavailable, ~has_earlier
 
 
 def _follows(later: FromClause, earlier: FromClause) -> ColumnElement[bool]:

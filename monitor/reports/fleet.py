@@ -1,27 +1,22 @@
 """What workers do now: one view for the page, the API, metrics, `/readyz` and `doctor`, and what is wrong with it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, assert_never
 
 from sqlalchemy import Connection
 
+from monitor.config import Config, TargetConfig
 from monitor.config.fleet import FleetConfig
-from monitor.fleet.state import (
-    TASKS,
-    FleetState,
-    JobInHand,
-    QueueAccess,
-    SharedRunState,
-    ShareInHand,
-    WorkerState,
-    read_fleet,
-)
-from monitor.model.durations import format_duration
+from monitor.fleet.state import FleetState, QueueAccess, SharedRunState, ShareInHand, WorkerState, read_fleet
+from monitor.fleet.waiting import FLEET_HOLDER, TASKS, JobInHand, TargetUse, WaitingJob, WaitReason, why_waits
+from monitor.fleet.waiting_store import waiting_jobs
+from monitor.model import LearnedLimits
 from monitor.notifications.messages import format_age
 from monitor.reports.formatting import iso, plural
 from monitor.reports.triage import Verdict
+from monitor.runs import throttle_store
 
 NO_WORKERS = "the daemon executes the runs itself: workers are used with [fleet] workers = true"
 WAITS_LONG = timedelta(minutes=15)
@@ -39,11 +34,23 @@ class FleetProblem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobWait:
+    """A job that waits, and why."""
+
+    job: WaitingJob
+    reason: WaitReason
+    use: TargetUse
+    """Of its target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
     """Workers, queue and runs in shares."""
 
     state: FleetState
     stalled_after: timedelta
+    waits: tuple[JobWait, ...] = ()
+    """Jobs that wait, those that come first first; only where they are shown, and no more than are shown."""
 
     @property
     def alive(self) -> list[WorkerState]:
@@ -82,6 +89,39 @@ def fleet_view(conn: Connection, config: FleetConfig) -> FleetView | None:
     return FleetView(state=read_fleet(conn, queue=config.queue), stalled_after=config.stalled_after)
 
 
+def fleet_view_with_waits(
+    conn: Connection, config: Config, *, throttle_keys: Mapping[str, str | None]
+) -> FleetView | None:
+    """The view with the jobs that wait, and why. `throttle_keys`: of learned limits, by target, as far as known."""
+    view = fleet_view(conn, config.fleet)
+    if view is None or view.state.queue.access is not QueueAccess.READABLE or not view.waiting:
+        return view
+    jobs = waiting_jobs(conn, queue=config.fleet.queue)
+    keys = {key for job in jobs if (key := throttle_keys.get(job.job.target or "")) is not None}
+    learned = throttle_store.read_all(conn, keys=sorted(keys))
+    uses = {
+        target.name: _use(view, config, target, learned.get(throttle_keys.get(target.name) or ""))
+        for target in config.targets
+    }
+    idle = sum(not each.jobs for each in view.alive)
+    waits = []
+    for job in jobs:
+        use = uses.get(job.job.target or "", TargetUse())
+        reason = why_waits(job, now=view.state.now, alive=len(view.alive), idle=idle, use=use)
+        waits.append(JobWait(job=job, reason=reason, use=use))
+    return replace(view, waits=tuple(waits))
+
+
+def _use(view: FleetView, config: Config, target: TargetConfig, learned: LearnedLimits | None) -> TargetUse:
+    rates = [each for each in (target.check.rate, learned.rate_per_s if learned else None) if each is not None]
+    return TargetUse(
+        shares=sum(run.running for run in view.state.runs if run.target == target.name),
+        share_concurrency=config.fleet.share_concurrency,
+        concurrency=target.check.concurrency,
+        rate_per_s=min(rates, default=None),
+    )
+
+
 def fleet_problems(view: FleetView) -> Iterator[FleetProblem]:
     """What is wrong, if anything; each sentence without a full stop."""
     if view.state.queue.access is QueueAccess.MISSING:
@@ -91,36 +131,48 @@ def fleet_problems(view: FleetView) -> Iterator[FleetProblem]:
             sentence="the monitor's database user may not read the tables of the queue",
             remedy="let the user who ran `ingestion-monitor db upgrade` grant it the schema procrastinate",
         )
-    waits = view.oldest_waiting_age
-    if waits is None:
+    if view.state.queue.access is not QueueAccess.READABLE:
         return
-    run_waits = view.waiting_age("plan")
-    if not view.alive and waits >= view.stalled_after:
+    waits, run_waits = view.oldest_waiting_age, view.waiting_age("plan")
+    if not view.alive:
         yield FleetProblem(
-            sentence=f"no worker has been seen for {format_duration(view.stalled_after)}, and {_waiting_text(view)}",
+            sentence=f"no worker is alive, and {_waiting_text(view)}",
             remedy="start `ingestion-monitor worker`, or look in its log why it ended",
+            serious=waits is not None and waits >= view.stalled_after,
         )
     elif run_waits is not None and run_waits >= WAITS_LONG:
         yield FleetProblem(
             sentence=f"a run that is due has waited for {format_age(run_waits)}",
-            remedy="start more workers, or lengthen the schedule's interval",
+            remedy="start more workers, or lengthen the schedule's interval; `/workers` says what it waits for",
             serious=False,
         )
 
 
+def fleet_trouble(view: FleetView) -> Verdict | None:
+    """The first problem in one sentence with what to do; None if there is none."""
+    problem = next(fleet_problems(view), None)
+    if problem is None:
+        return None
+    kind = "bad" if problem.serious else "warning"
+    return Verdict(kind=kind, sentence=f"{problem.sentence[:1].upper()}{problem.sentence[1:]}: {problem.remedy}.")
+
+
 def fleet_verdict(view: FleetView) -> Verdict:
     """The state in one sentence."""
-    problem = next(fleet_problems(view), None)
-    if problem is not None:
-        kind = "bad" if problem.serious else "warning"
-        return Verdict(kind=kind, sentence=f"{problem.sentence[:1].upper()}{problem.sentence[1:]}: {problem.remedy}.")
-    if not view.alive:
-        return Verdict(
-            kind="unknown", sentence=f"No worker is alive; {_waiting_text(view)}: start `ingestion-monitor worker`."
-        )
-    busy = sum(bool(each.jobs) for each in view.alive)
-    said = f"{plural(len(view.alive), 'worker')}, of which {busy} {'is' if busy == 1 else 'are'} busy"
-    return Verdict(kind="good", sentence=f"{said}; {_waiting_text(view)}.")
+    trouble = fleet_trouble(view)
+    if trouble is not None:
+        return trouble
+    return Verdict(kind="good", sentence=f"{_workers_text(view)}; {_waiting_text(view)}.")
+
+
+def _workers_text(view: FleetView) -> str:
+    """At least one worker is alive."""
+    alive, busy = len(view.alive), sum(bool(each.jobs) for each in view.alive)
+    if alive == 1:
+        return f"1 worker is {'busy' if busy else 'idle'}"
+    if busy in {0, alive}:
+        return f"All {alive} workers are {'busy' if busy else 'idle'}"
+    return f"{alive} workers, of which {busy} {'is' if busy == 1 else 'are'} busy"
 
 
 def _waiting_text(view: FleetView) -> str:
@@ -144,6 +196,76 @@ def job_text(job: JobInHand) -> str:
     return f"run of {target}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitGroup:
+    """Jobs that wait for the same reason: one, or shares of one run."""
+
+    waits: tuple[JobWait, ...]
+    now: datetime
+
+    @property
+    def name(self) -> str:
+        """What waits."""
+        job = self.waits[0].job.job
+        if len(self.waits) == 1:
+            return job_text(job)
+        return f"{len(self.waits)} shares of run {job.run_id} of {job.target or 'a target that is gone'}"
+
+    @property
+    def why(self) -> str:
+        """Why, as a phrase."""
+        return wait_text(self.waits[0], self.now)
+
+    @property
+    def age(self) -> timedelta | None:
+        """How long the oldest of them that is due has waited; None if none is due."""
+        since = [at for each in self.waits if (at := each.job.waits_since(self.now)) is not None]
+        return max(timedelta(), self.now - min(since)) if since else None
+
+
+def wait_groups(view: FleetView) -> list[WaitGroup]:
+    """The jobs that wait, for a page: of a large run the shares that wait for the same reason are one line."""
+    groups: dict[object, list[JobWait]] = {}
+    for number, wait in enumerate(view.waits):
+        job = wait.job.job
+        key = (job.run_id, wait.reason) if job.task == "share" and wait.reason is not WaitReason.LATER else number
+        groups.setdefault(key, []).append(wait)
+    return [WaitGroup(waits=tuple(each), now=view.state.now) for each in groups.values()]
+
+
+def wait_text(wait: JobWait, now: datetime) -> str:
+    """Why a job waits, as a phrase."""
+    job, use = wait.job, wait.use
+    match wait.reason:
+        case WaitReason.NO_WORKER:
+            return "no worker is alive"
+        case WaitReason.LEASE_HELD if job.lease_holder == FLEET_HOLDER:
+            return "the last run of the target is still in shares"
+        case WaitReason.LEASE_HELD:
+            return f"another run of the target is in progress ({job.lease_holder})"
+        case WaitReason.LATER:
+            left = max(timedelta(), (job.due_at or now) - now)
+            return f"an attempt could not do it; the next one comes in {format_age(left)}"
+        case WaitReason.JUST_QUEUED:
+            return "it was queued a moment ago"
+        case WaitReason.SLOTS_USED:
+            return (
+                f"all workers are busy; shares in progress ({use.shares}) use all {use.concurrency} requests in flight "
+                "of the credential, so more workers do not help"
+            )
+        case WaitReason.RATE_USED:
+            return (
+                f"all workers are busy; what is in progress shares a limit of {use.rate_per_s:g}/s, so more workers do "
+                "not help"
+            )
+        case WaitReason.ALL_BUSY:
+            return "all workers are busy"
+        case WaitReason.NOT_TAKEN:
+            return "a worker is idle and does not take it: look in its log for job_ended and queue_polled"
+        case _:
+            assert_never(wait.reason)
+
+
 def fleet_json(view: FleetView) -> dict[str, Any]:
     """The view as JSON values."""
     queue = view.state.queue
@@ -155,6 +277,11 @@ def fleet_json(view: FleetView) -> dict[str, Any]:
             "running": {task: queue.running.get(task, 0) for task in TASKS},
             "failed": queue.failed,
             "oldest_waiting_age_s": _seconds(view.oldest_waiting_age),
+        },
+        "jobs": {
+            "total": view.waiting,
+            "shown": len(view.waits),
+            "waiting": [_wait_json(each, view) for each in view.waits],
         },
         "workers": [_worker_json(each, view) for each in queue.workers],
         "runs": [_run_json(each, view) for each in view.state.runs],
@@ -169,15 +296,29 @@ def _seconds(age: timedelta | None) -> float | None:
     return None if age is None else round(age.total_seconds(), 1)
 
 
+def _wait_json(wait: JobWait, view: FleetView) -> dict[str, Any]:
+    job, now = wait.job, view.state.now
+    since = job.waits_since(now)
+    return {
+        **_job_json(job.job),
+        "due_at": iso(job.due_at),
+        "waiting_age_s": None if since is None else _seconds(max(timedelta(), now - since)),
+        "reason": wait.reason.value,
+        "text": wait_text(wait, now),
+    }
+
+
+def _job_json(job: JobInHand) -> dict[str, Any]:
+    return {"task": job.task, "target": job.target, "run_id": job.run_id, "number": job.number}
+
+
 def _worker_json(worker: WorkerState, view: FleetView) -> dict[str, Any]:
     return {
         "worker_id": worker.worker_id,
         "name": worker.name,
         "seen_at": iso(worker.seen_at),
         "alive": view.state.now - worker.seen_at < view.stalled_after,
-        "jobs": [
-            {"task": job.task, "target": job.target, "run_id": job.run_id, "number": job.number} for job in worker.jobs
-        ],
+        "jobs": [_job_json(each) for each in worker.jobs],
     }
 
 

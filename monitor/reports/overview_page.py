@@ -12,6 +12,7 @@ from monitor.config import Config
 from monitor.incidents import silence_store
 from monitor.model import RunStatus, Severity, Snapshot
 from monitor.reports.build import Detail, report_targets, target_overviews
+from monitor.reports.fleet import fleet_trouble, fleet_view
 from monitor.reports.formatting import spans
 from monitor.reports.incident_views import listed_incidents
 from monitor.reports.notification_queries import undelivered
@@ -35,6 +36,8 @@ class OverviewPage:
     """One page of the list of targets, and the state of all."""
 
     verdict: Verdict
+    workers_in_trouble: bool = False
+    """Whether the verdict is about workers, too."""
     overview: Overview
     """Its targets are those of the page, in the order of their trouble; its incidents the most urgent ones."""
     summaries: tuple[TargetSummary, ...]
@@ -64,8 +67,11 @@ def overview_page(
     by_severity = sum(open_incidents_by_target(conn).values(), Counter[Severity]())
     lost = tuple(undelivered(conn, since=bounds[0], target=None))
     silences = silence_store.active(conn, now=now)
+    workers = fleet_view(conn, config.fleet)
+    trouble = None if workers is None else fleet_trouble(workers)
     return OverviewPage(
-        verdict=verdict(ranked, by_severity, lost),
+        verdict=with_workers(verdict(ranked, by_severity, lost), trouble),
+        workers_in_trouble=trouble is not None,
         overview=Overview(
             generated_at=now,
             environment=config.environment,
@@ -81,6 +87,14 @@ def overview_page(
         found_count=len(found),
         samples=combined_samples(overviews, bounds),
     )
+
+
+def with_workers(found: Verdict, trouble: Verdict | None) -> Verdict:
+    """The first line of the page, with what is wrong with workers: it comes first, as nothing else is checked then."""
+    if trouble is None or found.kind == "good":
+        return trouble or found
+    kind = "bad" if "bad" in {found.kind, trouble.kind} else "warning"
+    return Verdict(kind=kind, sentence=f"{trouble.sentence} {found.sentence}")
 
 
 _COUNTS = tuple(

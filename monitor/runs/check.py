@@ -122,7 +122,8 @@ class TargetCheck:
     recheck_completed: bool = True
     """Whether a completed item may be asked about again; False: the API forgets it."""
     share_above: int | None = None
-    """If more items are due, one by one, only the first are asked about: the others may be shared. None: never."""
+    """If more items are due, one by one, only the first are asked about: the others may be shared, and so may be what a
+    signal left. None: never."""
 
     async def run(self) -> tuple[DueItems, CheckReport]:
         """Runs the check. Returns the items that were due, and the result.
@@ -176,6 +177,7 @@ class TargetCheck:
                 shared = await self._check_first_items(due)
             else:
                 await self.check.run(self._due_items(due))
+            shared = shared or (self.share_above is not None and self.check.may_be_handed_on)
         return due, replace(self.check.report(), approach=approach, shared=shared)
 
     async def _check_first_items(self, due: DueItems) -> bool:

@@ -24,7 +24,7 @@ from monitor.model import Cause, Evidence, Incident, Reason, RunStatus, Snapshot
 from monitor.notifications.messages import RunFacts
 from monitor.rollups import indexing_store
 from monitor.runs import store as run_store
-from monitor.runs import worklist
+from monitor.runs import totals, worklist
 from monitor.runs.progress import CheckReport, DueItems
 from monitor.runs.report import RunContext, RunReport, log_run
 from monitor.runs.rollup import roll_up
@@ -61,7 +61,9 @@ class RunCloser:
 
         def write(conn: Connection) -> tuple[RunReport, ThrottleFactor]:
             also(conn)
-            return self._write(conn, context, sync, due, checked, now=now, any_event=any_event)
+            report, throttle_factor = self._write(conn, context, sync, due, checked, now=now, any_event=any_event)
+            totals.add(conn, report)
+            return report, throttle_factor
 
         report, throttle_factor = self._end(context, write)
         log_run(report, checked, throttle_factor)
@@ -95,10 +97,16 @@ class RunCloser:
                     conn, facts=facts, read=None, started_at=context.at, now=now, standing=standing
                 ),
             )
-            report = self._build_report(conn, context, RunStatus.FAILED, evaluation, now, any_open=standing.any_open)
-            return replace(report, unrecognised=worklist.count_unrecognised(conn, target=context.target))
+            report = replace(
+                self._build_report(conn, context, RunStatus.FAILED, evaluation, now, any_open=standing.any_open),
+                unrecognised=worklist.count_unrecognised(conn, target=context.target),
+                error=str(error),
+                duration_s=_duration_s(context, now),
+            )
+            totals.add(conn, report)
+            return report
 
-        report = replace(self._end(context, write), error=str(error), duration_s=_duration_s(context, now))
+        report = self._end(context, write)
         log_run(report, None, None)
         return report
 
@@ -136,6 +144,7 @@ class RunCloser:
                 finished_at=now,
                 snapshot=None,
             )
+            totals.add_crash(conn, target=context.target)
 
         self._write_once(context, mark)
         self._write_once(context, lambda conn: self._evaluator.evaluate_crash(conn, facts=facts, now=now))

@@ -14,7 +14,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
-from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, RunAlreadyExecutedError, StoreError
+from monitor.errors import (
+    LeaseHeldError,
+    LeaseLostError,
+    MonitorError,
+    RunAlreadyExecutedError,
+    RunGivenBackError,
+    StoreError,
+)
 from monitor.model import Reason, RunStatus
 from monitor.model.http import CallResult, Operation, Request
 from monitor.runs.report import RunReport
@@ -95,6 +102,9 @@ class Heartbeat:
         try:
             report = await run(pings.start)
         except (LeaseHeldError, RunAlreadyExecutedError):
+            raise
+        except RunGivenBackError:
+            await pings.settle()  # the worker that begins the run again sends its end
             raise
         except BaseException as error:
             await pings.end(error)

@@ -332,7 +332,16 @@ class ItemCheck:
     @property
     def may_be_shared(self) -> bool:
         """Whether the API answers: then several processes may ask about the items that are left."""
-        return self._refusals.settled and self._buffer.tally.answered > 0 and not self.must_stop
+        return self._is_answered and not self.must_stop
+
+    @property
+    def may_be_handed_on(self) -> bool:
+        """Whether a signal alone ended it, and the API answers: another process may ask about the rest."""
+        return self._is_answered and self.report().cut_short_by is Reason.INTERRUPTED
+
+    @property
+    def _is_answered(self) -> bool:
+        return self._refusals.settled and self._buffer.tally.answered > 0
 
     @property
     def stopped_by(self) -> Cause | None:

@@ -111,7 +111,7 @@ class CheckReport:
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Attempts by status class: `4xx`, or `none` without a response. Of token requests only those that failed."""
     shared: bool = False
-    """Whether only the first items were asked about: the others are left to be shared."""
+    """Whether only some items were asked about: the others are left to be shared."""
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

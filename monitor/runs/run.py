@@ -24,11 +24,18 @@ from monitor.database import leases
 from monitor.database.engine import limit_idle_transaction, reading, writing
 from monitor.database.retry import run_with_retry, with_retry
 from monitor.database.urls import location_of
-from monitor.errors import LeaseLostError, MonitorError, RunAlreadyExecutedError, StoreError, SyncLogError
+from monitor.errors import (
+    LeaseLostError,
+    MonitorError,
+    RunAlreadyExecutedError,
+    RunGivenBackError,
+    StoreError,
+    SyncLogError,
+)
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.incidents.evaluate import IncidentEvaluator
-from monitor.model import Cause, RunStatus, SyncReport
+from monitor.model import Cause, Reason, RunStatus, SyncReport
 from monitor.model.durations import format_duration
 from monitor.model.items import ItemChange
 from monitor.providers import Provider
@@ -51,6 +58,9 @@ from monitor.threads import StillRunningError, run_in_database_pool, run_in_sync
 
 LEASE_TTL = timedelta(seconds=30)
 """How long a lease lives without renewal, and so how long a dead run blocks its target."""
+
+GIVEN_BACK = "a signal ended its worker, and another one begins the run again"
+"""Why such a run has no snapshot."""
 
 MAX_LOG_ROWS = 10_000_000
 """Rows of one sync log that are read: a table without end would fill the disk with its copy."""
@@ -152,7 +162,7 @@ class Run:
         self._engine = with_retry(job.engine, should_stop=self._limit.should_stop)
         self._closer = RunCloser(self._engine, job.evaluator, utcnow=job.utcnow)
         self._any_event = self._is_handed_over = False
-        self._found = PartialReport()
+        self._found, self._abandoned_as = PartialReport(), run_store.PROCESS_DIED
 
     async def __call__(self) -> RunReport:
         """Executes the run, from begin to close. A run that was left to be shared goes on: its status is `running`.
@@ -161,6 +171,7 @@ class Run:
             RunAlreadyExecutedError: a run with this run key was executed already.
             LeaseHeldError: another run of the target is in progress.
             LeaseLostError: another run took over; what was stored before remains.
+            RunGivenBackError: a signal ended it, and it has a `sharing`, by which others may begin it again.
             StoreError: our database can't be used, or the run did not end in time.
             RunCrashedError: an error that nobody foresaw ended the run; it is stored and counted.
         """
@@ -229,6 +240,9 @@ class Run:
         self._limit.step = "the database"
         if checked.shared and self._job.sharing is not None:
             return await self._hand_over(self._job.sharing, context, sync, due, checked)
+        if checked.cut_short_by is Reason.INTERRUPTED and self._job.sharing is not None:
+            self._abandoned_as = GIVEN_BACK
+            raise RunGivenBackError(f"target {context.target}: {GIVEN_BACK}")
         return await run_in_database_pool(
             lambda: self._closer.close(context, sync, due, checked, any_event=self._any_event)
         )
@@ -240,7 +254,9 @@ class Run:
             context=context,
             sync=sync,
             due=due,
-            found=replace(self._found, limits=checked.limits, attempts=checked.attempts, any_event=self._any_event),
+            found=replace(
+                self._found.resumed(), limits=checked.limits, attempts=checked.attempts, any_event=self._any_event
+            ),
             approach=checked.approach,
             probed_for=checked.probed_for,
             deadline_s=self._limit.deadline_s,
@@ -420,7 +436,9 @@ class Run:
                 # first: this waits for a thread that is still closing the run
                 leases.release(conn, target=job.target, epoch=context.epoch)
                 # if the run was cancelled or failed, it is still open
-                run_store.abandon(conn, target=job.target, before_epoch=context.epoch + 1, at=job.utcnow())
+                run_store.abandon(
+                    conn, target=job.target, before_epoch=context.epoch + 1, at=job.utcnow(), error=self._abandoned_as
+                )
         except StoreError as error:
             # it expires by itself; the error that ended the run matters more
             structlog.get_logger().warning("lease_not_released", reason=str(error))

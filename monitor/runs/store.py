@@ -216,10 +216,13 @@ def _last_run(row: RowMapping) -> LastRun:
     return LastRun(finished_at=row["finished_at"], aborted_by=Cause(row["abort_reason"]) if aborted else None)
 
 
-def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -> int:
-    """Closes the runs of older epochs as crashed, without a snapshot: their process died. Returns how many."""
+def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime, error: str = PROCESS_DIED) -> int:
+    """Closes the runs of older epochs as crashed, without a snapshot: their process died. Returns how many.
+
+    `error` says why there is no snapshot.
+    """
     left_open = (runs.c.target == target, runs.c.status == RunStatus.RUNNING.value, runs.c.epoch < before_epoch)
-    values = {"status": RunStatus.CRASHED.value, "error": PROCESS_DIED}
+    values = {"status": RunStatus.CRASHED.value, "error": error}
     closed = conn.execute(update(runs).where(*left_open).values(finished_at=at, **values).returning(*_CLOSED))
     dead = closed.mappings().all()
     for row in dead:

@@ -29,7 +29,9 @@ from monitor.notifications.routing import LOG_CHANNEL
 from monitor.reports.fleet import FleetView, fleet_problems, fleet_view
 from monitor.rollups.indexing_queries import TimesToIndexed, all_times
 from monitor.runs import throttle_store
+from monitor.runs import totals as run_totals
 from monitor.runs.canary.store import LastCanary, last_canaries
+from monitor.runs.totals import RunTotals
 from monitor.threads import run_in_thread
 from monitor.waits import store as wait_store
 from monitor.waits.store import WaitTotal
@@ -72,6 +74,8 @@ class StoredState:
     queues: Mapping[str, QueueStats] = field(default_factory=dict)
     channels: Mapping[str, ChannelState] = field(default_factory=dict)
     """Channels that have failed at least once."""
+    totals: Mapping[str, RunTotals] = field(default_factory=dict)
+    """All runs that ever ended, by target."""
     learned: Mapping[str, LearnedLimits] = field(default_factory=dict)
     """Learned limits of the API, by target."""
     indexed: Mapping[str, TimesToIndexed] = field(default_factory=dict)
@@ -126,7 +130,9 @@ def read(
         queues=_queues(conn),
         channels=channel_state.load_all(conn),
         waits=wait_store.totals(conn, targets=targets),
-        learned={name: known[key] for name, key in throttle_keys.items() if key in known},
+        totals=run_totals.read(conn, targets=targets),
+        # nothing is stored under a key until a limit is met
+        learned={name: known.get(key, NOTHING_LEARNED) for name, key in throttle_keys.items()},
         indexed=indexed,
         slos=read_statuses(conn, objectives=objectives.promised, known=objectives.known),
         canaries=last_canaries(conn, targets=canaries),

@@ -81,29 +81,43 @@ METRIC_DEFINITIONS = (
         "Time between two runs; with cron, between the next two; absent if no run is due for years",
         "target",
     ),
-    _process("runs_total", MetricKind.COUNTER, "Finished runs, by status", "target", "status"),
+    _stored(
+        "runs_total",
+        "Finished runs of all processes (daemons, workers, `check`), by status",
+        "target",
+        "status",
+        kind=MetricKind.COUNTER,
+    ),
     _process(
         "runs_skipped_total",
         MetricKind.COUNTER,
-        "Runs that did not start because another process holds the target's lease or has executed the run key",
+        "Runs that did not start because another process holds the target's lease, has executed the run key, or has "
+        "queued it for workers",
         "target",
     ),
     _process(
         "run_errors_total",
         MetricKind.COUNTER,
-        "Runs that failed with an error of the monitor, such as a database that is down, and stored no result",
+        "Runs that failed with an error of the monitor, such as a database that is down, and stored no result; with "
+        "workers: that could not be queued",
         "target",
     ),
-    _process("run_duration_seconds", MetricKind.HISTOGRAM, "Duration of runs", "target"),
-    _process(
+    _stored(
+        "run_crashes_total",
+        "Runs of all processes that ended by an error that nobody foresaw",
+        "target",
+        kind=MetricKind.COUNTER,
+    ),
+    _stored("run_duration_seconds", "Duration of finished runs", "target", kind=MetricKind.HISTOGRAM),
+    _stored(
         "requests_total",
-        MetricKind.COUNTER,
         "Requests sent to the API by finished runs, retries included, by class of HTTP status (none: no response); "
         "of token requests, only failed ones",
         "target",
         "status_class",
+        kind=MetricKind.COUNTER,
     ),
-    _process("retries_total", MetricKind.COUNTER, "Retries among these requests", "target"),
+    _stored("retries_total", "Retries among these requests", "target", kind=MetricKind.COUNTER),
     MetricDefinition(
         name="time_to_indexed_seconds",
         kind=MetricKind.HISTOGRAM,
@@ -120,19 +134,20 @@ METRIC_DEFINITIONS = (
     ),
     _stored(
         "breaker_open",
-        "1 if the circuit breaker was open after the last request, else 0; only targets that this process ran",
+        "1 if the circuit breaker was open after the last request, else 0; only targets that this process ran or "
+        "queued",
         "target",
     ),
     _stored(
         "allowed_requests_per_second",
         "Request rate that the API was observed to accept; absent if no limit was met; only targets that "
-        "this process ran",
+        "this process ran or queued",
         "target",
     ),
     _stored(
         "allowed_concurrency",
         "Concurrent requests that the API was observed to accept; absent if no limit was met; only targets that this "
-        "process ran",
+        "process ran or queued",
         "target",
     ),
     _stored("items", "Tracked items by state, in the last snapshot", "target", "state"),

@@ -13,19 +13,21 @@ from prometheus_client.utils import floatToGoString
 
 from monitor import __version__
 from monitor.config.slos import objectives_of
-from monitor.fleet.state import TASKS, QueueAccess
+from monitor.fleet.state import QueueAccess
+from monitor.fleet.waiting import TASKS
 from monitor.model import FINISHED
 from monitor.model.durations import format_duration
 from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import channel_target
 from monitor.rollups.bounds import ROUND
 from monitor.rollups.indexing_queries import TimesToIndexed
+from monitor.runs.totals import DURATION_BUCKETS_S, RunTotals
 from monitor.waits.rules import DURATION_BUCKETS_S as WAIT_BUCKETS_S
 from monitor.waits.rules import WaitResult
 from monitor.web.database_probe import ProbeResult, QueueStats, channel_inputs, target_inputs
 from monitor.web.metric_definitions import new_histograms, new_metrics
 from monitor.web.readiness import overdue_from
-from monitor.web.state import DURATION_BUCKETS_S, RunCounters, StateSnapshot
+from monitor.web.state import StateSnapshot
 
 PLAIN = CONTENT_TYPE_PLAIN_0_0_4
 OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
@@ -78,9 +80,10 @@ class _Collector:
         metrics, histograms = new_metrics(), new_histograms()
         for name, labels, value in self._values():
             metrics[name].add_metric(labels, value)
-        for target, each in self._daemon.counters.items():
-            _add(histograms["run_duration_seconds"], target, DURATION_BUCKETS_S, each.buckets(), each.duration_s)
         if self._probe.usable:
+            for name, totals in _totals(self._daemon, self._probe):
+                histogram = histograms["run_duration_seconds"]
+                _add(histogram, name, DURATION_BUCKETS_S, totals.durations, totals.duration_s)
             for name, times in _indexed(self._daemon, self._probe):
                 counts = [times.within(timedelta(seconds=bound)) for bound in INDEXED_BUCKETS_S]
                 histogram = histograms["time_to_indexed_seconds"]
@@ -93,8 +96,11 @@ class _Collector:
         yield from _daemon_values(self._daemon)
         yield "database_up", (), self._probe.usable and self._daemon.store_error is None
         for target, each in self._daemon.counters.items():
-            yield from _run_values(target, each)
+            yield "runs_skipped_total", (target,), each.skipped
+            yield "run_errors_total", (target,), each.errors
         if self._probe.usable:
+            for name, totals in _totals(self._daemon, self._probe):
+                yield from _run_values(name, totals)
             yield from _target_values(self._daemon, self._probe)
             yield from _canary_values(self._probe)
             yield from _incident_values(self._daemon, self._probe)
@@ -120,6 +126,12 @@ def _indexed(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[tuple[str, T
         yield target.name, probe.stored.indexed.get(target.name, TimesToIndexed())
 
 
+def _totals(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[tuple[str, RunTotals]]:
+    """All runs of each configured target; zeros before the first, so that it is an increase."""
+    for target in daemon.config.targets:
+        yield target.name, probe.stored.totals.get(target.name, RunTotals())
+
+
 def _daemon_values(daemon: StateSnapshot) -> Iterator[_Value]:
     yield "build_info", (__version__,), 1
     yield "scheduler_heartbeat_timestamp_seconds", (), daemon.heartbeat_at.timestamp()
@@ -137,14 +149,13 @@ def _interval_s(due_times: DueTimes, now: datetime) -> float | None:
     return next(((later - due).total_seconds() for due, later in pairwise(islice(due_times.times_after(now), 2))), None)
 
 
-def _run_values(target: str, counters: RunCounters) -> Iterator[_Value]:
+def _run_values(target: str, totals: RunTotals) -> Iterator[_Value]:
     for status in FINISHED:
-        yield "runs_total", (target, status.value), counters.runs[status]
-    yield "runs_skipped_total", (target,), counters.skipped
-    yield "run_errors_total", (target,), counters.errors
-    for status_class in dict.fromkeys((*STATUS_CLASSES, *sorted(counters.requests))):
-        yield "requests_total", (target, status_class), counters.requests[status_class]
-    yield "retries_total", (target,), counters.retries
+        yield "runs_total", (target, status.value), totals.runs[status]
+    yield "run_crashes_total", (target,), totals.crashes
+    for status_class in dict.fromkeys((*STATUS_CLASSES, *sorted(totals.requests))):
+        yield "requests_total", (target, status_class), totals.requests[status_class]
+    yield "retries_total", (target,), totals.retries
 
 
 def _target_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
 from monitor.database.text import UNPRINTABLE
-from monitor.reports.fleet import NO_WORKERS, fleet_verdict, fleet_view
+from monitor.reports.fleet import NO_WORKERS, fleet_verdict, fleet_view_with_waits
 from monitor.reports.html import StaticFile, plotly_script, static_file
 from monitor.reports.html.charts import Chart, completed_chart, states_chart, target_charts
 from monitor.reports.html.pagination import Page, address, numbered_page
@@ -124,11 +124,12 @@ class _Pages:
         )
 
     async def workers(self, request: Request) -> Response:
-        fleet = self._site.config.fleet
-        view = await self._site.read(lambda conn: fleet_view(conn, fleet))
+        site = self._site
+        config, keys = site.config, {each.name: site.throttle_key(each.name) for each in site.config.targets}
+        view = await site.read(lambda conn: fleet_view_with_waits(conn, config, throttle_keys=keys))
         if view is None:
             raise HTTPException(404, NO_WORKERS)
-        return await html_page(self._site, request, "workers.html", "Workers", view=view, verdict=fleet_verdict(view))
+        return await html_page(site, request, "workers.html", "Workers", view=view, verdict=fleet_verdict(view))
 
     async def static(self, request: Request, name: str) -> Response:
         zipped = "gzip" in request.headers.get("accept-encoding", "")

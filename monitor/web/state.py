@@ -1,21 +1,16 @@
-"""In-memory state of a daemon: configuration, heartbeat, and counters of its runs. Used only from its event loop."""
+"""In-memory state of a daemon: configuration, heartbeat, and what kept it from runs. Used only from its event loop."""
 
 import time
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
 from time import monotonic
 
 from sqlalchemy import Engine
 
 from monitor.config import Config
 from monitor.errors import LeaseHeldError, RunAlreadyExecutedError
-from monitor.model import RunStatus
-from monitor.runs.report import RunReport
 from monitor.web.readiness import LogLoss
 
 
@@ -38,40 +33,12 @@ class DaemonState:
     """What the log has lost since the start of the process."""
 
 
-DURATION_BUCKETS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1800.0)
-"""Upper bounds of the histogram. The default deadline of a run is four minutes."""
-
-
 @dataclass(slots=True, kw_only=True)
 class RunCounters:
-    """Counters for the runs of one target in this process."""
+    """Runs of one target that this process could not begin or end; those that ended are counted in the database."""
 
-    runs: Counter[RunStatus] = field(default_factory=Counter)
     skipped: int = 0
     errors: int = 0
-    duration_s: float = 0.0
-    """Sum over all runs."""
-    durations: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BUCKETS_S) + 1))
-    """Number of runs per bucket of `DURATION_BUCKETS_S`, and of longer ones."""
-    requests: Counter[str] = field(default_factory=Counter)
-    """Requests, retries included, by status class."""
-    retries: int = 0
-
-    def add(self, report: RunReport) -> None:
-        """Counts a finished run."""
-        self.runs[report.status] += 1
-        self.duration_s += report.duration_s
-        self.durations[bisect_left(DURATION_BUCKETS_S, report.duration_s)] += 1
-        self.requests.update(report.attempts)
-        self.retries += report.retries
-
-    def copy(self) -> "RunCounters":
-        """A copy that later runs do not change."""
-        return replace(self, runs=Counter(self.runs), durations=list(self.durations), requests=Counter(self.requests))
-
-    def buckets(self) -> list[int]:
-        """The cumulative counts of the histogram."""
-        return list(accumulate(self.durations))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +68,7 @@ class StateTracker:
     ) -> None:
         self._state, self._utcnow, self._monotonic = state, utcnow, monotonic
         self.throttle_keys: Mapping[str, str | None] = {}
-        """By target that this process ran: the key of the learned limits of its API, None if there are none."""
+        """By target that this process ran or queued: the key of its API's learned limits, None if there are none."""
         self._counters: dict[str, RunCounters] = {}
         self._watched_since: dict[str, datetime] = {}
         self._tracked_config: Config | None = None
@@ -148,7 +115,7 @@ class StateTracker:
             stopping=self._state.stopping,
             log_loss=self._state.read_log_loss(),
             watched_since=dict(self._watched_since),
-            counters={name: counters.copy() for name, counters in self._counters.items()},
+            counters={name: replace(counters) for name, counters in self._counters.items()},
         )
 
     @contextmanager
@@ -163,10 +130,13 @@ class StateTracker:
             self._counters_of(target).errors += 1
             raise
 
-    def observe(self, report: RunReport, *, throttle_keys: Mapping[str, str | None]) -> None:
-        """Counts a finished run of this process. `throttle_keys`: see the attribute."""
-        self._counters_of(report.target).add(report)
-        self.throttle_keys = throttle_keys
+    def skip(self, target: str) -> None:
+        """Counts a run that another process executes, or queued."""
+        self._counters_of(target).skipped += 1
+
+    def remember_keys(self, throttle_keys: Mapping[str, str | None]) -> None:
+        """Notes the keys of learned limits, by target: see `throttle_keys`."""
+        self.throttle_keys = {**self.throttle_keys, **throttle_keys}
 
     def _counters_of(self, target: str) -> RunCounters:
         """The counters of a target; a throwaway object if it is not configured any more."""

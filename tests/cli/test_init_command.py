@@ -209,6 +209,7 @@ def test_commented_out_settings_are_valid(command, tmp_path, provider):
             continue
         taken.add(key)
         shown.append(setting if commented else line)
+    use_postgresql(shown, lines)
     (tmp_path / "monitor.toml").write_text("\n".join(shown))
 
     config = load_config(tmp_path / "monitor.toml", values)
@@ -217,12 +218,20 @@ def test_commented_out_settings_are_valid(command, tmp_path, provider):
     assert target.sync_log.group_column == "collection"
     assert (config.channels[0].type, config.routes[0].channels) == ("slack", ("oncall",))
     assert (config.rules[0].cause, config.schedule.explicit) == ("items_stuck", True)
+    assert config.fleet.workers
     if provider == "gloo":
         assert target.statuses["pending"] == ("RERANKING",)
         assert target.base_url == "http://127.0.0.1:8080"
     else:
         assert (target.list_.page.by, target.item.id) == ("cursor", "id")
         assert (target.item.reason, target.errors[0].cause) == (("error.code",), "unauthorized")
+
+
+def use_postgresql(shown, lines):
+    """Takes the commented database in place of SQLite: the text above `[fleet]` says that workers need it."""
+    assert "It needs PostgreSQL as `database` above" in " ".join(lines)
+    (place,) = (number for number, line in enumerate(shown) if line.startswith("database = "))
+    (shown[place],) = (line.removeprefix("# ") for line in lines if line.startswith("# database = "))
 
 
 @pytest.mark.parametrize("provider", FILLED_IN)

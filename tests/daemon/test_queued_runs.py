@@ -1,12 +1,19 @@
 """A daemon with workers queues its runs: each run key once, and the newest if several were missed."""
 
 import signal
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from support.fastclock import FastClock, driven
 from support.observed import until
+from support.samples import incident, message
 
+from monitor.config import load_config
+from monitor.database.engine import writing
 from monitor.fleet import queue_schema
+from monitor.incidents import store
+from monitor.notifications import outbox
 
 pytestmark = pytest.mark.process
 
@@ -87,3 +94,19 @@ def test_a_daemon_waits_for_the_queue_of_its_workers(fleet_world, new_postgres, 
     daemon.await_events("database_not_ready")
     assert "no queue for workers" in daemon.logged("database_not_ready")[0]["reason"]
     assert daemon.end()[0] == 143
+
+
+async def test_a_message_that_a_worker_left_is_delivered_before_the_next_periodic_delivery(fleet_world):
+    fleet_world.configure(more='[schedule]\nevery = "1h"\n' + FLEET)
+    fast = FastClock(datetime(2026, 3, 1, 3, 0, tzinfo=UTC))
+    async with driven(load_config(fleet_world.config_path, environ={}), fast) as daemon:
+        await daemon.pass_time(seconds=2)
+        at = fast.now
+        with writing(fleet_world.app.engine) as conn:
+            for target, wait in (("gloo", timedelta(0)), ("other", timedelta(seconds=4))):
+                number = store.open_incident(conn, incident(target=target), evidence_id=None)
+                outbox.enqueue(conn, message(number, environment=target), channels=["log"], now=at, wait=wait)
+        await daemon.pass_time(seconds=2)
+        (sent, waits) = fleet_world.rows("SELECT status, sent_at FROM notifications ORDER BY id")
+        assert (sent["status"], waits["status"]) == ("sent", "due"), "group_wait is waited for"
+        assert sent["sent_at"] - at <= timedelta(seconds=2)

@@ -1,18 +1,21 @@
 """deploy/grafana: the dashboard is what its script writes, and a real Prometheus answers its queries."""
 
 import http.server
+import itertools
 import json
 import re
 import subprocess
 import threading
+from dataclasses import replace
 
 import grafana_dashboard
 import pytest
 from manifests import DEPLOY
 from support.debian import program
-from web.metrics_sample import PROBE, REPORT, daemon_with_every_metric
+from web.metrics_sample import PROBE, daemon_with_every_metric, totals_of
 
 from deploy.prometheus import scraping
+from monitor.web.database_probe import ProbeResult
 from monitor.web.metric_definitions import METRIC_DEFINITIONS, PREFIX
 from monitor.web.metrics import OPENMETRICS, render
 
@@ -76,12 +79,12 @@ def test_every_metric_with_a_label_that_changes_with_the_work_is_shown():
 
 @pytest.mark.process
 def test_prometheus_answers_every_query(tmp_path):
-    tracker = daemon_with_every_metric(tmp_path)
+    tracker, runs = daemon_with_every_metric(tmp_path), itertools.count(1)
 
     class Metrics(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            tracker.observe(REPORT, throttle_keys={"gloo": "k"})
-            body = render(tracker.snapshot(), PROBE, OPENMETRICS)
+            stored = replace(PROBE.stored, totals={"gloo": totals_of(next(runs))})
+            body = render(tracker.snapshot(), ProbeResult(stored=stored), OPENMETRICS)
             self.send_response(200)
             self.send_header("Content-Type", OPENMETRICS)
             self.end_headers()

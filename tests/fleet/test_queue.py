@@ -9,7 +9,14 @@ import pytest
 from support.working import Faults, Recorder, jobs, until, working
 
 from monitor import logs
-from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SchemaError, TargetNotHereError
+from monitor.errors import (
+    ConfigError,
+    LeaseHeldError,
+    LeaseLostError,
+    RunGivenBackError,
+    SchemaError,
+    TargetNotHereError,
+)
 from monitor.fleet.queue import Queue
 from monitor.fleet.queue_worker import QueueWorker, _retry_after
 
@@ -88,8 +95,15 @@ def test_a_run_does_not_wait_for_the_end_of_a_long_lease_whose_run_may_end_at_an
     assert _retry_after(held, attempts=0) <= timedelta(seconds=11)
 
 
-@pytest.mark.parametrize("error", [HELD, LeaseLostError("another acquired it")], ids=["held", "lost"])
-async def test_a_run_that_another_holds_comes_again(queue_url, configured, capsys, monkeypatch, error):
+COMES_AGAIN = {
+    "held": (HELD, "again"),
+    "lost": (LeaseLostError("another acquired it"), "lost"),
+    "given back": (RunGivenBackError("a signal ended it"), "given_back"),
+}
+
+
+@pytest.mark.parametrize(("error", "outcome"), COMES_AGAIN.values(), ids=COMES_AGAIN)
+async def test_a_run_that_comes_again_says_why(queue_url, configured, capsys, monkeypatch, error, outcome):
     monkeypatch.setattr("monitor.fleet.queue_worker.LISTENING_POLL_S", 0.05)
     logs.configure(level="info")
     handlers = Recorder(error)
@@ -98,7 +112,7 @@ async def test_a_run_that_another_holds_comes_again(queue_url, configured, capsy
         await until(lambda: len(handlers.calls) == 2 and not jobs(queue_url), "the second attempt")
     ended = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"job_ended"' in line]
     assert [(each["outcome"], each["attempt"], each["target"]) for each in ended] == [
-        ("again", 1, "docs"), ("done", 2, "docs"),
+        (outcome, 1, "docs"), ("done", 2, "docs"),
     ]  # fmt: skip
 
 
@@ -119,7 +133,7 @@ async def test_a_job_whose_target_is_not_configured_here_is_left_to_another_work
     assert [call[2] for call in without.calls] == [1, 2, 2]
 
 
-async def test_a_refusal_ends_a_job_and_a_defect_keeps_it_as_failed(queue_url, configured, capsys):
+async def test_an_error_ends_a_job_and_a_defect_keeps_it_in_the_queue(queue_url, configured, capsys):
     logs.configure(level="info")
     handlers = Recorder(ConfigError(["targets.docs is gone"]), ZeroDivisionError("s3cret"))
     async with Queue.open(configured(queue_url)) as queue, working(queue, handlers):
@@ -131,7 +145,7 @@ async def test_a_refusal_ends_a_job_and_a_defect_keeps_it_as_failed(queue_url, c
         await until(lambda: len(handlers.calls) == 3, "the other")
     out = capsys.readouterr().err
     assert [json.loads(line)["outcome"] for line in out.splitlines() if '"job_ended"' in line] == [
-        "refused", "failed", "done",
+        "failed", "failed", "done",
     ]  # fmt: skip
     assert "s3cret" not in out
 

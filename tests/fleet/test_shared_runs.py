@@ -11,8 +11,16 @@ from support.fleet import Fleet, written
 
 from monitor.database.engine import writing
 from monitor.database.fleet_tables import throttle_claims
-from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, RunCrashedError, TargetNotHereError
+from monitor.errors import (
+    LeaseHeldError,
+    LeaseLostError,
+    RunAlreadyExecutedError,
+    RunCrashedError,
+    RunGivenBackError,
+    TargetNotHereError,
+)
 from monitor.fleet import share_store
+from monitor.fleet.handlers import JobEnd
 from monitor.fleet.share_check import ShareEnd
 from monitor.model import Cause
 from monitor.model.http import CallResult
@@ -215,8 +223,9 @@ async def test_the_deadline_closes_a_run_once_and_the_rest_is_unknown(shared_wor
     world.clock.now = deadline_at["deadline_at"] + timedelta(seconds=6)
     await fleet.supervise()
     assert ("close", 1) in fleet.queue.waiting
-    reports = await asyncio.gather(*(each.close(1) for each in fleet.workers), fleet.workers[0].close(1))
-    assert reports == [None] * 3
+    ends = await asyncio.gather(*(each.close(1) for each in fleet.workers), fleet.workers[0].close(1))
+    assert ends.count(JobEnd.DONE) == 1
+    assert set(ends) <= {JobEnd.DONE, JobEnd.LOST, JobEnd.NOTHING_TO_DO}
     (row,) = world.rows("SELECT status, abort_reason, checked, completed, unknown FROM history")
     done = row["checked"]
     assert 10 < done < 20
@@ -247,6 +256,65 @@ async def test_a_signal_gives_a_share_back_and_another_worker_goes_on(shared_wor
     row = last_run(world)
     assert (row["status"], row["checked"], row["requests"]) == ("complete", 60, 60)
     assert asked(world) == 60
+
+
+async def interrupted_plan(fleet, when, run_key=None):
+    """How a plan ends whose worker gets a signal then."""
+    planning = asyncio.create_task(fleet.workers[0].plan("gloo", run_key))
+    await until(when)
+    fleet.workers[0].interrupt.set()
+    try:
+        return await planning
+    finally:
+        fleet.world.sandbox.clear_faults()
+        fleet.workers = [fleet.worker()]
+
+
+async def test_a_signal_hands_the_rest_of_a_whole_run_on_to_another_worker(shared_world, alone):
+    world = shared_world
+    world.configure(auth=world.key_auth, check="max_attempts = 1\nconcurrency = 2")
+    made = world.track(60)
+    for status, item_id in zip(["FAILED", "CHUNKING", "SOMETHING_NEW"] * 6, made[::3], strict=False):
+        world.sandbox.set_status(item_id, status)
+    fleet = Fleet(world, share=500)
+    world.sandbox.add_fault(path="/engine/v2/items", passes=True, delay_s=0.02)
+    assert await interrupted_plan(fleet, lambda: asked(world) >= 10) is JobEnd.GIVEN_BACK
+    assert [(each["state"], each["attempt"]) for each in shares(world)] == [("waiting", 0)]
+    assert 10 <= asked(world) < 60
+    await fleet.work()
+    assert asked(world) == 60, "no item is asked about twice"
+    assert [each["holder"] for each in world.rows("SELECT holder FROM leases")] == [None]
+    assert [row["status"] for row in world.rows("SELECT status FROM runs")] == ["complete"]
+    await asyncio.to_thread(alone.run)
+    assert written(world) == written(alone)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "when"),
+    [("items", "SELECT 1"), ("list", "SELECT 1 FROM runs")],
+    ids=["before the first request", "while the list is on its way"],
+)
+async def test_a_signal_gives_a_run_back_that_has_not_got_far(shared_world, strategy, when):
+    world = shared_world
+    world.configure(auth=world.key_auth, strategy=strategy, check="max_attempts = 1")
+    world.track(20)
+    pings = []
+
+    async def ask(request, timeout_s):
+        pings.append(urlsplit(request.path).path)
+        return CallResult(reply=None)
+
+    heartbeat = Heartbeat(target="gloo", read_url=lambda: "https://hc.example/x", ask=ask, new_rid=lambda: "unused")
+    fleet = Fleet(world, share=500, heartbeat=heartbeat)
+    world.sandbox.add_fault(path="/engine", passes=True, delay_s=30)
+    with pytest.raises(RunGivenBackError, match="gloo: a signal ended its worker"):
+        await interrupted_plan(fleet, lambda: world.rows(when), run_key="daily@1")
+    assert await fleet.workers[0].plan("gloo", "daily@1") is JobEnd.DONE
+    ends = world.rows("SELECT run_key, status, error FROM runs ORDER BY id")
+    assert [(each["run_key"], each["status"]) for each in ends] == [("daily@1", "crashed"), ("daily@1", "complete")]
+    assert ends[0]["error"] == "a signal ended its worker, and another one begins the run again"
+    assert last_run(world)["checked"] == 20
+    assert pings == ["/x/start", "/x/start", "/x"], "nobody is told of a failure"
 
 
 async def test_a_refusal_that_one_share_meets_stops_all_others(shared_world):

@@ -1,5 +1,6 @@
 """What is read of workers, queue and shares, on a real PostgreSQL."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -8,7 +9,9 @@ from sqlalchemy.engine import make_url
 from support.fleets import DEADLINE, QUEUE, fill, queued
 
 from monitor.database.engine import connect_read_only, reading
-from monitor.fleet.state import JobInHand, QueueAccess, read_fleet
+from monitor.fleet.state import QueueAccess, read_fleet
+from monitor.fleet.waiting import JobInHand
+from monitor.fleet.waiting_store import waiting_jobs
 
 
 @pytest.fixture
@@ -84,3 +87,29 @@ def test_few_rights_are_no_error(queue_url, read):
         with psycopg.connect(queue_url, autocommit=True) as conn:
             conn.execute(f"DROP OWNED BY {name}")
             conn.execute(f"DROP ROLE {name}")
+
+
+def test_jobs_that_wait_are_read_in_the_order_of_their_turn(queue_url, connected):
+    run_id = fill(queue_url)
+    with psycopg.connect(queue_url) as conn:
+        queued(conn, "plan", {"target": "other", "run_key": "k"}, due=timedelta(minutes=5))
+        conn.execute("SET LOCAL search_path TO procrastinate")
+        conn.execute("UPDATE procrastinate_jobs SET priority = 1000 WHERE task_name = 'plan'")
+        queued(conn, "plan", {"target": "third", "run_key": "k"}, worker="b:9")
+        queued(conn, "plan", {"target": "docs", "run_key": "k"}, queue="another")
+        for target, holder, ends in (("other", "host:1", "1 min"), ("docs", "fleet", "-1 min")):
+            conn.execute(
+                "INSERT INTO leases (target, holder, epoch, expires_at) VALUES (%s, %s, 1, now() + %s::interval)",
+                [target, holder, ends],
+            )
+    with reading(connected(queue_url, connect_read_only)) as conn:
+        found, few = (waiting_jobs(conn, queue=QUEUE, limit=limit) for limit in (20, 2))
+        now = read_fleet(conn, queue=QUEUE).now
+    share = JobInHand(task="share", target="docs", run_id=run_id)
+    assert [each.job for each in found] == [
+        JobInHand(task="plan", target="other"), replace(share, number=3), replace(share, number=4),
+    ]  # fmt: skip
+    assert [each.lease_holder for each in found] == ["host:1", None, None], "the other lease has expired"
+    assert [each.due_at is None for each in found] == [False, True, True]
+    assert near(now - found[1].waits_since(now), 60)
+    assert few == found[:2]

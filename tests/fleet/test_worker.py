@@ -98,7 +98,7 @@ def test_sigterm_gives_a_share_back_to_another_worker(queue_url, configured, sta
     second.await_event("share_began")
     assert [each["run_key"] for each in first.logged("planned")] == ["a"]
     ended = {each["task"]: each["outcome"] for each in first.logged("job_ended")}
-    assert ended == {"plan": "done", "share": "done"}
+    assert ended == {"plan": "done", "share": "given_back"}
     assert second.end()[0] == 143
     assert jobs(queue_url) == [("share", "todo")]
 

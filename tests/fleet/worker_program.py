@@ -17,6 +17,7 @@ from monitor import logs
 from monitor.cli.signals import SignalHandler
 from monitor.config import load_config
 from monitor.daemon.worker import Worker
+from monitor.fleet.handlers import JobEnd
 
 
 class Handlers:
@@ -28,6 +29,7 @@ class Handlers:
 
     async def plan(self, target, run_key):
         self._log.info("planned", integration=target, run_key=run_key, environment=self._environment)
+        return JobEnd.DONE
 
     async def share(self, run_id, number, worker):
         attempt = await asyncio.to_thread(self._begin)
@@ -35,9 +37,10 @@ class Handlers:
         while not self._interrupt.is_set():
             with contextlib.suppress(OperationalError):
                 if await asyncio.to_thread(self._attempts) != attempt:
-                    return
+                    return JobEnd.LOST
             await asyncio.sleep(0.2)
         await self._queue.defer_share(run_id, number)
+        return JobEnd.GIVEN_BACK
 
     def _begin(self):
         with self._engine.begin() as conn:

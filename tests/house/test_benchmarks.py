@@ -5,6 +5,7 @@ from dataclasses import replace
 import builds
 import faults
 import fleet
+import fleet_limits
 import many_targets
 import pages
 import postgresql
@@ -96,6 +97,15 @@ def test_workers_are_measured_beside_one_process_and_at_a_rate_limit(now, tmp_pa
         found += figures(fleet.limited(*now, database, tmp_path, rate=200, seconds=2, workers=[2]))
     for name in ("one process", "1 worker: items/s", "limit of 200/s: 2 workers"):
         assert name in found
+
+
+@nightly
+def test_a_credentials_limit_is_measured_among_clients(monkeypatch):
+    monkeypatch.setitem(fleet_limits._WARM_S, "stated", 0)
+    with postgresql.running() as database:
+        row = fleet_limits.measured(database.create("limits"), "stated", 2, 50, 2)
+    assert "50/s of a bucket, stated in headers; 2 client(s): share used" in figures([row])
+    assert "%, " in row.measured
 
 
 @nightly

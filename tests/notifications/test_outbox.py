@@ -84,6 +84,24 @@ def test_a_claimed_notification_is_not_claimed_again_until_the_claim_expires(put
     assert second.claimed_until > first.claimed_until
 
 
+@pytest.mark.slow_twice
+def test_something_is_due_exactly_if_it_can_be_claimed(engine, put, claim):
+    def due(now=NOW):
+        with reading(engine) as conn:
+            return outbox.has_due(conn, now=now)
+
+    assert not due()
+    put(MessageKind.OPENED, MessageKind.RESOLVED, at=NOW + MINUTE)
+    assert [due(NOW + MINUTE - timedelta(microseconds=1)), due(NOW + MINUTE)] == [False, True]
+    assert claim(now=NOW + MINUTE)
+    assert [due(NOW + MINUTE), due(NOW + MINUTE + LEASE)] == [False, True], "while it is claimed it is not due"
+    with writing(engine) as conn:
+        channel_state.save(conn, ChannelState(name="oncall", suspended_at=NOW))
+    assert not due(NOW + MINUTE + LEASE)
+    put(channels=("log",))
+    assert due()
+
+
 def test_at_most_limit_batches_are_claimed_oldest_first(put, claim):
     incidents_in_order = [put() for _ in range(7)]
     handed = [claim(limit=3) for _ in range(4)]

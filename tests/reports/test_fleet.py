@@ -5,8 +5,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.fleet.state import FleetState, JobInHand, QueueAccess, QueueState, SharedRunState, ShareInHand, WorkerState
-from monitor.reports.fleet import FleetView, fleet_json, fleet_problems, fleet_verdict, job_text, worker_name
+from monitor.fleet.state import FleetState, QueueAccess, QueueState, SharedRunState, ShareInHand, WorkerState
+from monitor.fleet.waiting import JobInHand, TargetUse, WaitingJob, WaitReason
+from monitor.reports.fleet import (
+    FleetView,
+    JobWait,
+    fleet_json,
+    fleet_problems,
+    fleet_trouble,
+    fleet_verdict,
+    job_text,
+    wait_groups,
+    wait_text,
+    worker_name,
+)
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STALL = timedelta(seconds=30)
@@ -48,11 +60,17 @@ def test_a_worker_counts_until_it_was_not_seen_for_the_stall_time():
 SECONDS, MINUTES = timedelta(seconds=1), timedelta(minutes=1)
 PROBLEMS = {
     "nothing waits": (view(), None),
-    "nothing waits, and nobody is there": (view(workers=()), None),
-    "a job of a moment": (view(workers=[DEAD], waits=29 * SECONDS, waiting=1), None),
+    "nothing waits, and nobody is there": (
+        view(workers=()),
+        (False, "no worker is alive, and no job waits", "ingestion-monitor worker"),
+    ),
+    "a job of a moment": (
+        view(workers=[DEAD], waits=29 * SECONDS, waiting=1),
+        (False, "no worker is alive, and 1 job waits", "ingestion-monitor worker"),
+    ),
     "nobody is alive": (
-        view(workers=[DEAD], waits=30 * SECONDS, waiting=1),
-        (True, "no worker has been seen for 30s, and 1 job waits", "ingestion-monitor worker"),
+        view(workers=[DEAD], waits=30 * SECONDS, waiting=2),
+        (True, "no worker is alive, and 2 jobs wait", "ingestion-monitor worker"),
     ),
     "shares of a long run": (view(waits=50 * MINUTES, waiting=3), None),
     "a run that is soon late": (view(task="plan", waits=14 * MINUTES, waiting=3), None),
@@ -83,11 +101,55 @@ def test_what_is_wrong_is_said_with_a_remedy(shown, expected):
 
 def test_without_a_problem_the_verdict_counts_workers_and_jobs():
     assert fleet_verdict(view(waits=SECONDS, waiting=1)).sentence == "2 workers, of which 1 is busy; 1 job waits."
-    nobody = fleet_verdict(view(workers=()))
-    assert (nobody.kind, nobody.sentence) == (
-        "unknown",
-        "No worker is alive; no job waits: start `ingestion-monitor worker`.",
-    )
+    assert fleet_trouble(view(waits=SECONDS, waiting=1)) is None
+    busy, idle = replace(BUSY, worker_id=4), replace(IDLE, worker_id=5)
+    said = [fleet_verdict(view(workers=each)).sentence for each in ([BUSY], [IDLE], [BUSY, busy], [IDLE, idle])]
+    assert [each.partition(";")[0] for each in said] == [
+        "1 worker is busy", "1 worker is idle", "All 2 workers are busy", "All 2 workers are idle",
+    ]  # fmt: skip
+
+
+def test_shares_of_a_run_that_wait_for_the_same_reason_are_one_line():
+    plan = replace(wait(WaitReason.ALL_BUSY), job=WaitingJob(job=JobInHand(task="plan", target="a"), since=NOW))
+    busy, older = wait(WaitReason.ALL_BUSY), replace(wait(WaitReason.ALL_BUSY))
+    older = replace(older, job=replace(older.job, since=NOW - 5 * MINUTES))
+    later = [wait(WaitReason.LATER, due_at=NOW + number * SECONDS) for number in (3, 4)]
+    groups = wait_groups(replace(view(), waits=(plan, busy, *later, older)))
+    assert [(each.name, each.age) for each in groups] == [
+        ("run of a", timedelta(0)),
+        ("2 shares of run 17 of gloo", 5 * MINUTES),
+        ("share 3 of run 17 of gloo", None),
+        ("share 3 of run 17 of gloo", None),
+    ]
+    assert groups[1].why == "all workers are busy"
+
+
+def wait(reason, **job):
+    waiting = WaitingJob(job=SHARE, since=NOW - 90 * SECONDS, **job)
+    return JobWait(job=waiting, reason=reason, use=TargetUse(shares=3, concurrency=32, rate_per_s=12.5))
+
+
+TEXTS = {
+    WaitReason.NO_WORKER: ({}, "no worker is alive"),
+    WaitReason.LEASE_HELD: ({"lease_holder": "host:1"}, "another run of the target is in progress (host:1)"),
+    WaitReason.LATER: ({"due_at": NOW + 4 * SECONDS}, "an attempt could not do it; the next one comes in 4 s"),
+    WaitReason.JUST_QUEUED: ({}, "it was queued a moment ago"),
+    WaitReason.SLOTS_USED: ({}, "shares in progress (3) use all 32 requests in flight of the credential"),
+    WaitReason.RATE_USED: ({}, "shares a limit of 12.5/s, so more workers do not help"),
+    WaitReason.ALL_BUSY: ({}, "all workers are busy"),
+    WaitReason.NOT_TAKEN: ({}, "look in its log for job_ended"),
+}
+
+
+@pytest.mark.parametrize("reason", WaitReason)
+def test_each_reason_to_wait_is_a_phrase(reason):
+    job, said = TEXTS[reason]
+    assert said in wait_text(wait(reason, **job), NOW)
+
+
+def test_a_run_that_is_not_closed_is_no_other_process():
+    held = wait(WaitReason.LEASE_HELD, lease_holder="fleet")
+    assert wait_text(held, NOW) == "the last run of the target is still in shares"
 
 
 def test_ages_count_from_the_servers_clock_and_only_for_what_is_not_done():
@@ -111,7 +173,11 @@ def test_jobs_and_workers_are_named():
 
 
 def test_json_has_the_figures_of_the_view():
-    found = fleet_json(view(waits=90 * SECONDS, waiting=4))
+    found = fleet_json(replace(view(waits=90 * SECONDS, waiting=4), waits=(wait(WaitReason.ALL_BUSY),)))
+    (job,) = found["jobs"].pop("waiting")
+    assert found["jobs"] == {"total": 4, "shown": 1}
+    assert (job["reason"], job["text"], job["waiting_age_s"]) == ("all_busy", "all workers are busy", 90.0)
+    assert (job["task"], job["target"], job["number"], job["due_at"]) == ("share", "gloo", 3, None)
     assert found["problems"] == []
     assert found["queue"] == {
         "access": "readable",

@@ -13,6 +13,8 @@ from monitor.daemon.tasks import Clock
 
 SLEEPERS = 3
 """Per daemon: APScheduler's timer, the periodic check of all jobs, and the check of the database."""
+FLEET_SLEEPERS = 2
+"""With workers, also: the supervision, and the look for due messages."""
 
 
 class FastClock:
@@ -46,7 +48,7 @@ class FastClock:
         async with asyncio.timeout(60):
             while calm < 10:
                 asleep = sum(1 for *_, future in self._sleepers if not future.done())
-                calm = calm + 1 if asleep == SLEEPERS * len(daemons) and all(map(_idle, daemons)) else 0
+                calm = calm + 1 if asleep == sum(map(_sleepers, daemons)) and all(map(_idle, daemons)) else 0
                 await asyncio.sleep(0 if calm else 0.001)
 
     async def until(self, at, *daemons):
@@ -105,6 +107,10 @@ class FastZone(tzinfo):
 
     def tzname(self, _):
         return "UTC"
+
+
+def _sleepers(daemon):
+    return SLEEPERS + FLEET_SLEEPERS * daemon.state.config.fleet.workers
 
 
 def _idle(daemon):

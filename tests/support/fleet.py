@@ -143,6 +143,7 @@ COLUMNS = {
     "history_hourly": "starts_at, run_id, completed, unknown_max, total_sum, requests_sum",
     "time_to_indexed": "slot_s, starts_at, group_name, buckets, indexed, sum_s",
     "slowest_uploads": "starts_at, item_id, took_s",
+    "run_totals": "name, label, total",
 }
 """What a run writes, but request ids, and durations of requests."""
 

@@ -9,8 +9,11 @@ QUEUE = "ingestion-monitor"
 DEADLINE = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
 
-def fill(url, *, target="docs", worker_seen=timedelta(seconds=1)):
-    """A run in four shares: one done, one of which half is stored, two that wait. Worker a:7 has the second in hand."""
+def fill(url, *, target="docs", worker_seen=timedelta(seconds=1), items=100, deadline=DEADLINE, workers=("a:7", "b:9")):
+    """A run in four shares: one done, one of which half is stored, two that wait. The first worker has the second in
+    hand; the other worker was seen ten seconds earlier.
+    """
+    first, second = workers
     with psycopg.connect(url) as conn:
         (run_id,) = conn.execute(
             "INSERT INTO runs (target, environment, epoch, started_at, status) "
@@ -20,30 +23,34 @@ def fill(url, *, target="docs", worker_seen=timedelta(seconds=1)):
         conn.execute(
             "INSERT INTO shared_runs (run_id, target, epoch, state, planned_at, deadline_at, sync, plan, checked) "
             "VALUES (%s, %s, 1, 'open', now() - interval '90 s', %s, '{}', '{}', '{}')",
-            [run_id, target, DEADLINE],
+            [run_id, target, deadline],
         )
         shares = [
             ("done", None, None),
-            ("running", "a:7", {"asked": 50}),
+            ("running", first, {"asked": items // 2}),
             ("waiting", None, None),
             ("waiting", None, None),
         ]
         for number, (state, worker, checked) in enumerate(shares, 1):
             conn.execute(
                 "INSERT INTO run_shares (run_id, number, target, first_id, items, recheck_ids, priority, state, "
-                "attempt, worker, checked) VALUES (%s, %s, %s, %s, 100, '[]', 0, %s, 1, %s, %s)",
-                [run_id, number, target, f"id{number}", state, worker, None if checked is None else Jsonb(checked)],
+                "attempt, worker, checked) VALUES (%s, %s, %s, %s, %s, '[]', 0, %s, 1, %s, %s)",
+                [run_id, number, target, f"id{number}", items, state, worker, checked and Jsonb(checked)],
             )
-        for name, seen in (("a:7", worker_seen), ("b:9", worker_seen + timedelta(seconds=10))):
-            (worker_id,) = conn.execute(
-                "INSERT INTO procrastinate.procrastinate_workers (last_heartbeat) VALUES (now() - %s) RETURNING id",
-                [seen],
-            ).fetchone()
-            conn.execute("INSERT INTO procrastinate.monitor_workers VALUES (%s, %s, %s)", [worker_id, name, QUEUE])
-        queued(conn, "share", {"run_id": run_id, "number": 2}, worker="a:7")
+        registered(conn, first, seen=worker_seen)
+        registered(conn, second, seen=worker_seen + timedelta(seconds=10))
+        queued(conn, "share", {"run_id": run_id, "number": 2}, worker=first)
         for number in (3, 4):
             queued(conn, "share", {"run_id": run_id, "number": number})
     return run_id
+
+
+def registered(conn, name, *, seen):
+    """A worker that was seen so long ago."""
+    (worker_id,) = conn.execute(
+        "INSERT INTO procrastinate.procrastinate_workers (last_heartbeat) VALUES (now() - %s) RETURNING id", [seen]
+    ).fetchone()
+    conn.execute("INSERT INTO procrastinate.monitor_workers VALUES (%s, %s, %s)", [worker_id, name, QUEUE])
 
 
 def queued(conn, task, args, *, worker=None, status=None, since=timedelta(minutes=1), due=None, queue=QUEUE):

@@ -6,6 +6,7 @@ import contextlib
 import psycopg
 from support import observed
 
+from monitor.fleet.handlers import JobEnd
 from monitor.fleet.queue_worker import QueueWorker
 
 
@@ -24,15 +25,16 @@ class Recorder:
             await self.hold.wait()
         if self.raises and (error := self.raises.pop(0)) is not None:
             raise error
+        return JobEnd.DONE
 
     async def plan(self, target, run_key):
-        await self._note("plan", target, run_key)
+        return await self._note("plan", target, run_key)
 
     async def share(self, run_id, number, worker):
-        await self._note("share", run_id, number, worker)
+        return await self._note("share", run_id, number, worker)
 
     async def close(self, run_id):
-        await self._note("close", run_id)
+        return await self._note("close", run_id)
 
 
 def jobs(url, columns="task_name, status::text"):

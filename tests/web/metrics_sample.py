@@ -1,5 +1,6 @@
 """A daemon and a database that have a value for every metric."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from web.served import config
@@ -12,7 +13,7 @@ from monitor.rollups.bounds import bound_ms
 from monitor.rollups.indexing_queries import TimesToIndexed
 from monitor.runs.canary.model import Step
 from monitor.runs.canary.store import LastCanary
-from monitor.runs.report import RunReport
+from monitor.runs.totals import DURATION_BUCKETS_S, RunTotals
 from monitor.waits.rules import WaitResult
 from monitor.waits.store import WaitTotal
 from monitor.web.database_probe import ProbeResult, QueueStats, StoredState, TargetState
@@ -21,14 +22,19 @@ from monitor.web.state import DaemonState, StateTracker
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SLO = '[[slos]]\nname = "in time"\nobjective = 0.95\nwithin = "15m"\n'
 HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n'
-REPORT = RunReport(
-    target="gloo",
-    run_id=1,
-    status=RunStatus.COMPLETE,
-    duration_s=2.0,
-    retries=2,
-    attempts={"2xx": 7, "5xx": 2, "none": 1},
-)
+
+
+def totals_of(runs):
+    """The totals of so many runs, of which each took two seconds."""
+    return RunTotals(
+        runs=Counter({RunStatus.COMPLETE: runs}),
+        requests=Counter({"2xx": 7 * runs, "5xx": 2 * runs, "none": runs}),
+        retries=2 * runs,
+        durations=(0, 0, *(runs for _ in DURATION_BUCKETS_S[1:])),
+        duration_s=2.0 * runs,
+    )
+
+
 BAD = ("outage", "critical")
 PROMISE = Objective(name="in time", objective=0.95, within=timedelta(minutes=15))
 LATE = Slot(start=NOW - timedelta(hours=2), resolution=timedelta(minutes=5), total=200, good=190)
@@ -70,6 +76,7 @@ PROBE = ProbeResult(
             buckets={bound_ms(timedelta(seconds=s)): 2 for s in (5, 7, 3600)}, sum_s=7224.0, not_observed=4
         )},
         slos={"gloo": (assess(PROMISE, [LATE], now=NOW),), "gone": (assess(PROMISE, [LATE], now=NOW),)},
+        totals={"gloo": totals_of(1), "gone": totals_of(1)},
         waits=[
             WaitTotal(target="gloo", result=WaitResult.COMPLETED, le_s=5, waits=3, seconds=9.0),
             WaitTotal(target="gloo", result=WaitResult.TIMED_OUT, le_s=600, waits=1, seconds=600.0),
@@ -113,5 +120,5 @@ def daemon_state(folder):
 def daemon_with_every_metric(folder):
     """The tracker of a daemon that has finished a run."""
     tracker = StateTracker(daemon_state(folder), utcnow=lambda: NOW)
-    tracker.observe(REPORT, throttle_keys={"gloo": "k"})
+    tracker.remember_keys({"gloo": "k"})
     return tracker

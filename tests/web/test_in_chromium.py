@@ -4,13 +4,16 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from support.browser import DESKTOP, PHONE, chromium, visiting
+from support.fleets import fill, queued
 from support.observed import until
-from web.served import Served
+from web.served import Served, config
 
 from monitor.config import load_config
+from monitor.fleet import queue_schema
 
 pytestmark = pytest.mark.process
 
@@ -80,6 +83,42 @@ def open_page(visit, served, path):
     answer = visit.page.goto(url_of(served, path))
     assert answer.status == 200, path
     visit.page.wait_for_load_state("networkidle")
+
+
+@pytest.fixture
+def workers(tmp_path, new_postgres):
+    """A page of workers; hosts and targets have hostile names."""
+    url = new_postgres(migrated=True)
+    queue_schema.upgrade(url)
+    deadline = datetime.now(UTC) + timedelta(minutes=3)
+    fill(url, target="gloo", deadline=deadline)
+    fill(url, target=ODD, deadline=deadline, workers=(f"{ODD}:7", "c:1"))
+    with psycopg.connect(url) as conn:
+        queued(conn, "plan", {"target": "gloo", "run_key": "k"})
+        conn.execute(
+            "INSERT INTO leases (target, holder, epoch, expires_at) VALUES ('gloo', %s, 1, now() + interval '1 h')",
+            [f"{ODD}:9"],
+        )
+    return config(tmp_path, database=url, more="[fleet]\nworkers = true\nstalled_after = '10m'\n")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_page_of_workers_is_accessible_and_hostile_names_stay_text(workers, look):
+    with Served(workers) as served:
+        until(lambda: served.logged_events("web_listening"), "a page that listens")
+        with chromium() as browser, visiting(browser, **LOOKS[look]) as visit:
+            visit.page.on("dialog", lambda dialog: visit.problems.append(dialog.message))
+            for path in ("/workers", "/"):
+                open_page(visit, served, path)
+                violations = Axe().run(visit.page).response["violations"]
+                assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in violations] == [], path
+                assert not visit.page.evaluate("document.documentElement.scrollWidth > innerWidth"), path
+                assert visit.page.evaluate("window.stolen") is None, path
+            open_page(visit, served, "/workers")
+            shown = visit.page.locator("main").text_content()
+            assert shown.count("window.stolen=1") >= 4, "the worker, its target, what waits, and who holds the lease"
+            assert "another run of the target is in progress" in shown
+    assert visit.problems == []
 
 
 def paths(world):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_plain
-from web.metrics_sample import NOW, PROBE, REPORT, daemon_state
+from web.metrics_sample import NOW, PROBE, daemon_state
 
 from monitor.errors import LeaseHeldError, StoreError
 from monitor.fleet.state import FleetState, QueueAccess, QueueState
@@ -38,11 +38,11 @@ def values(text, read=read_plain):
 
 @pytest.fixture
 def shown(daemon):
-    daemon.tracker.observe(REPORT, throttle_keys={"gloo": "k"})
+    daemon.tracker.remember_keys({"gloo": "k"})
     return values(render(daemon.tracker.snapshot(), PROBE, PLAIN))
 
 
-def test_the_work_of_this_process_is_counted(shown):
+def test_the_runs_of_all_processes_are_counted(shown):
     assert {state: shown["runs_total", state, "gloo"] for state in ("complete", "partial", "aborted", "failed")} == {
         "complete": 1,
         "partial": 0,
@@ -55,6 +55,13 @@ def test_the_work_of_this_process_is_counted(shown):
     durations = {bound: shown["run_duration_seconds_bucket", bound, "gloo"] for bound in ("1.0", "2.5", "+Inf")}
     assert durations == {"1.0": 0, "2.5": 1, "+Inf": 1}
     assert (shown["run_duration_seconds_count", "gloo"], shown["run_duration_seconds_sum", "gloo"]) == (1, 2.0)
+    assert shown["run_crashes_total", "gloo"] == 0
+
+
+def test_a_target_that_never_ran_has_counters_at_zero(daemon):
+    shown = values(render(daemon.tracker.snapshot(), ProbeResult(stored=replace(PROBE.stored, totals={})), PLAIN))
+    assert (shown["runs_total", "partial", "gloo"], shown["run_crashes_total", "gloo"]) == (0, 0)
+    assert shown["run_duration_seconds_bucket", "+Inf", "gloo"] == 0
 
 
 def test_gauges_show_the_stored_state(shown):
@@ -176,29 +183,27 @@ def test_a_run_without_a_report_is_counted_by_reason(daemon, error, counted):
     ids=["no database", "a newer schema"],
 )
 def test_without_a_database_the_metrics_of_the_process_are_reported(daemon, probe, up):
-    daemon.tracker.observe(REPORT, throttle_keys={})
+    daemon.tracker.skip("gloo")
     shown = values(render(daemon.tracker.snapshot(), probe, PLAIN))
-    assert (shown["database_up",], shown["runs_total", "complete", "gloo"]) == (up, 1)
+    assert (shown["database_up",], shown["runs_skipped_total", "gloo"]) == (up, 1)
     stored = {family.name for family in METRIC_DEFINITIONS if family.source is ValueSource.STORED}
     assert {key[0] for key in shown} & (stored | {"run_overdue_timestamp_seconds"}) == set()
 
 
 def test_a_target_removed_by_a_reload_disappears_and_the_others_stay(daemon):
-    daemon.tracker.observe(REPORT, throttle_keys={})
+    daemon.tracker.skip("gloo")
     before = daemon.state.config
     other = before.targets[0].model_copy(update={"name": "b"})
     daemon.state.config = before.model_copy(update={"targets": (*before.targets, other)})
-    assert (
-        values(render(daemon.tracker.snapshot(), ProbeResult(error="x"), PLAIN))["runs_total", "complete", "gloo"] == 1
-    )
+    assert values(render(daemon.tracker.snapshot(), ProbeResult(error="x"), PLAIN))["runs_skipped_total", "gloo"] == 1
     daemon.state.config = before.model_copy(update={"targets": (other,)})
-    daemon.tracker.observe(REPORT, throttle_keys={})
+    daemon.tracker.skip("gloo")
     text = render(daemon.tracker.snapshot(), ProbeResult(error="x"), PLAIN).decode()
     assert ('target="gloo"' in text, 'target="b"' in text) == (False, True)
 
 
 def test_both_formats_have_the_same_values(daemon):
-    daemon.tracker.observe(REPORT, throttle_keys={})
+    daemon.tracker.remember_keys({"gloo": "k"})
     snapshot = daemon.tracker.snapshot()
     plain = values(render(snapshot, PROBE, PLAIN))
     opened = values(render(snapshot, PROBE, OPENMETRICS), read_openmetrics)

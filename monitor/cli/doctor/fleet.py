@@ -43,9 +43,6 @@ def _workers(view: FleetView, locations: SettingLocations) -> Finding:
         level = Level.PROBLEM if problem.serious else Level.WARNING
         message = with_full_stop(f"{problem.sentence[:1].upper()}{problem.sentence[1:]}")
         return finding_at(at, "workers", level, message, problem.remedy)
-    if not view.alive:
-        message = "No worker is alive: due runs wait."
-        return finding_at(at, "workers", Level.WARNING, message, "start `ingestion-monitor worker`")
     return Finding(part="workers", level=Level.OK, message=fleet_verdict(view).sentence)
 
 

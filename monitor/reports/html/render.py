@@ -16,7 +16,7 @@ from monitor.model.durations import format_duration
 from monitor.notifications.texts import checks_of, describe_cause, display_name, safe_message
 from monitor.reports.canary import canary_lines
 from monitor.reports.explain import describe_rule
-from monitor.reports.fleet import job_text, worker_name
+from monitor.reports.fleet import job_text, wait_groups, worker_name
 from monitor.reports.formatting import format_count, format_latency, format_share, iso, plural
 from monitor.reports.html.drawing import draw_sparkline
 from monitor.reports.html.marks import age, coded, is_number, item_path, segment, table_rows, time_tag, visible
@@ -126,6 +126,7 @@ def _page_filters() -> dict[str, Callable[..., object]]:
         "rule": describe_rule,
         "users_text": users_text,
         "with_query": with_query,
+        "wait_groups": wait_groups,
         "worker_name": worker_name,
     }
 

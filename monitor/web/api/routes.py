@@ -20,7 +20,7 @@ from monitor.model.durations import bounded_duration
 from monitor.providers.preset import find_preset
 from monitor.reports.build import MAX_SINCE, MIN_SINCE, build_report
 from monitor.reports.explain import explain_json, explain_view
-from monitor.reports.fleet import NO_WORKERS, fleet_json, fleet_view
+from monitor.reports.fleet import NO_WORKERS, fleet_json, fleet_view_with_waits
 from monitor.reports.formatting import cut_list
 from monitor.reports.gate import gate_json, gate_view, gate_views
 from monitor.reports.history import history_json, history_view
@@ -278,8 +278,10 @@ class _Routes:
         return await self._read(query, missing=f"{target!a} has no tracked item {item_id!a}")
 
     async def fleet(self) -> Response:
+        keys = {each.name: self._site.throttle_key(each.name) for each in self._site.config.targets}
+
         def query(conn: Connection, config: Config, _: datetime) -> Json | None:
-            view = fleet_view(conn, config.fleet)
+            view = fleet_view_with_waits(conn, config, throttle_keys=keys)
             return None if view is None else fleet_json(view)
 
         return await self._read(query, missing=NO_WORKERS)

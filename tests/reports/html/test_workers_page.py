@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from reports.html.documents import page
-from reports.test_fleet import BUSY, DEAD, IDLE, NOW, RUN, SECONDS, view
+from reports.test_fleet import BUSY, DEAD, IDLE, NOW, RUN, SECONDS, view, wait
 
+from monitor.fleet.waiting import WaitReason
 from monitor.reports.fleet import fleet_verdict
 
 HOSTILE = "<script>alert('x')</script>\u202e"
@@ -28,6 +29,15 @@ def test_the_page_says_who_does_what():
     assert "/targets/gloo" in found.links()
 
 
+def test_a_job_that_waits_has_its_reason():
+    waits = (wait(WaitReason.SLOTS_USED), wait(WaitReason.LATER, due_at=NOW + 4 * SECONDS))
+    found = workers_html(replace(view(waits=90 * SECONDS, waiting=7), waits=waits)).text
+    assert "Jobs that wait (the next 2 of 7)" in found
+    assert "share 3 of run 17 of gloo 1 min 30 s all workers are busy; shares in progress (3)" in found
+    assert "share 3 of run 17 of gloo – an attempt could not do it" in found
+    assert "Jobs that wait" not in workers_html(view()).text
+
+
 def test_without_workers_and_runs_it_says_how_to_start_one():
     found = workers_html(view(workers=(), runs=())).text
     assert "ingestion-monitor worker starts one" in found
@@ -36,6 +46,7 @@ def test_without_workers_and_runs_it_says_how_to_start_one():
 
 def test_no_name_becomes_markup():
     shown = view(workers=[replace(BUSY, name=HOSTILE), IDLE, DEAD], runs=[replace(RUN, target=HOSTILE)])
-    found = workers_html(shown)
+    held = wait(WaitReason.LEASE_HELD, lease_holder=HOSTILE)
+    found = workers_html(replace(shown, waits=(held,)))
     assert found.tags.count("script") == 1  # our own
     assert "<script>alert('x')</script>\\u202e busy" in found.text
