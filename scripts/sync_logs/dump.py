@@ -33,10 +33,10 @@ def dump_postgres(url, *, tables, blank):
             schema = schema or "public"
             columns = conn.execute(_COLUMNS, {"schema": schema, "table": name}).fetchall()
             enums = {kind: labels for _, kind, labels in columns if labels}
-            lines += [f"CREATE TYPE {kind} AS ENUM ({labels});" for kind, labels in enums.items()]
-            whole = conn.execute("SELECT format('%%I.%%I', %s::text, %s::text)", (schema, name)).fetchone()[0]
             if schema != "public":
                 lines.append(f'CREATE SCHEMA IF NOT EXISTS "{schema}";')
+            lines += [f"CREATE TYPE {kind} AS ENUM ({labels});" for kind, labels in enums.items()]
+            whole = conn.execute("SELECT format('%%I.%%I', %s::text, %s::text)", (schema, name)).fetchone()[0]
             body = ", ".join(f'"{column}" {kind}' for column, kind, _ in columns)
             lines.append(f"CREATE TABLE {whole} ({body});")
             values = ", ".join(_blank(blank, each) or f'quote_nullable("{each}"::text)' for each, *_ in columns)

@@ -33,6 +33,9 @@ INSERT INTO uploads VALUES ('air-1', '2026-03-01T12:00:00Z', 'nightly', 'success
 CREATE TABLE documents (api_document_id TEXT, uploaded_at TEXT, source_name TEXT, deleted_at TEXT);
 INSERT INTO documents VALUES ('dbt-1', '2026-03-01 12:00', 'wiki', NULL), (NULL, NULL, 'wiki', NULL),
     ('dbt-2', '2026-03-01 12:00', 'wiki', '2026-03-02');
+CREATE TABLE upsertion_record (uuid TEXT PRIMARY KEY, key TEXT, namespace TEXT, group_id TEXT,
+    updated_at DOUBLE PRECISION, UNIQUE (key, namespace));
+INSERT INTO upsertion_record VALUES ('u1', 'k1', 'library', 'lc-1', 1), ('u2', 'k2', 'library', 'lc-2', 1);
 """
 """The tables of the pipelines, for the views of the document."""
 
@@ -83,6 +86,18 @@ def pipeline(synclog_kind, synclog_url):
 )
 def test_the_views_over_other_tools_tables_are_sync_logs(pipeline, view, found):
     assert entries(pipeline, view) == found
+
+
+def test_the_trigger_keeps_the_source_that_an_index_takes_away(pipeline):
+    upsert = """
+    INSERT INTO upsertion_record VALUES ('u3', 'k1', 'library', {first}, 2), ('u4', 'k2', 'library', {second}, 2)
+    ON CONFLICT (key, namespace) DO UPDATE SET updated_at = excluded.updated_at, group_id = excluded.group_id
+    """
+    log = SyncLogSpec(url=pipeline, table="upsertion_record", id_column="group_id", submitted_at_column="updated_at")
+    execute(pipeline, upsert.format(first="NULL", second="NULL"))
+    assert sorted(entry.item_id for batch in read(log) for entry in batch) == ["lc-1", "lc-2"]
+    execute(pipeline, upsert.format(first="'lc-1'", second="'moved'"))
+    assert sorted(entry.item_id for batch in read(log) for entry in batch) == ["lc-1", "moved"]
 
 
 def test_the_table_records_when_and_the_view_keeps_one_environment_and_90_days(pipeline):

@@ -5,8 +5,11 @@ import shutil
 import sqlite3
 import tomllib
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 import sync_log_tables
 from support.synclog_fixtures import (
@@ -69,6 +72,32 @@ def test_the_record_managers_keys_are_no_ids_of_documents(load, tmp_path):
         keys = {key for (key,) in conn.execute("SELECT key FROM upsertion_record")}
     assert len(keys) == 2 * len(fixture.given)
     assert keys & set(fixture.times) == set()
+
+
+def test_the_record_manager_loses_ids_while_it_indexes(load, tmp_path):
+    """It sets `group_id` to null at unchanged rows until the new ones are stored; docs/sync-log.md has a trigger."""
+    (fixture,) = (each for each in FIXTURES if each.name == "langchain-sqlite")
+    url, (lost, *kept) = load(fixture), [row["id"] for row in fixture.given]
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as conn, conn:
+        rows = conn.execute("UPDATE upsertion_record SET group_id = NULL WHERE group_id = ?", (lost,)).rowcount
+    found = read_fixture(fixture, url, tmp_path)
+    assert (set(found.items), found.report.null) == (set(kept), rows)
+
+
+def test_the_time_of_dramatiq_pg_is_not_the_time_of_its_messages(load, tmp_path):
+    """Why the preset reads no time."""
+    (fixture,) = (each for each in FIXTURES if each.name == "dramatiq_pg-postgresql")
+    assert fixture.server_timezone == "Asia/Kolkata"
+    url = load(fixture)
+    with psycopg.connect(url) as conn:
+        rows = conn.execute("SELECT result->>'item_id', (message->>'message_timestamp')::bigint FROM dramatiq.queue")
+        sent = {item_id: datetime.fromtimestamp(at / 1000, UTC) for item_id, at in rows if item_id}
+    given = [{"id": item_id, "times": [time.isoformat()]} for item_id, time in sent.items()]
+    timed = replace(fixture, sync_log={**fixture.sync_log, "submitted_at_column": "mtime"}, given=given)
+    found = read_fixture(timed, url, tmp_path).items
+    assert set(found) == set(fixture.times)
+    off = [sent[item_id] - time for item_id, (time, _) in found.items()]
+    assert timedelta(hours=5, minutes=29) < min(off) < max(off) < timedelta(hours=5, minutes=30)
 
 
 # --- the fixtures ----------------------------------------------------------------------------------------------------
