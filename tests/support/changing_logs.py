@@ -15,7 +15,7 @@ from monitor.database.sync_tables import sync_log_pages
 from monitor.database.tables import canaries, item_events, items
 from monitor.runs.sync import Sync
 from monitor.synclog import LogStart, SyncLogSpec, read, read_file_state, read_pages
-from monitor.synclog.validation import MAX_SAMPLES
+from monitor.synclog.validation import MAX_SAMPLES, MAX_TIME_SAMPLES
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -221,4 +221,5 @@ def comparable(report, layout):
     if layout != SERVER:
         return found
     samples = {name: value for name, value in found.items() if isinstance(value, tuple)}
-    return found | {name: sorted(v) if len(v) < MAX_SAMPLES else len(v) for name, v in samples.items()}
+    full = {name: MAX_TIME_SAMPLES if name.endswith("_times") else MAX_SAMPLES for name in samples}
+    return found | {name: sorted(v) if len(v) < full[name] else len(v) for name, v in samples.items()}
