@@ -54,6 +54,10 @@ class Throttle:
     """How long requests have waited for the rate limit alone, with a free slot, so far."""
     on_stop: Callable[[], object] | None = None
     """Called when the server asked to wait, or the breaker opened: other processes must stop, too."""
+    on_start: Callable[[], object] | None = None
+    """Called when a request starts, or waits for its turn."""
+    starts: int = 0
+    """Requests that have started so far."""
     _header_reader: RateLimitHeaderReader = dataclasses.field(default_factory=RateLimitHeaderReader)
     _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
 
@@ -106,11 +110,16 @@ class Throttle:
             down=self.breaker.down,
         )
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in flight, and none waits."""
+        return not (self.in_flight or self._queue)
+
     def try_acquire(self, now_s: float) -> bool:
         """Takes a slot if one is free now; the caller must then call `release` or `release_unused`."""
         if self._queue or self.breaker.open or self._wait_s(now_s) > 0:
             return False
-        self.in_flight += 1
+        self._start()
         return True
 
     async def acquire(self, deadline_s: float) -> ApiError | None:
@@ -121,6 +130,8 @@ class Throttle:
         """
         turn = asyncio.Event()
         self._queue.append(turn)
+        if self.on_start is not None:
+            self.on_start()
         try:
             return await self._wait_for_turn(turn, deadline_s)
         finally:
@@ -140,7 +151,7 @@ class Throttle:
                 wait_s = self._wait_s(now_s)
                 waits_for_rate = wait_s != _UNTIL_NOTIFIED and now_s >= self.server_backoff.until_s
                 if wait_s <= 0:
-                    self.in_flight += 1
+                    self._start()
                     return None
                 if wait_s != _UNTIL_NOTIFIED and now_s + wait_s >= deadline_s:
                     return self._backoff_error(now_s) or deadline_exceeded()
@@ -149,6 +160,12 @@ class Throttle:
             await self._wait(turn, min(wait_s, deadline_s - now_s))
             if waits_for_rate:
                 self.rate_wait_s += self.monotonic() - now_s
+
+    def _start(self) -> None:
+        self.in_flight += 1
+        self.starts += 1
+        if self.on_start is not None:
+            self.on_start()
 
     def release(
         self, failure: ApiError | None, headers: Mapping[str, str], *, started_s: float, is_sample: bool = True

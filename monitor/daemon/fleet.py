@@ -4,7 +4,6 @@ It is loaded only with `fleet.workers`.
 """
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -12,9 +11,6 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from monitor.app import holder
-from monitor.app.fleet_limits import FleetLimits
-from monitor.app.throttles import ThrottleRegistry
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
@@ -26,17 +22,6 @@ from monitor.web.state import DaemonState
 
 SUPERVISE_S = 5.0
 _DELETE_FAILURES_EVERY = timedelta(hours=1)
-
-
-def shared_limits(config: Config) -> ThrottleRegistry:
-    """The limits of a process that shares them with others.
-
-    Its name has a random end: containers on one host may have the host's name and process number 1, and the limits of
-    a process before a reload are apart from those after it.
-    """
-    fleet, name = config.fleet, f"{holder()}/{secrets.token_hex(4)}"
-    limits = FleetLimits(holder=name, stalled_after=fleet.stalled_after, share_concurrency=fleet.share_concurrency)
-    return ThrottleRegistry(limits)
 
 
 class FleetQueue:
