@@ -9,15 +9,15 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine
 
-from monitor.client.parts import Claimed, lost_part, next_part
-from monitor.client.rate.estimate import RateCut
+from monitor.client.parts import Claimed, leads, lost_part, next_part
+from monitor.client.rate.estimate import RateCut, RequestCounts
 from monitor.client.throttle import Throttle, utcnow
 from monitor.database import leases
 from monitor.database.engine import writing
@@ -74,6 +74,9 @@ class _Use:
     """When its own breaker opened, as others know; None: it is closed, or they don't know yet."""
     heard: tuple[RateCut, StoredCut] | None = None
     """The newest cut of another process, here and as it is stored: it is told on with its own time."""
+    counted: Mapping[str, RequestCounts] = field(default_factory=dict)
+    """The answers of others, by holder, as far as the throttle knows."""
+    leads: bool = True
     told_until_s: float = -math.inf
     """The end of the hint that others know, on the monotonic clock."""
 
@@ -90,6 +93,7 @@ class _Offer:
     until_s: float
     """When the server's hint ends, on the monotonic clock."""
     cut: RateCut | None
+    counts: RequestCounts
     learned: LearnedLimits | None
     """What is stored for all at once; None: no news."""
 
@@ -223,6 +227,7 @@ class LimitsExchange:
             is_open=is_open,
             until_s=until_s,
             cut=throttle.rate_limiter.last_cut,
+            counts=throttle.rate_limiter.counts,
             learned=throttle.learned() if has_news else None,
         )
 
@@ -277,6 +282,8 @@ class LimitsExchange:
             part=part,
             opened_at=(offer.use.opened_at or now) if offer.is_open else None,
             cut=stored,
+            accepted=offer.counts.accepted,
+            refused=offer.counts.refused,
         )
 
     def _take_in(self, offer: _Offer, answer: _Answer, *, began_s: float) -> None:
@@ -284,7 +291,9 @@ class LimitsExchange:
         use.exchanged_s, use.is_lost, use.part = began_s, False, answer.part
         use.seen_at, use.opened_at, use.told_until_s = answer.now, answer.opened_at, offer.until_s
         use.counted_starts, use.is_claimed = offer.starts, not offer.is_idle
+        use.leads = leads(self._fleet.holder, [each.holder for each in answer.others if each.weight])
         self._apply_part(use)
+        self._add_counts(use, answer.others)
         throttle, mono_s = use.throttle, time.monotonic()
         throttle.on_start = self._claim_again(throttle) if offer.is_idle else None
         if offer.is_idle and (throttle.starts != offer.starts or not throttle.is_idle):
@@ -301,6 +310,16 @@ class LimitsExchange:
                 if throttle.rate_limiter.last_cut is cut:
                     use.heard = cut, other.cut
 
+    def _add_counts(self, use: _Use, others: Sequence[Claim]) -> None:
+        """Tells the throttle what others were answered since the last exchange."""
+        known = use.counted
+        use.counted = {each.holder: RequestCounts(accepted=each.accepted, refused=each.refused) for each in others}
+        both = [(known[name], now) for name, now in use.counted.items() if name in known]
+        accepted = sum(max(0, now.accepted - before.accepted) for before, now in both)  # a new run counts from 0
+        refused = sum(max(0, now.refused - before.refused) for before, now in both)
+        if accepted or refused:
+            use.throttle.add_others(RequestCounts(accepted=accepted, refused=refused))
+
     def _claim_again(self, throttle: Throttle) -> Callable[[], None]:
         def claim_again() -> None:
             throttle.on_start = None  # once is enough
@@ -311,7 +330,7 @@ class LimitsExchange:
     def _apply_part(self, use: _Use) -> None:
         part = lost_part(use.part or 1.0) if use.is_lost else use.part or 1.0
         most = self._fleet.share_concurrency
-        use.throttle.set_part(part, most_in_flight=most * use.weight if most is not None else None)
+        use.throttle.set_part(part, most_in_flight=most * use.weight if most is not None else None, leads=use.leads)
 
 
 def _written(engine: Engine, work: Callable[[Connection], _T]) -> _T:
