@@ -5,7 +5,7 @@ import random
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -160,21 +160,26 @@ if TYPE_CHECKING:  # imported where one is built, so that commands that only rea
 _MIN_RESOLVE_TIMEOUT = timedelta(minutes=15)
 
 
-def _new_throttle_registry() -> "ThrottleRegistry":
-    from monitor.app.throttles import ThrottleRegistry
-
-    return ThrottleRegistry()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
     """A configuration and a database, and methods that build live objects from them."""
 
     config: Config
     engine: Engine
-    throttles: "ThrottleRegistry" = field(default_factory=_new_throttle_registry)
+    limits: InitVar["ThrottleRegistry | None"] = None
+    """Given only by a worker, a dry run and tests."""
+    throttles: "ThrottleRegistry" = field(init=False)
+    """Of its own, unless they are given; shared with other processes as the configuration says."""
     clock: Callable[[], datetime] = utcnow
     """The clock for decisions and for everything that is stored."""
+
+    def __post_init__(self, limits: "ThrottleRegistry | None") -> None:
+        """Whoever sends requests shares the limits of the credentials, so that no caller can forget it."""
+        if limits is None:
+            from monitor.app.throttles import limits_of
+
+            limits = limits_of(self.config)
+        object.__setattr__(self, "throttles", limits)  # the only time
 
     def job(self, target: TargetConfig, *, scheduled: bool = False) -> "Job":
         """Everything that a run of the target needs. `scheduled`: whether the daemon keeps the schedule.

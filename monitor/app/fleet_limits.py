@@ -1,7 +1,7 @@
 """Exchanges the limits of a credential with the other processes that use it, twice a second, through the database.
 
 It moves values between live throttles and rows: `client/parts` divides, and the throttle applies its part. Only with
-workers; see docs/client.md.
+workers, in every process that sends requests: workers, the daemon, and commands by hand; see docs/client.md.
 """
 
 import asyncio
@@ -9,15 +9,15 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine
 
-from monitor.client.parts import Claimed, lost_part, next_part
-from monitor.client.rate.estimate import RateCut
+from monitor.client.parts import Claimed, leads, lost_part, next_part
+from monitor.client.rate.estimate import RateCut, RequestCounts
 from monitor.client.throttle import Throttle, utcnow
 from monitor.database import leases
 from monitor.database.engine import writing
@@ -41,8 +41,10 @@ class FleetLimits:
     """As `host:pid`."""
     stalled_after: timedelta
     """A process that was not seen for so long has lost its part."""
-    share_concurrency: int
-    """Requests in flight of one run or share at most (≥ 1)."""
+    share_concurrency: int | None
+    """Requests in flight of one run or share at most (≥ 1); None: only its part bounds them."""
+    only_while_sending: bool = False
+    """Whether a part is handed back between requests: a wait or a canary sends one now and then."""
     interval_s: float = 0.5
     """Between two exchanges (> 0)."""
 
@@ -60,6 +62,10 @@ class _Use:
     exchanged_s: float = -math.inf
     """When the last exchange that succeeded began, on the monotonic clock."""
     is_lost: bool = False
+    counted_starts: int | None = None
+    """Requests that had started at the last exchange; None: it is to claim a part, whether it sends or not."""
+    is_claimed: bool = False
+    """Whether a row of it may be stored."""
     seen_at: datetime | None = None
     """When it was exchanged, by the clock of leases."""
     began_at: datetime | None = None
@@ -68,6 +74,9 @@ class _Use:
     """When its own breaker opened, as others know; None: it is closed, or they don't know yet."""
     heard: tuple[RateCut, StoredCut] | None = None
     """The newest cut of another process, here and as it is stored: it is told on with its own time."""
+    counted: Mapping[str, RequestCounts] = field(default_factory=dict)
+    """The answers of others, by holder, as far as the throttle knows."""
+    leads: bool = True
     told_until_s: float = -math.inf
     """The end of the hint that others know, on the monotonic clock."""
 
@@ -77,10 +86,14 @@ class _Offer:
     """What is told about one key."""
 
     use: _Use
+    is_idle: bool
+    """Whether it claims nothing now, but listens."""
+    starts: int
     is_open: bool
     until_s: float
     """When the server's hint ends, on the monotonic clock."""
     cut: RateCut | None
+    counts: RequestCounts
     learned: LearnedLimits | None
     """What is stored for all at once; None: no news."""
 
@@ -91,6 +104,7 @@ class _Answer:
 
     now: datetime
     part: float
+    """What it takes, or would take with its next request."""
     opened_at: datetime | None
     others: Sequence[Claim]
     stored: LearnedLimits | None
@@ -110,6 +124,7 @@ class LimitsExchange:
         """A run or share begins: waits for its part. Call it before the throttle's `start_run`."""
         use = self._uses.setdefault(key, _Use(key=key, origin=origin, throttle=throttle))
         use.weight += 1
+        use.counted_starts, use.is_claimed = None, True
         if use.weight == 1:
             throttle.on_stop = self._urgent.set
         await self._exchange(engine, [use])
@@ -128,7 +143,7 @@ class LimitsExchange:
             if not self._is_unused(use):
                 return
             del self._uses[key]
-            use.throttle.on_stop = None
+            use.throttle.on_stop = use.throttle.on_start = None
             if not self._uses and self._task is not None:
                 self._task.cancel()
                 self._task = None
@@ -203,11 +218,16 @@ class LimitsExchange:
         is_open = throttle.breaker.opened_here
         until_s = throttle.server_backoff.until_s
         has_news = until_s > use.told_until_s + _NEWS_S or (is_open and use.opened_at is None)
+        counted, starts = use.counted_starts, throttle.starts
+        is_idle = self._fleet.only_while_sending and throttle.is_idle and counted == starts and not is_open
         return _Offer(
             use=use,
+            is_idle=is_idle,
+            starts=starts,
             is_open=is_open,
             until_s=until_s,
             cut=throttle.rate_limiter.last_cut,
+            counts=throttle.rate_limiter.counts,
             learned=throttle.learned() if has_news else None,
         )
 
@@ -223,7 +243,7 @@ class LimitsExchange:
             claimed = [Claimed(weight=each.weight, part=each.part) for each in others.get(key, ())]
             part = next_part(weight=offer.use.weight, part=offer.use.part, others=claimed)
             claims[key] = self._claim(offer, part=part, now=now, mono_s=mono_s)
-        throttle_claims.write(conn, list(claims.values()), now=now)
+        self._write(conn, by_key, claims, now)
         for key, offer in by_key.items():
             if offer.learned is not None:
                 throttle_store.write(conn, key=key, origin=offer.use.origin, limits=offer.learned)
@@ -234,6 +254,15 @@ class LimitsExchange:
             )
             for key, claim in claims.items()
         }
+
+    def _write(
+        self, conn: Connection, by_key: Mapping[str, _Offer], claims: Mapping[str, Claim], now: datetime
+    ) -> None:
+        """Stores the claims of those that send, and deletes those of the others."""
+        throttle_claims.write(conn, [claim for key, claim in claims.items() if not by_key[key].is_idle], now=now)
+        for key, offer in by_key.items():
+            if offer.is_idle and offer.use.is_claimed:
+                throttle_claims.release(conn, key=key, holder=self._fleet.holder)
 
     def _claim(self, offer: _Offer, *, part: float, now: datetime, mono_s: float) -> Claim:
         cut, stored, heard = offer.cut, None, offer.use.heard
@@ -253,14 +282,22 @@ class LimitsExchange:
             part=part,
             opened_at=(offer.use.opened_at or now) if offer.is_open else None,
             cut=stored,
+            accepted=offer.counts.accepted,
+            refused=offer.counts.refused,
         )
 
     def _take_in(self, offer: _Offer, answer: _Answer, *, began_s: float) -> None:
         use = offer.use
         use.exchanged_s, use.is_lost, use.part = began_s, False, answer.part
         use.seen_at, use.opened_at, use.told_until_s = answer.now, answer.opened_at, offer.until_s
+        use.counted_starts, use.is_claimed = offer.starts, not offer.is_idle
+        use.leads = leads(self._fleet.holder, [each.holder for each in answer.others if each.weight])
         self._apply_part(use)
+        self._add_counts(use, answer.others)
         throttle, mono_s = use.throttle, time.monotonic()
+        throttle.on_start = self._claim_again(throttle) if offer.is_idle else None
+        if offer.is_idle and (throttle.starts != offer.starts or not throttle.is_idle):
+            self._urgent.set()
         if answer.stored is not None and throttle.server_backoff.until_s <= offer.until_s:
             throttle.restore_backoff(answer.stored)
             use.told_until_s = throttle.server_backoff.until_s
@@ -273,9 +310,27 @@ class LimitsExchange:
                 if throttle.rate_limiter.last_cut is cut:
                     use.heard = cut, other.cut
 
+    def _add_counts(self, use: _Use, others: Sequence[Claim]) -> None:
+        """Tells the throttle what others were answered since the last exchange."""
+        known = use.counted
+        use.counted = {each.holder: RequestCounts(accepted=each.accepted, refused=each.refused) for each in others}
+        both = [(known[name], now) for name, now in use.counted.items() if name in known]
+        accepted = sum(max(0, now.accepted - before.accepted) for before, now in both)  # a new run counts from 0
+        refused = sum(max(0, now.refused - before.refused) for before, now in both)
+        if accepted or refused:
+            use.throttle.add_others(RequestCounts(accepted=accepted, refused=refused))
+
+    def _claim_again(self, throttle: Throttle) -> Callable[[], None]:
+        def claim_again() -> None:
+            throttle.on_start = None  # once is enough
+            self._urgent.set()
+
+        return claim_again
+
     def _apply_part(self, use: _Use) -> None:
         part = lost_part(use.part or 1.0) if use.is_lost else use.part or 1.0
-        use.throttle.set_part(part, most_in_flight=self._fleet.share_concurrency * use.weight)
+        most = self._fleet.share_concurrency
+        use.throttle.set_part(part, most_in_flight=most * use.weight if most is not None else None, leads=use.leads)
 
 
 def _written(engine: Engine, work: Callable[[Connection], _T]) -> _T:

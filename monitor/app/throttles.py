@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import os
 import secrets
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,7 +21,7 @@ from monitor.client.limits import Breaker, ConcurrencyLimit
 from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit
 from monitor.client.throttle import Throttle, utcnow
-from monitor.config import ApiKeyConfig, AwsConfig, CheckConfig, PasswordConfig, TargetConfig
+from monitor.config import ApiKeyConfig, AwsConfig, CheckConfig, Config, PasswordConfig, TargetConfig
 from monitor.database import leases
 from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError, StoreError
@@ -81,13 +83,34 @@ def _credential(target: TargetConfig) -> str:
 SYNC_INTERVAL_S = 10.0  # between exchanges of learned limits with other processes, through the database
 
 
+def limits_of(config: Config, *, is_worker: bool = False, claims: Engine | None = None) -> "ThrottleRegistry":
+    """The limits of a process: with workers it shares them with others, else all are its own.
+
+    A share is bounded by `share_concurrency`, and sends all the time. `claims` is the database with the claims, if it
+    is not that of the runs. The process's name has a random end: containers on one host may have the host's name and
+    process number 1, and the limits before a reload are apart from those after it.
+    """
+    fleet = config.fleet
+    if not fleet.workers:
+        return ThrottleRegistry()
+    limits = FleetLimits(
+        holder=f"{socket.gethostname()}:{os.getpid()}/{secrets.token_hex(4)}",
+        stalled_after=fleet.stalled_after,
+        share_concurrency=fleet.share_concurrency if is_worker else None,
+        only_while_sending=not is_worker,
+    )
+    return ThrottleRegistry(limits, claims=claims)
+
+
 class ThrottleRegistry:
     """The live throttles of one process, one per origin and credential. With `fleet` it shares their limits with other
     processes, and takes a part of them; otherwise all of them are its own.
     """
 
-    def __init__(self, fleet: FleetLimits | None = None) -> None:
+    def __init__(self, fleet: FleetLimits | None = None, *, claims: Engine | None = None) -> None:
+        """`claims` is the database with the claims, if it is not that of the runs."""
         self._exchange = LimitsExchange(fleet) if fleet is not None else None
+        self._claims = claims
         self._throttles: dict[bytes, Throttle] = {}
         self._checks: dict[bytes, list[CheckConfig]] = {}  # of the targets with each key
         self._in_use: Counter[bytes] = Counter()  # runs in progress with each key
@@ -129,6 +152,12 @@ class ThrottleRegistry:
         finally:
             self._in_use[key] -= 1
 
+    @asynccontextmanager
+    async def claim(self, target: TargetConfig, engine: Engine) -> AsyncIterator[None]:
+        """Takes the part of a run, and hands it back at the end, for a few requests that obey no limit."""
+        async with self._claimed(target, Throttle(), engine):
+            yield
+
     def _clock(self, utcnow: Callable[[], datetime]) -> Callable[[], datetime]:
         """The clock of a throttle: clocks of machines differ, and a hint must end at the same moment on all of them."""
         return utcnow if self._exchange is None else lambda: utcnow() + self._server_ahead
@@ -148,7 +177,7 @@ class ThrottleRegistry:
         try:
             with reading(engine) as conn:
                 if self._exchange is not None:
-                    self._server_ahead = leases.lease_now(conn, utcnow=utcnow) - utcnow()
+                    self._server_ahead = self._ahead(conn, utcnow)
                 learned = self._stored[key] = _stored_limits(conn, target)
                 if is_due:
                     names = sorted(each.name for each in sharing)
@@ -159,6 +188,12 @@ class ThrottleRegistry:
             warn_rate_limited("throttle_not_read", reason=str(error))
             return key, None, sharing
         return key, learned, sharing
+
+    def _ahead(self, conn: Connection, utcnow: Callable[[], datetime]) -> timedelta:
+        if self._claims is None:
+            return leases.lease_now(conn, utcnow=utcnow) - utcnow()
+        with reading(self._claims) as other:
+            return leases.lease_now(other, utcnow=utcnow) - utcnow()
 
     @asynccontextmanager
     async def _in_run(
@@ -182,11 +217,12 @@ class ThrottleRegistry:
             yield
             return
         shared_key = await run_in_database_pool(lambda: throttle_key(target))  # slow, and it may read a file
+        database = self._claims or engine
         try:
-            await self._exchange.join(engine, key=shared_key, origin=http_origin(target), throttle=throttle)
+            await self._exchange.join(database, key=shared_key, origin=http_origin(target), throttle=throttle)
             yield
         finally:
-            await self._exchange.leave(engine, key=shared_key)
+            await self._exchange.leave(database, key=shared_key)
 
     @asynccontextmanager
     async def _synced(

@@ -177,19 +177,22 @@ def _open_app(
         return
     from monitor.app import App
     from monitor.app.dry_run import copy_state
+    from monitor.app.throttles import limits_of
     from monitor.config.slos import objectives_of
-    from monitor.database.engine import connect_read_only
+    from monitor.database.engine import connect, connect_read_only
     from monitor.database.schema import ensure
 
     with temporary_folder() as folder:
         engine, own_database = ensure(f"sqlite:///{folder}/dry-run.db"), connect_read_only(config.database.reveal())
+        claims = connect(config.database.reveal()) if config.fleet.workers else None  # its requests are not dry
         try:
             promised = [each.name for each in targets if objectives_of(config.slos, each.name)]
             not_copied = copy_state(targets, source=own_database, destination=engine, promised=promised)
-            yield App(config=config, engine=engine), not_copied
+            yield App(config=config, engine=engine, limits=limits_of(config, claims=claims)), not_copied
         finally:
-            engine.dispose()
-            own_database.dispose()
+            for each in (engine, own_database, claims):
+                if each is not None:
+                    each.dispose()
 
 
 def _channel_news(app: "App", targets: "Sequence[TargetConfig]") -> "ChannelNews":

@@ -35,6 +35,11 @@ def next_part(*, weight: int, part: float, others: Sequence[Claimed]) -> float:
     return part if math.isclose(found, part, rel_tol=_SAME) else found
 
 
+def leads(holder: str, others: Sequence[str]) -> bool:
+    """Whether this process judges for all: of the live ones, the first by name."""
+    return all(holder < other for other in others)
+
+
 def lost_part(part: float) -> float:
     """The part of a process that others must take for dead: it goes on, but they may have taken its part."""
     return part * _LOST

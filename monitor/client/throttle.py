@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from monitor.client.limits import Breaker, ConcurrencyLimit, ServerBackoff, is_overload, is_rate_limit
-from monitor.client.rate.estimate import SAME_CUT_S
+from monitor.client.rate.estimate import SAME_CUT_S, RequestCounts
 from monitor.client.rate.headers import RateLimitHeaderReader, states_rate_limit
 from monitor.client.rate.limiter import RateLimiter
 from monitor.client.rate.unannounced import UnannouncedLimit, Verdict
@@ -51,10 +51,16 @@ class Throttle:
     in_flight: int = 0
     _refusals: int = 0
     """503s in a row that the breaker was not told of."""
+    _large_cuts: int = 0
+    """Of the rate limiter, as far as `unannounced` knows."""
     rate_wait_s: float = 0.0
     """How long requests have waited for the rate limit alone, with a free slot, so far."""
     on_stop: Callable[[], object] | None = None
-    """Called when the server asked to wait, or the breaker opened: other processes must stop, too."""
+    """Called when the server asked to wait, the breaker opened, or the rate fell: other processes must do so, too."""
+    on_start: Callable[[], object] | None = None
+    """Called when a request starts, or waits for its turn."""
+    starts: int = 0
+    """Requests that have started so far."""
     _header_reader: RateLimitHeaderReader = dataclasses.field(default_factory=RateLimitHeaderReader)
     _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
 
@@ -79,14 +85,21 @@ class Throttle:
         self.rate_limiter.set_throttle_factor(factor)
         self._wake()
 
-    def set_part(self, part: float, *, most_in_flight: int | None = None) -> None:
+    def set_part(self, part: float, *, most_in_flight: int | None = None, leads: bool = True) -> None:
         """Takes a part (above 0, at most 1) of rate and concurrency from now on, and at most so many requests in
-        flight: other processes that use the credential have the rest. It replaces an earlier part.
+        flight: other processes that use the credential have the rest. It replaces an earlier part. One process
+        `leads`: it decides what refusals teach all of them.
         """
         self.concurrency.set_part(part, most=most_in_flight)
-        self.rate_limiter.set_part(part, self.monotonic())
-        self.unannounced.wait_for_others(SAME_CUT_S if part < 1 else 0.0)
+        self.rate_limiter.set_part(part, self.monotonic(), leads=leads)
+        self.unannounced.wait_for_others(SAME_CUT_S if part < 1 else 0.0, leads=leads)
         self._wake()
+
+    def add_others(self, counts: RequestCounts) -> None:
+        """Other processes with a part had these answers since the last call."""
+        now_s = self.monotonic()
+        self.rate_limiter.add_others(counts, now_s)
+        self.unannounced.add_others(accepted=counts.accepted, refused=counts.refused, now_s=now_s)
 
     def trip(self) -> None:
         """Opens the breaker: another process found that the service is down."""
@@ -107,11 +120,16 @@ class Throttle:
             down=self.breaker.down,
         )
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in flight, and none waits."""
+        return not (self.in_flight or self._queue)
+
     def try_acquire(self, now_s: float) -> bool:
         """Takes a slot if one is free now; the caller must then call `release` or `release_unused`."""
         if self._queue or self.breaker.open or self._wait_s(now_s) > 0:
             return False
-        self.in_flight += 1
+        self._start()
         return True
 
     async def acquire(self, deadline_s: float) -> ApiError | None:
@@ -122,6 +140,8 @@ class Throttle:
         """
         turn = asyncio.Event()
         self._queue.append(turn)
+        if self.on_start is not None:
+            self.on_start()
         try:
             return await self._wait_for_turn(turn, deadline_s)
         finally:
@@ -141,7 +161,7 @@ class Throttle:
                 wait_s = self._wait_s(now_s)
                 waits_for_rate = wait_s != _UNTIL_NOTIFIED and now_s >= self.server_backoff.until_s
                 if wait_s <= 0:
-                    self.in_flight += 1
+                    self._start()
                     return None
                 if wait_s != _UNTIL_NOTIFIED and now_s + wait_s >= deadline_s:
                     return self._backoff_error(now_s) or deadline_exceeded()
@@ -150,6 +170,12 @@ class Throttle:
             await self._wait(turn, min(wait_s, deadline_s - now_s))
             if waits_for_rate:
                 self.rate_wait_s += self.monotonic() - now_s
+
+    def _start(self) -> None:
+        self.in_flight += 1
+        self.starts += 1
+        if self.on_start is not None:
+            self.on_start()
 
     def release(
         self, failure: ApiError | None, headers: Mapping[str, str], *, started_s: float, is_sample: bool = True
@@ -162,12 +188,13 @@ class Throttle:
         self.in_flight -= 1
         now_s = self.monotonic()
         overload = failure if failure is not None and is_overload(failure) else None
+        if self.rate_limiter.large_cuts != self._large_cuts:
+            self._large_cuts = self.rate_limiter.large_cuts
+            self.unannounced.follow(now_s)
         verdict = self.unannounced.judge(overload, started_s=started_s, now_s=now_s)
         stopped = self._stopped() if self.on_stop is not None else None
         self._record_in_breaker(failure, verdict, is_sample=is_sample)
         self.server_backoff.record(failure, now_s=now_s)
-        if self.on_stop is not None and self._stopped() != stopped:
-            self.on_stop()
         if failure is None or overload is None:
             too_large = failure is not None and failure.network is NetworkFault.TOO_LARGE
             (self.concurrency.on_large_answer if too_large else self.concurrency.on_success)()
@@ -175,15 +202,17 @@ class Throttle:
         else:
             self.concurrency.on_overload(started_s=started_s, now_s=now_s)
             self._slow_down(failure, verdict, started_s=started_s, now_s=now_s)
+        if self.on_stop is not None and self._stopped() != stopped:
+            self.on_stop()
         if states_rate_limit(headers):
             rate_limit = self._header_reader.read(headers, self.utcnow())
             if rate_limit is not None:
                 self.rate_limiter.observe(rate_limit, sent_s=started_s, in_flight=self.in_flight)
         self._wake()
 
-    def _stopped(self) -> tuple[bool, float]:
-        """Whether anything may be sent, and when again."""
-        return self.breaker.open, self.server_backoff.until_s
+    def _stopped(self) -> tuple[bool, float, int]:
+        """Whether anything may be sent, when again, and how often we had to slow down."""
+        return self.breaker.open, self.server_backoff.until_s, self.rate_limiter.large_cuts
 
     def _slow_down(self, failure: ApiError, verdict: Verdict, *, started_s: float, now_s: float) -> None:
         if is_rate_limit(failure) or verdict is Verdict.REFUSAL:
@@ -191,7 +220,7 @@ class Throttle:
         elif verdict is Verdict.FEW_REFUSALS:
             self.rate_limiter.refused_once(now_s, started_s=started_s)
         elif verdict is Verdict.OUTAGE:
-            self.rate_limiter.forget_503s()
+            self.rate_limiter.forget_503s(now_s)
 
     def _record_in_breaker(self, failure: ApiError | None, verdict: Verdict, *, is_sample: bool) -> None:
         """A refusal is no outage; once it turns out to be one, the breaker hears of all of them."""

@@ -4,7 +4,6 @@ It is loaded only with `fleet.workers`.
 """
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -12,9 +11,7 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from monitor.app import holder
-from monitor.app.fleet_limits import FleetLimits
-from monitor.app.throttles import ThrottleRegistry, throttle_key
+from monitor.app.throttles import throttle_key
 from monitor.config import Config, TargetConfig
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
@@ -31,17 +28,6 @@ SUPERVISE_S = 5.0
 LOOK_S = 1.0
 """Seconds between looks for messages that are due."""
 _DELETE_FAILURES_EVERY = timedelta(hours=1)
-
-
-def shared_limits(config: Config) -> ThrottleRegistry:
-    """The limits of a process that shares them with others.
-
-    Its name has a random end: containers on one host may have the host's name and process number 1, and the limits of
-    a process before a reload are apart from those after it.
-    """
-    fleet, name = config.fleet, f"{holder()}/{secrets.token_hex(4)}"
-    limits = FleetLimits(holder=name, stalled_after=fleet.stalled_after, share_concurrency=fleet.share_concurrency)
-    return ThrottleRegistry(limits)
 
 
 async def limits_key(target: TargetConfig) -> str:

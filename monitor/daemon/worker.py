@@ -12,9 +12,10 @@ import structlog
 from sqlalchemy import Engine
 
 from monitor.app import App, holder
+from monitor.app.throttles import limits_of
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
-from monitor.daemon.fleet import Supervision, shared_limits
+from monitor.daemon.fleet import Supervision
 from monitor.daemon.reload import ConfigReloader
 from monitor.daemon.tasks import Clock, run_forever
 from monitor.errors import ConfigError, StoreError
@@ -149,7 +150,7 @@ class Worker:
 
     def _new_handlers(self, config: Config, engine: Engine, queue: Queue) -> Handlers:
         # jobs in progress go on with the limits of the configuration before: each has a claim of its own
-        app = App(config=config, engine=engine, throttles=shared_limits(config), clock=self._clock.utcnow)
+        app = App(config=config, engine=engine, limits=limits_of(config, is_worker=True), clock=self._clock.utcnow)
         return self._build_handlers(app, queue, self._interrupt)
 
     async def _reload_on_sighup(self) -> None:

@@ -89,15 +89,15 @@ class PlannedSharing:
     def hand_over(self, plan: SharedPlan) -> None:
         """Stores the run with its shares, and passes the lease on, in one transaction."""
         job, context = self.job, plan.context
-        with reading(job.engine) as conn:
-            # before the transaction that keeps the lease from being renewed: a million due items take seconds
-            ranges = share_store.due_ranges(
-                conn,
-                target=context.target,
-                run_id=context.run_id,
-                recheck_ids=plan.due.recheck_ids,
-                size=self.options.share,
-            )
+        # before the transaction that keeps the lease from being renewed: a million due items take seconds
+        ranges = share_store.due_ranges(
+            job.engine,
+            target=context.target,
+            run_id=context.run_id,
+            recheck_ids=plan.due.recheck_ids,
+            size=self.options.share,
+            expected=plan.due.count,
+        )
         with writing(job.engine) as conn:
             leases.verify(conn, target=context.target, epoch=context.epoch)
             if share_store.is_shared(conn, run_id=context.run_id):

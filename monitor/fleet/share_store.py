@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Connection,
+    Engine,
     Select,
     Text,
     TextClause,
@@ -31,6 +32,7 @@ from sqlalchemy import (
 
 from monitor.database.bulk import id_set, ids_of
 from monitor.database.fleet_tables import SHARED_RUN_IS_OPEN, run_shares, shared_runs
+from monitor.database.retry import read_page
 from monitor.database.tables import ITEM_IS_DUE, ITEM_IS_UNVERIFIED, active, items, runs
 from monitor.database.tables import leases as lease_rows
 from monitor.errors import LeaseLostError
@@ -40,39 +42,76 @@ from monitor.model import Cause, ItemState
 _OPEN, _CLOSED = "open", "closed"
 
 
-def due_ranges(conn: Connection, *, target: str, run_id: int, recheck_ids: Sequence[str], size: int) -> list[DueRange]:
-    """The items that a run has not asked about yet, in ranges of at most `size` (> 0) and of almost equal size.
+PAGE_ITEMS = 500_000
+"""Due items that one statement cuts into ranges, about: some seconds of work."""
 
-    Those that are not completed, those that are unverified, and the completed ones of `recheck_ids`; in one statement.
+
+def due_ranges(
+    engine: Engine,
+    *,
+    target: str,
+    run_id: int,
+    recheck_ids: Sequence[str],
+    size: int,
+    expected: int,
+    page_items: int = PAGE_ITEMS,
+) -> list[DueRange]:
+    """The items that a run has not asked about yet, in ranges of at most `size` (> 0), and of almost equal size if as
+    many are due as `expected`.
+
+    Those that are not completed, those that are unverified, and the completed ones of `recheck_ids`. Up to `page_items`
+    are cut by one statement, which finds a few among many completed ones by their indexes; of more, each page of ids
+    has its own short transaction.
     """
-    due = _due_items(target, run_id).subquery("due")
-    numbered = select(
-        due, (func.row_number().over(order_by=due.c.item_id) - 1).label("place"), func.count().over().label("total")
-    ).subquery("numbered")
-    shares = (numbered.c.total + (size - 1)) // size
-    number = numbered.c.place * shares // numbered.c.total
-    found = select(
-        func.min(numbered.c.item_id),
-        func.count(),
-        func.min(numbered.c.asked_run_id),
-        cast(func.json_agg(numbered.c.item_id).filter(numbered.c.recheck), Text),
-    )
-    rows = conn.execute(found.group_by(number).order_by(number), {"recheck": id_set(conn, recheck_ids)}).all()
-    return [
-        DueRange(
-            first_id=first, items=count, oldest_run_id=oldest, recheck_ids=tuple(sorted(json.loads(again or "[]")))
+    even = max(1, -(-expected // max(1, -(-expected // size))))  # of as few shares as possible, rounded up
+    per_page = max(1, page_items // even)
+    at_most = per_page * even if expected > page_items else None
+    recheck, after = id_set(engine, recheck_ids), None
+    ranges: list[DueRange] = []
+    while True:
+        query = _page_of_ranges(target, run_id, size=even, after=after, at_most=at_most)
+        rows = read_page(engine, query.params(recheck=recheck))
+        ranges += (
+            DueRange(
+                first_id=row.first_id,
+                items=row.items,
+                oldest_run_id=row.oldest,
+                recheck_ids=tuple(sorted(json.loads(row.again or "[]"))),
+            )
+            for row in rows
         )
-        for first, count, oldest, again in rows
+        if at_most is None or sum(row.items for row in rows) < at_most:
+            return ranges
+        after = rows[-1].last_id
+
+
+def _page_of_ranges(target: str, run_id: int, *, size: int, after: str | None, at_most: int | None) -> Select[Any]:
+    """Ranges of `size` items, of the next items behind `after`; ids are compared and ordered by the database alone."""
+    due = _due_items(target, run_id, after, at_most).subquery("due")
+    page = select(due).order_by(due.c.item_id).limit(at_most).subquery("page")
+    place = func.row_number().over(order_by=page.c.item_id) - 1
+    numbered = select(page, (place // size).label("number")).subquery("numbered")
+    columns: list[ColumnElement[Any]] = [
+        func.min(numbered.c.item_id).label("first_id"),
+        func.max(numbered.c.item_id).label("last_id"),
+        func.count().label("items"),
+        func.min(numbered.c.asked_run_id).label("oldest"),
+        cast(func.json_agg(numbered.c.item_id).filter(numbered.c.recheck), Text).label("again"),
     ]
+    return select(*columns).group_by(numbered.c.number).order_by(numbered.c.number)
 
 
-def _due_items(target: str, run_id: int) -> CompoundSelect[Any]:
+def _due_items(target: str, run_id: int, after: str | None, at_most: int | None) -> CompoundSelect[Any]:
     """Each part has an index: one condition for all of them would read the completed items, too, of any number."""
     was_completed = func.coalesce(items.c.known_state, "") == ItemState.COMPLETED.value
 
     def part(*conditions: ColumnElement[bool] | TextClause, recheck: bool = False) -> Select[Any]:
         columns = items.c.item_id, items.c.asked_run_id, literal(recheck).label("recheck")
-        return select(*columns).where(items.c.target == target, items.c.asked_run_id < run_id, *conditions)
+        mine = items.c.target == target, items.c.asked_run_id < run_id
+        found = select(*columns).where(*mine, *conditions)
+        if after is not None:
+            found = found.where(items.c.item_id > after)
+        return found if at_most is None else select(found.order_by(items.c.item_id).limit(at_most).subquery())
 
     named = items.c.item_id.in_(ids_of("recheck"))
     return union_all(

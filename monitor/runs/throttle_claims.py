@@ -39,6 +39,10 @@ class Claim:
     """When its breaker opened; None: it is closed."""
     cut: StoredCut | None = None
     """The newest that it knows."""
+    accepted: int = 0
+    """Its requests so far that were accepted."""
+    refused: int = 0
+    """And those that a 503 without a hint refused."""
 
 
 def read(conn: Connection, *, keys: Sequence[str], holder: str, since: datetime) -> Mapping[str, Sequence[Claim]]:
@@ -50,7 +54,14 @@ def read(conn: Connection, *, keys: Sequence[str], holder: str, since: datetime)
             cut = StoredCut(at=row.cut_at, **row.cut) if row.cut_at is not None else None
             found[row.key].append(
                 Claim(
-                    key=row.key, holder=row.holder, weight=row.weight, part=row.part, opened_at=row.opened_at, cut=cut
+                    key=row.key,
+                    holder=row.holder,
+                    weight=row.weight,
+                    part=row.part,
+                    opened_at=row.opened_at,
+                    cut=cut,
+                    accepted=row.accepted,
+                    refused=row.refused,
                 )
             )
     return found
@@ -60,7 +71,7 @@ def write(conn: Connection, claims: Sequence[Claim], *, now: datetime) -> None:
     """Stores claims, each in place of an earlier one of its holder under its key; `now` is from `leases.lease_now`."""
     for chunk in in_chunks(claims):
         row = insert(conn, throttle_claims).values([_row(claim, now) for claim in chunk])
-        names = ("weight", "part", "opened_at", "cut_at", "cut", "seen_at")
+        names = ("weight", "part", "opened_at", "cut_at", "cut", "accepted", "refused", "seen_at")
         conn.execute(
             row.on_conflict_do_update(
                 index_elements=[throttle_claims.c.key, throttle_claims.c.holder],
@@ -92,5 +103,7 @@ def _row(claim: Claim, now: datetime) -> dict[str, object]:
         "cut": {"initial_per_s": cut.initial_per_s, "plateau_per_s": cut.plateau_per_s, "recovery_s": cut.recovery_s}
         if cut
         else None,
+        "accepted": claim.accepted,
+        "refused": claim.refused,
         "seen_at": now,
     }

@@ -11,11 +11,10 @@ import pytest
 from sqlalchemy import event, text
 
 from monitor.app.fleet_limits import FleetLimits
-from monitor.app.throttles import ThrottleRegistry, throttle_key
+from monitor.app.throttles import ThrottleRegistry, limits_of, throttle_key
 from monitor.client.client import Client
 from monitor.config import TargetConfig
 from monitor.config.fleet import FleetConfig
-from monitor.daemon.fleet import shared_limits
 from monitor.database.engine import connect, reading, writing
 from monitor.model.http import ApiError, Reply, Request
 
@@ -45,14 +44,11 @@ class Processes:
         self.store_url, self.engines = store_url, {}
         self.registries = {}
 
-    def throttle(
-        self, holder, watched=TARGET, *, stalled_after=STALLED, share_concurrency=1024, clock_ahead=timedelta(0)
-    ):
+    def throttle(self, holder, watched=TARGET, *, clock_ahead=timedelta(0), **settings):
         """A run of a process."""
         if holder not in self.registries:
-            fleet = FleetLimits(
-                holder=holder, stalled_after=stalled_after, share_concurrency=share_concurrency, interval_s=0.01
-            )
+            given = {"stalled_after": STALLED, "share_concurrency": 1024, "interval_s": 0.01, **settings}
+            fleet = FleetLimits(holder=holder, **given)
             self.registries[holder] = ThrottleRegistry(fleet)
             self.engines[holder] = connect(self.store_url)
         return self.registries[holder].throttle(
@@ -125,6 +121,27 @@ async def test_requests_in_flight_are_bounded_per_share_whatever_the_part(proces
         assert ceilings(first) == [10]
 
 
+async def test_a_process_that_sends_now_and_then_claims_its_part_while_it_sends(processes):
+    async with (
+        processes.throttle("a:1") as first,
+        processes.throttle("b:2", only_while_sending=True, share_concurrency=None) as second,
+    ):
+        for _ in range(2):
+            await until(lambda: ceilings(first) == [WHOLE])
+            assert second.concurrency.ceiling >= WHOLE // 8, "its next request need not wait"
+            assert second.try_acquire(time.monotonic())
+            await until(lambda: ceilings(first, second) == [32, 32])
+            second.release_unused()
+        await until(lambda: ceilings(first) == [WHOLE])
+        fail(first, HINT)
+        await until(lambda: second.server_backoff.until_s > time.monotonic() + 500)
+        asking = asyncio.create_task(second.acquire(time.monotonic() + 3600))
+        await until(lambda: ceilings(first, second) == [32, 32])
+        asking.cancel()
+        await until(lambda: ceilings(first) == [WHOLE])
+    assert processes.rows("SELECT * FROM throttle_claims") == []
+
+
 async def test_other_credentials_are_divided_by_themselves(processes):
     async with (
         processes.throttle("a:1") as mine,
@@ -137,8 +154,8 @@ async def test_other_credentials_are_divided_by_themselves(processes):
 
 async def test_processes_with_the_same_host_and_number_divide_limits_too(store_url, connected):
     """Containers in the network of one host have its name, and each begins with process 1."""
-    config, engine = SimpleNamespace(fleet=FleetConfig()), connected(store_url)
-    one, other = shared_limits(config), shared_limits(config)
+    config, engine = SimpleNamespace(fleet=FleetConfig(workers=True)), connected(store_url)
+    one, other = limits_of(config, is_worker=True), limits_of(config)
     async with one.throttle(TARGET, [TARGET], engine), other.throttle(TARGET, [TARGET], engine):
         with reading(engine) as conn:
             assert conn.execute(text("SELECT count(*) FROM throttle_claims")).scalar_one() == 2

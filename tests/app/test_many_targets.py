@@ -119,7 +119,7 @@ class Fleet:
 
     @property
     def app(self):
-        return replace(self.world.app, clock=self.world.clock)
+        return replace(self.world.app, clock=self.world.clock, limits=self.world.app.throttles)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.parts import Claimed, lost_part, next_part
+from monitor.client.parts import Claimed, leads, lost_part, next_part
 
 CASES = {
     "alone": (3, 0.0, [], 1.0),
@@ -64,3 +64,9 @@ def test_after_two_exchanges_each_has_what_its_weight_entitles_it_to(weights):
             exchange(processes, name)
     for weight, part in processes.values():
         assert part == pytest.approx(weight / sum(weights), rel=1e-5)
+
+
+def test_of_the_live_processes_the_first_by_name_judges_for_all():
+    assert leads("a:1", [])
+    assert leads("a:1", ["b:2", "c:3"])
+    assert not leads("b:2", ["a:1", "c:3"])

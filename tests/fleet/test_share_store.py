@@ -1,7 +1,10 @@
-"""Cutting a work list into ranges, in one statement, and what others see of shares."""
+"""Cutting a work list into ranges, a page of ids at a time, and what others see of shares."""
+
+import contextlib
+from collections import Counter
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import event, insert, select, update
 from support.fleet import Fleet
 from support.samples import NOW
 
@@ -19,6 +22,20 @@ def engine(new_postgres, connected):
     return connected(new_postgres(migrated=True))
 
 
+@contextlib.contextmanager
+def statements(engine):
+    found = Counter()
+
+    def executed(_conn, _cursor, sql, *_):
+        found[sql.split()[0]] += 1
+
+    event.listen(engine, "before_cursor_execute", executed)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", executed)
+
+
 def put(engine, ids, target="gloo", **fields):
     rows = [{"target": target, "item_id": i, "first_seen_at": NOW, "state": "unknown", **fields} for i in ids]
     with writing(engine) as conn:
@@ -29,19 +46,34 @@ def numbered(count, prefix="i"):
     return [f"{prefix}{n:03}" for n in range(count)]
 
 
-def ranges(engine, *, size, recheck=()):
-    with reading(engine) as conn:
-        return share_store.due_ranges(conn, target="gloo", run_id=RUN, recheck_ids=recheck, size=size)
+def ranges(engine, *, size, recheck=(), expected=25, page_items=100):
+    return share_store.due_ranges(
+        engine, target="gloo", run_id=RUN, recheck_ids=recheck, size=size, expected=expected, page_items=page_items
+    )
 
 
 def test_due_items_are_cut_into_ranges_of_almost_equal_size(engine):
     put(engine, numbered(25), asked_run_id=2)
     assert ranges(engine, size=10) == [
         DueRange(first_id="i000", items=9, oldest_run_id=2),
-        DueRange(first_id="i009", items=8, oldest_run_id=2),
-        DueRange(first_id="i017", items=8, oldest_run_id=2),
+        DueRange(first_id="i009", items=9, oldest_run_id=2),
+        DueRange(first_id="i018", items=7, oldest_run_id=2),
     ]
     assert [each.items for each in ranges(engine, size=25)] == [25]
+    assert [each.items for each in ranges(engine, size=10, expected=12)] == [6, 6, 6, 6, 1], "more than expected"
+
+
+@pytest.mark.parametrize("page_items", [1, 9, 10, 12, 24])
+def test_many_due_items_are_cut_page_by_page_into_the_same_ranges(engine, page_items):
+    put(engine, numbered(20), asked_run_id=2)
+    put(engine, ["i0075", "j1"], known_state="completed", state="completed", asked_run_id=2)
+    put(engine, ["i0185", "A", "ä"], asked_run_id=1, unverified_runs=1, known_state="completed", state="completed")
+    given = {"size": 10, "recheck": ["i0075", "j1"]}
+    whole = ranges(engine, **given)
+    assert sum(each.items for each in whole) == 25
+    with statements(engine) as found:
+        assert ranges(engine, page_items=page_items, **given) == whole
+    assert found["SELECT"] >= 2
 
 
 def test_a_work_list_without_due_items_has_no_ranges(engine):
@@ -60,7 +92,7 @@ def test_a_range_has_the_oldest_run_and_the_rechecks_of_its_items(engine):
     put(engine, ["f"], unverified_runs=2, **completed)
     put(engine, ["g"], asked_run_id=1)
     put(engine, ["asked"], known_state="completed", asked_run_id=RUN)
-    assert ranges(engine, size=3, recheck=["b", "e", "asked", "unknown"]) == [
+    assert ranges(engine, size=3, recheck=["b", "e", "asked", "unknown"], expected=6) == [
         DueRange(first_id="a", items=3, oldest_run_id=3, recheck_ids=("b",)),
         DueRange(first_id="e", items=3, oldest_run_id=1, recheck_ids=("e",)),
     ]

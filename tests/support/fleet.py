@@ -68,7 +68,7 @@ class Fleet:
         registry = ThrottleRegistry()
 
         def job_of(name):
-            app, clock = replace(self.world.app, throttles=registry), self.world.clock
+            app, clock = replace(self.world.app, limits=registry), self.world.clock
             for target in app.config.targets:
                 if target.name == name:
                     changes = {"utcnow": clock, "lease_now": lambda _conn: clock(), "heartbeat": self.heartbeat}

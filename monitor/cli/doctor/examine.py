@@ -1,9 +1,11 @@
 """Runs all checks of `doctor`. After a failure, only the parts that depend on it are skipped.
 
-No row and no incident is changed. A missing SQLite database is created, as `check` would.
+No row and no incident is changed. A missing SQLite database is created, as `check` would. Beside workers it claims its
+part of a credential's limits while it asks.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from monitor.app import App, build_provider, utcnow
-from monitor.app.throttles import throttle_key
+from monitor.app.throttles import limits_of, throttle_key
 from monitor.cli.doctor import api_probe, database, delivery, fleet, secret_files, web
 from monitor.cli.doctor.api_findings import api_findings
 from monitor.cli.doctor.api_probe import probe_api
@@ -134,7 +136,9 @@ class Doctor:
             last=self._read(lambda conn: run_store.last_snapshot(conn, target.name)),
         ):
             yield finding
-        async for finding in _api(target, provider, sample, row, locations):
+        async with self._limits_claimed(target):
+            findings = await _api(target, provider, sample, row, locations)
+        for finding in findings:
             yield finding
         for finding in (*check_canary(target, locations.of("targets", row, "canary")), *_heartbeat(target)):
             yield finding
@@ -166,6 +170,19 @@ class Doctor:
     def _inherited_limits(self, target: TargetConfig) -> LearnedLimits | None:
         return self._read(lambda conn: throttle_store.read(conn, key=throttle_key(target)))
 
+    @asynccontextmanager
+    async def _limits_claimed(self, target: TargetConfig) -> AsyncIterator[None]:
+        """Workers leave our few requests their part of the credential's limits."""
+        if not self.config.fleet.workers:
+            yield
+            return
+        engine = connect(self.config.database.reveal())
+        try:
+            async with limits_of(self.config).claim(target, engine):
+                yield
+        finally:
+            engine.dispose()
+
     def _silences(self) -> list[Silence]:
         return self._read(lambda conn: silence_store.list_silences(conn, ending_after=utcnow())) or []
 
@@ -183,12 +200,13 @@ class Doctor:
 
 async def _api(
     target: TargetConfig, provider: Provider, sample: LogSample, row: int, locations: SettingLocations
-) -> AsyncIterator[Finding]:
+) -> Sequence[Finding]:
     ids = tuple(sample.spread(SAMPLE, provider.valid_id))
     answers, clock_offset = await probe_api(target, provider, ids, sample.params)
-    for finding in api_findings(answers, target=target, provider=provider, locations=locations, row=row, sample=ids):
-        yield finding
-    yield api_probe.check_clock(clock_offset)
+    return [
+        *api_findings(answers, target=target, provider=provider, locations=locations, row=row, sample=ids),
+        api_probe.check_clock(clock_offset),
+    ]
 
 
 def _heartbeat(target: TargetConfig) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections import deque
 from enum import StrEnum
 
-from monitor.client.rate.estimate import CapacityEstimator, CubicProbe, RateCut
+from monitor.client.rate.estimate import CapacityEstimator, CubicProbe, RateCut, RequestCounts
 from monitor.client.rate.headers import RateLimitHeaders
 
 _MAX_CATCH_UP_S = 0.01
@@ -91,18 +91,32 @@ class RateLimiter:
         """
         self._throttle_factor = factor
 
-    def set_part(self, part: float, now_s: float) -> None:
+    def set_part(self, part: float, now_s: float, *, leads: bool = True) -> None:
         """Takes a part (above 0, at most 1) of every rate from now on: other processes that use the credential have the
-        rest. It replaces an earlier part.
+        rest. It replaces an earlier part. One process `leads`: it decides what refusals teach all of them.
         """
         self._part = part
         self._capacity.set_part(part)
-        self._probe.set_part(part, now_s)
+        self._probe.set_part(part, now_s, leads=leads)
 
     @property
     def last_cut(self) -> RateCut | None:
         """What the newest refusal taught, here or elsewhere; None without one."""
         return self._probe.last_cut
+
+    @property
+    def large_cuts(self) -> int:
+        """How often a refusal, here or elsewhere, slowed us down by more than a few percent."""
+        return self._probe.large_cuts
+
+    @property
+    def counts(self) -> RequestCounts:
+        """Our answers so far, by which others learn how much of the whole is refused."""
+        return self._probe.counts
+
+    def add_others(self, counts: RequestCounts, now_s: float) -> None:
+        """Other processes had these answers lately: a part alone may have had luck."""
+        self._probe.add_others(counts, now_s)
 
     def adopt(self, cut: RateCut, *, in_flight: int) -> None:
         """Takes over what a refusal taught another process, unless we know something newer; `in_flight` requests are
@@ -158,7 +172,7 @@ class RateLimiter:
         if self._capacity.known:
             self._capacity.refused(now_s)
         else:
-            self._probe.refused(now_s)
+            self._probe.refused(now_s, by_503=by_503)
 
     def refused_once(self, now_s: float, *, started_s: float) -> None:
         """The API refused a request, without a 429, that started then, and accepts most others: see `unannounced`."""
@@ -166,10 +180,13 @@ class RateLimiter:
         if not self._capacity.known:
             self._probe.refused_once(now_s, started_s=started_s)
 
-    def forget_503s(self) -> None:
+    def forget_503s(self, now_s: float) -> None:
         """The 503s were no refusals: the rate is again what it was before them, unless a 429 came too."""
         if not self._any_429:
-            self._probe = CubicProbe(self._learned_per_s)
+            if self._part < 1:
+                self._probe.lift(now_s)
+            else:
+                self._probe = CubicProbe(self._learned_per_s)
 
     def _gap_s(self, now_s: float) -> float:
         """Seconds from the last start to the next."""

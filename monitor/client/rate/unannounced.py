@@ -24,6 +24,10 @@ _FEW_OF = 5
 """Attempts for each refusal that make it one of few."""
 _MAX_SLOW_DOWNS, _MAX_SLOW_DOWNS_AT_RANDOM = 4, 3
 """In a row, each to the rate that was accepted since the one before: a limit with a large burst needs four."""
+_TOGETHER = 2
+"""Times as many if several processes slow down together: each time by the share that was refused, not to what was
+accepted.
+"""
 _ENOUGH = 100
 """Attempts since a slow-down, few of them refused, that show that it was right."""
 _MEMORY = 1000
@@ -58,7 +62,7 @@ class UnannouncedLimit:
         self._suspected, self._ruled_out = known, False
         self._slowed_s, self._slow_downs = -math.inf, 0
         self._sent = self._refused = 0
-        self._others_s = 0.0
+        self._others_s, self._leads = 0.0, True
         self._good_s: float | None = None
         self._recent: deque[bool] = deque(maxlen=_WINDOW_SIZE)
         self._since_slowed: deque[bool] = deque(maxlen=_WINDOW_SIZE)
@@ -70,9 +74,25 @@ class UnannouncedLimit:
         self._slow_downs = 0
         self._forget_attempts()
 
-    def wait_for_others(self, others_s: float) -> None:
-        """How long other processes with the credential need until they slow down, too: 0 without any."""
-        self._others_s = others_s
+    def wait_for_others(self, others_s: float, *, leads: bool = True) -> None:
+        """How long other processes with the credential need until they slow down, too: 0 without any. One process
+        `leads`: it alone decides that 503s are an outage, and tells the others.
+        """
+        self._others_s, self._leads = others_s, leads
+
+    def follow(self, now_s: float) -> None:
+        """All slow down, as a refusal here or elsewhere showed by how much: what is sent after that decides."""
+        if self._others_s and now_s > self._slowed_s:
+            self._slow_down(now_s)
+
+    def add_others(self, *, accepted: int, refused: int, now_s: float) -> None:
+        """Other processes had these answers lately: all together show sooner than a part whether a slow-down was
+        right.
+        """
+        if self._suspected and now_s > self._slowed_s:
+            self._sent += accepted + refused
+            self._refused += refused
+            self._forget_old()
 
     def judge(self, failure: ApiError | None, *, started_s: float, now_s: float) -> Verdict:
         """Judges an attempt from `started_s` to `now_s`; `failure` is None for an answer that met no overload."""
@@ -99,7 +119,8 @@ class UnannouncedLimit:
             # a pause after each of a few would soon leave a service that fails at random without requests
             few = self._slow_downs or attempts >= _FEW_OF * refusals
             return Verdict.FEW_REFUSALS if few else Verdict.REFUSAL
-        if self._slow_downs >= (_MAX_SLOW_DOWNS if many else _MAX_SLOW_DOWNS_AT_RANDOM):
+        most = _MAX_SLOW_DOWNS if many else _MAX_SLOW_DOWNS_AT_RANDOM
+        if self._leads and self._slow_downs >= (_TOGETHER * most if self._others_s else most):
             self._suspected, self._ruled_out = False, True
             return Verdict.OUTAGE
         is_few = not many and self._sent >= _FEW_OF * self._refused
@@ -120,7 +141,9 @@ class UnannouncedLimit:
 
     def _is_quick(self, latency_s: float) -> bool:
         """Whether it came as quickly as good answers of this run do."""
-        if self._good_s is None or self._good_s > _MAX_GOOD_S:
+        if self._good_s is None:  # others have had good answers, or the one that leads will find out
+            return self._suspected and not self._leads and latency_s <= _MAX_GOOD_S / 2
+        if self._good_s > _MAX_GOOD_S:
             return False
         return latency_s <= _QUICK_FACTOR * self._good_s + _QUICK_S
 
@@ -130,7 +153,10 @@ class UnannouncedLimit:
             self._since_slowed.append(refused)
             self._sent += 1
             self._refused += refused
-            if self._sent >= _ENOUGH and not self._is_at_random():
-                self._slow_downs = 0
-            if self._sent == _MEMORY:
-                self._sent, self._refused = self._sent // 2, self._refused // 2
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        if self._sent >= _ENOUGH and not self._is_at_random():
+            self._slow_downs = 0
+        if self._sent >= _MEMORY:
+            self._sent, self._refused = self._sent // 2, self._refused // 2

@@ -240,7 +240,7 @@ def test_what_429s_taught_stays_when_503s_were_no_refusals():
     limiter.wait_s(3.0, 0)
     limiter.accepted(3.5)
     learned = limiter.per_s
-    limiter.forget_503s()
+    limiter.forget_503s(3.5)
     assert limiter.per_s == learned is not None
 
 
@@ -250,7 +250,9 @@ def test_refusals_before_other_processes_slow_down_do_not_decide():
     attempt()
     assert attempt(REFUSED, times=3)[-1] is Verdict.REFUSAL
     assert Verdict.OUTAGE not in attempt(REFUSED, times=80)
-    for _ in range(3):
+    verdicts = set()
+    for number in range(7):
         attempt.now_s += 1.0
-        verdicts = attempt(REFUSED, times=6)
+        assert Verdict.OUTAGE not in verdicts or number > 4, "several need more slow-downs"
+        verdicts |= {*attempt(REFUSED, times=6)}
     assert Verdict.OUTAGE in verdicts
