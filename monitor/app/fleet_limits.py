@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from monitor.client.parts import Claimed, leads, lost_part, next_part
-from monitor.client.rate.estimate import RateCut, RequestCounts
+from monitor.client.rate.probe import RateCut, RequestCounts
 from monitor.client.throttle import Throttle, utcnow
 from monitor.database import leases
 from monitor.database.engine import writing

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from monitor.client.limits import Breaker, ConcurrencyLimit, ServerBackoff, is_overload, is_rate_limit
-from monitor.client.rate.estimate import SAME_CUT_S, RequestCounts
 from monitor.client.rate.headers import RateLimitHeaderReader, states_rate_limit
 from monitor.client.rate.limiter import RateLimiter
+from monitor.client.rate.probe import SAME_CUT_S, RequestCounts
 from monitor.client.rate.unannounced import UnannouncedLimit, Verdict
 from monitor.client.retry_after import MAX_RETRY_AFTER
 from monitor.model import LearnedLimits

@@ -18,8 +18,9 @@ from bisect import bisect_right
 from collections import deque
 from enum import StrEnum
 
-from monitor.client.rate.estimate import CapacityEstimator, CubicProbe, RateCut, RequestCounts
+from monitor.client.rate.estimate import CapacityEstimator
 from monitor.client.rate.headers import RateLimitHeaders
+from monitor.client.rate.probe import CubicProbe, RateCut, RequestCounts
 
 _MAX_CATCH_UP_S = 0.01
 """A late start is made up for, up to this: timers are late by milliseconds."""

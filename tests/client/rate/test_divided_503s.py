@@ -9,8 +9,8 @@ import pytest
 from client.limited import Bucket, Latency
 
 from monitor.client.limits import ConcurrencyLimit
-from monitor.client.rate.estimate import CubicProbe, RateCut, RequestCounts
 from monitor.client.rate.limiter import RateLimiter
+from monitor.client.rate.probe import CubicProbe, RateCut, RequestCounts
 from monitor.client.rate.unannounced import UnannouncedLimit, Verdict
 from monitor.client.throttle import Throttle
 from monitor.model.http import ApiError

@@ -3,9 +3,9 @@
 import pytest
 from client.limited import Api, Bucket, Fixed, Fleet, Latency, Run
 
-from monitor.client.rate.estimate import CubicProbe, RateCut
 from monitor.client.rate.headers import RateLimitHeaders
 from monitor.client.rate.limiter import RateLimiter
+from monitor.client.rate.probe import CubicProbe, RateCut
 
 PER_S = 500
 SLOW = (pytest.mark.process, pytest.mark.nightly)
