@@ -103,7 +103,6 @@ def _environment() -> Environment:
         slo_verdict=verdict_text,
         sparkline=share_sparkline,
         spent=spent_text,
-        table_rows=table_rows,
         time=time_tag,
         times_of=times_of,
         waits=waits_text,
@@ -115,7 +114,7 @@ def _environment() -> Environment:
 
 
 def _page_filters() -> dict[str, Callable[..., object]]:
-    """What the pages of incidents, items, workers and errors use."""
+    """What tables, and the pages of incidents, items, workers and errors use."""
     return {
         "coded": coded,
         "decided": decided,
@@ -124,6 +123,7 @@ def _page_filters() -> dict[str, Callable[..., object]]:
         "item_path": item_path,
         "job_text": job_text,
         "rule": describe_rule,
+        "table_rows": table_rows,
         "users_text": users_text,
         "with_query": with_query,
         "worker_name": worker_name,
