@@ -12,6 +12,7 @@ down_revision = "0023"
 branch_labels = None
 depends_on = None
 
+_COUNT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _NEW = ("accepted", "refused")
 
 
@@ -19,7 +20,7 @@ def upgrade() -> None:
     """One revision up."""
     with op.batch_alter_table("throttle_claims") as table:
         for name in _NEW:
-            table.add_column(sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
+            table.add_column(sa.Column(name, _COUNT, nullable=False, server_default="0"))
 
 
 def downgrade() -> None:

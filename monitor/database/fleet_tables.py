@@ -62,8 +62,8 @@ throttle_claims = Table(
     Column("opened_at", UtcDateTime),  # when its breaker opened; null: it is closed
     Column("cut_at", UtcDateTime),  # of the refusal that its learned rate follows; null: none
     Column("cut", JSON(none_as_null=True)),  # what that taught: see `RateCut`
+    Column("seen_at", UtcDateTime, nullable=False),  # by the clock of leases: a dead process is left out
     Column("accepted", Key, nullable=False, server_default="0"),  # its requests so far that were answered,
     Column("refused", Key, nullable=False, server_default="0"),  # and those that a 503 without a hint refused
-    Column("seen_at", UtcDateTime, nullable=False),  # by the clock of leases: a dead process is left out
 )
 """The processes among which the limits of one credential are divided."""

@@ -25,7 +25,7 @@ class Process:
     def __init__(self, fleet, number):
         self.fleet, self.number, self.wake_s = fleet, number, math.inf
         self.throttle = Throttle(monotonic=lambda: fleet.now_s, concurrency=ConcurrencyLimit(256))
-        self.dice, self.latency = random.Random(fleet.seed * 100 + number), Latency(round_s=0.02)  # noqa: S311
+        self.dice, self.latency = random.Random(fleet.seed * 100 + number), Latency(round_s=0.02)  # noqa: S311  # a simulation
         self.told, self.heard, self.is_answered = (None, None, False), {}, False
 
     def start(self):
