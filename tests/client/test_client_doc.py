@@ -13,7 +13,7 @@ from monitor.client import limits, retry, throttle
 from monitor.client.api_errors import FIELD_PATHS, parse_api_error
 from monitor.client.classify import SPENDING_CODES, cause_of
 from monitor.client.limits import is_outage
-from monitor.client.rate import estimate
+from monitor.client.rate import probe
 from monitor.client.retry import (
     MAX_BOUNDED_ATTEMPTS,
     RETRY_TABLE,
@@ -257,9 +257,9 @@ def rate_limits():
         "outage, once for all requests in flight together; plus one per round of successes; at least 1",
         "server backoff": f"for hints on {holding}; at most {format_duration(MAX_RETRY_AFTER)}; then one probe",
         "rate, a limit is stated": f"{default(CheckConfig, 'rate_share'):.0%} of it by default",
-        "rate, only 429s": f"{estimate._MIN_PER_S:g} request a second until one is accepted; then at most "
-        f"{estimate._BACKOFF_FACTOR:.0%} of the rate before, back to {estimate._PLATEAU_FACTOR:.0%} of it within "
-        f"{estimate._INITIAL_RECOVERY_S:g} s, and slowly beyond; within up to {estimate._MAX_RECOVERY_S:g} s if it is "
+        "rate, only 429s": f"{probe._MIN_PER_S:g} request a second until one is accepted; then at most "
+        f"{probe._BACKOFF_FACTOR:.0%} of the rate before, back to {probe._PLATEAU_FACTOR:.0%} of it within "
+        f"{probe._INITIAL_RECOVERY_S:g} s, and slowly beyond; within up to {probe._MAX_RECOVERY_S:g} s if it is "
         "refused at the same rate again",
     }
 
