@@ -123,7 +123,7 @@ async def capture_mail(message):
             mail_server,
             sender=Mailbox("Ingestion Monitor", "monitor@example.com"),
             recipients=["oncall@example.com"],
-            timeout_s=5,
+            timeout_s=60,
         )
         await channel.send(message, key=KEY)
         mail = server.read()
@@ -155,7 +155,7 @@ def alertmanager(url):
 
 
 def apprise(url):
-    return AppriseChannel(lambda: url.replace("http:", "json:"), timeout_s=5)
+    return AppriseChannel(lambda: url.replace("http:", "json:"), timeout_s=60)
 
 
 CHANNELS = {

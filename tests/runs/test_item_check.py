@@ -416,7 +416,8 @@ async def test_an_item_without_an_answer_at_the_deadline_counts_as_not_asked():
     assert report.tally.evidence(requests=report.requests) == ()
 
 
-async def test_outcomes_are_stored_in_batches_one_at_a_time():
+async def test_outcomes_are_stored_in_batches_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(item_check, "FLUSH_INTERVAL_S", 3600.0)
     count = 2 * BATCH_SIZE + 300
     one = Pass(store=Store(takes_s=0.01), concurrency=64)
     report = await one.over(numbered(count, size=1000))
@@ -488,7 +489,8 @@ async def test_an_unreadable_work_list_ends_the_check_with_its_error():
         await Pass().over(broken())
 
 
-async def test_a_cancelled_check_cancels_requests_and_waits_for_the_writing_thread():
+async def test_a_cancelled_check_cancels_requests_and_waits_for_the_writing_thread(monkeypatch):
+    monkeypatch.setattr(item_check, "FLUSH_INTERVAL_S", 3600.0)
     writing, go_on = threading.Event(), threading.Event()
 
     def slow_store(changes):
@@ -499,7 +501,7 @@ async def test_a_cancelled_check_cancels_requests_and_waits_for_the_writing_thre
     stored = []
     one = Pass(FakeItemClient(), store=slow_store, concurrency=2)
     running = asyncio.create_task(one.over(numbered(2 * BATCH_SIZE, size=1000)))
-    await asyncio.to_thread(writing.wait, 20)
+    await asyncio.to_thread(writing.wait, 120)
     running.cancel()
     asyncio.get_running_loop().call_later(0.05, go_on.set)
     with pytest.raises(asyncio.CancelledError):
