@@ -161,7 +161,8 @@ async def test_a_share_whose_worker_was_killed_goes_on_from_what_was_stored(shar
     await fleet.work()
     row = last_run(world)
     assert (row["status"], row["checked"], row["completed"]) == ("complete", 30, 30)
-    assert asked(world) - sent == 30 - stored
+    # the request in flight may have been counted after that
+    assert 0 <= asked(world) - sent - (30 - stored) <= 1
     assert 30 <= row["requests"] <= asked(world)
 
 

@@ -223,7 +223,8 @@ def test_a_total_outage_causes_only_a_few_requests(small_world):
     small_world.sandbox.add_fault(path="/engine", status=503)
     report = small_world.run()
     assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "outage")
-    assert small_world.sandbox.requests("503") <= 7
+    # two for the list, five items, and what the retry budget allows at least before the fifth has failed
+    assert small_world.sandbox.requests("503") <= 2 + 5 + 3
     assert states(report) == {"unknown": 500}
 
 
