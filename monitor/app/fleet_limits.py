@@ -20,7 +20,7 @@ from monitor.client.parts import Claimed, leads, lost_part, next_part
 from monitor.client.rate.probe import RateCut, RequestCounts
 from monitor.client.throttle import Throttle, utcnow
 from monitor.database import leases
-from monitor.database.engine import writing
+from monitor.database.engine import limit_idle_transaction, writing
 from monitor.errors import StoreError
 from monitor.logs import warn_rate_limited
 from monitor.model import LearnedLimits
@@ -335,6 +335,7 @@ class LimitsExchange:
 
 def _written(engine: Engine, work: Callable[[Connection], _T]) -> _T:
     with writing(engine) as conn:
+        limit_idle_transaction(conn)
         return work(conn)
 
 

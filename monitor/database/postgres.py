@@ -81,9 +81,13 @@ def connect_arguments(url: URL, **defaults: object) -> dict[str, Any]:
     return {**_CONNECT_ARGUMENTS, **defaults, **connection_parameters(url)}
 
 
-def transaction_settings(*, statement_timeout_s: float | None, settings: Mapping[str, str] | None = None) -> str:
+def transaction_settings(
+    *, statement_timeout_s: float | None, idle_timeout_s: float | None = None, settings: Mapping[str, str] | None = None
+) -> str:
     """The statements that a transaction begins with: `settings` and ours, and timeouts where none are shorter."""
     timeouts = dict(_TIMEOUTS)
+    if idle_timeout_s is not None:
+        timeouts["idle_in_transaction_session_timeout"] = f"{idle_timeout_s:g}s"
     if statement_timeout_s is not None:
         timeouts["statement_timeout"] = f"{statement_timeout_s:g}s"
     wanted = {**_SETTINGS, **(settings or {})}

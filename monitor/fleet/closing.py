@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import Connection
 
 from monitor.database import leases
-from monitor.database.engine import reading, writing
+from monitor.database.engine import limit_idle_transaction, reading, writing
 from monitor.database.retry import run_with_retry, with_retry
 from monitor.errors import LeaseLostError, MonitorError
 from monitor.fleet import share_store
@@ -81,6 +81,7 @@ def give_up(job: Job, run: SharedRun) -> bool:
     Returns False, and does nothing, if it is closed.
     """
     with writing(job.engine) as conn:
+        limit_idle_transaction(conn)
         found = share_store.load_run(conn, run_id=run.run_id)
         if found is None or not found.is_open:
             return False

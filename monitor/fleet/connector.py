@@ -27,6 +27,8 @@ from monitor.fleet.queue_schema import SCHEMA
 _Cursor: TypeAlias = psycopg.AsyncCursor[DictRow]
 
 _STATEMENT_TIMEOUT_S, _CLIENT_TIMEOUT_S = 30.0, 40.0
+_IDLE_TIMEOUT_S = 15.0
+"""A worker that is frozen while it takes a job keeps the job locked for so long, and others pass over it."""
 _POOL_TIMEOUT_S = 5.0
 _RECONNECT_S = 5.0
 """The pool doubles its pauses between attempts until then, and begins anew with the next query."""
@@ -34,7 +36,10 @@ _NO_QUEUE = frozenset({"3F000", "42704", "42883", "42P01"})
 """SQLSTATEs of a missing schema, type, function and table."""
 _LISTEN_CHECK_S = 30.0
 _LISTEN_RETRY_S = 1.0
-_BEGIN = f"BEGIN; {transaction_settings(statement_timeout_s=_STATEMENT_TIMEOUT_S, settings={'search_path': SCHEMA})}"
+_SETTINGS = transaction_settings(
+    statement_timeout_s=_STATEMENT_TIMEOUT_S, idle_timeout_s=_IDLE_TIMEOUT_S, settings={"search_path": SCHEMA}
+)
+_BEGIN = f"BEGIN; {_SETTINGS}"
 
 
 class QueueConnector(BaseAsyncConnector):

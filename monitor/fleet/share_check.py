@@ -209,6 +209,7 @@ class ShareCheck:
         """Called in a thread."""
         run, cause = self.run, check.stopped_by
         with writing(self.job.engine, urgent=True) as conn:
+            limit_idle_transaction(conn)
             now = self.job.lease_now(conn)
             seen = share_store.touch(conn, share=self.share, target=run.target, now=now)
             if cause is not None and seen.stopped_by is None:

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from monitor.database import leases
-from monitor.database.engine import writing
+from monitor.database.engine import limit_idle_transaction, writing
 from monitor.errors import LeaseLostError
 from monitor.fleet import share_store
 from monitor.fleet.closing import end_shares
@@ -81,6 +81,7 @@ def _repair(engine: Engine, stalled_after: timedelta, lease_now: Callable[[Conne
     """Writes what can be repaired in the database, in one transaction; nothing but two look-ups if no run is open."""
     repairs, ttl = _Repairs(), lease_ttl(stalled_after)
     with writing(engine) as conn:
+        limit_idle_transaction(conn)
         now = lease_now(conn)
         throttle_claims.forget_dead(conn, before=now - FORGET_CLAIMS_AFTER * stalled_after)
         runs = share_store.open_runs(conn)

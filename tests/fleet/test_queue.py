@@ -1,7 +1,9 @@
 """The queue on a real PostgreSQL: what is deferred is executed, by whoever lives, and comes again when it must."""
 
 import asyncio
+import contextlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -17,6 +19,7 @@ from monitor.errors import (
     SchemaError,
     TargetNotHereError,
 )
+from monitor.fleet import connector
 from monitor.fleet.queue import Queue
 from monitor.fleet.queue_worker import QueueWorker, _retry_after
 
@@ -182,6 +185,22 @@ async def test_jobs_of_a_dead_worker_come_again_once(queue_url, configured):
             await until(lambda: len(handlers.calls) == 3 and len(jobs(queue_url)) == 1, "three jobs")
     assert sorted(handlers.calls) == [("close", 1), ("close", 2), ("close", 4)]
     assert jobs(queue_url, "args ->> 'run_id', status::text") == [("3", "doing")], "its worker lives"
+
+
+async def test_a_job_that_a_frozen_worker_was_just_taking_is_free_again_soon(queue_url, configured):
+    """The worker's session is left inside the transaction that takes the job, as a stopped process leaves it."""
+    seconds = re.search(r"'idle_in_transaction_session_timeout', '(\d+)s'", connector._BEGIN)[1]
+    assert int(seconds) <= 15
+    brief = connector._BEGIN.replace(f"'{seconds}s'", "'1s'")
+    handlers = Recorder()
+    async with Queue.open(configured(queue_url)) as queue:
+        await queue.defer_close(1)
+        with contextlib.closing(psycopg.connect(queue_url, autocommit=True)) as frozen:
+            frozen.execute(brief)
+            frozen.execute("SELECT 1 FROM procrastinate_jobs FOR UPDATE")
+            async with working(queue, handlers):
+                await until(lambda: handlers.calls, "the job")
+    assert handlers.calls == [("close", 1)]
 
 
 async def test_a_stop_begins_no_job_and_waits_for_those_in_progress(queue_url, configured):
