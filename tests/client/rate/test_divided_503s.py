@@ -169,6 +169,14 @@ def test_a_first_503_of_others_gives_a_rate_to_all():
     assert probe.per_s(2.0) == pytest.approx(160)
 
 
+@pytest.mark.parametrize(("part", "leads"), [(0.5, False), (1.0, True)], ids=["does not judge", "is alone again"])
+def test_a_first_503_of_others_means_nothing_to_a_process_that(part, leads):
+    probe = CubicProbe(None)
+    probe.set_part(part, 0.0, leads=leads)
+    probe.add_others(RequestCounts(accepted=80, refused=5), 2.0)
+    assert (probe.last_cut, probe.large_cuts, probe.plateau_per_s) == (None, 0, None)
+
+
 def test_what_was_no_limit_is_lifted_for_all():
     limiter = RateLimiter(ceiling_per_s=None, share=1.0)
     limiter.set_part(0.5, 0.0)
