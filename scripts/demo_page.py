@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -85,6 +86,23 @@ def play_night(folder: Path, stack: contextlib.ExitStack, *, port: int = PORT, h
     return folder / "monitor.toml"
 
 
+def start_daemon(config: Path) -> "subprocess.Popen[bytes]":
+    """The real command, which logs errors alone."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "monitor", "daemon", "--config", str(config), "--log-level", "error"]
+    )
+
+
+@contextlib.contextmanager
+def serving(config: Path) -> Iterator[None]:
+    """A daemon, until the end of the block."""
+    with start_daemon(config) as daemon:
+        try:
+            yield
+        finally:
+            daemon.terminate()
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--port", type=int, default=PORT, help="where the page listens, on this machine only")
@@ -97,9 +115,8 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestion-monitor-page-")))
         config = play_night(folder, stack, port=given.port)
-        command = [sys.executable, "-m", "monitor", "daemon", "--config", str(config), "--log-level", "error"]
         say(f"The page: http://127.0.0.1:{given.port}/  (Ctrl-C ends it.)")
-        with subprocess.Popen(command) as daemon:
+        with start_daemon(config) as daemon:
             return _wait(daemon)
 
 

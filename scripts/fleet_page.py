@@ -4,14 +4,13 @@ No worker runs. What they would have stored is written into a private PostgreSQL
 """
 
 import contextlib
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
+from demo_page import serving
 from support.fleets import fill, queued
 from support.postgres import private_server
 
@@ -58,12 +57,8 @@ def fleet_daemon(*, port: int) -> Iterator[None]:
         config = folder / "monitor.toml"
         targets = "".join(TARGET.format(name=name, concurrency=number) for name, number in CONCURRENCY.items())
         config.write_text(CONFIG.format(url=url, port=port) + targets, encoding="utf-8")
-        command = [sys.executable, "-m", "monitor", "daemon", "--config", str(config), "--log-level", "error"]
-        process = stack.enter_context(subprocess.Popen(command))
-        try:
-            yield
-        finally:
-            process.terminate()
+        stack.enter_context(serving(config))
+        yield
 
 
 def write(url: str) -> None:

@@ -10,7 +10,6 @@ import base64
 import contextlib
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demo_page import play_night
+from demo_page import play_night, serving
 from fleet_page import fleet_daemon
 from playwright.sync_api import Browser, Page
 from support.browser import chromium, visiting
@@ -89,12 +88,8 @@ def daemon() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ingestion-monitor-page-")))
         config = play_night(folder, stack, port=PORT)
-        command = [sys.executable, "-m", "monitor", "daemon", "--config", str(config), "--log-level", "error"]
-        process = stack.enter_context(subprocess.Popen(command))
-        try:
-            yield
-        finally:
-            process.terminate()
+        stack.enter_context(serving(config))
+        yield
 
 
 def wait_for_page(port: int) -> None:
