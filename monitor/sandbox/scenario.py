@@ -4,7 +4,6 @@ A scenario has `[[steps]]`, each with `at`, a duration since the start, and exac
 """
 
 import re
-import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from monitor.sandbox.settings import SandboxSettings
 
 Argument = Fault | ItemBatch | StatusChange | ItemSelection | Rate | str | bool | None
 
+_MAX_SLEEP_S = 0.5
 _STEP = re.compile(r"^[ \t]*\[\[[ \t]*steps[ \t]*\]\]", re.MULTILINE)
 
 
@@ -207,8 +207,10 @@ def serve(
 
 
 def _play(player: ScenarioPlayer, on_step: Callable[[ScenarioStep], None]) -> None:
-    started_s, waiter = time.monotonic(), threading.Event()
+    started_s = time.monotonic()
     while True:
         for step in player.advance(time.monotonic() - started_s):
             on_step(step)
-        waiter.wait(player.wait_s(time.monotonic() - started_s))
+        next_s = player.wait_s(time.monotonic() - started_s)
+        # a signal just before a wait, or in another thread, is handled after it
+        time.sleep(_MAX_SLEEP_S if next_s is None else min(next_s, _MAX_SLEEP_S))

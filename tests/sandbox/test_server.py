@@ -16,6 +16,16 @@ from monitor.sandbox import Sandbox, SandboxSettings, serve
 URL = "/engine/v2/items/not-a-uuid"
 HEADERS = {"Authorization": "Bearer sandbox-key"}
 SERVE = "from monitor.sandbox import *; serve(SandboxSettings(), on_ready=lambda url: print(url, flush=True))"
+SERVE_WITH_SIGNALS_ELSEWHERE = """
+import signal
+from monitor.sandbox import *
+
+def on_ready(url):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # so that the server's thread gets it
+    print(url, flush=True)
+
+serve(SandboxSettings(), on_ready=on_ready)
+"""
 
 
 def get(url, **options):
@@ -147,11 +157,11 @@ def test_many_threads_lose_no_item_and_no_count(own):
     assert (own.requests(), own.requests("503"), own.requests("200")) == (160, 25, 135)
 
 
-@pytest.fixture
-def served():
+@pytest.fixture(params=[SERVE])
+def served(request):
     """`serve` in its own process, and its URL."""
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", SERVE],
+        [sys.executable, "-W", "error", "-X", "dev", "-c", request.param],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -180,6 +190,13 @@ def test_serving_in_the_foreground_ends_cleanly_with_a_signal(served, number, co
     assert (_complaints(process), process.returncode) == ("", code)
     with pytest.raises(httpx.ConnectError):
         get(url)
+
+
+@pytest.mark.parametrize("served", [SERVE_WITH_SIGNALS_ELSEWHERE], indirect=True)
+def test_a_signal_that_does_not_interrupt_the_main_thread_ends_the_server(served):
+    process, _ = served
+    process.send_signal(signal.SIGINT)
+    assert (_complaints(process), process.returncode) == ("", 0)
 
 
 def test_a_signal_does_not_wait_for_calls_in_flight(served):
