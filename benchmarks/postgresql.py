@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from support.postgres import private_server
 
-__all__ = ["Postgres", "running"]
+__all__ = ["Postgres", "running", "vacuum"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,12 @@ class Postgres:
 def _stat(pid: int) -> list[str]:
     """proc_pid_stat(5) from the state on: 1 is the parent, 11 to 14 are utime, stime, cutime and cstime."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
+def vacuum(url: str) -> None:
+    """Does at once what autovacuum, which is off in this server, does after many changes."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("VACUUM ANALYZE")
 
 
 @contextlib.contextmanager

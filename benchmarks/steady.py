@@ -93,6 +93,9 @@ def on_postgresql(builds: Sequence[Build], folder: Path, *, items: int, rounds: 
         watched = [_made(build, server, folder / "postgresql" / build.name, items, postgres) for build in builds]
         _measure_start_up(watched, rounds)
         rows = _series(watched, 1, f"PostgreSQL, first run over {items:,} items", lambda each: each.check, None)
+        for each in watched:
+            postgresql.vacuum(each.folder.database)
+            postgresql.vacuum(each.folder.log)
         rows += _series(
             watched,
             rounds,
