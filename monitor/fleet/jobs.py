@@ -6,7 +6,8 @@ again, and each worker ends its own jobs alone.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 import psycopg
@@ -28,6 +29,11 @@ class Jobs(JobManager):
     async def retry_stalled(self, job_id: int, worker_id: int | None) -> int:
         """Makes a job of a dead worker wait again; returns 0 if another process did."""
         return await self._put_back(job_id, worker_id, None)
+
+    async def replace_waiting(self, job_id: int, arguments: Mapping[str, object]) -> bool:
+        """Gives a job that waits other arguments, as if it were new; False if it waits no more."""
+        text = json.dumps(arguments)
+        return bool(await self._database.execute_query_all_async(_REPLACE, job_id=job_id, arguments=text))
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
         """Deletes the dead workers of this queue: those of another one may have a longer stall time."""
@@ -166,14 +172,22 @@ _HEARTBEAT = "UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id =
 _IN_PROGRESS = "SELECT id FROM procrastinate_jobs WHERE worker_id = %(worker_id)s AND status = 'doing'"
 _OF_WORKER = "WHERE id = %(job_id)s AND status = 'doing' AND (worker_id = %(worker_id)s::bigint OR worker_id IS NULL)"
 """It is NULL when the worker's number was removed."""
+_ANNOUNCED = """
+RETURNING id, pg_notify(
+    'procrastinate_queue_v1#' || queue_name, json_build_object('type', 'job_inserted', 'job_id', id)::text
+)
+"""
 _PUT_BACK = f"""
 UPDATE procrastinate_jobs
 SET status = 'todo', attempts = attempts + 1, scheduled_at = %(retry_at)s, worker_id = NULL, abort_requested = false
 {_OF_WORKER}
-RETURNING id, pg_notify(
-    'procrastinate_queue_v1#' || queue_name, json_build_object('type', 'job_inserted', 'job_id', id)::text
-)
+{_ANNOUNCED}
 """  # noqa: S608  # no values in it
+_REPLACE = f"""
+UPDATE procrastinate_jobs SET args = %(arguments)s::jsonb, attempts = 0, scheduled_at = NULL
+WHERE id = %(job_id)s AND status = 'todo'
+{_ANNOUNCED}
+"""  # noqa: S608  # the same
 _END = f"""
 UPDATE procrastinate_jobs SET status = %(status)s, attempts = attempts + 1, abort_requested = false {_OF_WORKER}
 """  # noqa: S608  # the same

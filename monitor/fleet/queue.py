@@ -56,7 +56,8 @@ class Queue:
             await queue.connector.close_async()
 
     async def defer_plan(self, target: str, run_key: str) -> bool:
-        """Queues a run. One that waits with an older run key is replaced: of missed runs the newest is executed.
+        """Queues a run. One that waits with an older run key gets this one: of missed runs the newest is executed. It
+        has waited since the first of them was queued, so that a queue without workers does not look young.
 
         Returns False if this one or a newer one waits already. Raises StoreError if the database can't be used.
         """
@@ -69,7 +70,8 @@ class Queue:
                     waiting_key = str(job.task_kwargs["run_key"])
                     if waiting_key == run_key or _time_of(waiting_key) > _time_of(run_key):
                         return False
-                    await self._jobs.cancel_job_by_id_async(job.id or 0, delete_job=True)
+                    if await self._jobs.replace_waiting(job.id or 0, arguments):
+                        return True
         return True
 
     async def defer_share(self, run_id: int, number: int, priority: int = 0) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from support.working import Faults, Recorder, jobs, until, working
 
 from monitor import logs
+from monitor.database.engine import reading
 from monitor.errors import (
     ConfigError,
     LeaseHeldError,
@@ -22,6 +23,7 @@ from monitor.errors import (
 from monitor.fleet import connector
 from monitor.fleet.queue import Queue
 from monitor.fleet.queue_worker import QueueWorker, _retry_after
+from monitor.fleet.state import read_fleet
 
 
 async def test_jobs_are_executed_by_priority_and_leave_nothing(queue_url, configured):
@@ -54,6 +56,20 @@ async def test_what_waits_already_is_not_queued_again_and_a_newer_run_replaces_a
         assert [await queue.defer_plan("docs", key) for key in keys] == [True, False, True, False, True]
         assert await queue.defer_plan("other", keys[0])
     assert jobs(queue_url, "task_name, args ->> 'run_key'")[-2:] == [("plan", keys[-1]), ("plan", keys[0])]
+
+
+async def test_a_run_that_waits_has_waited_since_the_first_of_those_that_were_missed(queue_url, configured, connected):
+    async with Queue.open(configured(queue_url)) as queue:
+        await queue.defer_plan("docs", "every 1m 2026-03-01T03:00:00Z")
+        with psycopg.connect(queue_url, autocommit=True) as conn:
+            conn.execute("SET search_path = procrastinate")  # for its triggers
+            conn.execute("UPDATE procrastinate_events SET at = at - interval '1 hour'")
+            conn.execute("UPDATE procrastinate_jobs SET attempts = 3, scheduled_at = now() + interval '1 day'")
+        assert await queue.defer_plan("docs", "every 1m 2026-03-01T03:01:00Z")
+        with reading(connected(queue_url)) as conn:
+            state = read_fleet(conn, queue=queue.name)
+    assert timedelta(minutes=59) < state.now - state.queue.waits_since["plan"] < timedelta(minutes=61)
+    assert jobs(queue_url, "args ->> 'run_key', attempts") == [("every 1m 2026-03-01T03:01:00Z", 0)]
 
 
 async def test_two_queues_of_one_database_have_jobs_and_workers_of_their_own(queue_url, configured):
