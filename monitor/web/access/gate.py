@@ -21,6 +21,7 @@ from monitor.web.access.origins import is_public_host
 from monitor.web.access.sessions import (
     MAX_NAME_CHARS,
     Session,
+    bearer_token,
     cookie_name,
     csrf_token,
     is_csrf_token,
@@ -101,9 +102,8 @@ class Gate:
         token = await self._token(self.web.token)
         if token is None:
             return Visitor(refusal=Refusal.TOKEN_UNREADABLE)
-        if authorization:
-            scheme, _, given = authorization.partition(" ")
-            refused = self._check(given.strip() if scheme.lower() == "bearer" else "", token, client)
+        if (given := bearer_token(authorization)) is not None:
+            refused = self._check(given, token, client)
             return refused or Visitor(
                 viewer=Viewer(can_see_all=True, can_act=self.web.actions, source=f"API token at {client}"),
                 by_token=True,

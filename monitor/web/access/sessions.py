@@ -41,6 +41,15 @@ def is_token(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), token.encode())
 
 
+def bearer_token(authorization: str) -> str | None:
+    """The token in an Authorization header; None without one of the scheme Bearer.
+
+    Others are not for us: a browser sends the password that a proxy asked it for (Basic) with every request.
+    """
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 def seal(session: Session, key: bytes) -> str:
     """The value of a session's cookie."""
     fields = [session.id, session.name, int(session.began_at.timestamp())]

@@ -106,6 +106,22 @@ def test_a_bearer_token_opens_everything_without_a_cookie(locked):
         assert (refused.status, refused.headers["www-authenticate"][:6]) == (401, "Bearer")
 
 
+def test_the_password_that_a_proxy_asked_for_is_no_wrong_token(locked):
+    """A browser sends it with every request, and a proxy such as nginx passes it on."""
+    password = {"Authorization": "Basic YW5hOnBhc3N3b3Jk"}
+    assert [locked.get(path, **password).status for path in ("/status", "/login")] == [200, 200]
+    assert locked.post("/login", {"token": TOKEN, "name": "Ana"}, **password).status == 303
+    assert {locked.get("/", **password).status for _ in range(MAX_PER_CLIENT + 1)} == {200}
+    program = ask(locked.address, "/api/v1/incidents", headers=password)
+    assert (program.status, "Authorization: Bearer" in program.json["error"]) == (401, True)
+
+
+def test_a_program_without_a_token_is_told_that_it_needs_one(page):
+    address = page("actions = true").address
+    answer = ask(address, "/incidents/1/resolve", method="POST")
+    assert (answer.status, "Authorization: Bearer" in answer.json["error"]) == (403, True)
+
+
 def test_wrong_tokens_are_limited_but_sessions_go_on(locked):
     locked.log_in(TOKEN)
     answers = [ask(locked.address, "/", headers={"Authorization": "Bearer wrong"}) for _ in range(MAX_PER_CLIENT + 1)]
