@@ -127,6 +127,15 @@ def test_a_program_acts_with_the_token_and_says_who_it_is(acting, site):
     assert (kind, reason.endswith("by API token at 127.0.0.1")) == ("resolved", True)
 
 
+def test_a_program_may_send_text_that_is_not_escaped(acting, site):
+    """As `curl -d by=Jörg` does."""
+    bearer = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/x-www-form-urlencoded"}
+    for body, status in (("by=Jörg".encode("latin-1"), 400), ("by=Jörg+%C3%9F".encode(), 303)):
+        answer = ask(acting.address, "/incidents/1/acknowledge", method="POST", headers=bearer, body=body)
+        assert answer.status == status
+    assert site.incident.acknowledged_by == "Jörg ß"
+
+
 def test_without_a_login_forms_belong_to_a_visit(page, site):
     served = page("actions = true", engine=site.engine)
     browser = Browser(served.address)

@@ -214,7 +214,8 @@ async def _read_form(request: Request) -> Response | None:
     if body is None:
         return refusal(request, 413, "a form may have at most 16 KB", headers=close)
     try:
-        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
+        # programs such as curl send text as it is, where a browser escapes it
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError:
         return refusal(request, 400, f"a form has at most {_MAX_FIELDS} fields of UTF-8 text", headers=close)
     request.scope["form"] = dict(fields)
