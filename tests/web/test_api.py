@@ -205,6 +205,14 @@ def test_an_item_is_found_by_every_text_that_is_stored(world, served, item_id):
         assert [each["item_id"] for each in get(served, f"v1/items?{name}={word}").json["items"]] == [item_id]
 
 
+def test_an_item_that_is_not_known_yet_costs_no_search_for_ids_like_it(served, monkeypatch):
+    def search(*_, **__):
+        pytest.fail("it reads all items")
+
+    monkeypatch.setattr("monitor.reports.item_queries.similar_ids", search)
+    assert get(served, "v1/items/gloo/not-there-yet").status == 404
+
+
 def test_items_that_are_not_tracked_any_more_are_listed_by_their_state(world, served):
     now = datetime.now(UTC)
     with writing(world.app.engine) as conn:

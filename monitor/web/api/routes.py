@@ -33,8 +33,8 @@ from monitor.reports.incident_views import (
     incidents_json,
     incidents_view,
 )
-from monitor.reports.item_queries import LISTED_STATES, ItemFilter
-from monitor.reports.item_views import item_view, item_view_json, items_view, items_view_json, look_up, stuck_after
+from monitor.reports.item_queries import LISTED_STATES, ItemFilter, find
+from monitor.reports.item_views import item_view, item_view_json, items_view, items_view_json, stuck_after
 from monitor.reports.names import is_known_channel, is_known_target, no_such_target
 from monitor.reports.notifications import notifications_json, notifications_view
 from monitor.reports.overview_json import overview_json
@@ -282,8 +282,9 @@ class _Routes:
         def query(conn: Connection, config: Config, now: datetime) -> Json | None:
             if UNPRINTABLE.search(target + item_id):
                 return None
-            found = look_up(conn, config, item_id, target=target, now=now)
-            return item_view_json(item_view(conn, found.items[0], now=now)) if found.items else None
+            # programs ask again and again for what is not known yet: no search for ids like it, which reads all items
+            found = find(conn, item_id, target=target, stuck_after=stuck_after(config), now=now)
+            return item_view_json(item_view(conn, found[0], now=now)) if found else None
 
         return await self._read(query, missing=f"{target!a} has no tracked item {item_id!a}")
 
