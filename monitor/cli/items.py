@@ -144,13 +144,11 @@ def listing(
 
 
 def _states(names: Sequence[str]) -> frozenset[str]:
-    from monitor.model import ItemState
-    from monitor.reports.item_queries import IGNORED, REMOVED
+    from monitor.reports.item_queries import LISTED_STATES
 
-    states = (*(state.value for state in ItemState), REMOVED, IGNORED)
-    if unknown := [name for name in names if name not in states]:
+    if unknown := [name for name in names if name not in LISTED_STATES]:
         hint = "; for stuck items use --stuck" if "stuck" in unknown else ""
-        raise ConfigError([f"--state: {', '.join(map(ascii, unknown))} is none of {', '.join(states)}{hint}"])
+        raise ConfigError([f"--state: {', '.join(map(ascii, unknown))} is none of {', '.join(LISTED_STATES)}{hint}"])
     return frozenset(names)
 
 

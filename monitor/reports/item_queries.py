@@ -13,6 +13,8 @@ from monitor.model import PROBLEM_STATES, ItemState
 
 REMOVED, IGNORED = "removed", "ignored"
 """States shown for items that are neither counted nor checked."""
+LISTED_STATES = (*(state.value for state in ItemState), REMOVED, IGNORED)
+"""States that a list can be limited to."""
 _SHORTEST_PREFIX = 3
 _PROBLEMS = tuple(state.value for state in PROBLEM_STATES)
 
@@ -202,7 +204,8 @@ def conditions(filters: ItemFilter, stuck_now: ColumnElement[bool]) -> list[Colu
     if filters.group is not None:
         where.append(items.c.group_name == filters.group)
     if filters.stage is not None:
-        where.append(func.lower(items.c.stage) == filters.stage.lower())
+        # both by the database: SQLite changes the case of ASCII letters alone
+        where.append(func.lower(items.c.stage) == func.lower(filters.stage))
     if filters.state_since_before is not None:
         where.append(_state_since < filters.state_since_before)
     return where

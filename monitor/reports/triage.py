@@ -220,9 +220,12 @@ def _incident_parts(targets: Sequence[TargetSummary], open_incidents: Mapping[Se
     names = [target.name for target in sorted(targets, key=lambda each: each.rank) if target.incidents]
     if not names or len(targets) == 1:
         return [found]
-    if len(names) <= _NAMED:
-        return [f"{found}, on {' and '.join([', '.join(names[:-1]), names[-1]] if names[1:] else names)}"]
-    return [f"{found}, on {', '.join(names[:_NAMED])} and {plural(len(names) - _NAMED, 'more target')}"]
+    places = names[:_NAMED]
+    if more := names[_NAMED:]:
+        places.append(plural(len(more), "more target"))
+    if total > sum(sum(target.incidents.values()) for target in targets):
+        places.append("elsewhere")  # on a channel, or on a target that is no longer configured
+    return [f"{found}, on {' and '.join([', '.join(places[:-1]), places[-1]] if places[1:] else places)}"]
 
 
 def _target_parts(targets: Sequence[TargetSummary]) -> list[str]:

@@ -19,7 +19,7 @@ from monitor.web.access import HEALTH_PATHS, Access, Gate
 from monitor.web.actions import add_actions
 from monitor.web.api import add_api
 from monitor.web.database_probe import DatabaseProbe, ProbeResult, collect_inputs
-from monitor.web.errors import TEXTS, refusal
+from monitor.web.errors import TEXTS, USE_POST, refusal
 from monitor.web.login_pages import add_login_pages
 from monitor.web.metrics import negotiate_content_type, render
 from monitor.web.pages import add_pages
@@ -161,8 +161,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     detail, headers = "", {}
     if isinstance(error, HTTPException):
         detail, headers = error.detail, dict(error.headers or {})
-    usual = not detail or detail == HTTPStatus(status).phrase
-    return refusal(request, status, TEXTS.get(status, "refused") if usual else detail, headers={**allowed, **headers})
+    if not detail or detail == HTTPStatus(status).phrase:
+        detail = USE_POST if headers.get("Allow") == "POST" else TEXTS.get(status, "refused")
+    return refusal(request, status, detail, headers={**allowed, **headers})
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

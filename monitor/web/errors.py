@@ -29,6 +29,7 @@ TEXTS = {
     500: "internal error; see the daemon's log",
 }
 """What is said where nobody says more."""
+USE_POST = "use POST, as the form on the page does"
 
 
 def wants_html(request: Request) -> bool:

@@ -8,7 +8,6 @@ from monitor.reports.html import render
 from monitor.web.access.gate import Gate, Refusal
 from monitor.web.access.middleware import client_of, form_of, refuse
 from monitor.web.access.origins import local_path
-from monitor.web.access.sessions import set_cookie
 from monitor.web.errors import as_sentence, bare_frame
 from monitor.web.site import viewer_of
 
@@ -53,8 +52,8 @@ class _LoginPages:
         return answer
 
     async def log_out(self, request: Request) -> Response:
-        secure = self._gate.is_secure(request.headers.get("host", ""))
-        return RedirectResponse("/login", status_code=303, headers={"Set-Cookie": set_cookie("", secure=secure)})
+        cookie = self._gate.cookie("", host=request.headers.get("host", ""))
+        return RedirectResponse("/login", status_code=303, headers={"Set-Cookie": cookie})
 
 
 _WRONG = "that is not the token: it is in the file that web.token_file names"

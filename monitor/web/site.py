@@ -108,6 +108,7 @@ class Site:
             # by a connection that the server had ended, as at a restart: the pool has dropped it now
             return _read(engine, query)
         except StoreError as error:
+            _read(engine, _ask_nothing)  # fails if the file was deleted, which would look like an empty database
             state = SchemaState(current(engine).fit.value)
             if state is SchemaState.CURRENT:
                 raise
@@ -202,6 +203,11 @@ def _read(engine: Engine, query: Callable[[Connection], _T]) -> _T:
     with reading(engine) as conn:
         _limit_query(conn)
         return query(conn)
+
+
+def _ask_nothing(conn: Connection) -> None:
+    """Opens the database, and no more."""
+    conn.exec_driver_sql("SELECT 1")
 
 
 def _limit_query(conn: Connection) -> None:

@@ -130,6 +130,14 @@ def test_the_summary_of_a_report_equals_that_of_the_query():
             "5 warning incidents are open, on a, b, c and 2 more targets.", id="many",
         ),
         pytest.param(
+            [summary("a", incidents={WARNING: 1}), summary("b")], {WARNING: 2}, (), "warning",
+            "2 warning incidents are open, on a and elsewhere.", id="also of a channel",
+        ),
+        pytest.param(
+            [summary(name, incidents={WARNING: 1}) for name in "abcde"], {WARNING: 6}, (), "warning",
+            "6 warning incidents are open, on a, b, c, 2 more targets and elsewhere.", id="many, and elsewhere",
+        ),
+        pytest.param(
             [summary(), summary("b")], {CRITICAL: 1}, (Undelivered(channel="mail", dead=1, waiting=1),), "bad",
             "1 critical incident is open; 2 messages are not delivered.", id="of a channel",
         ),

@@ -102,7 +102,8 @@ def test_nothing_is_done_without_the_csrf_token_of_this_session(acting, site):
         assert (answer.status, b"out of date" in answer.body) == (403, True)
     assert acting.post("/incidents/1/resolve", {"csrf_token": acting.csrf}, cross_site=True).status == 403
     acting.cookies = {}
-    assert acting.post("/incidents/1/resolve", {"csrf_token": acting.csrf}).headers["location"] == "/login?next=/"
+    expired = acting.post("/incidents/1/resolve", {"csrf_token": acting.csrf})
+    assert expired.headers["location"] == "/login?next=/incidents/1"  # where the form is
     assert [kind for kind, _ in events(site)] == ["opened"]
 
 
@@ -112,7 +113,8 @@ def test_actions_are_refused_unless_they_are_on(page, site, token_file):
     browser.log_in(TOKEN)
     refused = browser.post("/incidents/1/resolve", {"csrf_token": browser.csrf_token()})
     assert (refused.status, b"web.actions = true" in refused.body) == (403, True)
-    assert browser.get("/incidents/1/resolve").status == 405
+    opened = browser.get("/incidents/1/resolve")
+    assert (opened.status, opened.headers["allow"], b"Use POST" in opened.body) == (405, "POST", True)
     assert site.incident.resolved_at is None
 
 
@@ -123,6 +125,15 @@ def test_a_program_acts_with_the_token_and_says_who_it_is(acting, site):
     ask(acting.address, "/incidents/1/resolve", method="POST", headers=bearer)
     kind, reason = events(site)[-1]
     assert (kind, reason.endswith("by API token at 127.0.0.1")) == ("resolved", True)
+
+
+def test_a_program_may_send_text_that_is_not_escaped(acting, site):
+    """As `curl -d by=Jörg` does."""
+    bearer = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/x-www-form-urlencoded"}
+    for body, status in (("by=Jörg".encode("latin-1"), 400), ("by=Jörg+%C3%9F".encode(), 303)):
+        answer = ask(acting.address, "/incidents/1/acknowledge", method="POST", headers=bearer, body=body)
+        assert answer.status == status
+    assert site.incident.acknowledged_by == "Jörg ß"
 
 
 def test_without_a_login_forms_belong_to_a_visit(page, site):

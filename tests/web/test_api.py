@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import jsonschema
@@ -115,6 +116,7 @@ def test_providers_are_described(served):
         ("v1/incidents/nine", 404, "there is no incident 'nine'"),
         (f"v1/incidents/{2**63}", 404, "there is no incident"),
         ("v1/items?group=%00", 400, "group: "),
+        ("v1/items?state=failed&state=gone", 400, "state: must be one of completed, pending"),
         ("v1/items/gloo/none", 404, "has no tracked item 'none'"),
         ("v1/items/gloo/%00", 404, "has no tracked item"),
         ("v1/slos?target=nowhere", 400, "there is no target 'nowhere'"),
@@ -180,6 +182,48 @@ def test_no_text_in_an_answer_reorders_what_follows(world, served):
     answer = get(served, "v1/items?state=failed")
     assert (b"\\u202egnp.exe" in answer.body, "\u202e" in answer.body.decode()) == (True, False)
     assert answer.json["items"][0]["stage"] == "\u202egnp.exe"
+
+
+@pytest.mark.parametrize(
+    "item_id",
+    [
+        "Screenshot 9.41.00\u202fAM.png",
+        "資料\u30002026.pdf",
+        "\u200fملف\u200e",
+        "👨\u200d👩\u200d👧.md",
+        "x\u202egnp",
+        "ÉCHEC",
+    ],
+)
+def test_an_item_is_found_by_every_text_that_is_stored(world, served, item_id):
+    with writing(world.app.engine) as conn:
+        named = update(items).where(items.c.item_id == world.failed)
+        conn.execute(named.values(item_id=item_id, group_name=item_id, stage=item_id))
+    word = quote(item_id, safe="")
+    assert get(served, f"v1/items/gloo/{word}").json["item_id"] == item_id
+    for name in ("group", "stage"):
+        assert [each["item_id"] for each in get(served, f"v1/items?{name}={word}").json["items"]] == [item_id]
+
+
+def test_an_item_that_is_not_known_yet_costs_no_search_for_ids_like_it(served, monkeypatch):
+    def search(*_, **__):
+        pytest.fail("it reads all items")
+
+    monkeypatch.setattr("monitor.reports.item_queries.similar_ids", search)
+    assert get(served, "v1/items/gloo/not-there-yet").status == 404
+
+
+def test_items_that_are_not_tracked_any_more_are_listed_by_their_state(world, served):
+    now = datetime.now(UTC)
+    with writing(world.app.engine) as conn:
+        conn.execute(update(items).where(items.c.item_id == world.failed).values(removed_at=now))
+        conn.execute(update(items).where(items.c.item_id == STRANGE).values(ignored_at=now))
+    found = {state: get(served, f"v1/items?state={state}").json["items"] for state in ("removed", "ignored")}
+    assert {state: [each["item_id"] for each in rows] for state, rows in found.items()} == {
+        "removed": [world.failed],
+        "ignored": [STRANGE],
+    }
+    assert get(served, "v1/items?state=removed&state=ignored").json["total"] == 2
 
 
 @pytest.fixture

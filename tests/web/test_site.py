@@ -137,3 +137,15 @@ async def test_a_database_that_is_gone_is_one_sentence(make):
 
     with pytest.raises(UnavailableError, match="can't be opened"):
         await make().read(broken)
+
+
+async def test_a_file_that_was_deleted_is_no_empty_database(tmp_path, database):
+    """The advice to create the tables would lead to a second database, without a history."""
+    state = DaemonState(config=config(tmp_path, database=database))
+    site = Site(StateTracker(state, utcnow=lambda: NOW))
+    await site.read(lambda conn: conn.execute(text("SELECT 1")))
+    (tmp_path / "monitor.db").unlink()
+    with pytest.raises(UnavailableError, match="can't be opened; check that its folder exists") as refused:
+        await site.read(lambda conn: conn.execute(text("SELECT count(*) FROM runs")))
+    assert "db upgrade" not in str(refused.value)
+    site.close()

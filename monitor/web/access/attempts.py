@@ -60,6 +60,8 @@ def _network(client: str) -> str:
         address = ipaddress.ip_address(client)
     except ValueError:
         return client
-    if address.version == 4:
+    if isinstance(address, ipaddress.IPv4Address):
         return client
+    if address.ipv4_mapped is not None:  # a socket that listens on both: else all of IPv4 would be one network
+        return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address.packed, _V6_PREFIX), strict=False))

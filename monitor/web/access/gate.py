@@ -17,10 +17,11 @@ from monitor.database.text import to_single_line
 from monitor.errors import ConfigError
 from monitor.threads import run_in_thread
 from monitor.web.access.attempts import Attempts
-from monitor.web.access.origins import is_public_host
+from monitor.web.access.origins import host_port, is_public_host
 from monitor.web.access.sessions import (
     MAX_NAME_CHARS,
     Session,
+    bearer_token,
     cookie_name,
     csrf_token,
     is_csrf_token,
@@ -91,9 +92,13 @@ class Gate:
         url = self.web.public_url
         return url is not None and url.lower().startswith("https:") and is_public_host(host, url)
 
+    def cookie(self, value: str, *, host: str) -> str:
+        """The header that stores a session for a browser that named this host; an empty value deletes it."""
+        return set_cookie(value, secure=self.is_secure(host), port=host_port(host))
+
     async def identify(self, *, host: str, cookies: Mapping[str, str], authorization: str, client: str) -> Visitor:
         """Who sends a request with these headers from this address."""
-        cookie = cookies.get(cookie_name(secure=self.is_secure(host)), "")
+        cookie = cookies.get(cookie_name(secure=self.is_secure(host), port=host_port(host)), "")
         if self.web.token is None:
             return (
                 self._anonymous(cookie, host, client) if self.web.on_loopback else Visitor(refusal=Refusal.NO_TOKEN_SET)
@@ -101,9 +106,8 @@ class Gate:
         token = await self._token(self.web.token)
         if token is None:
             return Visitor(refusal=Refusal.TOKEN_UNREADABLE)
-        if authorization:
-            scheme, _, given = authorization.partition(" ")
-            refused = self._check(given.strip() if scheme.lower() == "bearer" else "", token, client)
+        if (given := bearer_token(authorization)) is not None:
+            refused = self._check(given, token, client)
             return refused or Visitor(
                 viewer=Viewer(can_see_all=True, can_act=self.web.actions, source=f"API token at {client}"),
                 by_token=True,
@@ -123,7 +127,7 @@ class Gate:
         if (refused := self._check(token.strip(), right, client)) is not None:
             return refused
         key, session = session_key(right), self._new_session(to_single_line(name, MAX_NAME_CHARS))
-        cookie = set_cookie(seal(session, key), secure=self.is_secure(host))
+        cookie = self.cookie(seal(session, key), host=host)
         return replace(self._visitor(session, key), new_cookie=cookie)
 
     def _anonymous(self, cookie: str, host: str, client: str) -> Visitor:
@@ -138,7 +142,7 @@ class Gate:
         new = session is None
         session = session or self._new_session(None)
         viewer = replace(viewer, csrf_token=csrf_token(session, key))
-        new_cookie = set_cookie(seal(session, key), secure=self.is_secure(host)) if new else None
+        new_cookie = self.cookie(seal(session, key), host=host) if new else None
         return Visitor(viewer=viewer, session=session, key=key, new_cookie=new_cookie)
 
     def _visitor(self, session: Session, key: bytes) -> Visitor:

@@ -27,6 +27,10 @@ HEALTH_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Open to everybody, under any Host: probes name the address of a pod."""
 _PUBLIC_PATHS = frozenset({"/status", "/status.json", "/login"})
 _PUBLIC_FOLDERS = ("/badge/", "/static/")
+_OF_TOKENS = frozenset({Refusal.WRONG_TOKEN, Refusal.LIMITED})
+"""Refusals of a program, which is told so on public pages, too."""
+_OLD_FORM = "this form is out of date: go back, reload the page, and send it again"
+_NO_FORM = "a program needs the token in web.token_file: send it as Authorization: Bearer"
 _FORM = "application/x-www-form-urlencoded"
 _MAX_BODY = 16 * 1024
 _MAX_FIELDS = 20
@@ -92,7 +96,7 @@ class Access:
             authorization=request.headers.get("authorization", ""),
             client=client_of(request),
         )
-        if visitor.refusal is not None and not (_is_public(request) and not request.headers.get("authorization")):
+        if visitor.refusal in _OF_TOKENS or (visitor.refusal is not None and not _is_public(request)):
             return self._refuse_or_reload(request, sender, visitor)
         if visitor.new_cookie is not None and request.method == "GET" and wants_html(request):
             if _must_reload(request, sender):
@@ -101,7 +105,7 @@ class Access:
         if visitor.session is not None and BOUNCE_COOKIE in request.cookies:
             cookies.append(bounce_cookie(age_s=0))  # so that the next link opens by itself, too
         if is_post and request.url.path != "/login" and not visitor.may_post(form):
-            return refusal(request, 403, "this form is out of date: go back, reload the page, and send it again")
+            return refusal(request, 403, _OLD_FORM if wants_html(request) else _NO_FORM)
         request.scope["viewer"] = visitor.viewer
         return None
 
@@ -150,8 +154,14 @@ def _ask_to_log_in(request: Request) -> Response:
     if not wants_html(request):
         sentence = "send the token in web.token_file as Authorization: Bearer"
         return refusal(request, 401, sentence, headers={"WWW-Authenticate": _CHALLENGE})
-    there = _path_of(request) if request.method == "GET" else "/"
+    there = _path_of(request) if request.method == "GET" else _page_of_form(request)
     return RedirectResponse(f"/login?next={quote(there, safe='/')}", status_code=303)
+
+
+def _page_of_form(request: Request) -> str:
+    """The page that has the form which was posted: of an incident, so that nobody has to search for it again."""
+    page, _, _ = request.url.path.rpartition("/")
+    return local_path(page) if page.startswith("/incidents/") else "/"
 
 
 def _must_reload(request: Request, sender: Sender) -> bool:
@@ -204,7 +214,8 @@ async def _read_form(request: Request) -> Response | None:
     if body is None:
         return refusal(request, 413, "a form may have at most 16 KB", headers=close)
     try:
-        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
+        # programs such as curl send text as it is, where a browser escapes it
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError:
         return refusal(request, 400, f"a form has at most {_MAX_FIELDS} fields of UTF-8 text", headers=close)
     request.scope["form"] = dict(fields)

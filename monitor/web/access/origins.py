@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from monitor.config.urls import is_loopback
 
-_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _MAX_PATH = 2000
 
 
@@ -20,6 +20,12 @@ def host_name(header: str) -> str | None:
     """The name or address in a Host header, in lower case and without a port; None if it is none."""
     match = _HOST.fullmatch(header.strip().lower())
     return None if match is None else (match["v6"] or match["name"].rstrip("."))
+
+
+def host_port(header: str) -> str:
+    """The port that a Host header names; empty if it names none."""
+    match = _HOST.fullmatch(header.strip().lower())
+    return "" if match is None else (match["port"] or "")
 
 
 def host_is_served(header: str, *, listen: str, public_url: str | None) -> bool:

@@ -41,6 +41,15 @@ def is_token(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), token.encode())
 
 
+def bearer_token(authorization: str) -> str | None:
+    """The token in an Authorization header; None without one of the scheme Bearer.
+
+    Others are not for us: a browser sends the password that a proxy asked it for (Basic) with every request.
+    """
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 def seal(session: Session, key: bytes) -> str:
     """The value of a session's cookie."""
     fields = [session.id, session.name, int(session.began_at.timestamp())]
@@ -70,16 +79,21 @@ def is_csrf_token(given: str, session: Session, key: bytes) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), csrf_token(session, key).encode())
 
 
-def cookie_name(*, secure: bool) -> str:
-    """A name that a browser takes from this host alone, over https (RFC 6265bis, 4.1.3)."""
-    return f"__Host-{_COOKIE}" if secure else _COOKIE
+def cookie_name(*, secure: bool, port: str = "") -> str:
+    """A name that a browser takes from this host alone, over https (RFC 6265bis, 4.1.3).
+
+    Browsers keep one cookie of a name for all ports of a host: two pages, such as of two tunnels to this machine, would
+    end each other's logins.
+    """
+    name = f"{_COOKIE}_{port}" if port else _COOKIE
+    return f"__Host-{name}" if secure else name
 
 
-def set_cookie(value: str, *, secure: bool) -> str:
+def set_cookie(value: str, *, secure: bool, port: str = "") -> str:
     """The header that stores a session; an empty value deletes it."""
     age_s = int(SESSION_AGE.total_seconds()) if value else 0
     flags = "; Secure" if secure else ""
-    return f"{cookie_name(secure=secure)}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{flags}"
+    return f"{cookie_name(secure=secure, port=port)}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{flags}"
 
 
 def bounce_cookie(*, age_s: int = _BOUNCE_S) -> str:

@@ -8,14 +8,16 @@ import msgspec
 from fastapi import FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import AfterValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from monitor.config import Config
-from monitor.database.text import escape_bidirectional
+from monitor.database.text import UNPRINTABLE, escape_bidirectional
 from monitor.errors import ConfigError
-from monitor.model import Cause, IncidentState, ItemState, Severity
+from monitor.model import Cause, IncidentState, Severity
 from monitor.model.durations import bounded_duration
 from monitor.providers.preset import find_preset
 from monitor.reports.build import MAX_SINCE, MIN_SINCE, build_report
@@ -31,8 +33,8 @@ from monitor.reports.incident_views import (
     incidents_json,
     incidents_view,
 )
-from monitor.reports.item_queries import ItemFilter
-from monitor.reports.item_views import item_view, item_view_json, items_view, items_view_json, look_up, stuck_after
+from monitor.reports.item_queries import LISTED_STATES, ItemFilter, find
+from monitor.reports.item_views import item_view, item_view_json, items_view, items_view_json, stuck_after
 from monitor.reports.names import is_known_channel, is_known_target, no_such_target
 from monitor.reports.notifications import notifications_json, notifications_view
 from monitor.reports.overview_json import overview_json
@@ -57,7 +59,15 @@ _MAX_QUOTED = 100
 """Of a parameter that is wrong."""
 _MAX_ID = 2**63 - 1
 
+
+def _listed_state(name: str) -> str:
+    if name not in LISTED_STATES:
+        raise PydanticCustomError("state", "must be one of {states}", {"states": ", ".join(LISTED_STATES)})
+    return name
+
+
 Json = dict[str, Any]
+State = Annotated[str, AfterValidator(_listed_state), WithJsonSchema({"type": "string", "enum": [*LISTED_STATES]})]
 Target = Annotated[str | None, Query(max_length=500, description="Only this target; for a channel `channel:NAME`.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="Most rows; `total` says how many there are.")]
 Offset = Annotated[int, Query(ge=0, le=1_000_000, description="Rows to leave out at the start.")]
@@ -243,7 +253,7 @@ class _Routes:
     async def items(  # the parameters of the route
         self,
         target: Target = None,
-        state: Annotated[list[ItemState], Query(description="May be repeated; default: all that are tracked.")] = [],  # noqa: B006  # only read
+        state: Annotated[list[State], Query(description="May be repeated; default: all that are tracked.")] = [],  # noqa: B006  # only read
         stuck: Annotated[bool, Query(description="Only those pending for longer than stuck_after.")] = False,  # noqa: FBT002  # of the query
         incident: Annotated[int | None, Query(ge=1, le=_MAX_ID, description="Only items of this incident.")] = None,
         group: Annotated[str | None, Query(max_length=500)] = None,
@@ -254,7 +264,7 @@ class _Routes:
             _require_target(conn, config, target)
             wanted = ItemFilter(
                 target=target,
-                states=frozenset(each.value for each in state),
+                states=frozenset(state),
                 incident_id=incident,
                 stuck=stuck,
                 group=_storable("group", group),
@@ -270,10 +280,11 @@ class _Routes:
         target, item_id = item_in_path(request, f"{PREFIX}/items/".encode())
 
         def query(conn: Connection, config: Config, now: datetime) -> Json | None:
-            if not (target.isprintable() and item_id.isprintable()):
+            if UNPRINTABLE.search(target + item_id):
                 return None
-            found = look_up(conn, config, item_id, target=target, now=now)
-            return item_view_json(item_view(conn, found.items[0], now=now)) if found.items else None
+            # programs ask again and again for what is not known yet: no search for ids like it, which reads all items
+            found = find(conn, item_id, target=target, stuck_after=stuck_after(config), now=now)
+            return item_view_json(item_view(conn, found[0], now=now)) if found else None
 
         return await self._read(query, missing=f"{target!a} has no tracked item {item_id!a}")
 
@@ -362,7 +373,7 @@ def _number(text: str) -> int:
 
 
 def _storable(name: str, text: str | None) -> str | None:
-    if text is not None and not text.isprintable():
+    if text is not None and UNPRINTABLE.search(text):
         raise ConfigError([f"{name}: {text[:_MAX_QUOTED]!a} holds a character that no stored text has"])
     return text
 

@@ -40,6 +40,18 @@ def test_a_network_of_ipv6_counts_as_one_address():
     assert attempts.wait_s("an unknown address", now_s=1) == 0
 
 
+def test_addresses_of_ipv4_on_a_socket_of_ipv6_are_no_network():
+    """On Linux, one that listens on [::] takes IPv4, too, as ::ffff:192.0.2.1."""
+    attempts = Attempts()
+    attempts.succeeded("::ffff:192.0.2.3")
+    failing(attempts, "::ffff:192.0.2.1", MAX_PER_CLIENT)
+    assert attempts.wait_s("::ffff:192.0.2.1", now_s=1) == attempts.wait_s("192.0.2.1", now_s=1) > 0
+    assert attempts.wait_s("::ffff:192.0.2.2", now_s=1) == 0
+    for number in range(MAX_IN_ALL):
+        attempts.failed(f"::ffff:198.51.100.{number}", now_s=0)
+    assert [attempts.wait_s(f"::ffff:192.0.2.{n}", now_s=1) > 0 for n in (2, 3)] == [True, False]
+
+
 def test_a_flood_of_addresses_is_forgotten_oldest_first():
     attempts = Attempts()
     failing(attempts, "first", MAX_PER_CLIENT)

@@ -2,7 +2,15 @@
 
 import pytest
 
-from monitor.web.access.origins import Sender, came_by_a_link, host_is_served, host_name, is_own_form, local_path
+from monitor.web.access.origins import (
+    Sender,
+    came_by_a_link,
+    host_is_served,
+    host_name,
+    host_port,
+    is_own_form,
+    local_path,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +48,7 @@ def test_a_host_header_is_read_without_its_port():
         "2001:db8::1",
         None,
     ]
+    assert [host_port(each) for each in ("a.example:80", "[2001:db8::1]:1", "a.example", "x y")] == ["80", "1", "", ""]
 
 
 PUBLIC = "https://monitor.example.com"

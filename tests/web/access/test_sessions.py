@@ -76,3 +76,4 @@ def test_the_cookie_is_for_this_site_and_no_script():
     assert set_cookie("v", secure=True).endswith("; Secure")
     assert "Max-Age=0" in set_cookie("", secure=False)
     assert cookie_name(secure=True) != cookie_name(secure=False)
+    assert set_cookie("v", secure=False, port="8990").startswith("ingestion_monitor_8990=v;")
