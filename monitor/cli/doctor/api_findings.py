@@ -303,8 +303,8 @@ def _is_accepted(answer: ItemAnswer) -> bool:
 
 
 def _what_to_check(cause: Cause, *, accepted: bool = True) -> str:
-    """What to check, on one line."""
-    return "check " + "; ".join(check.partition(":")[0] for check in what_to_check(cause, accepted=accepted))
+    """What to check, on one line: of each check the words before its explanation."""
+    return "check: " + "; ".join(check.partition(":")[0] for check in what_to_check(cause, accepted=accepted))
 
 
 def _absence(error: ApiError) -> str:
