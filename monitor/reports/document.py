@@ -20,13 +20,12 @@ from monitor.reports.overview import Changes, Condition, IncidentChanges, Overvi
 from monitor.reports.overview_text import (
     NO_GROUP,
     NOTHING,
-    STALE,
     change_parts,
-    last_run_sentence,
     metric_marks,
     metric_name,
     metric_text,
     rounded_time,
+    run_sentences,
     shown_trend,
     since_text,
     undelivered_sentence,
@@ -178,8 +177,7 @@ def _sentences(target: TargetOverview, now: datetime) -> list[str]:
     facts = target.facts
     sentences = [f"{health_line(facts.snapshot.snapshot)}."] if facts.snapshot else []
     sentences += [last_known_text(facts.last_known)] if facts.last_known else []
-    sentences.append(last_run_sentence(target, now))
-    sentences += [STALE] if target.stale else []
+    sentences += run_sentences(target, now)
     sentences += [sentence for row in facts.slos for sentence in slo_sentences(row)]
     sentences += [summary_line(facts.waits)] if facts.waits else []
     canaries = " ".join(line.strip() for line in canary_lines(facts.canaries))

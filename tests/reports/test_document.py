@@ -224,6 +224,12 @@ def test_before_the_first_run_both_say_what_to_do():
     assert "No run yet" in report_html(nothing)
 
 
+def test_a_run_in_progress_is_said_in_every_format():
+    running = overview(facts(running_since=NOW))
+    assert "A run has been in progress since" in report_markdown(report_document(running))
+    assert "a run has been in progress" in report_html(running)
+
+
 # --- many targets -----------------------------------------------------------------------------------------------------
 
 
