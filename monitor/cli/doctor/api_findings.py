@@ -19,7 +19,7 @@ from monitor.runs.strategy import AUTO_LIST_THRESHOLD, Strategy, list_failure_en
 
 _FAULTS: Mapping[NetworkFault | None, tuple[str, str]] = {
     NetworkFault.DNS: ("its name can't be resolved", "fix the name, or this machine's DNS"),
-    NetworkFault.REFUSED: ("it takes no connection", "check host and port, firewall and HTTPS_PROXY"),
+    NetworkFault.REFUSED: ("it refuses connections", "check host and port, firewall and HTTPS_PROXY"),
     NetworkFault.TLS: (
         "its certificate is not trusted: expired, self-signed, for another name, or a proxy's",
         "fix the certificate; or trust its authority: its PEM file in SSL_CERT_FILE; or use the scheme of the server",

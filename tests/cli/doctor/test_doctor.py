@@ -533,7 +533,7 @@ def test_an_api_that_is_down_is_reported_once(small_world):
     findings = examined(small_world)
     connection = only(findings, "connection")
     assert (connection.level, connection.setting) == (Level.PROBLEM, "targets.gloo.base_url")
-    assert "takes no connection" in connection.message
+    assert "refuses connections" in connection.message
     assert {only(findings, part).message for part in ("credentials", "item", "list")} == {"not tried: nothing answers."}
     assert only(findings, "clock").level is Level.NOT_TRIED
 
