@@ -135,10 +135,11 @@ def health_text(target: TargetOverview) -> str:
 
 
 def completed_text(target: TargetOverview) -> str:
-    """The completed share over the period: `99% ▇▇▂█ 100%`; empty if there is none."""
+    """The completed share over the period: `99% ▇▇▂█ 100%`, before there is a trend `99%`; empty if there is none."""
     line = next((each for each in shown_trend(target.trend) if each.metric == "completed_share"), None)
     if line is None:
-        return ""
+        last = target.facts.snapshot.snapshot if target.facts.snapshot else None
+        return format_share(last.completed / last.total) if last and last.total else ""
     first = next(value for value in line.values if value is not None)
     marks = metric_marks(line).replace(" ", "·")
     return f"{metric_text(line.metric, first)} {marks} {metric_text(line.metric, line.last)}"
@@ -369,7 +370,7 @@ def _changes(overview: Overview, ran: Sequence[TargetOverview]) -> DataTable | N
         )
         for target in ran
     )
-    return DataTable(caption="Changes", heading=("Target", "Since", "What", "Such as"), rows=rows)
+    return DataTable(caption="Changes", heading=("Target", "Period", "What", "Such as"), rows=rows)
 
 
 def _unnamed(changes: Changes) -> Changes:
