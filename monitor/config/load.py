@@ -24,7 +24,7 @@ from monitor.config.problems import (
     known_keys,
     translate_errors,
 )
-from monitor.config.schema import DEFAULT_DATABASE, Config
+from monitor.config.schema import DEFAULT_DATABASE, NO_FILE_REMEDY, Config
 from monitor.config.section import Section
 from monitor.config.sync_log import preset_settings
 from monitor.errors import ConfigError
@@ -182,7 +182,8 @@ def load_config(
     flags = Layer(data=resolve_paths(overrides or {}, working_folder), origin=Origin(source=SettingSource.FLAG))
     merged = apply_presets(merge_layers([*layers, flags]))
     config, invalid = (None, []) if inputs.errors else _validate(merged.data, {problem.loc for problem in problems})
-    messages = format_problems([*problems, *invalid], merged.data, merged.variables)
+    found = [*problems, *(invalid if inputs.source else map(_of_no_file, invalid))]
+    messages = format_problems(found, merged.data, merged.variables)
     if config is None or messages:
         raise ConfigError(list(dict.fromkeys([*inputs.errors, *messages])))
     origins = {**_preset_origins(merged.data), **trace_origins(merged.data, merged.origins)}
@@ -322,6 +323,12 @@ def _file_layer(
         described.setdefault(whole, []).extend(map(describe_variable, names))
     origins = {loc: replace(origin, variables=tuple(dict.fromkeys(names))) for loc, names in described.items()}
     return Layer(data=resolve_paths(data, inputs.folder), origin=origin, origins=origins)
+
+
+def _of_no_file(problem: Problem) -> Problem:
+    """The problem, where no file was found."""
+    missing = problem.loc == ("targets",) and problem.predicate.startswith("is missing")
+    return replace(problem, predicate=f"is missing: {NO_FILE_REMEDY}") if missing else problem
 
 
 def _validate(data: Mapping[str, object], known: set[Loc]) -> tuple[Config | None, list[Problem]]:

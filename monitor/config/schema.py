@@ -70,10 +70,15 @@ class RetentionConfig(Section):
 
 
 DEFAULT_DATABASE = "sqlite:///monitor.db"
+_GLOO_VARIABLES = "or set GLOO_PUBLISHER_ID, GLOO_CLIENT_ID and GLOO_CLIENT_SECRET"
 _NO_TARGETS_REMEDY = (
-    "describe what to watch, in [[targets]] of monitor.toml (`ingestion-monitor init` writes one); "
-    "or set GLOO_PUBLISHER_ID, GLOO_CLIENT_ID and GLOO_CLIENT_SECRET"
+    f"describe what to watch, in [[targets]] of monitor.toml (`ingestion-monitor init` writes one); {_GLOO_VARIABLES}"
 )
+NO_FILE_REMEDY = (
+    "no monitor.toml is in this folder: go to the folder that has it, or name it with --config "
+    f"(`ingestion-monitor init` writes a new one); {_GLOO_VARIABLES}"
+)
+"""What to do about missing targets where no file was found: most often, this is the wrong folder."""
 
 
 class Config(Section):

@@ -174,7 +174,7 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     Cause.OUTAGE: (
         "recovery of the service: see the provider's status page; bounded retries stay on",
         "pause bulk jobs that can wait",
-        "if there is no response at all: the configured base_url, the network and the proxy",
+        "the configured base_url, the network and the proxy, if there is no response at all",
     ),
     Cause.BAD_RESPONSE: (
         "a change of the API or its gateway",

@@ -20,13 +20,12 @@ from monitor.reports.overview import Changes, Condition, IncidentChanges, Overvi
 from monitor.reports.overview_text import (
     NO_GROUP,
     NOTHING,
-    STALE,
     change_parts,
-    last_run_sentence,
     metric_marks,
     metric_name,
     metric_text,
     rounded_time,
+    run_sentences,
     shown_trend,
     since_text,
     undelivered_sentence,
@@ -136,10 +135,11 @@ def health_text(target: TargetOverview) -> str:
 
 
 def completed_text(target: TargetOverview) -> str:
-    """The completed share over the period: `99% ▇▇▂█ 100%`; empty if there is none."""
+    """The completed share over the period: `99% ▇▇▂█ 100%`, before there is a trend `99%`; empty if there is none."""
     line = next((each for each in shown_trend(target.trend) if each.metric == "completed_share"), None)
     if line is None:
-        return ""
+        last = target.facts.snapshot.snapshot if target.facts.snapshot else None
+        return format_share(last.completed / last.total) if last and last.total else ""
     first = next(value for value in line.values if value is not None)
     marks = metric_marks(line).replace(" ", "·")
     return f"{metric_text(line.metric, first)} {marks} {metric_text(line.metric, line.last)}"
@@ -178,8 +178,7 @@ def _sentences(target: TargetOverview, now: datetime) -> list[str]:
     facts = target.facts
     sentences = [f"{health_line(facts.snapshot.snapshot)}."] if facts.snapshot else []
     sentences += [last_known_text(facts.last_known)] if facts.last_known else []
-    sentences.append(last_run_sentence(target, now))
-    sentences += [STALE] if target.stale else []
+    sentences += run_sentences(target, now)
     sentences += [sentence for row in facts.slos for sentence in slo_sentences(row)]
     sentences += [summary_line(facts.waits)] if facts.waits else []
     canaries = " ".join(line.strip() for line in canary_lines(facts.canaries))
@@ -371,7 +370,7 @@ def _changes(overview: Overview, ran: Sequence[TargetOverview]) -> DataTable | N
         )
         for target in ran
     )
-    return DataTable(caption="Changes", heading=("Target", "Since", "What", "Such as"), rows=rows)
+    return DataTable(caption="Changes", heading=("Target", "Period", "What", "Such as"), rows=rows)
 
 
 def _unnamed(changes: Changes) -> Changes:

@@ -11,6 +11,11 @@ from monitor.notifications.texts import format_items
 from monitor.reports.formatting import cut_list, fit, format_time, json_values, plural
 from monitor.reports.item_queries import ItemEvent, ItemRow
 
+_NOTHING = (
+    "No such items. New ones are listed after the next check. To list removed and ignored items, use --state removed "
+    "--state ignored."
+)
+
 
 def items_text(
     rows: Sequence[ItemRow],
@@ -27,7 +32,7 @@ def items_text(
     """
     hint = _unknown_hint(unknown, sorted(known_states)) if unknown else ""
     if not rows:
-        return hint or "No such items. To list removed and ignored items, use --state removed --state ignored."
+        return hint or _NOTHING
     columns: dict[str, list[object]] = {
         "ITEM": [row.item_id for row in rows],
         "STATE": ["stuck" if row.stuck else row.display_state for row in rows],

@@ -108,14 +108,17 @@ STALE = "That is too long ago: check that the daemon or the cron job is running.
 
 
 def _run_lines(target: TargetOverview, now: datetime) -> list[str]:
-    """How the last run ended, and whether it is old."""
-    facts = target.facts
+    return [line for sentence in run_sentences(target, now) for line in wrap_lines(sentence, indent=2)]
+
+
+def run_sentences(target: TargetOverview, now: datetime) -> list[str]:
+    """How the last run ended, whether it is old, and whether another one is in progress."""
     sentences = [last_run_sentence(target, now)]
     if target.stale:
         sentences.append(STALE)
-    if facts.running_since is not None:
-        sentences.append(f"A run is in progress since {format_time(facts.running_since)} UTC.")
-    return [line for sentence in sentences for line in wrap_lines(sentence, indent=2)]
+    if (since := target.facts.running_since) is not None:
+        sentences.append(f"A run has been in progress since {format_time(since)} UTC.")
+    return sentences
 
 
 def last_run_sentence(target: TargetOverview, now: datetime) -> str:

@@ -369,7 +369,8 @@ def test_stuck_means_pending_for_longer_than_the_target_allows(here, small_world
         "CHUNKING",
     ]
     small_world.configure(check='stuck_after = "2h"')
-    assert here(small_world, "items", "list", "--stuck").stdout.startswith("No such items.")
+    shown = here(small_world, "items", "list", "--stuck").stdout
+    assert shown.startswith("No such items. New ones are listed after the next check.")
 
 
 STATES = "completed, pending, failed, not_found, invalid, unknown, removed, ignored"

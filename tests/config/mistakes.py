@@ -151,7 +151,7 @@ def _gloo_variable(key, fix, **variables):
 
 
 VARIABLES = [
-    _gloo_variable("targets", "describe what to watch, in [[targets]]"),
+    _gloo_variable("targets", "no monitor.toml is in this folder: go to the folder that has it"),
     _gloo_variable("GLOO_CLIENT_SECRET", "give it, or client_secret_file", GLOO_CLIENT_ID="id", GLOO_PUBLISHER_ID="p1"),
     _gloo_variable("GLOO_CLIENT_ID with GLOO_CLIENT_SECRET, or GLOO_API_KEY", "give client_id", GLOO_PUBLISHER_ID="p1"),
     _gloo_variable("GLOO_PUBLISHER_ID", "give the id of the publisher", GLOO_API_KEY="k3y"),

@@ -224,6 +224,19 @@ def test_before_the_first_run_both_say_what_to_do():
     assert "No run yet" in report_html(nothing)
 
 
+def test_before_there_is_a_trend_the_summary_has_the_completed_share():
+    first = overview(facts(snapshot=row(failed=81)))
+    assert ["gloo", "complete", "919 completed, 0 pending, 81 failed, 0 not found", "91.9%"] in cells(
+        report_markdown(report_document(first))
+    )
+
+
+def test_a_run_in_progress_is_said_in_every_format():
+    running = overview(facts(running_since=NOW))
+    assert "A run has been in progress since" in report_markdown(report_document(running))
+    assert "a run has been in progress" in report_html(running)
+
+
 # --- many targets -----------------------------------------------------------------------------------------------------
 
 

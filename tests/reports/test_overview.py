@@ -151,7 +151,7 @@ def test_before_the_first_run_the_report_is_one_sentence_with_the_next_step():
             {"last_run": ended(RunStatus.COMPLETE, ago=3 * HOUR)},
             ["Run 2016 completed 3 h ago.", "too long ago: check that the daemon or the cron job is running"],
         ),
-        ({"running_since": NOW - MINUTE}, ["A run is in progress since 2026-03-08 11:59:00 UTC."]),
+        ({"running_since": NOW - MINUTE}, ["A run has been in progress since 2026-03-08 11:59:00 UTC."]),
     ],
     ids=["deadline", "signal", "aborted", "failed", "never-read", "crashed", "stale", "in-progress"],
 )

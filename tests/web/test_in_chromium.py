@@ -147,6 +147,7 @@ def test_charts_are_drawn_by_plotly_once_and_times_are_in_the_viewers_zone(brows
         shown = visit.page.locator("footer time")
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", shown.get_attribute("title"))
         assert "UTC" not in shown.text_content()
+        assert "Times are in your time zone, Europe/Berlin." in visit.page.locator("footer").text_content()
     assert visit.problems == []
 
 

@@ -90,6 +90,16 @@ def test_an_incident_says_what_is_wrong_what_to_check_and_who_was_notified(serve
     assert found.tags.count("script") == 2  # the page's own, and the data of a chart
 
 
+def test_an_incident_about_requests_links_the_items_that_were_refused(served, troubles):
+    for each in ("doc-1", "a/b"):
+        troubles.item(each, "unknown")
+    found = page_of(served, f"/incidents/{troubles.rejected(sample_ids=('doc-1', 'a/b'))}")
+    assert "Sample ids" in found.text
+    links = [each for each in found.links() if each.startswith("/items/gloo/")]
+    assert len(links) == 2
+    assert all("What happened" in page_of(served, each).text for each in links)
+
+
 def test_the_figures_of_an_incident_are_those_of_its_json(served, troubles):
     number = troubles.opened(cause=Cause.ITEMS_FAILED, member_count=30, peak_count=31)
     for n in range(30):

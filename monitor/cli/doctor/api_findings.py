@@ -19,7 +19,7 @@ from monitor.runs.strategy import AUTO_LIST_THRESHOLD, Strategy, list_failure_en
 
 _FAULTS: Mapping[NetworkFault | None, tuple[str, str]] = {
     NetworkFault.DNS: ("its name can't be resolved", "fix the name, or this machine's DNS"),
-    NetworkFault.REFUSED: ("it takes no connection", "check host and port, firewall and HTTPS_PROXY"),
+    NetworkFault.REFUSED: ("it refuses connections", "check host and port, firewall and HTTPS_PROXY"),
     NetworkFault.TLS: (
         "its certificate is not trusted: expired, self-signed, for another name, or a proxy's",
         "fix the certificate; or trust its authority: its PEM file in SSL_CERT_FILE; or use the scheme of the server",
@@ -303,8 +303,8 @@ def _is_accepted(answer: ItemAnswer) -> bool:
 
 
 def _what_to_check(cause: Cause, *, accepted: bool = True) -> str:
-    """What to check, on one line."""
-    return "check " + "; ".join(check.partition(":")[0] for check in what_to_check(cause, accepted=accepted))
+    """What to check, on one line: of each check the words before its explanation."""
+    return "check: " + "; ".join(check.partition(":")[0] for check in what_to_check(cause, accepted=accepted))
 
 
 def _absence(error: ApiError) -> str:

@@ -114,9 +114,9 @@ def stages_sentence(stages: Sequence[StageCount], count: int) -> Markup:
         words = Markup("No item is in process.")
     else:
         total = sum(each.items for each in pending)
-        words = Markup("{} in process: {} of them in the stage {}.").format(
-            plural(total, "item is", "items are"), most.items, most.stage or "without a status"
-        )
+        where = Markup("in the stage {}").format(most.stage) if most.stage else Markup("without a status")
+        share = f": {most.items} of them" if most.items < total else ", all" if total > 1 else ","
+        words = Markup("{} in process{} {}.").format(plural(total, "item is", "items are"), share, where)
     return words + _not_shown(count - len(stages), "rarer stage")
 
 

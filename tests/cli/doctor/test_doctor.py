@@ -370,6 +370,18 @@ def test_a_rejected_token_is_reported_once(small_world):
     assert {only(findings, part).message for part in ("item", "list")} == {"not tried: the credentials are rejected."}
 
 
+@pytest.mark.parametrize(("status", "last"), [
+    (503, "; the configured base_url, the network and the proxy, if there is no response at all"),
+    (429, "here and in the pipeline that shares the key; add backoff; inspect traffic spikes"),
+])  # fmt: skip
+def test_what_to_check_is_whole_on_one_line(small_world, status, last):
+    small_world.track(1)
+    small_world.sandbox.add_fault(path="/engine", status=status)
+    item = only(examined(small_world), "item")
+    assert item.remedy.startswith("check: ")
+    assert item.remedy.endswith(last)
+
+
 def test_a_revoked_key_may_be_credentials_or_access(small_world):
     small_world.track(1)
     small_world.configure(auth=small_world.key_auth)
@@ -377,7 +389,7 @@ def test_a_revoked_key_may_be_credentials_or_access(small_world):
     findings = examined(small_world)
     item = only(findings, "item")
     assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.auth")
-    assert item.remedy.startswith("check credentials")
+    assert item.remedy.startswith("check: credentials; ")
     credentials = only(findings, "credentials")
     assert (credentials.level, credentials.setting) == (Level.WARNING, "targets.gloo.auth")
     assert credentials.message.startswith("nothing was accepted (HTTP 403")
@@ -521,7 +533,7 @@ def test_an_api_that_is_down_is_reported_once(small_world):
     findings = examined(small_world)
     connection = only(findings, "connection")
     assert (connection.level, connection.setting) == (Level.PROBLEM, "targets.gloo.base_url")
-    assert "takes no connection" in connection.message
+    assert "refuses connections" in connection.message
     assert {only(findings, part).message for part in ("credentials", "item", "list")} == {"not tried: nothing answers."}
     assert only(findings, "clock").level is Level.NOT_TRIED
 

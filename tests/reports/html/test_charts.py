@@ -167,6 +167,16 @@ def test_stages_have_the_age_of_their_oldest_pending_item():
     assert (chart.figure, chart.is_image) == (None, False)
 
 
+@pytest.mark.parametrize(("items", "sentence"), [
+    ([("CHUNKING", 1)], "1 item is in process, in the stage CHUNKING."),
+    ([("<b>", 3)], "3 items are in process, all in the stage &lt;b&gt;."),
+    ([("CHUNKING", 1), (None, 2)], "3 items are in process: 2 of them without a status."),
+])  # fmt: skip
+def test_stages_name_the_most_frequent_one(items, sentence):
+    stages = tuple(StageCount(state=ItemState.PENDING, stage=stage, items=count) for stage, count in items)
+    assert charts.stages_chart(overview_of(stages=stages, stage_count=len(stages)), now=NOW).sentence == sentence
+
+
 def test_stages_say_if_nothing_is_in_process():
     stages = (StageCount(state=ItemState.COMPLETED, stage="DONE", items=90),)
     assert charts.stages_chart(overview_of(stages=stages, stage_count=1), now=NOW).sentence == "No item is in process."

@@ -178,7 +178,7 @@ def test_runs_without_results_say_why():
 @pytest.mark.parametrize(
     ("fields", "part"),
     [
-        ({"running_since": NOW}, "a run is in progress"),
+        ({"running_since": NOW}, "a run has been in progress"),
         (
             {"last_run": replace(LAST, status=RunStatus.FAILED, error="no such table"), "unreadable_since": NOW - DAY},
             "unreadable since",

@@ -25,7 +25,7 @@ def test_the_page_says_who_does_what():
         assert said in found.text
     assert "gloo 17 1 waiting, 1 running, 2 done 45000 of 80000 (56.2%) 2 min" in found.text
     assert "share of a run71" in found.text
-    assert "The oldest job waits for 5 s." in found.text
+    assert "The oldest job has waited for 5 s." in found.text
     assert "/targets/gloo" in found.links()
 
 

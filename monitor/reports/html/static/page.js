@@ -6,6 +6,8 @@ for (const time of document.querySelectorAll("time[datetime]")) {
   time.title = time.textContent;
   time.textContent = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+document.querySelector("footer p")?.append(` Times are in your time zone, ${zone}.`);
 
 // Charts: the drawing of a chart is replaced by Plotly's, for hover and zoom. Without Plotly the drawing stays.
 (() => {
