@@ -249,9 +249,10 @@ def wait_text(wait: JobWait, now: datetime) -> str:
         case WaitReason.JUST_QUEUED:
             return "it was queued a moment ago"
         case WaitReason.SLOTS_USED:
+            rate = "" if use.rate_per_s is None else f" and share a limit of {use.rate_per_s:g}/s"
             return (
                 f"all workers are busy; shares in progress ({use.shares}) use all {use.concurrency} requests in flight "
-                "of the credential, so more workers do not help"
+                f"of the credential{rate}, so more workers do not help"
             )
         case WaitReason.RATE_USED:
             return (

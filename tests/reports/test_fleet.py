@@ -134,7 +134,7 @@ TEXTS = {
     WaitReason.LEASE_HELD: ({"lease_holder": "host:1"}, "another run of the target is in progress (host:1)"),
     WaitReason.LATER: ({"due_at": NOW + 4 * SECONDS}, "an attempt could not do it; the next one comes in 4 s"),
     WaitReason.JUST_QUEUED: ({}, "it was queued a moment ago"),
-    WaitReason.SLOTS_USED: ({}, "shares in progress (3) use all 32 requests in flight of the credential"),
+    WaitReason.SLOTS_USED: ({}, "use all 32 requests in flight of the credential and share a limit of 12.5/s, so more"),
     WaitReason.RATE_USED: ({}, "shares a limit of 12.5/s, so more workers do not help"),
     WaitReason.ALL_BUSY: ({}, "all workers are busy"),
     WaitReason.NOT_TAKEN: ({}, "look in its log for job_ended"),
