@@ -20,7 +20,7 @@ from monitor.client.parts import Claimed, leads, lost_part, next_part
 from monitor.client.rate.probe import RateCut, RequestCounts
 from monitor.client.throttle import Throttle, utcnow
 from monitor.database import leases
-from monitor.database.engine import limit_idle_transaction, writing
+from monitor.database.engine import writing
 from monitor.errors import StoreError
 from monitor.logs import warn_rate_limited
 from monitor.model import LearnedLimits
@@ -86,6 +86,8 @@ class _Offer:
     """What is told about one key."""
 
     use: _Use
+    weight: int
+    """As the exchange began: a run may end while it is on its way."""
     is_idle: bool
     """Whether it claims nothing now, but listens."""
     starts: int
@@ -157,7 +159,7 @@ class LimitsExchange:
         offer = self._offer(use)
 
         def release(conn: Connection) -> None:
-            now = leases.lease_now(conn, utcnow=utcnow)
+            now = leases.lease_now(conn, utcnow=utcnow, limits_idle=True)
             if offer.is_open:  # others must still learn that it is
                 throttle_claims.write(conn, [self._claim(offer, part=0.0, now=now, mono_s=time.monotonic())], now=now)
             else:
@@ -222,6 +224,7 @@ class LimitsExchange:
         is_idle = self._fleet.only_while_sending and throttle.is_idle and counted == starts and not is_open
         return _Offer(
             use=use,
+            weight=use.weight,
             is_idle=is_idle,
             starts=starts,
             is_open=is_open,
@@ -233,7 +236,7 @@ class LimitsExchange:
 
     def _told(self, conn: Connection, offers: Sequence[_Offer]) -> Mapping[str, _Answer]:
         """Tells and hears everything, in one transaction. The order of rows is the same in every process."""
-        now, mono_s = leases.lease_now(conn, utcnow=utcnow), time.monotonic()
+        now, mono_s = leases.lease_now(conn, utcnow=utcnow, limits_idle=True), time.monotonic()
         by_key = {offer.use.key: offer for offer in sorted(offers, key=lambda offer: offer.use.key)}
         keys = list(by_key)
         since = now - self._fleet.stalled_after
@@ -241,7 +244,7 @@ class LimitsExchange:
         claims = {}
         for key, offer in by_key.items():
             claimed = [Claimed(weight=each.weight, part=each.part) for each in others.get(key, ())]
-            part = next_part(weight=offer.use.weight, part=offer.use.part, others=claimed)
+            part = next_part(weight=offer.weight, part=offer.use.part, others=claimed)
             claims[key] = self._claim(offer, part=part, now=now, mono_s=mono_s)
         self._write(conn, by_key, claims, now)
         for key, offer in by_key.items():
@@ -278,7 +281,7 @@ class LimitsExchange:
         return Claim(
             key=offer.use.key,
             holder=self._fleet.holder,
-            weight=offer.use.weight,
+            weight=offer.weight,
             part=part,
             opened_at=(offer.use.opened_at or now) if offer.is_open else None,
             cut=stored,
@@ -335,7 +338,6 @@ class LimitsExchange:
 
 def _written(engine: Engine, work: Callable[[Connection], _T]) -> _T:
     with writing(engine) as conn:
-        limit_idle_transaction(conn)
         return work(conn)
 
 

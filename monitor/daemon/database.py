@@ -75,6 +75,11 @@ class DatabaseMonitor:
         """Whether the database can be used, as far as is known."""
         return self._usable.is_set()
 
+    @property
+    def fault(self) -> str | None:
+        """Why the database can't be used, as far as is known; None: it can."""
+        return None if self.usable else self._state.store_error or "the database is not open yet"
+
     def report_failure(self, error: StoreError) -> None:
         """Pauses all work until a check succeeds."""
         reason, now = str(error), self._clock.utcnow()

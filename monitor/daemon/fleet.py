@@ -17,7 +17,7 @@ from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock
 from monitor.database import leases
 from monitor.database.engine import reading
-from monitor.errors import StoreError
+from monitor.errors import StoreError, StoreUnavailableError
 from monitor.fleet.queue import Queue
 from monitor.fleet.supervise import supervise_once
 from monitor.notifications import outbox
@@ -27,6 +27,8 @@ from monitor.web.state import DaemonState
 SUPERVISE_S = 5.0
 LOOK_S = 1.0
 """Seconds between looks for messages that are due."""
+_PLANS_AT_A_TIME = 3
+"""Fewer than the connections of a queue: the supervision needs one, too."""
 _DELETE_FAILURES_EVERY = timedelta(hours=1)
 
 
@@ -38,9 +40,23 @@ async def limits_key(target: TargetConfig) -> str:
 class FleetQueue:
     """The queue of the current configuration, for a process that defers jobs. Close it at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: DatabaseMonitor) -> None:
+        self._database = database
         self._opened: tuple[object, Queue] | None = None
         self._stack, self._lock = AsyncExitStack(), asyncio.Lock()
+        self._turns = asyncio.Semaphore(_PLANS_AT_A_TIME)
+
+    async def defer_plan(self, config: Config, target: str, run_key: str) -> bool:
+        """Queues a run, as `Queue.defer_plan`.
+
+        Of a thousand that are due at once each waits here for its turn: a long wait for a connection counts as a fault
+        of the database. After a fault those that still wait give up, and come again when it has recovered.
+        """
+        async with self._turns:
+            if (fault := self._database.fault) is not None:
+                raise StoreUnavailableError(fault)
+            queue = await self.of(config)
+            return await queue.defer_plan(target, run_key)
 
     async def of(self, config: Config) -> Queue:
         """The open queue of a configuration; that of a previous one is closed."""

@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -154,10 +154,8 @@ class Daemon:
         for task in (self._delivery, pruning):
             self._add_task(task)
         self._add_report()
-        for name in due_times_of(self.state.config):
-            self._add_target(name)
-        for name in canary_times_of(self.state.config):
-            self._add_canary(name)
+        self._add_targets(due_times_of(self.state.config))
+        self._add_canaries(canary_times_of(self.state.config))
         if self.state.config.fleet.workers:
             self._fleet_queue()
         self._scheduler.start()
@@ -178,28 +176,30 @@ class Daemon:
         if report is not None:
             self._add_task(PeriodicTask(_REPORT, due=report.due_times(), action=self._enqueue_report))
 
-    def _add_target(self, name: str) -> None:
-        schedule = TargetSchedule(
-            name,
-            due_times_of(self.state.config)[name],
-            run=lambda run_key: self._run(name, run_key),
-            last_run_key=lambda: asyncio.to_thread(self._last_run_key, name),
-            database=self._database,
-            clock=self._clock,
-        )
-        self._scheduler.add(schedule.name, schedule.due.next_due, partial(schedule.run_due, self._tasks))
+    def _add_targets(self, due_times: Mapping[str, DueTimes]) -> None:
+        for name, due in due_times.items():
+            schedule = TargetSchedule(
+                name,
+                due,
+                run=partial(self._run, name),
+                last_run_key=partial(asyncio.to_thread, self._last_run_key, name),
+                database=self._database,
+                clock=self._clock,
+            )
+            self._scheduler.add(schedule.name, schedule.due.next_due, partial(schedule.run_due, self._tasks))
 
-    def _add_canary(self, name: str) -> None:
-        schedule = TargetSchedule(
-            name,
-            canary_times_of(self.state.config)[name],
-            run=lambda run_key: self._run_canary(name, run_key),
-            last_run_key=no_run_key,
-            database=self._database,
-            clock=self._clock,
-            work="canary",
-        )
-        self._scheduler.add(schedule.name, schedule.due.next_due, partial(schedule.run_due, self._tasks))
+    def _add_canaries(self, due_times: Mapping[str, DueTimes]) -> None:
+        for name, due in due_times.items():
+            schedule = TargetSchedule(
+                name,
+                due,
+                run=partial(self._run_canary, name),
+                last_run_key=no_run_key,
+                database=self._database,
+                clock=self._clock,
+                work="canary",
+            )
+            self._scheduler.add(schedule.name, schedule.due.next_due, partial(schedule.run_due, self._tasks))
 
     async def _prune(self) -> None:
         await prune(self._app(), stop=self._interrupt.is_set)
@@ -253,7 +253,7 @@ class Daemon:
 
         name = target.name
         with self._tracker.count_failure(name):
-            queued = await (await self._fleet_queue().of(config)).defer_plan(name, run_key)
+            queued = await self._fleet_queue().defer_plan(config, name, run_key)
         if not queued:
             self._tracker.skip(name)
         structlog.get_logger().info("run_queued" if queued else "run_already_queued", integration=name, run_key=run_key)
@@ -264,7 +264,7 @@ class Daemon:
         if self._queue is None:
             from monitor.daemon.fleet import DueMessages, FleetQueue, Supervision
 
-            self._queue = queue = FleetQueue()
+            self._queue = queue = FleetQueue(self._database)
             parts = self.state, self._database, self._clock
             supervision, due_messages = Supervision(*parts), DueMessages(*parts)
             self._start_loop("supervision", lambda: supervision.run(queue.of))
@@ -308,12 +308,11 @@ class Daemon:
         if self._ready:
             for name in (*changes.removed, *changes.rescheduled):
                 self._scheduler.remove(f"run {name}")
-            for name in (*changes.added, *changes.rescheduled):
-                self._add_target(name)
+            due_times, canary_times = due_times_of(loaded.config), canary_times_of(loaded.config)
+            self._add_targets({name: due_times[name] for name in (*changes.added, *changes.rescheduled)})
             for name in canaries.removed:
                 self._scheduler.remove(f"canary {name}")
-            for name in canaries.added:
-                self._add_canary(name)
+            self._add_canaries({name: canary_times[name] for name in canaries.added})
             if report_before != loaded.config.report:
                 if report_before is not None:
                     self._scheduler.remove(_REPORT)

@@ -32,14 +32,16 @@ class Lease:
     expires_at: datetime
 
 
-def lease_now(conn: Connection, *, utcnow: Callable[[], datetime]) -> datetime:
+def lease_now(conn: Connection, *, utcnow: Callable[[], datetime], limits_idle: bool = False) -> datetime:
     """The current time for leases: the server's clock on PostgreSQL, since the clocks of client machines may differ.
 
-    Processes on one SQLite file share the clock of their machine, `utcnow`.
+    Processes on one SQLite file share the clock of their machine, `utcnow`. `limits_idle`: `limit_idle_transaction` in
+    the same statement.
     """
     if conn.dialect.name == "sqlite":
         return utcnow()
-    server_now: datetime = conn.execute(select(func.clock_timestamp())).scalar_one()
+    also = limit_idle_columns(conn) if limits_idle else ()
+    server_now: datetime = conn.execute(select(func.clock_timestamp(), *also)).one()[0]
     return server_now
 
 

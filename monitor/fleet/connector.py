@@ -39,7 +39,8 @@ _LISTEN_RETRY_S = 1.0
 _SETTINGS = transaction_settings(
     statement_timeout_s=_STATEMENT_TIMEOUT_S, idle_timeout_s=_IDLE_TIMEOUT_S, settings={"search_path": SCHEMA}
 )
-_BEGIN = f"BEGIN; {_SETTINGS}"
+_BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_SETTINGS}"
+"""As our own engine: under a stricter default of the database, workers that look for jobs at the same time conflict."""
 
 
 class QueueConnector(BaseAsyncConnector):

@@ -141,6 +141,7 @@ class ShareCheck:
             shuffle=random.shuffle,
             max_attempts=job.max_attempts,
             missing_after=job.evaluator.age_limits.missing_after,
+            is_handed_on=lambda: self.interrupt.is_set() and self._stopped is None,
         )
 
     def _report(self, found: PartialReport, client: ApiClient) -> PartialReport:

@@ -216,7 +216,7 @@ class ItemCheck:
     not asked about for longest still come first, so that runs that are cut short reach every item. `record` is called
     in a worker thread, one call at a time. Times are in seconds, `deadline_s` on the monotonic clock.
     With `record_with`, what it returns is called in place of `record`: it is given the report as of these outcomes,
-    which changes as soon as it has returned.
+    which changes as soon as it has returned. `is_handed_on`: whether another process goes on with what a signal leaves.
     """
 
     def __init__(  # noqa: PLR0913  # keyword arguments, named where they are wired
@@ -235,6 +235,7 @@ class ItemCheck:
         max_attempts: int = 5,
         missing_after: timedelta = timedelta(0),
         record_with: Callable[[PartialReport], Record] | None = None,
+        is_handed_on: Callable[[], bool] = lambda: False,
     ) -> None:
         self._provider, self._client = provider, client
         self._buffer = OutcomeBuffer(
@@ -246,6 +247,7 @@ class ItemCheck:
         self._latencies, self._admission = LatencyHistogram(), Admission(deadline_s)
         self._started = self._requests = self._retries = 0
         self._incomplete = self._more_follow = False
+        self._is_handed_on = is_handed_on
         self._deferred: deque[tuple[TrackedItem, Outcome]] = deque()
         self._failed_retries = 0
         self._refusals = UniformRefusals()
@@ -292,8 +294,7 @@ class ItemCheck:
             if worker.done() and not worker.cancelled():
                 worker.result()
         if not more_follow:
-            while self._deferred:
-                self._add_outcome(*self._deferred.popleft())
+            self._end_second_pass()
             for refused in self._refusals.drain():
                 self._buffer.add(*refused)
         await self._buffer.flush()
@@ -338,6 +339,12 @@ class ItemCheck:
     def may_be_handed_on(self) -> bool:
         """Whether a signal alone ended it, and the API answers: another process may ask about the rest."""
         return self._is_answered and self.report().cut_short_by is Reason.INTERRUPTED
+
+    @property
+    def _is_left_to_others(self) -> bool:
+        """Whether a signal alone ended it, and another process asks about what has no outcome."""
+        is_interrupted = self._admission.cut_short_by is Reason.INTERRUPTED and self.stopped_by is None
+        return is_interrupted and self._is_handed_on()
 
     @property
     def _is_answered(self) -> bool:
@@ -431,7 +438,9 @@ class ItemCheck:
     def _is_worth_retrying(self, outcome: Outcome) -> bool:
         """Whether to ask again in the second pass."""
         error = outcome.error
-        if error is None or error.from_backoff or len(self._deferred) >= MAX_DEFERRED or self._admission.must_stop():
+        if error is None or error.from_backoff or len(self._deferred) >= MAX_DEFERRED:
+            return False
+        if self._admission.must_stop() and not self._is_left_to_others:
             return False
         return not outcome.answered and is_transient(error)
 
@@ -444,13 +453,22 @@ class ItemCheck:
             outcome = failed
             try:
                 outcome = self._observe(await self._questions.ask(item, is_repeat=True)) or failed
-            finally:
-                due = self._add_outcome(item, outcome)
+            except asyncio.CancelledError:
+                self._deferred.append((item, failed))
+                raise
+            due = self._add_outcome(item, outcome)
             if outcome.answered:
                 self._buffer.tally.recover(failed)
             self._failed_retries = 0 if outcome.answered else self._failed_retries + 1
             if due:
                 await self._buffer.flush_due()
+
+    def _end_second_pass(self) -> None:
+        """Keeps the failures that it did not come to, unless another process will ask again about these items."""
+        if self._is_left_to_others:
+            self._deferred.clear()
+        while self._deferred:
+            self._add_outcome(*self._deferred.popleft())
 
     def _observe(self, found: Outcome | NoOutcome) -> Outcome | None:
         """Tells the admission what came. Returns the outcome; None if the deadline or the retry budget prevented one.

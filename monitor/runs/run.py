@@ -381,6 +381,7 @@ class Run:
                 shuffle=random.shuffle,
                 max_attempts=job.max_attempts,
                 missing_after=job.evaluator.age_limits.missing_after,
+                is_handed_on=lambda: job.sharing is not None,
             )
             target_check = TargetCheck(
                 engine=self._engine,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event, text
+from structlog.testing import capture_logs
 
 from monitor.app.fleet_limits import FleetLimits
 from monitor.app.throttles import ThrottleRegistry, limits_of, throttle_key
@@ -207,6 +209,27 @@ async def test_a_breaker_that_opened_just_before_its_process_ended_opens_the_oth
         async with processes.throttle("a:1") as first:
             fail(first, DOWN, times=5)
         await until(lambda: second.breaker.open)
+
+
+async def test_a_run_may_end_while_an_exchange_is_on_its_way(processes):
+    async with contextlib.AsyncExitStack() as run:
+        await run.enter_async_context(processes.throttle("a:1"))
+        reads, ended = threading.Event(), threading.Event()
+
+        def read(_conn, _cursor, sql, *_):
+            if sql.startswith("SELECT") and "throttle_claims" in sql:
+                reads.set()
+                ended.wait(10)
+
+        event.listen(processes.engines["a:1"], "before_cursor_execute", read)
+        await asyncio.to_thread(reads.wait, 10)
+        with capture_logs() as logged:
+            ending = asyncio.create_task(run.aclose())
+            await asyncio.sleep(0.05)
+            ended.set()
+            await ending
+    assert logged == []
+    assert processes.rows("SELECT * FROM throttle_claims") == []
 
 
 async def test_processes_follow_the_refusal_of_one(processes):

@@ -1,7 +1,10 @@
 """A daemon with workers queues its runs: each run key once, and the newest if several were missed."""
 
+import asyncio
 import signal
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -10,8 +13,11 @@ from support.observed import until
 from support.samples import incident, message
 
 from monitor.config import load_config
+from monitor.daemon.fleet import FleetQueue
 from monitor.database.engine import writing
+from monitor.errors import StoreUnavailableError
 from monitor.fleet import queue_schema
+from monitor.fleet.queue import Queue
 from monitor.incidents import store
 from monitor.notifications import outbox
 
@@ -94,6 +100,38 @@ def test_a_daemon_waits_for_the_queue_of_its_workers(fleet_world, new_postgres, 
     daemon.await_events("database_not_ready")
     assert "no queue for workers" in daemon.logged("database_not_ready")[0]["reason"]
     assert daemon.end()[0] == 143
+
+
+async def test_of_many_runs_that_are_due_at_once_a_few_are_queued_at_a_time(fleet_world, monkeypatch):
+    fleet_world.configure(more=FLEET)
+    config, database = load_config(fleet_world.config_path, environ={}), SimpleNamespace(fault=None)
+    begun, most, fails = [], [0], [False]
+
+    async def defer_plan(_queue, target, _run_key):
+        begun.append(target)
+        most[0] = max(most[0], len(begun))
+        await asyncio.sleep(0.01)
+        begun.remove(target)
+        if fails[0]:
+            database.fault = "it is down"
+            raise StoreUnavailableError("it went away")
+        return True
+
+    monkeypatch.setattr(Queue, "defer_plan", defer_plan)
+    queue = FleetQueue(database)
+
+    async def all_at_once():
+        names = [f"t{number}" for number in range(20)]
+        return await asyncio.gather(*(queue.defer_plan(config, each, "a") for each in names), return_exceptions=True)
+
+    try:
+        assert await all_at_once() == [True] * 20
+        assert most == [3], "one connection is left for the supervision"
+        fails[0] = True
+        faults = Counter(str(each) for each in await all_at_once())
+        assert faults == {"it went away": 3, "it is down": 17}, "those that wait do not try each by itself"
+    finally:
+        await queue.close()
 
 
 async def test_a_message_that_a_worker_left_is_delivered_before_the_next_periodic_delivery(fleet_world):

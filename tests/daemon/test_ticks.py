@@ -8,7 +8,7 @@ from support.fastclock import FastClock, driven
 
 from monitor.app import App, open_database
 from monitor.cli.check import Session
-from monitor.config import load_config
+from monitor.config import Config, load_config
 from monitor.database import leases
 from monitor.database.engine import writing
 
@@ -37,6 +37,16 @@ async def test_the_first_run_starts_at_once_and_later_runs_on_the_grid(small_wor
         ("every 5m 2026-03-01T03:10:00Z", "03:10:00"),
     ]
     assert small_world.rows("SELECT cause FROM evidence") == []
+
+
+async def test_a_daemon_with_many_targets_looks_at_each_of_their_schedules_once(small_world, monkeypatch):
+    more = "".join(small_world.another_target(f"t{number}") for number in range(30))
+    small_world.configure(more='[schedule]\ncron = "0 9 * * *"\n' + more)
+    looked_at, schedule_for = [], Config.schedule_for
+    monkeypatch.setattr(Config, "schedule_for", lambda *given: looked_at.append(1) or schedule_for(*given))
+    async with driven(config_of(small_world), FastClock(T0)) as daemon:
+        await daemon.pass_time(seconds=1)
+    assert len(looked_at) <= 2 * 31, "not all of them for each: 5,000 targets took minutes to start"
 
 
 async def test_a_restart_repeats_and_misses_no_run_key(small_world):

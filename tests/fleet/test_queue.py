@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 from support.working import Faults, Recorder, jobs, until, working
 
 from monitor import logs
@@ -70,6 +71,30 @@ async def test_a_run_that_waits_has_waited_since_the_first_of_those_that_were_mi
             state = read_fleet(conn, queue=queue.name)
     assert timedelta(minutes=59) < state.now - state.queue.waits_since["plan"] < timedelta(minutes=61)
     assert jobs(queue_url, "args ->> 'run_key', attempts") == [("every 1m 2026-03-01T03:01:00Z", 0)]
+
+
+@pytest.mark.parametrize("level", ["serializable", "repeatable read"])
+async def test_workers_do_not_conflict_under_a_stricter_default_of_the_database(queue_url, configured, level):
+    name = make_url(queue_url).database
+    with psycopg.connect(queue_url, autocommit=True) as conn:
+        conn.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
+    async with Queue.open(configured(queue_url)) as queue:
+        for run_id in range(20):
+            await queue.defer_close(run_id)
+        with psycopg.connect(queue_url) as conn:
+            held = conn.execute("SELECT id FROM procrastinate.procrastinate_jobs FOR UPDATE LIMIT 1").fetchone()
+            handlers, faults = Recorder(), Faults()
+            async with working(queue, handlers, concurrency=2, on_fault=faults):
+                beating = asyncio.create_task(queue.connector.execute_query_async(_PUT_OFF, job_id=held[0]))
+                await until(lambda: len(handlers.calls) == 19 and len(jobs(queue_url)) == 1, "all but the locked job")
+                conn.execute("UPDATE procrastinate.procrastinate_jobs SET attempts = 1 WHERE id = %s", held)
+                conn.commit()
+                await beating
+                await until(lambda: len(handlers.calls) == 20, "the last job")
+    assert faults == []
+
+
+_PUT_OFF = "UPDATE procrastinate_jobs SET attempts = attempts + 1 WHERE id = %(job_id)s"
 
 
 async def test_two_queues_of_one_database_have_jobs_and_workers_of_their_own(queue_url, configured):

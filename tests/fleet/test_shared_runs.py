@@ -290,6 +290,43 @@ async def test_a_signal_hands_the_rest_of_a_whole_run_on_to_another_worker(share
     assert written(world) == written(alone)
 
 
+async def test_a_signal_leaves_what_failed_once_to_another_worker(shared_world):
+    world = shared_world
+    world.configure(auth=world.key_auth, check="max_attempts = 1\nconcurrency = 2")
+    made = world.track(60)
+    for item_id in made:
+        world.sandbox.add_fault(path=f"/engine/v2/items/{item_id}", status=503, body={"code": "x"}, count=1, share=0.3)
+    fleet = Fleet(world, share=500)
+    world.sandbox.add_fault(path="/engine/v2/items", passes=True, delay_s=0.02)
+    assert await interrupted_plan(fleet, lambda: asked(world) >= 20) is JobEnd.GIVEN_BACK
+    await fleet.work()
+    row = last_run(world)
+    assert (row["status"], row["checked"], row["unknown"]) == ("complete", 60, 0)
+
+
+async def test_a_share_that_is_given_back_leaves_what_failed_once_to_another_worker(shared_world):
+    world = shared_world
+    world.configure(auth=world.key_auth, check="max_attempts = 1\nconcurrency = 2")
+    made = world.track(60)
+    fleet = Fleet(world, share=30, workers=2)
+    await fleet.plan()
+    for item_id in made[::3]:
+        world.sandbox.add_fault(path=f"/engine/v2/items/{item_id}", status=503, body={"code": "x"}, count=1)
+    world.sandbox.add_fault(path="/engine/v2/items", passes=True, delay_s=0.02)
+    before, checking = asked(world), asyncio.create_task(begin_share(fleet, 2).execute())
+    await until(lambda: asked(world) - before >= 12)
+    fleet.workers[0].interrupt.set()
+    assert await checking is ShareEnd.GIVEN_BACK
+    world.sandbox.clear_faults()
+    fleet.workers = [fleet.worker()]
+    with writing(world.app.engine) as conn:
+        assert len(share_store.waiting(conn, run_id=1)) == 2
+    await fleet.queue.defer_share(1, 2)
+    await fleet.work()
+    row = last_run(world)
+    assert (row["status"], row["checked"], row["unknown"]) == ("complete", 60, 0)
+
+
 @pytest.mark.parametrize(
     ("strategy", "when"),
     [("items", "SELECT 1"), ("list", "SELECT 1 FROM runs")],

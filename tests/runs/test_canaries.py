@@ -411,6 +411,7 @@ def test_two_failures_in_a_row_open_an_incident_and_one_success_resolves_it(site
 
 def test_slow_ones_open_an_incident_of_their_own(site):
     site.world.track(1)
+    site.sandbox.add_fault(path="/engine/v2/items", passes=True, delay_s=0.005)  # durations are rounded to milliseconds
     for _ in range(2):
         site.canary(slow_after=timedelta(0))
     site.world.run()
