@@ -30,10 +30,10 @@ class Jobs(JobManager):
         """Makes a job of a dead worker wait again; returns 0 if another process did."""
         return await self._put_back(job_id, worker_id, None)
 
-    async def replace_waiting(self, job_id: int, arguments: Mapping[str, object]) -> bool:
-        """Gives a job that waits other arguments, as if it were new; False if it waits no more."""
-        text = json.dumps(arguments)
-        return bool(await self._database.execute_query_all_async(_REPLACE, job_id=job_id, arguments=text))
+    async def replace_waiting(self, job: Job, arguments: Mapping[str, object]) -> bool:
+        """Gives a job that waits other arguments, as if it were new; False if it waits no more, or has others now."""
+        before, after = json.dumps(job.task_kwargs), json.dumps(arguments)
+        return bool(await self._database.execute_query_all_async(_REPLACE, job_id=job.id, before=before, after=after))
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
         """Deletes the dead workers of this queue: those of another one may have a longer stall time."""
@@ -184,8 +184,8 @@ SET status = 'todo', attempts = attempts + 1, scheduled_at = %(retry_at)s, worke
 {_ANNOUNCED}
 """  # noqa: S608  # no values in it
 _REPLACE = f"""
-UPDATE procrastinate_jobs SET args = %(arguments)s::jsonb, attempts = 0, scheduled_at = NULL
-WHERE id = %(job_id)s AND status = 'todo'
+UPDATE procrastinate_jobs SET args = %(after)s::jsonb, attempts = 0, scheduled_at = NULL
+WHERE id = %(job_id)s AND status = 'todo' AND args = %(before)s::jsonb
 {_ANNOUNCED}
 """  # noqa: S608  # the same
 _END = f"""

@@ -70,7 +70,7 @@ class Queue:
                     waiting_key = str(job.task_kwargs["run_key"])
                     if waiting_key == run_key or _time_of(waiting_key) > _time_of(run_key):
                         return False
-                    if await self._jobs.replace_waiting(job.id or 0, arguments):
+                    if await self._jobs.replace_waiting(job, arguments):
                         return True
         return True
 

@@ -73,6 +73,16 @@ async def test_a_run_that_waits_has_waited_since_the_first_of_those_that_were_mi
     assert jobs(queue_url, "args ->> 'run_key', attempts") == [("every 1m 2026-03-01T03:01:00Z", 0)]
 
 
+async def test_a_newer_run_is_queued_by_one_of_many_that_replace_an_older(queue_url, configured):
+    key, newer = (f"every 1m 2026-03-01T03:0{minute}:00Z" for minute in (0, 1))
+    async with Queue.open(configured(queue_url)) as queue:
+        for number in range(20):
+            await queue.defer_plan(f"t{number}", key)
+            replaced = await asyncio.gather(*(queue.defer_plan(f"t{number}", newer) for _ in range(4)))
+            assert sorted(replaced) == [False, False, False, True]
+    assert {run_key for (run_key,) in jobs(queue_url, "args ->> 'run_key'")} == {newer}
+
+
 @pytest.mark.parametrize("level", ["serializable", "repeatable read"])
 async def test_workers_do_not_conflict_under_a_stricter_default_of_the_database(queue_url, configured, level):
     name = make_url(queue_url).database
