@@ -148,6 +148,8 @@ class Daemon:
         self._notifier.starting(f"waiting: {reason}", extend_s=_START_EXTENSION_S)
 
     def _schedule(self) -> None:
+        # before threads ask for it: two at a time would each build one, and the loop would wait for their imports
+        self._app()
         self._start_loop("database", self._database.watch)
         self._start_loop("scheduler", self._scheduler.check_periodically)
         pruning = PeriodicTask("prune", due=DueTimes(every=timedelta(days=1), offset=PRUNE_OFFSET), action=self._prune)

@@ -1,6 +1,8 @@
 """The daemon's ticks on a fast clock: their times and run keys, and a comparison with a cron job."""
 
 import asyncio
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -48,6 +50,21 @@ async def test_a_daemon_with_many_targets_looks_at_each_of_their_schedules_once(
         await daemon.pass_time(seconds=1)
     # for schedules, canaries and pages, but not all of them for each: 5,000 targets took minutes to start
     assert len(looked_at) <= 6 * 31
+
+
+async def test_the_objects_of_a_configuration_are_built_once_though_many_threads_ask_for_them(small_world, monkeypatch):
+    def build(**given):
+        built.append(threading.current_thread())
+        time.sleep(0.05)  # as long as its imports take
+        return App(**given)
+
+    built = []
+    monkeypatch.setattr("monitor.daemon.service.App", build)
+    more = "".join(small_world.another_target(f"t{number}") for number in range(5))
+    small_world.configure(more='[schedule]\ncron = "0 9 * * *"\n' + more)
+    async with driven(config_of(small_world), FastClock(T0)) as daemon:
+        await daemon.pass_time(seconds=1)
+    assert built == [threading.main_thread()]
 
 
 async def test_a_restart_repeats_and_misses_no_run_key(small_world):
