@@ -58,7 +58,6 @@ class SandboxServer(uvicorn.Server):
                 timeout_graceful_shutdown=1,
             )
         )
-        self._connections = state.connections
         self.ready = threading.Event()
 
     def serve_on(self, listener: socket.socket) -> None:
@@ -82,8 +81,8 @@ class SandboxServer(uvicorn.Server):
         await asyncio.sleep(0)  # the loop closes what was dropped in its next round
 
     def _drop_connections(self) -> None:
-        for connection in list(self._connections.values()):
-            connection.transport.abort()
+        for protocol in list(self.server_state.connections):
+            protocol.transport.abort()
 
 
 def _tracking_protocol(state: SandboxState) -> type[asyncio.Protocol]:
@@ -92,13 +91,15 @@ def _tracking_protocol(state: SandboxState) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
             super().connection_made(transport)
+            self._connection = ClientConnection(transport=transport)
             if self.client is not None:
-                state.connections[self.client] = ClientConnection(transport=transport)
+                state.connections[self.client] = self._connection
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
-            connection = state.connections.pop(self.client, None) if self.client is not None else None
-            if connection is not None:
-                connection.closed.set()
+            self._connection.closed.set()
+            # another connection may come from the same port already
+            if self.client is not None and state.connections.get(self.client) is self._connection:
+                del state.connections[self.client]
 
     return TrackingProtocol
