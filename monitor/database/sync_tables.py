@@ -1,4 +1,4 @@
-"""The tables of what the last sync of each target saw of its log. With them `metadata` has all tables."""
+"""The tables of what the last sync and the last comparison with a list saw. With them `metadata` has all tables."""
 
 from sqlalchemy import JSON, Column, Integer, LargeBinary, String, Table, Text
 
@@ -37,3 +37,12 @@ sync_log_pages = Table(
     Column("item_ids", Text, nullable=False),  # its usable ids, one per line
 )
 """The pages of a sync log as they were merged; a page that is the same is not merged again."""
+
+compared_lists = Table(
+    "compared_lists",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),  # of the list, and of the ids that are not settled
+    Column("compared_at", UtcDateTime, nullable=False),
+)
+"""The last list of each target that confirmed all its settled items: see `runs/compared_lists.py`."""

@@ -1,5 +1,8 @@
-"""A set of ids that takes an eighth of the memory of Python's own: it keeps hashes, not the ids. Pure."""
+"""A set of ids that takes an eighth of the memory of Python's own: it keeps hashes, not the ids; and a digest of ids.
+Pure.
+"""
 
+import hashlib
 import struct
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -11,6 +14,34 @@ _MAX_SCANS = 8
 """Look-ups without slots, as long as slots are missing: together they cost what the slots would."""
 _FEW = 1 << 16
 """Ids of which Python's own set may be made."""
+
+
+DIGEST_BYTES = 16
+_BETWEEN = "\0"
+"""In an id it could make the digests of two sequences alike."""
+
+
+class IdDigest:
+    """A digest of a sequence of ids, which another process may compare with its own; however many come at once."""
+
+    __slots__ = ("_count", "_hash", "_is_exact")
+
+    def __init__(self) -> None:
+        self._hash, self._count, self._is_exact = hashlib.blake2b(digest_size=DIGEST_BYTES), 0, True
+
+    def update(self, ids: Sequence[str]) -> None:
+        """Adds ids."""
+        joined = _BETWEEN.join((*ids, ""))
+        self._count += len(ids)
+        self._is_exact = self._is_exact and joined.count(_BETWEEN) == len(ids)
+        self._hash.update(joined.encode(errors="surrogatepass"))
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def value(self) -> tuple[int, bytes | None]:
+        """How many ids there are, and their digest; None if one of them has a null character."""
+        return self._count, self._hash.digest() if self._is_exact else None
 
 
 class IdSet:
@@ -29,9 +60,7 @@ class IdSet:
     def __init__(self) -> None:
         # in front of all, so that a place is never 0
         self._hashes = array("q", [0])
-        self._slots = array("I")
-        """Places in this array; 0: empty."""
-        self._indexed, self._count, self._scans = 1, 0, 0
+        self.drop_index()
 
     def update(self, ids: Iterable[str]) -> None:
         """Adds ids; those that are there already change nothing."""
@@ -54,6 +83,12 @@ class IdSet:
                 at = (at + 1) % size
             found.append(place > 0)
         return found
+
+    def drop_index(self) -> None:
+        """Frees the slots."""
+        self._slots = array("I")
+        """Places among the hashes; 0: empty."""
+        self._indexed, self._count, self._scans = 1, 0, 0
 
     def unfound(self, listed: Iterable["IdSet"], without: "IdSet") -> Iterator[int]:
         """The hashes (of `hash`) of those ids that are in no set of `listed`, or are in `without`.

@@ -1,5 +1,6 @@
 """All items of a provider's list, stored compactly. Pure."""
 
+import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from typing import Protocol
 
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Meaning, Request
-from monitor.providers.id_set import IdSet
+from monitor.providers.id_set import DIGEST_BYTES, IdDigest, IdSet
 from monitor.providers.statuses import worst
 
 
@@ -18,11 +19,13 @@ class Listing:
     `keep_statuses` it also has the status of each other id: for an API whose list alone answers.
     """
 
-    __slots__ = ("_completed", "_others", "_statuses")
+    __slots__ = ("_completed", "_digests", "_others", "_statuses")
 
     def __init__(self, *, keep_statuses: bool = False) -> None:
         self._completed: dict[str, IdSet] = {}
         self._others = IdSet()
+        self._digests: dict[str | None, IdDigest] = defaultdict(IdDigest)
+        """By stage; None: of the others."""
         self._statuses: dict[str, ItemStatus | None] | None = {} if keep_statuses else None
 
     def add(self, found: Iterable[tuple[str, ItemStatus | None]]) -> None:
@@ -53,11 +56,21 @@ class Listing:
         """Adds items in a terminal good status, which the API spells `stage`."""
         if stage not in self._completed:
             self._completed[stage] = IdSet()
-        self._completed[stage].update(item_ids)
+        self._add(self._completed[stage], self._digests[stage], item_ids)
 
     def add_others(self, item_ids: Iterable[str]) -> None:
         """Adds items in any other status: they are asked about one by one."""
-        self._others.update(item_ids)
+        self._add(self._others, self._digests[None], item_ids)
+
+    def digest(self) -> bytes | None:
+        """What differs for a listing that has other ids, or any in another stage; None if it would not.
+
+        It is that of the same ids in the same order, in any process.
+        """
+        parts = [(stage or "", stage is None, *each.value()) for stage, each in self._digests.items() if each]
+        if any(digest is None for *_, digest in parts):
+            return None
+        return hashlib.blake2b(repr(sorted(parts)).encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
     def completed_stages(self, item_ids: Sequence[str]) -> Sequence[str | None]:
         """For each id the API's spelling of its good status; None if the list does not call it completed.
@@ -89,6 +102,11 @@ class Listing:
         """The same of one id."""
         return self.completed_stages((item_id,))[0]
 
+    def drop_index(self) -> None:
+        """Frees what look-ups of single ids have made: it is made again if there are more."""
+        for ids in (self._others, *self._completed.values()):
+            ids.drop_index()
+
     def status_of(self, item_id: str) -> ItemStatus | BadBody | None:
         """The item's status, if the listing keeps statuses; a `BadBody` if it can't be read; None: it is not listed.
 
@@ -106,6 +124,12 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self._others) + sum(map(len, self._completed.values()))
+
+    @staticmethod
+    def _add(ids: IdSet, digest: IdDigest, item_ids: Iterable[str]) -> None:
+        added = list(item_ids)
+        ids.update(added)
+        digest.update(added)
 
     def _keep(self, item_id: str, status: ItemStatus | None) -> None:
         """Of several statuses the worst, in whatever order; one that can't be read gives way to a failure alone."""

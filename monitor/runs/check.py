@@ -27,14 +27,8 @@ from monitor.model.items import ItemChange, TrackedItem, first_completion, trans
 from monitor.providers import Listing, Provider, is_list_only
 from monitor.runs import completions, worklist
 from monitor.runs.item_check import ItemCheck
-from monitor.runs.list_check import (
-    FetchedList,
-    Reconciliation,
-    fetch_list,
-    reconcile,
-    reconcile_settled,
-    unconfirmed_ids,
-)
+from monitor.runs.list_check import FetchedList, Reconciliation, fetch_list, unconfirmed_ids
+from monitor.runs.list_comparison import ListComparison
 from monitor.runs.outcomes import listed_outcome, malformed_id_outcome
 from monitor.runs.progress import ApiClient, CheckReport, DueItems, Progress
 from monitor.runs.stop_rules import FIRST_ITEMS
@@ -52,9 +46,6 @@ from monitor.threads import run_in_database_pool
 
 BATCH_SIZE = 4000
 """Due items that are read together, and shuffled among those that one run asked about."""
-
-MANY_ITEMS = 5000
-"""From so many on, those that are settled are compared with a list at once: it costs a statement more."""
 
 LIST_SHARE = 0.5
 """The share of the remaining time that `auto` gives the list; the rest is for item by item."""
@@ -107,6 +98,8 @@ class TargetCheck:
     engine: Engine
     target: str
     run_id: int
+    epoch: int
+    """Of the lease under which the run writes."""
     due: DueItems
     """The items to ask about, item by item."""
     strategy: Strategy
@@ -200,7 +193,8 @@ class TargetCheck:
             return approach, self.due
         if error := _list_error(fetched):
             return self._handle_list_failure(error, approach), self.due
-        result = await run_in_database_pool(lambda: self._reconcile(fetched.listing))
+        comparison = self._comparison()
+        result = await run_in_database_pool(lambda: comparison.reconcile(fetched.listing))
         if result.listed and not fetched.cached:
             self.check.confirm_access()
         is_suspect = needs_sample(tracked=result.tracked, missing=result.missing) and not is_list_only(self.provider)
@@ -217,6 +211,8 @@ class TargetCheck:
         await self.check.settle(self._completed_by_list(fetched.listing), accepted=not fetched.cached)
         remaining = self._items_to_ask(result, fetched.listing)
         await self.check.run(remaining, known_outcome=lambda item: self._outcome_from_list(fetched.listing, item))
+        if not self.check.must_stop:
+            await run_in_database_pool(lambda: comparison.remember(fetched.listing))
         return approach, await self._due_after_list(result, fetched.listing)
 
     async def _fetch_list(self, first: Request) -> FetchedList:
@@ -272,21 +268,17 @@ class TargetCheck:
         absent = sum(state is ItemState.NOT_FOUND for state in states)
         return list_is_wrong(existing=sum(state.exists for state in states), absent=absent)
 
-    def _reconcile(self, listing: Listing) -> Reconciliation:
-        canonical, valid = self.provider.canonical, self.provider.valid_id
-        is_large = self.recheck_completed and self.due.tracked >= MANY_ITEMS
-        unsettled = completions.read_unsettled(self.engine, target=self.target) if is_large else None
-        if unsettled is None:
-            return reconcile(self._completions(), listing, canonical=canonical, valid=valid)
-        others = [each for each in unsettled.values() if each is not None and each.item_id != self.probed_id]
-        apart = unsettled if self.probed_id is None else {*unsettled, self.probed_id}
-        return reconcile_settled(
-            lambda: completions.iter_settled(self.engine, target=self.target, but=apart),
-            others,
-            listing,
-            apart=apart,
-            canonical=canonical,
-            valid=valid,
+    def _comparison(self) -> ListComparison:
+        return ListComparison(
+            engine=self.engine,
+            target=self.target,
+            epoch=self.epoch,
+            tracked=self.due.tracked,
+            provider=self.provider,
+            utcnow=self.utcnow,
+            probed_id=self.probed_id,
+            read_completions=self._completions,
+            at_once=self.recheck_completed,
         )
 
     def _completions(self) -> Iterator[list[ItemCompletion]]:

@@ -103,6 +103,8 @@ class Reconciliation:
     """Completed items that the list confirms."""
     unconfirmed: int
     """Completed items that the list does not confirm."""
+    confirms_settled: bool = field(default=False, compare=False)
+    """Whether it confirms every item that was settled, if those were compared at once."""
 
 
 def unconfirmed_ids(page: Sequence[ItemCompletion], listing: Listing, canonical: Callable[[str], str]) -> Sequence[str]:
@@ -163,6 +165,7 @@ def reconcile_settled(
     apart: Collection[str],
     canonical: Callable[[str], str],
     valid: Callable[[str], bool],
+    confirmed: int | None = None,
 ) -> Reconciliation:
     """The same, for many ids that are completed and were last seen so, and for `others`. `apart` are the ids in the
     work list that are not among the many, such as those of `others`.
@@ -170,14 +173,13 @@ def reconcile_settled(
     1. All these ids are compared with the list at once.
     2. Those that the list may not confirm are read again, for `reconcile`; all of them if they are many.
 
-    `read` returns the same ids each time.
+    `read` returns the same ids each time. It is not called if the list is known to confirm them all: then `confirmed`
+    says how many they are.
     """
-    settled, ids = 0, IdSet()
-    for page in read():
-        ids.update(map(canonical, page))
-        settled += len(page)
-    doubtful = set(itertools.islice(listing.unconfirmed(ids, list(map(canonical, apart))), MAX_DOUBTFUL))
-    del ids
+    if confirmed is None:
+        settled, doubtful = _doubtful(read(), listing, list(map(canonical, apart)), canonical)
+    else:
+        settled, doubtful = confirmed, set[int]()
 
     def rest() -> Iterator[Sequence[ItemCompletion]]:
         yield others
@@ -186,7 +188,22 @@ def reconcile_settled(
             yield [ItemCompletion(item_id=i, known_completed=True, last_seen_completed=True) for i in again]
 
     found = reconcile(rest(), listing, canonical=canonical, valid=valid)
-    confirmed = settled + len(others) - found.tracked
+    sure = settled + len(others) - found.tracked
     return replace(
-        found, tracked=found.tracked + confirmed, listed=found.listed + confirmed, confirmed=found.confirmed + confirmed
+        found,
+        tracked=found.tracked + sure,
+        listed=found.listed + sure,
+        confirmed=found.confirmed + sure,
+        confirms_settled=not doubtful,
     )
+
+
+def _doubtful(
+    pages: Iterable[Sequence[str]], listing: Listing, apart: Collection[str], canonical: Callable[[str], str]
+) -> tuple[int, set[int]]:
+    """How many settled ids there are, and hashes of those that the list may not confirm."""
+    settled, ids = 0, IdSet()
+    for page in pages:
+        ids.update(map(canonical, page))
+        settled += len(page)
+    return settled, set(itertools.islice(listing.unconfirmed(ids, apart), MAX_DOUBTFUL))

@@ -387,6 +387,7 @@ class Run:
                 engine=self._engine,
                 target=job.target,
                 run_id=context.run_id,
+                epoch=context.epoch,
                 due=due,
                 strategy=job.strategy,
                 provider=job.provider,

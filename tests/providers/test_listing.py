@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tracemalloc
 
 from hypothesis import given
@@ -136,3 +138,55 @@ def test_items_that_share_a_status_may_be_added_together():
     plain = Listing()
     plain.add_alike(WORKING, ["a"])
     assert isinstance(plain.status_of("a"), BadBody), "its statuses were not kept"
+
+
+pieces = st.lists(st.lists(st.text(alphabet="ab\0\ud800", max_size=2), max_size=4), max_size=4)
+parts = st.dictionaries(st.sampled_from(["ready", "indexed", ""]), pieces)
+
+
+def listed(found, others=()):
+    listing = Listing()
+    for stage, batches in found.items():
+        for batch in batches:
+            listing.add_completed(stage, iter(batch))
+    for batch in others:
+        listing.add_others(batch)
+    return listing
+
+
+def joined(batches):
+    return [item_id for batch in batches for item_id in batch]
+
+
+@given(parts, pieces, parts, pieces)
+def test_listings_have_one_digest_only_if_they_say_the_same(found, others, again, others_again):
+    said = [({stage: joined(b) for stage, b in each.items()}, joined(rest)) for each, rest in
+            ((found, others), (again, others_again))]  # fmt: skip
+    digests = [listed(found, others).digest(), listed(again, others_again).digest()]
+    stages = [{stage: ids for stage, ids in by_stage.items() if ids} for by_stage, _ in said]
+    if None not in digests and digests[0] == digests[1]:
+        assert (stages[0], said[0][1]) == (stages[1], said[1][1])
+    for (by_stage, rest), digest in zip(said, digests, strict=True):
+        whole = listed({stage: [ids] for stage, ids in by_stage.items()}, [rest] if rest else [])
+        assert digest in {None, whole.digest()}
+        odd = any("\0" in item_id for ids in (*by_stage.values(), rest) for item_id in ids)
+        assert (digest is None) == odd
+
+
+def test_another_process_finds_the_same_digest():
+    code = "from monitor.providers import Listing; a = Listing(); a.add_completed('S', 'éb'); print(a.digest().hex())"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+
+
+def test_look_ups_after_the_index_was_dropped_find_the_same():
+    made = listed({"ready": [["a", "b"]]}, [["c"]])
+    assert len(made) == 3
+    made.drop_index()
+    assert made.completed_stages("abcd") == ["ready", "ready", None, None]
+    assert len(made) == 3
