@@ -214,7 +214,7 @@ steps = st.tuples(
 
 
 @given(st.lists(steps, min_size=2, max_size=8))
-@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_every_comparison_finds_what_one_without_memory_finds(engine, script):
     """Whatever happens to the work list and to the list between two runs, and within one."""
     target = Target(engine)
