@@ -17,6 +17,7 @@ Path(sys.argv[1]).write_text(json.dumps([code, *sys.modules]))
 SERVERS = ("fastapi", "uvicorn", "starlette", "prometheus_client", "apscheduler")
 RARELY = (
     "alembic", "filelock", "apprise", "httpx", "smtplib", "rich", "dotenv", "psycopg", "procrastinate", "monitor.fleet",
+    "sqlalchemy.dialects.postgresql",
 )  # fmt: skip
 """Needed only for an old schema, some channels, a terminal, a `.env`, PostgreSQL, workers."""
 RUNS = (
