@@ -72,7 +72,7 @@ found = {
 }
 print(len(found))
 """
-MOST_DATACLASSES = 130
+MOST_DATACLASSES = 110
 
 
 def test_a_check_makes_few_dataclasses(small_world):
