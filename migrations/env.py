@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from monitor.database import history_view
 from monitor.database.migrate import migration_transaction
 from monitor.database.sync_tables import metadata
-from monitor.database.tables import UtcDateTime
+from monitor.database.tables import UtcDateTime, complete_for_postgresql
 from monitor.database.version_table import VERSION_TABLE, take_over
 from monitor.errors import StoreError
 
@@ -65,6 +65,7 @@ def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[Fal
 def _run(connection: Connection) -> None:
     revisions = frozenset(str(each.revision) for each in context.script.walk_revisions())
     take_over(connection, revisions)
+    complete_for_postgresql()
     context.configure(
         connection=connection,
         version_table=VERSION_TABLE,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+import msgspec
 import structlog
 from sqlalchemy import Connection, Engine
 
@@ -33,8 +34,7 @@ _NEWS_S = 0.1
 """How much later a hint must end to be told again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetLimits:
+class FleetLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How this process shares limits with others."""
 
     holder: str
@@ -81,8 +81,7 @@ class _Use:
     """The end of the hint that others know, on the monotonic clock."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Offer:
+class _Offer(msgspec.Struct, frozen=True, kw_only=True):
     """What is told about one key."""
 
     use: _Use
@@ -100,8 +99,7 @@ class _Offer:
     """What is stored for all at once; None: no news."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What came of an exchange about one key."""
 
     now: datetime

@@ -9,10 +9,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 from sqlalchemy import Connection, Engine
 
@@ -255,8 +255,7 @@ class ThrottleRegistry:
             self.key_by_target[target.name] = await run_in_database_pool(lambda: _write(engine, target, learned))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Factor:
+class _Factor(msgspec.Struct, frozen=True, kw_only=True):
     """The lowest throttle factor of the targets with one key."""
 
     value: float

@@ -4,8 +4,9 @@ The status decides, unless the provider's description says what an answer means;
 has two meanings (400, 403, 429).
 """
 
-from dataclasses import dataclass
 from http import HTTPStatus
+
+import msgspec
 
 from monitor.model import WEIGHED_CAUSES, Cause
 from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, Meaning, NetworkFault
@@ -134,8 +135,7 @@ def is_invalid_id(error: ApiError) -> bool:
     return error.status in {400, 403, 422} and cause_of(error) is Cause.BAD_REQUEST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusExplanation:
+class StatusExplanation(msgspec.Struct, frozen=True, kw_only=True):
     """What a response means."""
 
     cause: Cause | None

@@ -8,7 +8,8 @@ entitled to after two exchanges.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 _LEAST = 1 / 4
 """Of what a process is entitled to: what it takes although others still have it."""
@@ -16,8 +17,7 @@ _LOST = 1 / 16
 _SAME = 1e-6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """What another live process has told."""
 
     weight: int

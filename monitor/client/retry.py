@@ -6,8 +6,9 @@ nothing allows a retry that the status forbids. The client itself renews the cre
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from monitor.client.classify import cause_of
 from monitor.model import Cause
@@ -80,8 +81,7 @@ class RetryReason(StrEnum):
     RETRY_BUDGET_EXHAUSTED = "retry_budget_exhausted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryDecision:
+class RetryDecision(msgspec.Struct, frozen=True, kw_only=True):
     """The decision and its reason."""
 
     action: RetryAction

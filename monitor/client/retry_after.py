@@ -11,8 +11,9 @@ clock is used.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+
+import msgspec
 
 _DAY, _MONTH = "(?P<day>[0-9]{1,2})", "(?P<month>[a-z]{3})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
@@ -87,8 +88,7 @@ _DURATION = re.compile(
 _DURATION_UNITS_S = (3600.0, 60.0, 1.0, 0.001)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Clocks:
+class _Clocks(msgspec.Struct, frozen=True, kw_only=True):
     own: datetime
     server: datetime | None
 
@@ -147,8 +147,7 @@ def _duration(text: str) -> float | None:
     return sum(float(part) * unit_s for part, unit_s in zip(match.groups("0"), _DURATION_UNITS_S, strict=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryAfterSource:
+class RetryAfterSource(msgspec.Struct, frozen=True, kw_only=True):
     """One place where a server may say when to come back."""
 
     header: str | None

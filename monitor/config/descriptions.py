@@ -4,7 +4,9 @@ It reads unvalidated data, so that other errors hide none of these.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from monitor.config.connection import auth_form
 from monitor.config.fields import did_you_mean
@@ -108,8 +110,7 @@ def _missing_auth(row: Mapping[str, object]) -> Iterator[Problem]:
         yield Problem(loc=("auth",), predicate=f"is missing: {remedy}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Params:
+class _Params(msgspec.Struct, frozen=True, kw_only=True):
     """The path parameters of one target."""
 
     own: tuple[str, ...]

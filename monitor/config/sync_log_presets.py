@@ -6,15 +6,15 @@ itself wrote (`make sync-logs`).
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 _FOLDER = Path(__file__).resolve().parents[1] / "synclog" / "presets"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncLogPreset:
+class SyncLogPreset(msgspec.Struct, frozen=True, kw_only=True):
     """How to read what one tool stores."""
 
     name: str
@@ -22,7 +22,7 @@ class SyncLogPreset:
     """The tool's own name."""
     about: str
     """What the preset is for, and what the user must give beside it."""
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = msgspec.field(default_factory=dict)
     """Settings of `[targets.sync_log]`, as in the file."""
 
 

@@ -175,6 +175,7 @@ class Bulk:
 def create_staging_table(conn: Connection, staged: Table) -> None:
     """Creates the empty temporary table; on SQLite, filling it takes no lock on our tables."""
     if conn.dialect.name != "sqlite":
+        staged.dialect_options["postgresql"]["on_commit"] = "DROP"  # see `complete_for_postgresql`
         staged.create(conn, checkfirst=False)
         return
     staged.drop(conn, checkfirst=True)  # left by a failure on this pooled connection

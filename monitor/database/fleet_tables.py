@@ -1,9 +1,9 @@
 """The tables of runs that workers share: which runs, their shares, and who uses which limits now. Unused on SQLite."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, String, Table, text
+from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, String, Table
 
 from monitor.database.report_tables import metadata as metadata  # noqa: PLC0414  # for `sync_tables`, where it is complete
-from monitor.database.tables import Key, UtcDateTime
+from monitor.database.tables import Key, UtcDateTime, partial_index
 
 SHARED_RUN_IS_OPEN = "state = 'open'"
 """Exactly the condition of the index of open shared runs."""
@@ -22,12 +22,7 @@ shared_runs = Table(
     Column("checked", JSON, nullable=False),  # the planner's own report: probe and first items
     Column("stopped_by", String(40)),  # the Cause that stopped the target, or interrupted: shares end at once
     Column("closed_at", UtcDateTime),
-    Index(
-        "ix_shared_runs_open",
-        "target",
-        sqlite_where=text(SHARED_RUN_IS_OPEN),
-        postgresql_where=text(SHARED_RUN_IS_OPEN),
-    ),
+    partial_index("ix_shared_runs_open", "target", where=SHARED_RUN_IS_OPEN),
 )
 """The runs whose items were asked about in shares."""
 

@@ -4,9 +4,9 @@ All functions work inside the caller's transaction. `lease_now` defines the cloc
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from monitor.database.engine import insert, limit_idle_columns, limit_idle_transaction
@@ -20,8 +20,7 @@ _LONGEST_TTL = timedelta(minutes=11)
 """Workers' leases last as long as their stall time allows, and others must respect them. They are on PostgreSQL."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds a target, and until when."""
 
     target: str

@@ -4,9 +4,10 @@ Clocks jump, ids only grow: a row with a higher id than a recent row is recent, 
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+import msgspec
 
 KEPT_RUNS = 200
 """Runs kept per target and outcome: twice what a rule may count (`rules.of`, `rules.resolve_after`)."""
@@ -28,8 +29,7 @@ class Prunable(StrEnum):
     CANARIES = "canaries"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ages:
+class Ages(msgspec.Struct, frozen=True, kw_only=True):
     """How long each kind of row is kept; None: forever."""
 
     snapshots: timedelta | None = None
@@ -45,8 +45,7 @@ class Ages:
         return {kind: age for kind, age in ages.items() if age is not None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cutoffs:
+class Cutoffs(msgspec.Struct, frozen=True, kw_only=True):
     """Rows before these times may be deleted."""
 
     now: datetime
@@ -62,8 +61,7 @@ class RefusalReason(StrEnum):
     CLOCK_BEHIND = "clock_behind"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing is pruned now, and why."""
 
     reason: RefusalReason
@@ -96,8 +94,7 @@ def settled_before(now: datetime) -> datetime:
     return now - _SETTLED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpiredBatch:
+class ExpiredBatch(msgspec.Struct, frozen=True, kw_only=True):
     """The old rows of a batch."""
 
     ids: tuple[int, ...]
@@ -131,8 +128,7 @@ class KeepReason(StrEnum):
     PRUNED = "pruned"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OldRun:
+class OldRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run that is old enough to be pruned."""
 
     id: int
@@ -147,8 +143,7 @@ class OldRun:
         return self.target, self.status, self.abort_reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProtectedRuns:
+class ProtectedRuns(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that are kept whatever their age."""
 
     newest: Mapping[tuple[str, str, str], int]

@@ -6,9 +6,9 @@ A commit may have succeeded although its reply was lost: callers must check befo
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Engine, Select
 
 from monitor.database.engine import reading
@@ -23,8 +23,7 @@ _OPTION = "monitor_waits"
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RetryPolicy:
+class _RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     should_stop: Callable[[], bool]
     max_wait_s: float
 

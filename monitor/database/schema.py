@@ -5,10 +5,10 @@ The steps are Alembic revisions in `migrations/`. Alembic is loaded only if ther
 
 import stat
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import URL, Connection, Engine, Table, delete, false, inspect, select, text, update
 
 from monitor.database.engine import connect, connect_read_only, insert, reading, writing
@@ -52,8 +52,7 @@ def fit_of(current: str | None, needed: str, *, known: Callable[[], Collection[s
     return SchemaFit.OLDER if current in known() else SchemaFit.NEWER
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchemaVersion:
+class SchemaVersion(msgspec.Struct, frozen=True, kw_only=True):
     """The revision of a database, and the one that this program needs."""
 
     current: str | None

@@ -3,9 +3,9 @@
 Until schema 0005 it was called `alembic_version`; such a table is taken over once, if our tables stand beside it.
 """
 
-from dataclasses import dataclass
 from functools import cache
 
+import msgspec
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, select
 
 VERSION_TABLE = "ingestion_monitor_version"
@@ -14,8 +14,7 @@ _OURS = frozenset({"leases", "runs", "snapshots", "evidence", "incidents", "item
 """Tables of every revision."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredVersion:
+class StoredVersion(msgspec.Struct, frozen=True, kw_only=True):
     """What the database says of its schema."""
 
     revision: str | None = None

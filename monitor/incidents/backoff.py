@@ -4,8 +4,9 @@ This acts from run to run. Within a run, the client's throttle slows down by its
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from monitor.model import Cause
 
@@ -50,8 +51,7 @@ class ThrottleReason(StrEnum):
     INCONCLUSIVE = "no information about the rate"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThrottleFactor:
+class ThrottleFactor(msgspec.Struct, frozen=True, kw_only=True):
     """A share of rate and concurrency (`MIN_FACTOR` to 1), and its reason."""
 
     factor: float

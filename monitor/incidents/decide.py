@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+import msgspec
+
 from monitor.incidents.rulebook import COUNTED_PER_ITEM, Rule, counted_noun
 from monitor.model import OBSERVED_CAUSES, Cause, Evidence, Incident, IncidentState
 from monitor.notifications.routing import LOG_CHANNEL
@@ -163,8 +165,7 @@ def _decision(rule: Rule, action: Action, reason: DecisionReason, first: datetim
     return Decision(cause=rule.cause, action=action, reason=reason, first_evidence_at=first)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThresholdCount:
+class ThresholdCount(msgspec.Struct, frozen=True, kw_only=True):
     """How close the evidence is to an opening."""
 
     seen: int
@@ -295,8 +296,7 @@ def _reopened(incident: Incident, decision: Decision) -> Incident:
 # --- operators
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorAction:
+class OperatorAction(msgspec.Struct, frozen=True, kw_only=True):
     """Who acknowledges or resolves, and why."""
 
     by: str

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+import msgspec
 from sqlalchemy import Connection
 
 from monitor.incidents import members, silence_store
@@ -60,8 +61,7 @@ from monitor.notifications.messages import RunFacts
 from monitor.notifications.texts import format_items
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedDecision:
+class AppliedDecision(msgspec.Struct, frozen=True, kw_only=True):
     """A decision about one incident, and the incident after it."""
 
     decision: Decision
@@ -219,8 +219,7 @@ _RUN_CAUSES = tuple(cause for cause in MONITOR_CAUSES if cause is not Cause.CHAN
 """Monitor causes that runs are evidence of; `channel_failing` comes from deliveries."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationResult:
+class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     """A run's evidence, highest cause first, and what was done about incidents."""
 
     evidence: tuple[Evidence, ...] = ()
@@ -235,8 +234,7 @@ def merged(*results: EvaluationResult) -> EvaluationResult:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A target's incidents at the end of a run, read and locked once for the evaluations of all kinds of causes."""
 
     incidents: Sequence[Incident]

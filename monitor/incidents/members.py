@@ -6,11 +6,12 @@ killed between check and close loses nothing. It is called in the closing transa
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -65,8 +66,7 @@ _group = func.coalesce(items.c.group_name, "")
 _OF_INCIDENTS = items.c.incident_id.in_(bindparam("ids", expanding=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgeLimits:
+class AgeLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long an item may take before it is evidence."""
 
     stuck_after: timedelta
@@ -331,8 +331,7 @@ def _by_group(conn: Connection, where: ColumnElement[bool]) -> dict[str, int]:
     return {row[0]: row[1] for row in conn.execute(query.limit(_MAX_GROUPS))}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One item of an incident."""
 
     item_id: str
@@ -368,15 +367,14 @@ def listing(conn: Connection, *, incident_id: int, limit: int | None = None, off
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurrentMembers:
+class CurrentMembers(msgspec.Struct, frozen=True, kw_only=True):
     """The present members of one incident."""
 
     item_ids: tuple[str, ...] = ()
     """The first ones."""
-    by_group: Mapping[str, int] = field(default_factory=dict)
+    by_group: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many are in each group, most frequent first; those without a group under an empty name."""
-    by_status: Mapping[str, int] = field(default_factory=dict)
+    by_status: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many have each raw status, reason or answer: the ten most frequent, the rest as one. Not of all causes."""
 
 

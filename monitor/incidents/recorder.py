@@ -4,9 +4,10 @@ It decides nothing. The incident's row is saved by the caller.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import msgspec
 from sqlalchemy import Connection
 
 from monitor.incidents import store as incident_store
@@ -58,8 +59,7 @@ class LateOpenings:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncidentRecorder:
+class IncidentRecorder(msgspec.Struct, frozen=True, kw_only=True):
     """Records what one transaction does to the incidents of one target."""
 
     conn: Connection
@@ -71,7 +71,7 @@ class IncidentRecorder:
     group_wait: timedelta = timedelta(0)
     """How long messages wait for similar ones, so that one cause on many targets makes one message."""
     silences: tuple[Silence, ...] = ()
-    recent: list[Sequence[RunCounts]] = field(default_factory=list)
+    recent: list[Sequence[RunCounts]] = msgspec.field(default_factory=list)
     """The counts of the target's newest runs, read once, for the first message that shows their trend."""
 
     def apply_silences(self, decision: Decision, incident: Incident) -> Decision:

@@ -5,9 +5,9 @@ It bypasses the outbox: it only repeats what was sent, so a failure is repaired 
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
 import structlog
 from sqlalchemy import Engine
 
@@ -23,8 +23,7 @@ RESEND_INTERVAL = timedelta(minutes=1)
 _MAX_INCIDENTS = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertResender:
+class AlertResender(msgspec.Struct, frozen=True, kw_only=True):
     """Resends the open incidents of one environment."""
 
     engine: Engine

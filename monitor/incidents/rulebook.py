@@ -1,11 +1,13 @@
 """The rules, one per cause: how much evidence opens an incident, and which team gets it. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
+
+import msgspec
 
 from monitor.model import Cause, RunStatus, Severity, Team
 
@@ -132,8 +134,7 @@ def with_parameters(rule: Rule, stored: object) -> Rule:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
+class Override(msgspec.Struct, frozen=True, kw_only=True):
     """The changes of one `[[rules]]` table."""
 
     cause: Cause
@@ -148,12 +149,11 @@ class Override:
         return not self.targets or any(fnmatchcase(target, pattern) for pattern in self.targets)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectiveRule:
+class EffectiveRule(msgspec.Struct, frozen=True, kw_only=True):
     """A rule, and where its values come from."""
 
     rule: Rule
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Field to the table that sets it; a field that is missing here has its built-in value."""
 
     @property
@@ -210,8 +210,7 @@ class RecoveryCriterion(StrEnum):
     RAN = "ran"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     """The runs that count for a cause."""
 
     statuses: frozenset[RunStatus]

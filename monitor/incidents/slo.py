@@ -17,6 +17,8 @@ from fractions import Fraction
 from functools import cache
 from itertools import accumulate
 
+import msgspec
+
 from monitor.model import Severity
 
 
@@ -57,8 +59,7 @@ def _highest_burn_rate(objective: float) -> float:
     return float(1 / _budget(objective))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """Uploads that were decided in one span of time.
 
     An upload is decided when its time is up, `within` after it was submitted: it was completed by then (good), or not.
@@ -77,8 +78,7 @@ class Slot:
         return self.total - self.good
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BurnAlert:
+class BurnAlert(msgspec.Struct, frozen=True, kw_only=True):
     """A pair of windows and the burn rate that both must exceed."""
 
     long: timedelta
@@ -126,8 +126,7 @@ _IDLE = timedelta(hours=6)
 """So long without an upload is no trouble that goes on: nothing is spent. A shorter pause shows nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BurnRate:
+class BurnRate(msgspec.Struct, frozen=True, kw_only=True):
     """How fast the budget was spent in one window: 1 spends it exactly in the window of the objective."""
 
     window: timedelta
@@ -150,8 +149,7 @@ class AlertState(StrEnum):
     QUIET = "quiet"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SloStatus:
+class SloStatus(msgspec.Struct, frozen=True, kw_only=True):
     """An objective at one moment."""
 
     objective: Objective
@@ -221,8 +219,7 @@ class SloStatus:
         return None if rate is None or rate <= 1 else self.at + self.objective.window * (self.budget_left / rate)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Counts:
+class _Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Slots by age, with running sums: any window is looked up without another pass."""
 
     ages: tuple[timedelta, ...]

@@ -4,9 +4,10 @@ It is a plain threshold over the last hour. Promises over weeks are objectives, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+import msgspec
 from sqlalchemy import Connection
 
 from monitor.incidents import store
@@ -30,8 +31,7 @@ def are_late(late: int, due: int) -> bool:
     return late >= _LEAST and late > _SHARE * due
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlowIndexing:
+class SlowIndexing(msgspec.Struct, frozen=True, kw_only=True):
     """Reads the uploads of the rule's window that should be indexed by now. Failed ones have causes of their own."""
 
     slow_after: timedelta | None

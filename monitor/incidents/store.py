@@ -3,11 +3,12 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -242,8 +243,7 @@ def breakdown_since(conn: Connection, *, target: str, key: IncidentKey, since: d
     return dict(sorted(summed.items(), key=lambda seen: (seen[0] == NOT_SENT, -seen[1], seen[0])))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncidentEvent:
+class IncidentEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event of an incident."""
 
     at: datetime
@@ -283,8 +283,7 @@ def newest_of_each(found: Iterable[Incident], *, resolved_since: datetime) -> di
     return {each.key: each for each in found if each.resolved_at is None or each.resolved_at >= resolved_since}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnresolvedIncident:
+class UnresolvedIncident(msgspec.Struct, frozen=True, kw_only=True):
     """What the gate and the probe must know about an unresolved incident."""
 
     cause: Cause
@@ -543,8 +542,7 @@ def incident_from_row(values: RowMapping, seen: Evidence | None) -> Incident:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreviousRun:
+class PreviousRun(msgspec.Struct, frozen=True, kw_only=True):
     """The run before another one."""
 
     started_at: datetime

@@ -83,8 +83,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"Reply(status={self.status})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransportFault:
+class TransportFault(msgspec.Struct, frozen=True, kw_only=True):
     """The attempt brought no usable HTTP response."""
 
     fault: NetworkFault

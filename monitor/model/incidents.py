@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 
 class Cause(StrEnum):
     """Why something is wrong; in each group the highest rank comes first."""
@@ -221,8 +223,7 @@ class Incident:
         return self.cause, self.group
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenCause:
+class OpenCause(msgspec.Struct, frozen=True, kw_only=True):
     """What an open incident says about its target, without its evidence."""
 
     cause: Cause
@@ -230,8 +231,7 @@ class OpenCause:
     members: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Silence:
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
     """Withholds notifications about matching incidents for a time."""
 
     id: int

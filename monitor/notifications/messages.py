@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from monitor.model import ITEM_CAUSES, Cause, Incident, IncidentState, RunStatus, Severity, Team
 from monitor.notifications.texts import describe_cause, display_group, display_name, safe_message, what_to_check
 
@@ -29,8 +31,7 @@ SILENCED_LABEL = "silenced"
 """The label of the fact that says why a message comes late: a silence delayed it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportContent:
+class ReportContent(msgspec.Struct, frozen=True, kw_only=True):
     """A report in every form that a channel may need; it was built once, so that all channels send the same."""
 
     lines: tuple[tuple[str, str], ...]

@@ -7,7 +7,7 @@ again with the same key. `batching` decides what is sent as one message.
 import hashlib
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import msgspec
@@ -51,8 +51,7 @@ _CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(4720183650122911)")
 """Held until the end of the transaction: senders claim one after the other, or each would batch only a part."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimedBatch:
+class ClaimedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """One message to one channel, claimed for sending."""
 
     ids: tuple[int, ...]

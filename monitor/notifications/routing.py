@@ -1,9 +1,10 @@
 """Which channels an incident is sent to: the first route that matches wins, unless it has `continue`. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
+
+import msgspec
 
 from monitor.model import Incident, Team
 
@@ -60,11 +61,10 @@ LOG_CHANNEL = "log"
 """The channel for incidents that no route matches, and for all if no channel is configured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Sends incidents that match to its channels."""
 
-    match: Matchers = field(default_factory=dict)
+    match: Matchers = msgspec.field(default_factory=dict)
     channels: tuple[str, ...] = ()
     continue_: bool = False
 
@@ -78,8 +78,7 @@ class RouteOutcome(StrEnum):
     NOT_EVALUATED = "not evaluated"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteStep:
+class RouteStep(msgspec.Struct, frozen=True, kw_only=True):
     """One route and its result."""
 
     route: Route

@@ -4,8 +4,9 @@ It is for messages. Reports have trends over longer periods, with more metrics.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, ItemState
 from monitor.model.sparkline import sparkline
@@ -22,8 +23,7 @@ _GAP = "·"
 """In place of a space, of which HTML shows only one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunCounts:
+class RunCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The counts of one run's snapshot."""
 
     at: datetime

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Meaning
 from monitor.providers.meanings import Absence, decoded_body
@@ -39,8 +41,7 @@ class _AnswersById:
         return self.exact.get(item_id) or self.folded.get(item_id.casefold()) or ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """Where a body has the answers, and how each is read."""
 
     items: JsonPath

@@ -5,8 +5,9 @@ keys is read whole.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from monitor.model import BadBody, ItemStatus
 from monitor.model.http import Meaning, Request
@@ -25,8 +26,7 @@ _MAX_KEYED_BYTES = 64 << 20
 _WHAT = "a page of the list"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListRows:
+class ListRows(msgspec.Struct, frozen=True, kw_only=True):
     """Where a described list has its rows, and how each is read."""
 
     items: str

@@ -7,10 +7,11 @@ what a person must know of the API. What the description means is in `generic`.
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+
+import msgspec
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -18,8 +19,7 @@ AUTH_KINDS = ("api_key", "client_credentials", "password", "aws", "none")
 """The credentials that an API needs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """One described API."""
 
     name: str
@@ -33,13 +33,13 @@ class Preset:
     """What a right id looks like: "the id of an attached file, such as file-abc123"."""
     cannot: str | None = None
     """What the description can't say of this API, as one sentence."""
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The path parameters that a target must set, each with what it is."""
     auth_kind: str = "none"
     """One of `AUTH_KINDS`."""
-    auth: Mapping[str, str] = field(default_factory=dict)
+    auth: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Defaults of `header`, `scheme`, `token_path`, `scope` and `service` in the target's `auth`."""
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = msgspec.field(default_factory=dict)
     """The partial target."""
 
     @property

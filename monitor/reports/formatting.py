@@ -7,6 +7,8 @@ from enum import Enum
 from textwrap import wrap
 from typing import Any
 
+import msgspec
+
 
 def align(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table with columns as wide as their widest cell. Numbers are right-aligned; None becomes a dash."""
@@ -131,10 +133,12 @@ def iso(at: datetime | None) -> str | None:
 
 
 def json_values(value: Any) -> Any:  # noqa: ANN401  # JSON
-    """Dataclasses and collections of them as JSON values: enums by value, times as ISO 8601.
+    """Dataclasses, structs and collections of them as JSON values: enums by value, times as ISO 8601.
 
     msgspec would write times with `Z`, and refuses read-only mappings.
     """
+    if isinstance(value, msgspec.Struct):
+        return {name: json_values(getattr(value, name)) for name in value.__struct_fields__}
     if is_dataclass(value):
         return {each.name: json_values(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):

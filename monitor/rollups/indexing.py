@@ -4,8 +4,9 @@ The monitor looks once per run. What it finds completed became so at some moment
 figure is too long by at most that gap.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from monitor.model.items import FirstCompletion
 
@@ -13,8 +14,7 @@ _USUAL_GAPS = 3
 _SHORTEST_PAUSE = timedelta(minutes=15)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
     """How the target was watched before a run."""
 
     previous_started_at: datetime | None = None

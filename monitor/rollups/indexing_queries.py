@@ -53,11 +53,10 @@ _of_groups = msgspec.json.Decoder(list[tuple[str, float, dict[int, int]]])
 """Of slots: the group, seconds, and counts by bucket."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimesToIndexed:
+class TimesToIndexed(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the uploads of a period."""
 
-    buckets: Mapping[int, int] = field(default_factory=dict)
+    buckets: Mapping[int, int] = msgspec.field(default_factory=dict)
     """Uploads with a known time by the upper bound of their bucket in ms."""
     sum_s: float = 0.0
     not_observed: int = 0
@@ -116,8 +115,7 @@ class _Sum:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeriodTimes:
+class PeriodTimes(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the uploads of one target in a period."""
 
     groups: Mapping[str, TimesToIndexed]
@@ -264,8 +262,7 @@ def _first(at: datetime) -> datetime:
     return slot_start(at - timedelta(microseconds=1), _NARROW) + _NARROW
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexingCount:
+class IndexingCount(msgspec.Struct, frozen=True, kw_only=True):
     """The uploads of one slot, or of several of one width in a row, whose fate is decided."""
 
     start: datetime
@@ -278,8 +275,7 @@ class IndexingCount:
     """Of these: first completed within the objective."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uploads:
+class Uploads(msgspec.Struct, frozen=True, kw_only=True):
     """The uploads of a target that a question is about, and when they are due.
 
     An upload is due once its fate is decided at `now`: it was completed, it failed or is invalid, or it is older than

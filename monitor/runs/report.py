@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
 import structlog
 
 from monitor.client.pages import page_words
@@ -28,8 +29,7 @@ from monitor.runs.store import ItemChangeGroup, PastRuns
 from monitor.runs.strategy import BY_ITEM, Approach
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
+class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     """A run that has begun under a lease."""
 
     target: str

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+import msgspec
 import structlog
 from sqlalchemy import Connection, Engine
 
@@ -76,8 +77,7 @@ RECHECK_SHARE = 0.004
 """Completed items are rechecked, those unasked for longest first: this many or this share, whichever is more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedPlan:
+class SharedPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run knows when it leaves its items to be shared: what is needed to ask about them and to close it."""
 
     context: RunContext

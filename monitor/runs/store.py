@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from operator import attrgetter
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -55,8 +56,7 @@ HISTORY = table(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastRun:
+class LastRun(msgspec.Struct, frozen=True, kw_only=True):
     """How the last run of a target that asked the API ended."""
 
     finished_at: datetime
@@ -230,8 +230,7 @@ def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime, e
     return len(dead)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastRuns:
+class PastRuns(msgspec.Struct, frozen=True, kw_only=True):
     """What a run must know of the runs before it."""
 
     throttle_factor: float = 1.0
@@ -241,7 +240,7 @@ class PastRuns:
     snapshot: Snapshot | None = None
     """The newest one."""
     last: LastRun | None = None
-    watch: Watch = field(default_factory=Watch)
+    watch: Watch = msgspec.field(default_factory=Watch)
 
 
 # two look-ups per status, as in `lookups`; as text, because every run would put it together
@@ -317,8 +316,7 @@ def last_snapshot(conn: Connection, target: str) -> Snapshot | None:
     return None if found is None else Snapshot(**found)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemChangeGroup:
+class ItemChangeGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Items with the same change in one run."""
 
     kind: str

@@ -1,7 +1,8 @@
 """Decides between the list and item by item, and when a list is wrong. Pure."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from monitor.model import Cause
 
@@ -35,8 +36,7 @@ class ApproachReason(StrEnum):
     LIST_WRONG = "items that exist are missing from the list"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Approach:
+class Approach(msgspec.Struct, frozen=True, kw_only=True):
     """How a run checked its items, and why."""
 
     by_list: bool

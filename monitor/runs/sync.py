@@ -6,10 +6,11 @@ The sync log is read outside our write locks. Only changed rows are written, in 
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
+import msgspec
 import structlog
 from sqlalchemy import Engine
 
@@ -58,8 +59,7 @@ def retry_unavailable_log(
         failures += 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sync:
+class Sync(msgspec.Struct, frozen=True, kw_only=True):
     """One sync of a target's log with its work list.
 
     Of several rows with one id the first counts, or with `earliest` the one with the earliest upload time. A log

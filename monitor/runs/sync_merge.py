@@ -1,8 +1,9 @@
 """Merges the loaded pages of a sync log into the work list (table `items`), in one write transaction."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
+import msgspec
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -37,8 +38,7 @@ class DoubtError(Exception):
     """The changed pages alone do not say what changed: the whole log has to be read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Merge:
+class Merge(msgspec.Struct, frozen=True, kw_only=True):
     """One merge: of a whole log, or of the pages that changed."""
 
     target: str

@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     Column,
@@ -26,7 +26,6 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from monitor.database.bulk import Bulk, create_staging_table, timestamp_encoder
 from monitor.database.engine import insert as insert_or
@@ -36,7 +35,10 @@ from monitor.runs.sync_state import PageState, SyncState, join_ids
 from monitor.synclog import LogPage, LogStart
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH, MAX_SAMPLES, validate_entries
 
-_OPTIONS: Mapping[str, Any] = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    _Insert = postgresql.Insert | sqlite.Insert
 
 staged = Table(
     "staged_ids",
@@ -49,9 +51,11 @@ staged = Table(
     Column("page", Integer, nullable=False),  # of the first of them
     Column("shared", Integer, nullable=False),  # 1: another page has this id, too
     sqlite_with_rowid=False,
-    **_OPTIONS,
+    prefixes=["TEMPORARY"],
 )
-_unsorted = Table("staged_rows", MetaData(), *(Column(each.name, each.type) for each in staged.c), **_OPTIONS)
+_unsorted = Table(
+    "staged_rows", MetaData(), *(Column(each.name, each.type) for each in staged.c), prefixes=["TEMPORARY"]
+)
 """The rows of a long log in their order, on SQLite: sorted at once they cost half of random ids in a tree."""
 staged_pages = Table(
     "staged_pages",
@@ -63,14 +67,14 @@ staged_pages = Table(
     Column("valid_until", UtcDateTime),
     Column("counts", Text),
     Column("item_ids", Text, nullable=False),
-    **_OPTIONS,
+    prefixes=["TEMPORARY"],
 )
 former_ids = Table(
     "former_ids",
     MetaData(),
     Column("item_id", String(MAX_ID_LENGTH), primary_key=True),
     sqlite_with_rowid=False,
-    **_OPTIONS,
+    prefixes=["TEMPORARY"],
 )
 """The ids that were in the pages that changed or are gone."""
 
@@ -79,7 +83,6 @@ _COUNTS = tuple(each.name for each in fields(SyncReport) if each.name != "read")
 _BATCH = 1000
 """Rows in memory before they are loaded."""
 _Row = tuple[object, ...]
-_Insert = postgresql.Insert | sqlite.Insert
 
 
 @dataclass(slots=True)
@@ -199,14 +202,14 @@ def _upsert(conn: Connection, *, earliest: bool) -> Bulk:
     return Bulk(_or_count(insert_or(conn, staged).values(values), earliest=earliest), list(values))
 
 
-def _sort(conn: Connection, *, earliest: bool) -> _Insert:
+def _sort(conn: Connection, *, earliest: bool) -> "_Insert":
     """Loads the unsorted rows in the order of their ids, those of one id in the order of the log."""
     # SQLite takes ON CONFLICT for a part of a query without WHERE
     rows = select(*_unsorted.c).where(true()).order_by(_unsorted.c.item_id, literal_column("rowid"))
     return _or_count(insert_or(conn, staged).from_select([each.name for each in staged.c], rows), earliest=earliest)
 
 
-def _or_count(row: _Insert, *, earliest: bool) -> _Insert:
+def _or_count(row: "_Insert", *, earliest: bool) -> "_Insert":
     """Of several rows with one id the first stays, or with `earliest` the time and group of the earliest."""
     old, new = staged.c, row.excluded
     one: ColumnElement[int] = literal_column("1")  # `Bulk` has no parameters but those of a row

@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, and_, delete, func, literal, or_, select, update
 
 from monitor.database.engine import in_chunks
@@ -25,8 +25,7 @@ _SEPARATOR = "\n"
 _NUMBER = re.compile(r"-?\d{1,19}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageState:
+class PageState(msgspec.Struct, frozen=True, kw_only=True):
     """A page as it was merged."""
 
     digest: bytes
@@ -37,8 +36,7 @@ class PageState:
     """What can't be used in it, as fields of `SyncReport`, and its duplicates."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncState:
+class SyncState(msgspec.Struct, frozen=True, kw_only=True):
     """What the last sync of a target saw."""
 
     copied_at: datetime

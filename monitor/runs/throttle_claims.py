@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 from sqlalchemy import Connection, and_, delete, select
 
 from monitor.database.engine import in_chunks, insert
 from monitor.database.fleet_tables import throttle_claims
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredCut:
+class StoredCut(msgspec.Struct, frozen=True, kw_only=True):
     """What a refusal taught (`client/rate`), with its time by the clock of leases."""
 
     at: datetime

@@ -6,10 +6,10 @@ They are added to in the transaction that closes a run, and never fall, though o
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate
 
+import msgspec
 from sqlalchemy import Connection, select, text
 
 from monitor.database.engine import in_chunks
@@ -35,13 +35,12 @@ class _Name(StrEnum):
     CRASHES = "crashes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunTotals:
+class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
     """All runs of one target."""
 
-    runs: Counter[RunStatus] = field(default_factory=Counter)
+    runs: Counter[RunStatus] = msgspec.field(default_factory=Counter)
     """Of runs that their own process closed."""
-    requests: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = msgspec.field(default_factory=Counter)
     """Requests, retries included, by status class."""
     retries: int = 0
     durations: Sequence[int] = (0,) * (len(DURATION_BUCKETS_S) + 1)

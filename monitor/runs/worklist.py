@@ -5,12 +5,12 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
@@ -90,8 +90,7 @@ _SPREAD = 4000
 """Items of one run among which rechecks are spread."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateCounts:
+class StateCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The counts of a target's work list, without removed and ignored items."""
 
     counts: Mapping[ItemState, int]
@@ -107,8 +106,7 @@ class StateCounts:
         return not any(count for state, count in self.counts.items() if state is not ItemState.COMPLETED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkCounts:
+class WorkCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What a target tracks, that is neither removed nor ignored."""
 
     due: int
@@ -147,8 +145,7 @@ def _active_count() -> ColumnElement[int]:
     return of_target.scalar_subquery() - of_target.where(inactive).scalar_subquery()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRange:
+class KeyRange(msgspec.Struct, frozen=True, kw_only=True):
     """Items by their ids, in the order of the database."""
 
     first_id: str
@@ -161,8 +158,7 @@ class KeyRange:
         return begins if self.before_id is None else and_(begins, items.c.item_id < self.before_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletedItem:
+class CompletedItem(msgspec.Struct, frozen=True, kw_only=True):
     """A completed item that is checked again."""
 
     item_id: str
@@ -532,8 +528,7 @@ def load_states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[
     return [ItemState(row[0]) for row in read_page(engine, query)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IgnoreResult:
+class IgnoreResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `ignore` or `unignore`."""
 
     changed: int

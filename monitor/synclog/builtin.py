@@ -41,7 +41,6 @@ _staged = Table(
     Column("submitted_at", UtcDateTime),
     Column("group_name", String(MAX_GROUP_LENGTH)),
     prefixes=["TEMPORARY"],
-    postgresql_on_commit="DROP",
 )
 
 

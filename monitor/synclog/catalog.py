@@ -5,9 +5,9 @@ SQLite reads an unknown quoted column as text, so a misspelt name would be retur
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+import msgspec
 from sqlalchemy import Connection, literal_column, select, text
 from sqlalchemy import table as table_named
 from sqlalchemy.exc import OperationalError
@@ -18,8 +18,7 @@ from monitor.errors import SyncLogError
 from monitor.synclog.connection import Condition, SyncLogSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedTable:
+class ResolvedTable(msgspec.Struct, frozen=True, kw_only=True):
     """The names as spelt in the catalog."""
 
     schema: str | None
@@ -28,17 +27,17 @@ class ResolvedTable:
     submitted_at_column: str | None
     group_column: str | None
     updated_at_column: str | None = None
-    param_columns: Mapping[str, str] = field(default_factory=dict)
+    param_columns: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By parameter."""
     is_view: bool = False
     """A view of SQLite."""
     rowid: str | None = None
     """The name of the rowid of a SQLite table; None for views and tables without one."""
-    types: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By column, how its values become text: see `_POSTGRES_COLUMNS`."""
-    type_names: Mapping[str, str] = field(default_factory=dict)
+    type_names: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By column, its type as the database writes it; on SQLite as declared, which may be empty."""
-    where: Mapping[str, Condition] = field(default_factory=dict)
+    where: Mapping[str, Condition] = msgspec.field(default_factory=dict)
     """By column as spelt in the catalog."""
 
 

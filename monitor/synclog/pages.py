@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from monitor.model import SyncLogEntry
 
 PAGE_ROWS = 1000
@@ -27,8 +29,7 @@ Bound = int | str
 Newest = str | int | float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watermark:
+class Watermark(msgspec.Struct, frozen=True, kw_only=True):
     """What the `updated_at_column` of a log said when it was last read."""
 
     read_at: datetime
@@ -51,8 +52,7 @@ class LogStart:
     """Why all were compared."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogPage:
+class LogPage(msgspec.Struct, frozen=True, kw_only=True):
     """One page of a sync log. Pages come in the order of the rows."""
 
     key: str
@@ -70,8 +70,7 @@ def whole_log(batches: Iterable[Sequence[SyncLogEntry]]) -> Generator[LogPage, N
         yield LogPage(key=str(number), digest=None, rows=len(entries), entries=entries)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pager:
+class Pager(msgspec.Struct, frozen=True, kw_only=True):
     """Makes pages of rows."""
 
     known: Known

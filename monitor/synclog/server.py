@@ -2,10 +2,10 @@
 
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, Text, cast, column, func, select, table, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.elements import quoted_name
@@ -24,8 +24,7 @@ _WITHOUT_ZONE = re.compile(r"timestamp(\(\d\))? without time zone")
 _MAX_WAIT_S = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogFacts:
+class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the database says of a log. SQLite says none of it."""
 
     may_hide_rows: bool = False

@@ -9,11 +9,12 @@ import re
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeVar, cast
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, column, literal_column, select, table
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.elements import quoted_name
@@ -83,8 +84,7 @@ def read_sqlite_pages(
             yield pager.page(key, found, skip=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
     """Known pages, one behind the other."""
 
     pages: Sequence[int]

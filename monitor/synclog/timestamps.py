@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from functools import partial
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from monitor.database.text import to_single_line
 
@@ -65,8 +66,7 @@ _MAX_INTEGER = (1 << 63) - 1
 _DAY_FIRST = re.compile(r"%Y([-/.]?)%m\1%d")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberRange:
+class NumberRange(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers that are times of one unit, so that their order is that of time."""
 
     lowest: int

@@ -8,11 +8,11 @@ time, without a time, and with a time in any other form.
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, TypeGuard
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -60,8 +60,7 @@ _SERVER = text("""
 """)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
+class _Form(msgspec.Struct, frozen=True, kw_only=True):
     """A form of times whose order in the database is that of time."""
 
     is_written: ColumnElement[bool]
@@ -78,8 +77,7 @@ class _Form:
         return and_(self.value.is_not(None), self.is_written, compared)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """What a log's `updated_at_column` can say of it."""
 
     since: Watermark | None

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
+
 from monitor.model import Cause, ItemState
 from monitor.model.http import ApiError
 from monitor.model.items import Outcome
 from monitor.waits.rules import Tally, WaitResult, WatchedItem, column_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemReport:
+class ItemReport(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one item at the end."""
 
     item_id: str

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
 
 from monitor.database.engine import in_chunks
@@ -43,8 +44,7 @@ class StoredWait:
     unknown: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitSummary:
+class WaitSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The waits of one target that began in a period and ended."""
 
     by_result: Mapping[WaitResult, int]
@@ -60,8 +60,7 @@ class WaitSummary:
         return sum(self.by_result.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitTotal:
+class WaitTotal(msgspec.Struct, frozen=True, kw_only=True):
     """All waits of one target that ever ended so, by their duration."""
 
     target: str
@@ -224,8 +223,7 @@ def _stored(row: dict[str, Any]) -> StoredWait:
     return StoredWait(**{**row, "result": WaitResult(row["result"])}, cause=Cause(cause) if cause else None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownItem:
+class KnownItem(msgspec.Struct, frozen=True, kw_only=True):
     """What runs have stored of an item that a wait is about."""
 
     seen: bool

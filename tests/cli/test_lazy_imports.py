@@ -17,6 +17,7 @@ Path(sys.argv[1]).write_text(json.dumps([code, *sys.modules]))
 SERVERS = ("fastapi", "uvicorn", "starlette", "prometheus_client", "apscheduler")
 RARELY = (
     "alembic", "filelock", "apprise", "httpx", "smtplib", "rich", "dotenv", "psycopg", "procrastinate", "monitor.fleet",
+    "sqlalchemy.dialects.postgresql",
 )  # fmt: skip
 """Needed only for an old schema, some channels, a terminal, a `.env`, PostgreSQL, workers."""
 RUNS = (
@@ -38,14 +39,17 @@ OF_COMMANDS = [*SERVERS, *RARELY, *RUNS, *(part for part in PARTS if part != "py
 """typer itself imports pydantic to parse options."""
 
 
+def own_environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MONITOR_", "GLOO_"))}
+
+
 def loaded(world, *arguments):
     """The modules that a process imports for a command."""
     listing = world.folder / "modules.json"
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MONITOR_", "GLOO_"))}
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(listing), *arguments],
         cwd=world.folder,
-        env=environ,
+        env=own_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -55,6 +59,30 @@ def loaded(world, *arguments):
     # 75: `gate` is closed because the last run is too old; 1: the item that `wait` is about is none
     assert code in {0, 1, 75}, ended.stderr
     return set(modules)
+
+
+DATACLASSES = """
+import sys
+from monitor.cli import main
+main(["check", "--quiet"])
+found = {
+    value
+    for name, module in sys.modules.items() if name.startswith("monitor.")
+    for value in vars(module).values() if isinstance(value, type) and "__dataclass_fields__" in vars(value)
+}
+print(len(found))
+"""
+MOST_DATACLASSES = 110
+
+
+def test_a_check_makes_few_dataclasses(small_world):
+    small_world.track(3)
+    ended = subprocess.run(
+        [sys.executable, "-c", DATACLASSES],
+        cwd=small_world.folder, env=own_environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    # each costs a thousandth of the start: a frozen value is a `msgspec.Struct` (ADR 21)
+    assert 0 < int(ended.stdout) <= MOST_DATACLASSES
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from monitor.database import history_view, schema
 from monitor.database.engine import connect, reading, writing
 from monitor.database.migrate import migration_transaction
 from monitor.database.sync_tables import metadata
+from monitor.database.tables import complete_for_postgresql
 from monitor.errors import SchemaError, StoreError
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,7 @@ def _index(index):
 
 def test_a_migrated_database_and_one_made_from_the_tables_are_the_same(engine, database_url, disposing):
     other = disposing(database_url)
+    complete_for_postgresql()
     with writing(other) as conn:
         metadata.create_all(conn)
         history_view.create(conn)

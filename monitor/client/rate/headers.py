@@ -16,8 +16,9 @@ Counts are at most fifteen ASCII digits; anything else is ignored. `retry_after`
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from monitor.client.retry_after import parse_retry_after
 
@@ -35,8 +36,7 @@ _Texts = tuple[str, str, str, str]
 _Parsed = tuple[int | None, float | None, float | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimitHeaders:
+class RateLimitHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """The rate limit that one reply states; None: not stated."""
 
     limit: int | None = None

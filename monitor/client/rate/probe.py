@@ -4,7 +4,8 @@ Several processes may use one credential. Each takes a *part* of the rate: the c
 """
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 _MIN_PER_S = 1.0
 _INITIAL_RECOVERY_S = 5.0
@@ -24,8 +25,7 @@ SAME_CUT_S = 1.0
 """Until all processes know of a cut."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateCut:
+class RateCut(msgspec.Struct, frozen=True, kw_only=True):
     """What a refusal taught: the curve that all processes with the credential follow. Rates are of all together."""
 
     at_s: float
@@ -47,8 +47,7 @@ _LARGE_RECOVERY_S = 20.0
 _SEEN_S = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestCounts:
+class RequestCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that were answered; `refused`: by a 503 that is taken for a limit's."""
 
     accepted: int = 0

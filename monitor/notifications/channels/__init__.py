@@ -1,10 +1,11 @@
 """One module per channel type. A channel sends a message once and returns the result; it never retries."""
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
+
+import msgspec
 
 from monitor.notifications.messages import Message
 
@@ -22,8 +23,7 @@ class SendOutcome(StrEnum):
     """The receiver refuses the sender: nothing is delivered until the channel's settings are fixed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendResult:
+class SendResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one attempt; its reason holds no secret."""
 
     outcome: SendOutcome
