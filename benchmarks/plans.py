@@ -33,6 +33,7 @@ from support.years import GROWING, Years
 from monitor.cli import main as command_line
 from monitor.database.engine import connect, reading, writing
 from monitor.runs import store as run_store
+from monitor.runs import throttle_store
 from monitor.web import database_probe
 
 TARGETS, RUNS, EVENTS_PER_RUN, YEAR = 500, 2_000, 5, 365 * 24 * 60
@@ -83,7 +84,7 @@ def look_at_statements(folder: Folder, database: str) -> None:
             names = [f"t{number:03}" for number in range(TARGETS)]
             database_probe.read(conn, targets=names, throttle_keys={}, timeout_s=60)
             run_store.last_run_key(conn, target=TARGET)
-            run_store.min_throttle_factor(conn, targets=names)
+            throttle_store.look_up(conn, origin="", targets=names)
     used: set[str] = set()
     rows = []
     with engine.connect() as conn:

@@ -110,7 +110,8 @@ def _beside(fresh: Mapping[str, Folder], years: Mapping[str, Folder], runs: int,
     """One `check` beside few runs and beside the year. The build before may fail at it."""
     works: dict[str, Callable[[], float]] = {}
     for name, folder in fresh.items():
-        folder.check(completed=ITEMS)
+        for each in (folder, years[name]):  # the next run is measured, beside both
+            _check(each)
         works[f"{name}, fresh"] = partial(_check, folder)
         works[f"{name}, year"] = partial(_check, years[name])
     cpu_s = in_turns(works, rounds, title="check beside a year")

@@ -28,7 +28,6 @@ from monitor.errors import ConfigError, StoreError
 from monitor.incidents.backoff import UNTHROTTLED
 from monitor.logs import warn_rate_limited
 from monitor.model import NOTHING_LEARNED, LearnedLimits
-from monitor.runs import store as run_store
 from monitor.runs import throttle_store
 from monitor.threads import run_in_database_pool
 
@@ -178,11 +177,12 @@ class ThrottleRegistry:
             with reading(engine) as conn:
                 if self._exchange is not None:
                     self._server_ahead = self._ahead(conn, utcnow)
-                learned = self._stored[key] = _stored_limits(conn, target)
+                any_limits: bool | None = None
                 if is_due:
                     names = sorted(each.name for each in sharing)
-                    lowest = run_store.min_throttle_factor(conn, targets=names)
+                    any_limits, lowest = throttle_store.look_up(conn, origin=http_origin(target), targets=names)
                     self._factors[key] = _Factor(value=lowest, read_at_s=now_s)
+                learned = self._stored[key] = _stored_limits(conn, target, any_limits=any_limits)
         except StoreError as error:
             # the run reports the database error; it learns the limits again
             warn_rate_limited("throttle_not_read", reason=str(error))
@@ -335,9 +335,14 @@ def copy_limits(targets: Sequence[TargetConfig], *, source: Engine, destination:
             _write(destination, target, learned)
 
 
-def _stored_limits(conn: Connection, target: TargetConfig) -> LearnedLimits | None:
-    """What is stored under a target's key, which is slow to compute, and not needed where no limit was ever met."""
-    if not throttle_store.has_limits(conn, origin=http_origin(target)):
+def _stored_limits(conn: Connection, target: TargetConfig, *, any_limits: bool | None = None) -> LearnedLimits | None:
+    """What is stored under a target's key, which is slow to compute, and not needed where no limit was ever met.
+
+    `any_limits`: whether one was; None: it is looked up.
+    """
+    if any_limits is None:
+        any_limits = throttle_store.has_limits(conn, origin=http_origin(target))
+    if not any_limits:
         return None
     return throttle_store.read(conn, key=throttle_key(target))
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
+from types import NoneType
 from typing import Annotated, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -56,11 +58,22 @@ def iter_secrets(value: object) -> Iterator[Secret]:
     if isinstance(value, Secret):
         yield value
     elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
+        for name in _fields_to_search(type(value)):
             yield from iter_secrets(getattr(value, name))
     elif isinstance(value, tuple | Mapping):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from iter_secrets(each)
+
+
+_PLAIN = frozenset({str, int, float, bool, timedelta, NoneType})
+
+
+@cache  # of a thousand targets each has dozens of fields
+def _fields_to_search(model: type[BaseModel]) -> tuple[str, ...]:
+    """The fields of a model that may hold a secret: all but those of plain types."""
+    return tuple(
+        name for name, field in model.model_fields.items() if not _PLAIN.issuperset(_nested_types(field.annotation))
+    )
 
 
 def nested_models(annotation: object) -> tuple[type[BaseModel], ...]:

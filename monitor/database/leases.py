@@ -5,11 +5,14 @@ All functions work inside the caller's transaction. `lease_now` defines the cloc
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, func, or_, select, update
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
-from monitor.database.engine import insert, limit_idle_columns, limit_idle_transaction
+from monitor.database.engine import insert, insert_in, limit_idle_columns, limit_idle_transaction
 from monitor.database.tables import leases
 from monitor.errors import LeaseHeldError, LeaseLostError
 
@@ -39,7 +42,7 @@ def lease_now(conn: Connection, *, utcnow: Callable[[], datetime], limits_idle: 
     """
     if conn.dialect.name == "sqlite":
         return utcnow()
-    also = limit_idle_columns(conn) if limits_idle else ()
+    also = limit_idle_columns(conn.dialect.name) if limits_idle else ()
     server_now: datetime = conn.execute(select(func.clock_timestamp(), *also)).one()[0]
     return server_now
 
@@ -55,23 +58,15 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
     Raises:
         LeaseHeldError: another process holds it.
     """
-    row = {"holder": holder, "acquired_at": now, "expires_at": now + ttl}
     longest = ttl if conn.dialect.name == "sqlite" else max(ttl, _LONGEST_TTL)
-    statement = (
-        insert(conn, leases)
-        .values(target=target, epoch=1, **row)
-        .on_conflict_do_update(
-            index_elements=[leases.c.target],
-            # the target, too: an update of the key waits for those who verified the lease, also in `verify_shared`
-            set_={"target": leases.c.target, "epoch": leases.c.epoch + 1, **row},
-            where=or_(
-                leases.c.holder.is_(None),
-                leases.c.expires_at <= now,
-                leases.c.expires_at > now + _MAX_TTLS_AHEAD * longest,
-            ),
-        )
-    )
-    taken = conn.execute(statement.returning(leases.c.epoch, *limit_idle_columns(conn))).first()
+    values = {
+        "of_target": target,
+        "of_holder": holder,
+        "at": now,
+        "until": now + ttl,
+        "absurd": now + _MAX_TTLS_AHEAD * longest,
+    }
+    taken = conn.execute(_acquiring(conn.dialect.name), values).first()
     if taken is None:
         found = conn.execute(select(leases).where(leases.c.target == target)).one()
         left = found.expires_at - now
@@ -82,8 +77,7 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
 def renew(conn: Connection, *, target: str, epoch: int, now: datetime, ttl: timedelta) -> None:
     """Extends the lease to `now + ttl`, even if it has expired. Raises LeaseLostError if another acquired it."""
     limit_idle_transaction(conn)
-    held = update(leases).where(*_held_by(target, epoch)).values(expires_at=now + ttl)
-    if conn.execute(held).rowcount != 1:
+    if conn.execute(_renewing(), _held_by(target, epoch) | {"until": now + ttl}).rowcount != 1:
         raise _lost_error(target, epoch)
 
 
@@ -94,22 +88,22 @@ def verify(conn: Connection, *, target: str, epoch: int) -> None:
         LeaseLostError: another process acquired it, or it was released.
     """
     # a row lock on PostgreSQL; on SQLite the write transaction is enough
-    held = select(leases.c.epoch, *limit_idle_columns(conn)).where(*_held_by(target, epoch))
-    if conn.execute(held.with_for_update(read=True)).first() is None:
+    if conn.execute(_verifying(conn.dialect.name), _held_by(target, epoch)).first() is None:
         raise _lost_error(target, epoch)
 
 
 def verify_shared(conn: Connection, *, target: str, epoch: int) -> None:
     """The same for a lease that many processes work under at a time: they do not keep each other from renewing it."""
-    held = select(leases.c.epoch, *limit_idle_columns(conn)).where(*_held_by(target, epoch))
-    if conn.execute(held.with_for_update(read=True, key_share=True)).first() is None:
+    held = _verifying(conn.dialect.name).with_for_update(read=True, key_share=True)
+    if conn.execute(held, _held_by(target, epoch)).first() is None:
         raise _lost_error(target, epoch)
 
 
 def pass_on(conn: Connection, *, target: str, epoch: int, holder: str, now: datetime, ttl: timedelta) -> None:
     """Gives the lease to another holder under the same epoch, until `now + ttl`. Raises LeaseLostError as `renew`."""
-    given = update(leases).where(*_held_by(target, epoch)).values(holder=holder, expires_at=now + ttl)
-    if conn.execute(given.returning(leases.c.epoch, *limit_idle_columns(conn))).first() is None:
+    given = update(leases).where(*_is_held()).values(holder=holder, expires_at=now + ttl)
+    given_to = given.returning(leases.c.epoch, *limit_idle_columns(conn.dialect.name))
+    if conn.execute(given_to, _held_by(target, epoch)).first() is None:
         raise _lost_error(target, epoch)
 
 
@@ -118,8 +112,7 @@ def release(conn: Connection, *, target: str, epoch: int) -> bool:
 
     Returns False, and does nothing, if it is no longer held under this epoch.
     """
-    freed = update(leases).where(*_held_by(target, epoch)).values(holder=None, expires_at=None)
-    return conn.execute(freed.returning(leases.c.epoch, *limit_idle_columns(conn))).first() is not None
+    return conn.execute(_releasing(conn.dialect.name), _held_by(target, epoch)).first() is not None
 
 
 def end(conn: Connection, *, target: str, epoch: int) -> None:
@@ -152,8 +145,52 @@ def last_acquired(conn: Connection, target: str) -> datetime | None:
     return found
 
 
-def _held_by(target: str, epoch: int) -> tuple[ColumnElement[bool], ...]:
-    return leases.c.target == target, leases.c.epoch == epoch, leases.c.holder.is_not(None)
+def _held_by(target: str, epoch: int) -> dict[str, object]:
+    """The parameters of `_is_held`."""
+    return {"of_target": target, "of_epoch": epoch}
+
+
+def _is_held() -> tuple[ColumnElement[bool], ...]:
+    of_target, of_epoch = leases.c.target == bindparam("of_target"), leases.c.epoch == bindparam("of_epoch")
+    return of_target, of_epoch, leases.c.holder.is_not(None)
+
+
+@cache
+def _renewing() -> Update:
+    return update(leases).where(*_is_held()).values(expires_at=bindparam("until"))
+
+
+@cache  # as the others: every run executes it, and SQLAlchemy takes longer to put it together than SQLite for the row
+def _acquiring(dialect: str) -> ReturningInsert[Any]:
+    row = {
+        "holder": bindparam("of_holder"),
+        "acquired_at": bindparam("at", type_=leases.c.acquired_at.type),
+        "expires_at": bindparam("until", type_=leases.c.expires_at.type),
+    }
+    expires_at = leases.c.expires_at
+    statement = (
+        insert_in(dialect, leases)
+        .values(target=bindparam("of_target"), epoch=1, **row)
+        .on_conflict_do_update(
+            index_elements=[leases.c.target],
+            # the target, too: an update of the key waits for those who verified the lease, also in `verify_shared`
+            set_={"target": leases.c.target, "epoch": leases.c.epoch + 1, **row},
+            where=or_(leases.c.holder.is_(None), expires_at <= row["acquired_at"], expires_at > bindparam("absurd")),
+        )
+    )
+    return statement.returning(leases.c.epoch, *limit_idle_columns(dialect))
+
+
+@cache
+def _verifying(dialect: str) -> Select[Any]:
+    held = select(leases.c.epoch, *limit_idle_columns(dialect)).where(*_is_held())
+    return held.with_for_update(read=True)
+
+
+@cache
+def _releasing(dialect: str) -> ReturningUpdate[Any]:
+    freed = update(leases).where(*_is_held()).values(holder=None, expires_at=None)
+    return freed.returning(leases.c.epoch, *limit_idle_columns(dialect))
 
 
 def _lost_error(target: str, epoch: int) -> LeaseLostError:

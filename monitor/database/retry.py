@@ -5,7 +5,8 @@ A commit may have succeeded although its reply was lost: callers must check befo
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ MAX_WAIT_S = 30.0
 """The TTL of a lease: after a longer wait it may be lost."""
 _MIN_PAUSE_S, _MAX_PAUSE_S = 0.1, 2.0
 _OPTION = "monitor_waits"
+_NO_VALUES: Mapping[str, object] = MappingProxyType({})
 _T = TypeVar("_T")
 
 
@@ -62,11 +64,11 @@ def run_with_retry(engine: Engine, work: Callable[[], _T]) -> _T:
         failures += 1
 
 
-def read_page(engine: Engine, query: Select[Any]) -> Sequence[Any]:
+def read_page(engine: Engine, query: Select[Any], values: Mapping[str, object] = _NO_VALUES) -> Sequence[Any]:
     """The rows of a query, read with retries in one transaction. Raises StoreError if the database can't be used."""
 
     def read() -> Sequence[Any]:
         with reading(engine) as conn:
-            return conn.execute(query).all()
+            return conn.execute(query, values).all()
 
     return run_with_retry(engine, read)

@@ -243,5 +243,7 @@ def _segments(path: str) -> Iterator[str]:
 def plain_text(text: str, limit: int) -> str:
     """The text on one line, at most `limit` characters, without control, bidi or surrogate characters; may be empty."""
     # cut first, so that a megabyte is not scanned for its first line
-    printable = "".join(char if char.isprintable() else " " for char in text[: limit * 4])
+    printable = text[: limit * 4]
+    if not printable.isprintable():
+        printable = "".join(char if char.isprintable() else " " for char in printable)
     return " ".join(printable.split())[:limit].rstrip()

@@ -6,6 +6,7 @@ not recognised, and all text is printable. A word is any JSON scalar: a text, a 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from monitor.errors import ConfigError
 from monitor.model import EXISTING_STATES, ItemState, ItemStatus
@@ -50,7 +51,7 @@ class StatusTable:
 
         Raises ConfigError if a state is not completed, pending, failed or not_found, or a status has two states.
         """
-        return cls(states={**{fold_word(name): state for name, state in known.items()}, **_overrides(statuses)})
+        return cls(states={**{_fold_known(name): state for name, state in known.items()}, **_overrides(statuses)})
 
     def read(self, raw: str) -> ItemStatus | None:
         """The meaning of a status, with its text as `stage` (printable, at most 200 characters); None: blank."""
@@ -77,6 +78,10 @@ def fold_word(word: Word) -> str:
     return plain_text(word_text(word) or "", _MAX_STAGE_CHARS).casefold()
 
 
+_fold_known = lru_cache(maxsize=1024, typed=True)(fold_word)
+"""Of words that are configured or built in, which many targets share; typed, since 1 and true are different words."""
+
+
 def _overrides(statuses: Mapping[str, Sequence[Word]]) -> dict[str, ItemState]:
     problems: list[str] = []
     states: dict[str, ItemState] = {}
@@ -88,7 +93,7 @@ def _overrides(statuses: Mapping[str, Sequence[Word]]) -> dict[str, ItemState]:
         problems += [
             f"statuses has {plain_text(word_text(status) or '', 60)} under two states: keep it under one of them"
             for status in given
-            if states.setdefault(fold_word(status), state) is not state
+            if states.setdefault(_fold_known(status), state) is not state
         ]
     if problems:
         raise ConfigError(problems)

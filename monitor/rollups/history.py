@@ -5,7 +5,7 @@ Each closed run is added once, in the transaction that closes it, to the hour an
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -44,6 +44,12 @@ _LAST = (
 _SUMS = ("total_sum", "unknown_sum", "requests_sum", "retries_sum", "duration_sum_s")
 _MAXIMA = (*(f"{name}_max" for name in ROLLED_UP_MAXIMA), "latency_p95_max_ms")
 _STATUSES = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
+_NOTHING: Mapping[str, Any] = {
+    **{f"runs_{status.value}": 0 for status in _STATUSES},
+    **dict.fromkeys((*_LAST, "completed_min", *_MAXIMA)),
+    **dict.fromkeys(_SUMS, 0),
+}
+"""An hour or a day without a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,25 +70,23 @@ class ClosedRun:
 def add_run(conn: Connection, run: ClosedRun) -> None:
     """Adds a run to its hour and its day, in the transaction that closes it: only so it counts once."""
     encode = timestamp_encoder(conn)
+    row = _values_alone(run)
+    row |= {name: encode(row[name]) for name in ("started_at", "finished_at")}
     for width, table in TABLES.items():
-        row = period_values(run, width)
-        row |= {name: encode(row[name]) for name in ("starts_at", "started_at", "finished_at")}
-        conn.execute(_upsert(table.name), row)
+        conn.execute(_upsert(table.name), row | {"starts_at": encode(slot_start(run.started_at, width))})
 
 
-def period_values(run: ClosedRun, width: timedelta) -> dict[str, Any]:
-    """The row of an hour or a day in which this was the only run."""
+def _values_alone(run: ClosedRun) -> dict[str, Any]:
+    """The row of an hour or a day in which this was the only run, without its start."""
     snapshot = run.snapshot
-    row: dict[str, Any] = {"target": run.target, "starts_at": slot_start(run.started_at, width)}
-    row |= {f"runs_{status.value}": int(status is run.status) for status in _STATUSES}
-    row |= dict.fromkeys((*_LAST, "completed_min", *_MAXIMA)) | dict.fromkeys(_SUMS, 0)
+    row: dict[str, Any] = {"target": run.target, **_NOTHING, f"runs_{run.status.value}": 1}
     if snapshot is None:
         return row
     last = {name: getattr(run, name) for name in _LAST[:7]} | {"status": run.status.value}
     return (
         row
         | last
-        | asdict(snapshot)
+        | snapshot.values()
         | {
             "total": snapshot.total,
             "total_sum": snapshot.total,

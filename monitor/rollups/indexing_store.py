@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Delete, bindparam, delete, func, or_, select
 
 from monitor.database.bulk import timestamp_encoder
 from monitor.database.tables import items, time_to_indexed
@@ -97,11 +97,17 @@ def count_lost(conn: Connection, *which: ColumnElement[bool], target: str, sign:
 
 def drop_old_slots(conn: Connection, *, target: str, now: datetime) -> None:
     """Deletes narrow slots that are old enough: their uploads are in the wider ones, too."""
+    kept = {f"kept_{n}": datetime.fromtimestamp(kept_since_s(now, n), UTC) for n in range(len(WIDTHS_S) - 1)}
+    conn.execute(_dropping(), {"of_target": target, **kept})
+
+
+@cache
+def _dropping() -> Delete:
     old = [
-        (_rows.slot_s == width_s) & (_rows.starts_at < datetime.fromtimestamp(kept_since_s(now, number), UTC))
+        (_rows.slot_s == width_s) & (_rows.starts_at < bindparam(f"kept_{number}"))
         for number, width_s in enumerate(WIDTHS_S[:-1])
     ]
-    conn.execute(delete(time_to_indexed).where(_rows.target == target, or_(*old)))
+    return delete(time_to_indexed).where(_rows.target == bindparam("of_target"), or_(*old))
 
 
 def _add(conn: Connection, target: str, found_in: Mapping[tuple[int, str], _Added], now: datetime) -> None:

@@ -317,7 +317,7 @@ class TargetCheck:
             batch=BATCH_SIZE,
             only_rechecks=due.only_rechecks,
         )
-        if not due.only_rechecks:
+        if due.has_unverified and not due.only_rechecks:
             yield from self._unverified()
 
     def _completed_by_list(self, listing: Listing) -> Iterator[list[ItemChange]]:

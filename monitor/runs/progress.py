@@ -23,6 +23,8 @@ class DueItems:
     """The items of `recheck_ids` that are asked about first."""
     members_first: int = 0
     """Most members of open incidents that are asked about before other unfinished items."""
+    has_unverified: bool = True
+    """Whether there may be unverified items."""
     only_rechecks: bool = False
     """Whether there are no other items than those of `recheck_ids`: none is unfinished or unverified."""
     probe_for: Cause | None = None

@@ -44,6 +44,7 @@ from monitor.runs import outcomes, worklist
 from monitor.runs import store as run_store
 from monitor.runs.check import TargetCheck
 from monitor.runs.close import RunCloser
+from monitor.runs.first_items import choose_first_items
 from monitor.runs.heartbeat import Heartbeat
 from monitor.runs.item_check import ItemCheck
 from monitor.runs.lease_keeper import keep_lease
@@ -351,9 +352,10 @@ class Run:
             due = DueItems(
                 count=known.due + len(again),
                 tracked=known.tracked,
-                first_ids=worklist.choose_first_items(again, count=first),
+                first_ids=choose_first_items(again, count=first),
                 recheck_ids=item_ids,
-                members_first=max(MEMBERS_FLOOR, (context.past.snapshot.checked if context.past.snapshot else 0) // 2),
+                members_first=_members_first(context) if known.has_members else 0,
+                has_unverified=known.has_unverified,
                 only_rechecks=known.due == 0,
             )
             open_incidents = (
@@ -444,3 +446,7 @@ class Run:
         except StoreError as error:
             # it expires by itself; the error that ended the run matters more
             structlog.get_logger().warning("lease_not_released", reason=str(error))
+
+
+def _members_first(context: RunContext) -> int:
+    return max(MEMBERS_FLOOR, (context.past.snapshot.checked if context.past.snapshot else 0) // 2)

@@ -1,25 +1,30 @@
 """Stores runs and their snapshots, and reads them as history. Evidence and incidents have their own store."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
     RowMapping,
+    Select,
+    bindparam,
     column,
     func,
     insert,
+    literal_column,
     select,
     table,
     text,
     union_all,
     update,
 )
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from monitor.database.engine import in_chunks
 from monitor.database.lookups import WITH_SNAPSHOT, count_rows, has_status, newest_id, newest_ids, newest_of_each
@@ -77,16 +82,21 @@ def start(
     throttle_factor: float = 1.0,
 ) -> int:
     """Opens a run under the lease's epoch, with the throttle factor of the previous run; returns its new id."""
-    opened = insert(runs).values(
-        target=target,
-        environment=environment,
-        run_key=run_key,
-        epoch=epoch,
-        started_at=started_at,
-        status=RunStatus.RUNNING.value,
-        throttle_factor=throttle_factor,
-    )
-    return int(conn.execute(opened.returning(runs.c.id)).scalar_one())
+    row = {
+        "target": target,
+        "environment": environment,
+        "run_key": run_key,
+        "epoch": epoch,
+        "started_at": started_at,
+        "status": RunStatus.RUNNING.value,
+        "throttle_factor": throttle_factor,
+    }
+    return int(conn.execute(_opening(), row).scalar_one())
+
+
+@cache  # as the others: every run executes it, and SQLAlchemy takes longer to put it together than SQLite for the row
+def _opening() -> ReturningInsert[int]:
+    return insert(runs).returning(runs.c.id)
 
 
 def already_executed(conn: Connection, *, target: str, run_key: str) -> bool:
@@ -132,31 +142,34 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
     Raises:
         LeaseLostError: another process has already closed the run as crashed.
     """
-    still_open = runs.c.status == RunStatus.RUNNING.value
-    closing = (
-        update(runs)
-        .where(runs.c.id == run_id, still_open)
-        .values(
-            status=status.value,
-            abort_reason=abort_reason,
-            owner_cause=owner_cause.value if owner_cause else None,
-            due=due,
-            answered=answered,
-            accepted=accepted,
-            error=to_column_text(error, 2000),
-            finished_at=finished_at,
-        )
-    )
-    closed = conn.execute(closing.returning(*_CLOSED)).mappings().one_or_none()
+    values = {
+        "of_run": run_id,
+        "status": status.value,
+        "abort_reason": abort_reason,
+        "owner_cause": owner_cause.value if owner_cause else None,
+        "due": due,
+        "answered": answered,
+        "accepted": accepted,
+        "error": to_column_text(error, 2000),
+        "finished_at": finished_at,
+    }
+    closed = conn.execute(_closing(), values).mappings().one_or_none()
     if closed is None:
         raise LeaseLostError(f"run {run_id} was closed by another process; its snapshot is not stored")
     if snapshot is not None:
-        conn.execute(insert(snapshots).values(run_id=run_id, total=snapshot.total, **asdict(snapshot)))
+        conn.execute(insert(snapshots), {"run_id": run_id, "total": snapshot.total, **snapshot.values()})
     rollups.add_run(conn, _closed_run(closed, snapshot))
 
 
 _CLOSED = (runs.c.id.label("run_id"), *(runs.c[name] for name in _RUN_COLUMNS if name != "run_id"))
 """What a rollup needs of a run that was closed."""
+
+
+@cache
+def _closing() -> ReturningUpdate[Any]:
+    # the condition has no parameter of the name `status`, which is a column to be set
+    is_open = runs.c.status == literal_column(f"'{RunStatus.RUNNING.value}'")
+    return update(runs).where(runs.c.id == bindparam("of_run"), is_open).returning(*_CLOSED)
 
 
 def _closed_run(row: RowMapping, snapshot: Snapshot | None) -> rollups.ClosedRun:
@@ -176,28 +189,6 @@ def _finished() -> ColumnElement[bool]:
 def set_throttle_factor(conn: Connection, *, run_id: int, factor: float) -> None:
     """Stores the share (over 0, up to 1) of rate and concurrency that the target's next run uses."""
     conn.execute(update(runs).where(runs.c.id == run_id).values(throttle_factor=factor))
-
-
-_NEWEST_OF_WANTED = " UNION ALL ".join(
-    f"SELECT max(id) AS id FROM runs WHERE target = wanted.name AND status = '{status.value}'"  # noqa: S608  # our own names
-    for status in RunStatus
-)
-_LOWEST_FACTOR = (
-    "WITH wanted(name) AS ({}) SELECT min(throttle_factor) FROM runs "  # noqa: S608  # our own names
-    f"WHERE id IN (SELECT (SELECT max(id) FROM ({_NEWEST_OF_WANTED}) AS newest) FROM wanted)"
-)
-_LOWEST_FACTORS = {
-    "sqlite": text(_LOWEST_FACTOR.format("SELECT value FROM json_each(:names)")),
-    "postgresql": text(_LOWEST_FACTOR.format("SELECT unnest(CAST(:names AS text[]))")),
-}
-"""As text, and with all names as one parameter: else it would be put together anew for each list of targets."""
-
-
-def min_throttle_factor(conn: Connection, *, targets: Sequence[str]) -> float:
-    """The smallest throttle factor of several targets; 1 if none has run."""
-    names = json.dumps(targets) if conn.dialect.name == "sqlite" else list(targets)
-    found: float | None = conn.execute(_LOWEST_FACTORS[conn.dialect.name], {"names": names}).scalar()
-    return 1.0 if found is None else float(found)
 
 
 def last_runs(conn: Connection, *, targets: Sequence[str]) -> dict[str, LastRun]:
@@ -329,13 +320,6 @@ class ItemChangeGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 def item_changes_of_run(conn: Connection, run_id: int, *, samples: int = 3) -> list[ItemChangeGroup]:
     """The item changes of a run, grouped, most frequent first, each with up to `samples` (≥ 1) ids."""
-    change_columns = (item_events.c.kind, item_events.c.old, item_events.c.new)
-    grouped = (
-        select(*change_columns, func.count().label("times"))
-        .where(*_of_run(run_id))
-        .group_by(*change_columns)
-        .order_by(func.count().desc(), *change_columns)
-    )
     return [
         ItemChangeGroup(
             kind=row.kind,
@@ -344,23 +328,37 @@ def item_changes_of_run(conn: Connection, run_id: int, *, samples: int = 3) -> l
             count=row.times,
             sample_ids=_sample(conn, run_id, (row.kind, row.old, row.new), samples),
         )
-        for row in conn.execute(grouped).all()
+        for row in conn.execute(_change_groups(), {"of_run": run_id}).all()
     ]
-
-
-def _of_run(run_id: int) -> tuple[ColumnElement[bool], ...]:
-    """The events of a run, by the index of its target's."""
-    target = select(runs.c.target).where(runs.c.id == run_id).scalar_subquery()
-    return item_events.c.target == target, item_events.c.run_id == run_id
 
 
 def _sample(conn: Connection, run_id: int, change: tuple[str, str | None, str | None], limit: int) -> tuple[str, ...]:
     kind, old, new = change
-    query = select(item_events.c.item_id).where(
-        *_of_run(run_id),
-        item_events.c.kind == kind,
-        item_events.c.old.is_not_distinct_from(old),
-        item_events.c.new.is_not_distinct_from(new),
+    values = {"of_run": run_id, "of_kind": kind, "before": old, "after": new, "most": limit}
+    return tuple(conn.execute(_changed_items(), values).scalars())
+
+
+def _of_run() -> tuple[ColumnElement[bool], ...]:
+    """The events of a run, by the index of its target's."""
+    target = select(runs.c.target).where(runs.c.id == bindparam("of_run")).scalar_subquery()
+    return item_events.c.target == target, item_events.c.run_id == bindparam("of_run")
+
+
+@cache
+def _change_groups() -> Select[Any]:
+    change = (item_events.c.kind, item_events.c.old, item_events.c.new)
+    grouped = select(*change, func.count().label("times")).where(*_of_run()).group_by(*change)
+    return grouped.order_by(func.count().desc(), *change)
+
+
+@cache
+def _changed_items() -> Select[str]:
+    change = item_events.c
+    query = select(change.item_id).where(
+        *_of_run(),
+        change.kind == bindparam("of_kind"),
+        change.old.is_not_distinct_from(bindparam("before", type_=change.old.type)),
+        change.new.is_not_distinct_from(bindparam("after", type_=change.new.type)),
     )
     # an expression: for the order of the column, SQLite would walk all events of the target by the index on items
-    return tuple(conn.execute(query.order_by(item_events.c.item_id.concat("")).limit(limit)).scalars())
+    return query.order_by(change.item_id.concat("")).limit(bindparam("most"))

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Engine
 
 from monitor.database import leases
-from monitor.database.bulk import begin_merge
+from monitor.database.bulk import begin_merge, drop_staging_table
 from monitor.database.engine import reading, translate_errors, writing
 from monitor.errors import SyncLogUnavailableError
 from monitor.model import SyncReport
@@ -176,7 +176,7 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True):
             else:
                 report = merge.changed_pages(conn, state)
             for table in (staged, staged_pages, former_ids):
-                table.drop(conn)
+                drop_staging_table(conn, table)
             conn.commit()
             return report
 

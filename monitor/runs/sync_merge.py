@@ -2,13 +2,18 @@
 
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
+    Insert,
+    Select,
+    String,
     and_,
+    bindparam,
     case,
     collate,
     delete,
@@ -52,14 +57,13 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
         """Merges a whole log. Without a usable id it removes all items, or with `keep_if_empty` none."""
         report = add_pages(list(self.stage.pages.values()))
         dropped = _drop_canaries(conn, self.target)
-        if keep_if_empty and conn.scalar(select(staged.c.item_id).limit(1)) is None:
+        if keep_if_empty and conn.scalar(_staged_one()) is None:
             forget(conn, target=self.target)
             kept = select(func.count()).where(items.c.target == self.target, items.c.removed_at.is_(None))
             return replace(report, kept=conn.execute(kept).scalar_one())
         report = self._merge(conn, report, among=true(), known=true())
-        tracked, rows = conn.execute(select(func.count(), func.coalesce(func.sum(staged.c.seen), 0))).one()
-        repeated = select(staged.c.item_id).where(staged.c.seen > 1).order_by(_in_byte_order(conn, staged.c.item_id))
-        duplicate_ids = conn.execute(repeated.limit(MAX_SAMPLES)).scalars()
+        tracked, rows = conn.execute(_counting_staged()).one()
+        duplicate_ids = conn.execute(_repeated(conn.dialect.name)).scalars() if rows > tracked else ()
         report = replace(report, tracked=tracked, duplicate=int(rows) - tracked, duplicate_ids=tuple(duplicate_ids))
         self._store_whole(conn, report, dropped)
         return report
@@ -114,6 +118,8 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
         """Updates the items: `among` are those that may be loaded, `known` those that may have been in these pages."""
         target, run_id, now = self.target, self.run_id, self.now
         of_target = items.c.target == target
+        if conn.scalar(_one_tracked(), {"of_target": target}) is None:  # a new target
+            return replace(report, new=_insert_new(conn, target, now))
         in_log = exists().where(staged.c.item_id == items.c.item_id)
         removed_items = and_(of_target, items.c.removed_at.is_(None), known, ~in_log)
         returned_items = and_(of_target, items.c.removed_at.is_not(None), among, in_log)
@@ -132,7 +138,7 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
 
     def _store_whole(self, conn: Connection, report: SyncReport, dropped: list[str]) -> None:
         forget(conn, target=self.target)
-        shared = conn.execute(select(staged.c.item_id).where(staged.c.shared == 1)).scalars().all()
+        shared = conn.execute(_shared()).scalars().all()
         values = {
             "target": self.target,
             "copied_at": self.copied_at,
@@ -145,7 +151,7 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
             "canary_ids": dropped[:MAX_NAMED],
             "watermark": stored_watermark(self.stage.start, now=self.now),
         }
-        conn.execute(insert(sync_logs).values(values))
+        conn.execute(insert(sync_logs), values)
         self._store_pages(conn)
 
     def _store_changed(self, conn: Connection, report: SyncReport, outdated: list[str]) -> None:
@@ -165,19 +171,50 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
         self._store_pages(conn)
 
     def _store_pages(self, conn: Connection) -> None:
-        pages = select(literal(self.target), *staged_pages.c)
-        names = ["target", *(each.name for each in staged_pages.c)]
-        conn.execute(insert(sync_log_pages).from_select(names, pages))
+        conn.execute(_storing_pages(), {"of_target": self.target})
 
 
-def _in_byte_order(conn: Connection, column: Column[str]) -> ColumnElement[str]:
-    """The order of SQLite and Python, whatever a server's language is."""
-    return column if conn.dialect.name == "sqlite" else collate(column, "C")
+@cache  # as the others: SQLAlchemy takes longer to put them together than SQLite for the rows of a small log
+def _counting_staged() -> Select[Any]:
+    return select(func.count(), func.coalesce(func.sum(staged.c.seen), 0))
+
+
+@cache
+def _repeated(dialect: str) -> Select[str]:
+    # the order of SQLite and Python, whatever a server's language is
+    in_byte_order = staged.c.item_id if dialect == "sqlite" else collate(staged.c.item_id, "C")
+    return select(staged.c.item_id).where(staged.c.seen > 1).order_by(in_byte_order).limit(MAX_SAMPLES)
+
+
+@cache
+def _staged_one() -> Select[str]:
+    return select(staged.c.item_id).limit(1)
+
+
+@cache
+def _shared() -> Select[str]:
+    return select(staged.c.item_id).where(staged.c.shared == 1)
+
+
+@cache
+def _one_tracked() -> Select[str]:
+    return select(items.c.item_id).where(items.c.target == bindparam("of_target")).limit(1)
+
+
+@cache
+def _one_canary() -> Select[int]:
+    return select(canaries.c.id).where(canaries.c.target == bindparam("of_target")).limit(1)
+
+
+@cache
+def _storing_pages() -> Insert:
+    pages = select(bindparam("of_target", type_=String), *staged_pages.c)
+    return insert(sync_log_pages).from_select(["target", *(each.name for each in staged_pages.c)], pages)
 
 
 def _drop_canaries(conn: Connection, target: str) -> list[str]:
     """Leaves out documents of the monitor's own canaries, which a pipeline may record as any other upload."""
-    if conn.scalar(select(canaries.c.id).where(canaries.c.target == target).limit(1)) is None:
+    if conn.scalar(_one_canary(), {"of_target": target}) is None:
         return []
     own = exists().where(canaries.c.target == target, canaries.c.item_id == staged.c.item_id)
     dropped = list(conn.execute(select(staged.c.item_id).where(own)).scalars())
@@ -206,17 +243,25 @@ def _update_changed(conn: Connection, target: str, among: ColumnElement[bool]) -
 
 
 def _insert_new(conn: Connection, target: str, now: datetime) -> int:
-    known = exists().where(items.c.target == target, items.c.item_id == staged.c.item_id)
+    added = conn.execute(
+        _inserting_new(), {"of_target": target, "at": now}, execution_options={"preserve_rowcount": True}
+    )
+    return added.rowcount
+
+
+@cache
+def _inserting_new() -> Insert:
+    of_target = bindparam("of_target", type_=String)
+    known = exists().where(items.c.target == of_target, items.c.item_id == staged.c.item_id)
     new_item = {
-        "target": literal(target),
+        "target": of_target,
         "item_id": staged.c.item_id,
         "submitted_at": staged.c.submitted_at,
         "group_name": staged.c.group_name,
         "params": staged.c.params,
-        "first_seen_at": literal(now, UtcDateTime),
+        "first_seen_at": bindparam("at", type_=UtcDateTime),
         "state": literal(ItemState.UNKNOWN.value),
         "reason": literal(Reason.NOT_ASKED.value),
     }
     rows = select(*new_item.values()).where(~known).order_by(staged.c.item_id)
-    added = insert(items).from_select(list(new_item), rows)
-    return conn.execute(added, execution_options={"preserve_rowcount": True}).rowcount
+    return insert(items).from_select(list(new_item), rows)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -27,8 +28,8 @@ from sqlalchemy import (
     true,
 )
 
-from monitor.database.bulk import Bulk, create_staging_table, timestamp_encoder
-from monitor.database.engine import insert as insert_or
+from monitor.database.bulk import Bulk, create_staging_table, drop_staging_table, timestamp_encoder
+from monitor.database.engine import insert_in
 from monitor.database.tables import UtcDateTime
 from monitor.model import SyncLogEntry, SyncReport
 from monitor.runs.sync_state import PageState, SyncState, join_ids
@@ -122,7 +123,6 @@ class Stager:
     def __init__(self, conn: Connection, *, now: datetime, earliest: bool) -> None:
         self._conn, self._now, self._earliest = conn, now, earliest
         self._encode = timestamp_encoder(conn)
-        self._upsert = _upsert(conn, earliest=earliest)
         self._has_tables = self._has_unsorted = False
         self._rows: list[_Row] = []
         self._pages: list[_Row] = []
@@ -179,11 +179,11 @@ class Stager:
             create_staging_table(self._conn, _unsorted)
             self._has_unsorted = True
         if self._rows:
-            statement = _INSERT_UNSORTED if sort else self._upsert
+            statement = _INSERT_UNSORTED if sort else _upsert(self._conn.dialect.name, earliest=self._earliest)
             statement.execute(self._conn, self._rows)
         if self._has_unsorted and not more:
             self._conn.execute(_sort(self._conn, earliest=self._earliest))
-            _unsorted.drop(self._conn)
+            drop_staging_table(self._conn, _unsorted)
         if self._pages:
             _INSERT_PAGE.execute(self._conn, self._pages)
         self._rows, self._pages = [], []
@@ -197,16 +197,19 @@ def _plain_insert(table: Table) -> Bulk:
 _INSERT_PAGE, _INSERT_UNSORTED = _plain_insert(staged_pages), _plain_insert(_unsorted)
 
 
-def _upsert(conn: Connection, *, earliest: bool) -> Bulk:
+@cache
+def _upsert(dialect: str, *, earliest: bool) -> Bulk:
     values = {each.name: bindparam(each.name, type_=each.type) for each in staged.c}
-    return Bulk(_or_count(insert_or(conn, staged).values(values), earliest=earliest), list(values))
+    return Bulk(_or_count(insert_in(dialect, staged).values(values), earliest=earliest), list(values))
 
 
 def _sort(conn: Connection, *, earliest: bool) -> "_Insert":
     """Loads the unsorted rows in the order of their ids, those of one id in the order of the log."""
     # SQLite takes ON CONFLICT for a part of a query without WHERE
     rows = select(*_unsorted.c).where(true()).order_by(_unsorted.c.item_id, literal_column("rowid"))
-    return _or_count(insert_or(conn, staged).from_select([each.name for each in staged.c], rows), earliest=earliest)
+    return _or_count(
+        insert_in(conn.dialect.name, staged).from_select([each.name for each in staged.c], rows), earliest=earliest
+    )
 
 
 def _or_count(row: "_Insert", *, earliest: bool) -> "_Insert":

@@ -4,11 +4,25 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, delete, func, literal, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Row,
+    Select,
+    String,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from monitor.database.engine import in_chunks
 from monitor.database.sync_tables import sync_log_pages, sync_logs
@@ -91,24 +105,33 @@ class SyncState(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(conn: Connection, *, target: str, now: datetime) -> SyncState | None:
     """What the last sync saw; None if nothing is known."""
-    of_canary = and_(items.c.target == target, items.c.item_id == canaries.c.item_id, items.c.removed_at.is_(None))
-    tracked = select(canaries.c.id).join(items, of_canary).where(canaries.c.target == target).exists()
-    found = select(sync_logs, tracked.label("tracks_canary")).where(sync_logs.c.target == target)
-    row = conn.execute(found).mappings().one_or_none()
+    row = conn.execute(_stored(), {"of_target": target}).mappings().one_or_none()
     if row is None:
         return None
-    page = sync_log_pages.c
-    at = literal(now, UtcDateTime)
-    valid = and_(
-        or_(page.valid_from.is_(None), page.valid_from <= at), or_(page.valid_until.is_(None), page.valid_until > at)
-    )
-    query = select(page.page, page.digest, page.rows, valid, page.counts).where(page.target == target)
+    stored_pages = conn.execute(_stored_pages(), {"of_target": target, "at": now})
     pages = {
         key: PageState(digest=digest, rows=rows, valid=bool(is_valid), counts=json.loads(counts) if counts else {})
-        for key, digest, rows, is_valid, counts in sorted(conn.execute(query), key=_position)
+        for key, digest, rows, is_valid, counts in sorted(stored_pages, key=_position)
     }
     stored = {name: value for name, value in row.items() if name not in {"target", "watermark"}}
     return SyncState(**stored, watermark=_watermark(row["watermark"]), pages=pages)
+
+
+@cache  # as the others, every run executes it
+def _stored() -> Select[Any]:
+    of_target = bindparam("of_target", type_=String)
+    of_canary = and_(items.c.target == of_target, items.c.item_id == canaries.c.item_id, items.c.removed_at.is_(None))
+    tracked = select(canaries.c.id).join(items, of_canary).where(canaries.c.target == of_target).exists()
+    return select(sync_logs, tracked.label("tracks_canary")).where(sync_logs.c.target == of_target)
+
+
+@cache
+def _stored_pages() -> Select[Any]:
+    page, at = sync_log_pages.c, bindparam("at", type_=UtcDateTime)
+    valid = and_(
+        or_(page.valid_from.is_(None), page.valid_from <= at), or_(page.valid_until.is_(None), page.valid_until > at)
+    )
+    return select(page.page, page.digest, page.rows, valid, page.counts).where(page.target == bindparam("of_target"))
 
 
 def _watermark(stored: Mapping[str, Any] | None) -> Watermark | None:
@@ -193,5 +216,10 @@ def page_report(page: PageState) -> SyncReport:
 
 def forget(conn: Connection, *, target: str) -> None:
     """Forgets what was seen: the next sync merges all rows."""
-    conn.execute(delete(sync_log_pages).where(sync_log_pages.c.target == target))
-    conn.execute(delete(sync_logs).where(sync_logs.c.target == target))
+    for table in (sync_log_pages, sync_logs):
+        conn.execute(_forgetting(table), {"of_target": target})
+
+
+@cache
+def _forgetting(table: Table) -> Delete:
+    return delete(table).where(table.c.target == bindparam("of_target"))

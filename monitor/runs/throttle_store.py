@@ -1,26 +1,52 @@
 """Stores the limits that clients learned, one row per origin and credential, for later runs and other processes."""
 
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Connection, case, or_, select
+from sqlalchemy import Connection, case, or_, select, text
 
 from monitor.database.engine import in_chunks, insert
 from monitor.database.tables import throttles
 from monitor.database.text import to_column_text
-from monitor.model import LearnedLimits
+from monitor.model import LearnedLimits, RunStatus
 
 _ORIGIN, _CODE = 500, 200
 _MAX_AHEAD = timedelta(hours=1)
 """The longest hint; times further ahead come from a wrong clock."""
 
 
+_LEARNED = (
+    "EXISTS (SELECT 1 FROM throttles WHERE origin = :origin "
+    "AND (not_before IS NOT NULL OR rate_per_s IS NOT NULL OR concurrency IS NOT NULL OR down))"
+)
+_HAS_LIMITS = text(f"SELECT {_LEARNED}")
+_NEWEST_OF_WANTED = " UNION ALL ".join(
+    f"SELECT max(id) AS id FROM runs WHERE target = wanted.name AND status = '{status.value}'"  # noqa: S608  # our own names
+    for status in RunStatus
+)
+_BOTH = (
+    f"WITH wanted(name) AS ({{}}) SELECT min(throttle_factor) AS lowest, {_LEARNED} AS has_limits FROM runs "  # noqa: S608  # our own names
+    f"WHERE id IN (SELECT (SELECT max(id) FROM ({_NEWEST_OF_WANTED}) AS newest) FROM wanted)"
+)
+_BOTH_IN = {
+    "sqlite": text(_BOTH.format("SELECT value FROM json_each(:names)")),
+    "postgresql": text(_BOTH.format("SELECT unnest(CAST(:names AS text[]))")),
+}
+"""As text, and with all names as one parameter: else it would be put together anew for each list of targets."""
+
+
 def has_limits(conn: Connection, *, origin: str) -> bool:
     """Whether anything was learned at an origin, under whatever key; rows of earlier versions may say nothing."""
-    each = throttles.c
-    learned = (each.not_before.is_not(None), each.rate_per_s.is_not(None), each.concurrency.is_not(None), each.down)
-    of_origin = select(each.key).where(each.origin == to_column_text(origin, _ORIGIN), or_(*learned))
-    return conn.execute(of_origin.limit(1)).first() is not None
+    return bool(conn.execute(_HAS_LIMITS, {"origin": to_column_text(origin, _ORIGIN)}).scalar())
+
+
+def look_up(conn: Connection, *, origin: str, targets: Sequence[str]) -> tuple[bool, float]:
+    """`has_limits`, and the smallest throttle factor of several targets (1 if none has run), in one statement."""
+    names = json.dumps(targets) if conn.dialect.name == "sqlite" else list(targets)
+    values = {"names": names, "origin": to_column_text(origin, _ORIGIN)}
+    found = conn.execute(_BOTH_IN[conn.dialect.name], values).one()
+    return bool(found.has_limits), 1.0 if found.lowest is None else float(found.lowest)
 
 
 def read(conn: Connection, *, key: str) -> LearnedLimits | None:

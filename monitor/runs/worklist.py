@@ -16,6 +16,7 @@ from sqlalchemy import (
     CompoundSelect,
     Connection,
     Engine,
+    Integer,
     Row,
     Select,
     String,
@@ -55,6 +56,7 @@ from monitor.database.tables import (
 from monitor.model import Cause, ItemState, Reason
 from monitor.model.items import NO_PARAMS, TrackedItem
 from monitor.rollups import indexing_store
+from monitor.runs.first_items import CompletedItem
 
 _TRACKED = (
     items.c.item_id,
@@ -86,6 +88,7 @@ _STATES: Mapping[str | None, ItemState | None] = {None: None} | {state.value: st
 _NO_RUN_ID = 0
 _TARGET = bindparam("target", type_=String)
 """Of statements that are put together once."""
+_RUN = bindparam("run", type_=Integer)
 _SPREAD = 4000
 """Items of one run among which rechecks are spread."""
 
@@ -117,12 +120,20 @@ class WorkCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `iter_due_items` has members of open incidents to ask about first."""
     in_incident: bool
     """Whether any incident of the target is open."""
+    has_unverified: bool
+    """Whether `iter_unverified` has items."""
 
 
 def count_work(conn: Connection, *, target: str) -> WorkCounts:
     """Counts the items of a target, and looks for what else a plan depends on, in one statement."""
     row = conn.execute(_work_counts(), {"target": target}).one()
-    return WorkCounts(due=row[0] + row[1], tracked=row[2], has_members=bool(row[3]), in_incident=bool(row[4]))
+    return WorkCounts(
+        due=row[0] + row[1],
+        tracked=row[2],
+        has_members=bool(row[3]),
+        in_incident=bool(row[4]),
+        has_unverified=bool(row[5]),
+    )
 
 
 @cache
@@ -135,6 +146,7 @@ def _work_counts() -> Select[tuple[Any, ...]]:
         _active_count(),
         select(items.c.item_id).where(*_members(_TARGET)).exists(),
         select(incidents.c.id).where(incidents.c.target == _TARGET, *is_open()).exists(),
+        select(items.c.item_id).where(*_unverified(_TARGET)).exists(),
     )
 
 
@@ -156,15 +168,6 @@ class KeyRange(msgspec.Struct, frozen=True, kw_only=True):
         """The condition of its items."""
         begins = items.c.item_id >= self.first_id
         return begins if self.before_id is None else and_(begins, items.c.item_id < self.before_id)
-
-
-class CompletedItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A completed item that is checked again."""
-
-    item_id: str
-    seen_completed: bool
-    """Whether the last run that asked about it saw it completed."""
-    asked_run_id: int
 
 
 def longest_unasked(conn: Connection, *, target: str, run_id: int, limit: int) -> list[CompletedItem]:
@@ -211,33 +214,6 @@ def _completed_items(rows: Iterable[tuple[int, str]], *, seen_completed: bool) -
     ]
 
 
-def choose_first_items(given: Sequence[CompletedItem], *, count: int) -> tuple[str, ...]:
-    """Chooses `count` (> 0) of the given items, evenly spread, to begin a run with.
-
-    1. Items that the last run about them saw completed come first, so that a few items that always fail do not. Of
-       these, those that the newest run did not ask about are preferred.
-    2. Less than half of the places are for the others that were not asked about for longest, nor by the newest run:
-       else runs that get only a few answers would ask the same few each time.
-    3. If no item was seen completed, those that the newest run did not ask about: else one of these few could delay the
-       end of an outage.
-    """
-    newest = max((each.asked_run_id for each in given), default=0)
-    waiting = [each for each in given if each.asked_run_id != newest]
-    seen = [each for each in given if each.seen_completed]
-    if not seen:
-        return _spread(waiting or given, count)
-    lost = sorted((each for each in waiting if not each.seen_completed), key=lambda each: each.asked_run_id)
-    others = [each.item_id for each in lost[: (count - 1) // 2]]
-    best = [each for each in seen if each.asked_run_id != newest]
-    if len(best) < count - len(others):
-        best += [each for each in seen if each.asked_run_id == newest]
-    return (*_spread(best, count - len(others)), *others)
-
-
-def _spread(given: Sequence[CompletedItem], count: int) -> tuple[str, ...]:
-    return tuple(each.item_id for each in given[:: max(1, len(given) // count)][:count])
-
-
 def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[tuple[str, int]]:
     """Candidates for a probe among `item_ids` and unfinished items, each with the last run that has its outcome.
 
@@ -246,7 +222,7 @@ def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Se
     named = select(*_TRACKED).where(_completed_among(target, item_ids[:CHUNK_SIZE]))
     rows = [
         *conn.execute(named).all(),
-        *conn.execute(_unfinished(target, run_id, after=(-1, "")).limit(CHUNK_SIZE)).all(),
+        *conn.execute(*_unfinished(target, run_id, after=(-1, ""), limit=CHUNK_SIZE)).all(),
     ]
     healthy = [row for row in rows if row.known_state in {ItemState.COMPLETED.value, ItemState.PENDING.value}]
     return [(row.item_id, row.asked_run_id) for row in healthy or rows]
@@ -288,14 +264,11 @@ def iter_due_items(  # noqa: PLR0913  # keyword arguments, each of which leaves 
     if first and (page := read_page(engine, select(*_TRACKED).where(_completed_among(target, first)))):
         yield [_tracked(row) for row in page]
     asked: set[str] = set()
-    in_range = () if within is None else (within.condition(),)
-    in_incidents = select(*_TRACKED).where(*_members(target), items.c.asked_run_id < run_id, *in_range)
-    in_incidents = in_incidents.order_by(items.c.asked_run_id, items.c.item_id)
-    if members and (page := read_page(engine, in_incidents.limit(members))):
+    if members and (page := read_page(engine, _in_incidents(target, run_id, within).limit(members))):
         asked = {row.item_id for row in page}
         yield [_tracked(row) for row in page]
     last = (-1, "")
-    while page := read_page(engine, _unfinished(target, run_id, after=last, within=within).limit(batch)):
+    while page := read_page(engine, *_unfinished(target, run_id, after=last, limit=batch, within=within)):
         # the outcomes of the members may not be stored yet
         if rest := [_tracked(row) for row in page if row.item_id not in asked]:
             yield rest
@@ -308,8 +281,8 @@ def iter_due_items(  # noqa: PLR0913  # keyword arguments, each of which leaves 
 
 
 def _load_again(engine: Engine, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
-    query = _again(target, run_id).params(ids=id_set(engine, item_ids))
-    return [_tracked(row) for row in read_page(engine, query)]
+    values = {"target": target, "run": run_id, "ids": id_set(engine, item_ids)}
+    return [_tracked(row) for row in read_page(engine, _again(), values)]
 
 
 def iter_unanswered(
@@ -323,8 +296,9 @@ def iter_unanswered(
     unanswered = items.c.known_state.is_(None), in_state(ItemState.UNKNOWN), items.c.incident_id.is_(None)
     last = (-1, "")
     while True:
-        query = _unfinished(target, run_id, after=last).where(*unanswered).limit(batch)
-        if not (page := read_page(engine, query.with_only_columns(*columns, items.c.asked_run_id))):
+        query, values = _unfinished(target, run_id, after=last, limit=batch)
+        unseen: Select[Any] = query.where(*unanswered).with_only_columns(*columns, items.c.asked_run_id)
+        if not (page := read_page(engine, unseen, values)):
             return
         yield [row[:4] for row in page]
         last = (page[-1][4], page[-1][0])
@@ -468,13 +442,27 @@ def _was_completed() -> ColumnElement[bool]:
 
 
 def _unfinished(
-    target: str, run_id: int, *, after: tuple[int, str], within: KeyRange | None = None
-) -> Select[tuple[Any, ...]]:
+    target: str, run_id: int, *, after: tuple[int, str], limit: int, within: KeyRange | None = None
+) -> tuple[Select[Any], Mapping[str, object]]:
+    """The query, and its parameters."""
+    query = _all_unfinished(in_range=within is not None)
+    values = {"target": target, "run": run_id, "after_run": after[0], "after_id": after[1], "most": limit}
+    return query if within is None else query.where(within.condition()), values
+
+
+@cache
+def _all_unfinished(*, in_range: bool) -> Select[Any]:
     # of a range the key finds the items: an expression keeps PostgreSQL from walking the index of all due items
-    asked = items.c.asked_run_id if within is None else items.c.asked_run_id + 0
-    query = select(*_TRACKED).where(items.c.target == target, asked < run_id, _is_due(), _is_verified())
-    query = query.where(tuple_(asked, items.c.item_id) > tuple_(*after)).order_by(asked, items.c.item_id)
-    return query if within is None else query.where(within.condition())
+    asked = items.c.asked_run_id + 0 if in_range else items.c.asked_run_id
+    query = select(*_TRACKED).where(items.c.target == _TARGET, asked < _RUN, _is_due(), _is_verified())
+    place = tuple_(bindparam("after_run", type_=Integer), bindparam("after_id", type_=String))
+    return query.where(tuple_(asked, items.c.item_id) > place).order_by(asked, items.c.item_id).limit(bindparam("most"))
+
+
+def _in_incidents(target: str, run_id: int, within: KeyRange | None) -> Select[tuple[Any, ...]]:
+    in_range = () if within is None else (within.condition(),)
+    query = select(*_TRACKED).where(*_members(target), items.c.asked_run_id < run_id, *in_range)
+    return query.order_by(items.c.asked_run_id, items.c.item_id)
 
 
 def _members(target: str | ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:
@@ -482,10 +470,11 @@ def _members(target: str | ColumnElement[str]) -> tuple[ColumnElement[bool], ...
     return items.c.target == target, items.c.incident_id.is_not(None), _is_due(), _is_verified()
 
 
-def _again(target: str, run_id: int) -> Select[tuple[Any, ...]]:
+@cache
+def _again() -> Select[tuple[Any, ...]]:
     """The completed items of the parameter `ids`: the same text for any number of them."""
-    named = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(ids_of("ids")), _was_completed())
-    unasked = named.where(*active(), _is_verified(), items.c.asked_run_id < run_id)
+    named = select(*_TRACKED).where(items.c.target == _TARGET, items.c.item_id.in_(ids_of("ids")), _was_completed())
+    unasked = named.where(*active(), _is_verified(), items.c.asked_run_id < _RUN)
     return unasked.order_by(items.c.item_id)
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from monitor.database.bulk import begin_merge, create_staging_table
+from monitor.database.bulk import begin_merge, create_staging_table, drop_staging_table
 from monitor.database.engine import in_chunks, reading, translate_errors, writing
 from monitor.database.engine import insert as insert_or
 from monitor.database.tables import UtcDateTime, tracked_items
@@ -81,7 +81,7 @@ def add(engine: Engine, *, target: str, batches: Iterable[Sequence[SyncLogEntry]
         rows = _stage(conn, batches)
         begin_merge(conn, _staged)
         imported = _merge(conn, rows, target=target, now=now)
-        _staged.drop(conn)
+        drop_staging_table(conn, _staged)
         conn.commit()
     return imported
 

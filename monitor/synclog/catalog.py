@@ -46,8 +46,10 @@ _QUALIFIED = re.compile(r'(?P<schema>"(?:[^"]|"")+"|[^".]+)\.(?P<table>"(?:[^"]|
 
 _SQLITE_TABLES = text("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')")
 _SQLITE_COLUMNS = text("""
-    SELECT name, type, CASE WHEN upper(type) IN ('BOOLEAN', 'BOOL') THEN 'none' ELSE 'raw' END AS kind
-    FROM pragma_table_xinfo(:table) WHERE hidden <> 1 ORDER BY cid
+    SELECT m.type AS table_type, x.name, x.type,
+      CASE WHEN upper(x.type) IN ('BOOLEAN', 'BOOL') THEN 'none' ELSE 'raw' END AS kind
+    FROM sqlite_master m JOIN pragma_table_xinfo(m.name) x
+    WHERE m.name = :table AND m.type IN ('table', 'view') AND x.hidden <> 1 ORDER BY x.cid
 """)
 
 _POSTGRES_TABLES = text("""
@@ -81,8 +83,7 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
     Raises SyncLogError, with close matches, if a name is missing or ambiguous.
     """
     where = f"sync log {location_of(conn.engine.url)}"
-    schema, table, is_view = _table(conn, spec.table, where)
-    found = _columns(conn, schema, table)
+    schema, table, is_view, found = _table_with_columns(conn, spec.table, where)
     columns = list(found)
 
     def column(name: str) -> str:
@@ -111,19 +112,39 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
     )
 
 
-def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str, bool]:
-    """The schema and the name of a table, and whether it is a view of SQLite."""
+_Columns = dict[str, tuple[str, str]]
+"""The kinds and types of the columns by name, in their order."""
+
+
+def _table_with_columns(conn: Connection, name: str, where: str) -> tuple[str | None, str, bool, _Columns]:
+    """The schema and the name of a table, whether it is a view of SQLite, and its columns."""
     if conn.dialect.name == "sqlite":
+        return None, *_in_sqlite(conn, name, where)
+    schema, table = _in_postgres(conn, name, where)
+    rows = conn.execute(_POSTGRES_COLUMNS, {"table": table, "schema": schema})
+    return schema, table, False, {row.name: (row.kind, row.type) for row in rows}
+
+
+def _in_sqlite(conn: Connection, name: str, where: str) -> tuple[str, bool, _Columns]:
+    """Each value has a type of its own: a column's is the declared one."""
+    rows = conn.execute(_SQLITE_COLUMNS, {"table": name}).all()
+    if not rows:
         types = {row.name: row.type for row in conn.execute(_SQLITE_TABLES)}
-        table = _match(name, list(types), f'{where} has no table "{name}"')
-        return None, table, types[table] == "view"
+        name = _match(name, list(types), f'{where} has no table "{name}"')
+        rows = conn.execute(_SQLITE_COLUMNS, {"table": name}).all()
+    is_view = any(row.table_type == "view" for row in rows)
+    return name, is_view, {row.name: (row.kind, row.type) for row in rows}
+
+
+def _in_postgres(conn: Connection, name: str, where: str) -> tuple[str, str]:
+    """The schema and the name of a table."""
     visible = _postgres_tables(conn, None)
     qualified = None if name in visible else _QUALIFIED.fullmatch(name)
     if qualified:
         schema, rest = (_unquoted(qualified[part]) for part in ("schema", "table"))
         tables = _postgres_tables(conn, schema)
         table = _match(rest, list(tables), f'{where} has no table "{rest}" in the schema "{schema}"')
-        return tables[table], table, False
+        return tables[table], table
     name = _unquoted(name)
     if name.casefold() not in map(str.casefold, visible):
         schemas = conn.execute(_POSTGRES_SCHEMAS, {"table": name}).scalars().all()
@@ -131,7 +152,7 @@ def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str, bo
             there = " or ".join(f'"{schema}.{name}"' for schema in schemas)
             raise SyncLogError(f'{where} has no table "{name}" in its search_path; there is {there}: name it so')
     table = _match(name, list(visible), f'{where} has no table "{name}"')
-    return visible[table], table, False
+    return visible[table], table
 
 
 def _unquoted(name: str) -> str:
@@ -141,15 +162,6 @@ def _unquoted(name: str) -> str:
 
 def _postgres_tables(conn: Connection, schema: str | None) -> dict[str, str]:
     return {row.name: row.schema for row in conn.execute(_POSTGRES_TABLES, {"schema": schema})}
-
-
-def _columns(conn: Connection, schema: str | None, table: str) -> dict[str, tuple[str, str]]:
-    """The kinds and types of the columns by name, in their order; on SQLite each value has a type of its own."""
-    if schema is None:
-        rows = conn.execute(_SQLITE_COLUMNS, {"table": table})
-    else:
-        rows = conn.execute(_POSTGRES_COLUMNS, {"table": table, "schema": schema})
-    return {row.name: (row.kind, row.type) for row in rows}
 
 
 def _match(name: str, known: Sequence[str], missing: str) -> str:

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
@@ -70,7 +71,7 @@ def connect_read_only(spec: SyncLogSpec) -> Iterator[Connection]:
     except ValueError as error:
         raise SyncLogError(f"sync log: its url {error}") from None
     try:
-        with _engine(url, spec).connect() as conn:
+        with _engine(spec.url, spec.busy_timeout_s).connect() as conn:
             yield conn
     except SQLAlchemyError as error:
         kind = SyncLogUnavailableError if classify_fault(error) in _TRANSIENT else SyncLogError
@@ -82,12 +83,14 @@ def connect_read_only(spec: SyncLogSpec) -> Iterator[Connection]:
         raise SyncLogError(f"sync log {location_of(url)} can't be read: {type(error).__name__}") from error
 
 
-def _engine(url: URL, spec: SyncLogSpec) -> Engine:
+@lru_cache(maxsize=64)  # many targets may have one log; it keeps no connection, but the statements that it compiled
+def _engine(text: str, busy_timeout_s: float) -> Engine:
+    url = parse(text)
     if is_sqlite(url):
         path = Path(str(url.database))
         return create_engine(
             url,
-            creator=lambda: open_read_only(find_name_with_journals(path), busy_timeout_s=spec.busy_timeout_s),
+            creator=lambda: open_read_only(find_name_with_journals(path), busy_timeout_s=busy_timeout_s),
             poolclass=NullPool,
             hide_parameters=True,
         )

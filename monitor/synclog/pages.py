@@ -124,4 +124,6 @@ def in_ranges(
             last = rows[-1][0]
     while end is None and (rows := fetch(last, None, size)):
         yield rows[0][0], rows
+        if len(rows) < size:
+            return
         last = rows[-1][0]

@@ -10,7 +10,7 @@ import sqlite3
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from typing import Any, TypeVar, cast
 
@@ -116,7 +116,7 @@ class _Moment:
 
     def __init__(self, conn: Connection, resolved: ResolvedTable, query: Select[Any]) -> None:
         self._conn, self._query, self.key = conn, query, resolved.rowid
-        self._table = table(quoted_name(resolved.table, quote=True))
+        self._table, self._copied = table(quoted_name(resolved.table, quote=True)), ""
         self._where = row_filter(resolved)
         self._file = cast("SqliteConnection", conn.connection.dbapi_connection)
         self._collations = _Collations(self._file, resolved)
@@ -179,6 +179,8 @@ class _Moment:
     @cached_property
     def _statement(self) -> tuple[str, Mapping[str, Any], Sequence[str]]:
         """The query of some rows, compiled once: its parameters by name, and their order."""
+        if self._copied:
+            return _of_copy(self._copied)
         key: ColumnElement[int] = literal_column(str(self.key))
         within = key.between(bindparam("low", 0), bindparam("high", 0))
         query = self._query.with_only_columns(key, *self._query.selected_columns).where(within).order_by(key)
@@ -213,7 +215,7 @@ class _Moment:
                 low = _FIRST_ROWID if run.after is None else run.after + 1
                 high = _LAST_ROWID if run.end is None else run.end - 1
                 self._copy_rows("INSERT INTO copied_log", source.where(found.between(low, high)))
-        self.key = "rowid"
+        self.key, self._copied = "rowid", names
         copy: list[ColumnElement[Any]] = [column(f"c{n}") for n in range(len(columns))]
         self._query = select(*copy).select_from(table("copied_log"))
 
@@ -221,6 +223,13 @@ class _Moment:
         compiled = source.compile(self._conn)
         values = tuple(compiled.params[name] for name in compiled.positiontup or ())
         self._collations.run(lambda: self._conn.exec_driver_sql(f"{creation} {compiled}", values))
+
+
+@cache
+def _of_copy(columns: str) -> tuple[str, Mapping[str, Any], Sequence[str]]:
+    """`_Moment._statement` for the copy, which is the same for every log."""
+    query = f"SELECT rowid, {columns} FROM copied_log WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"  # noqa: S608  # our own names
+    return query, dict.fromkeys(names := ("low", "high", "most")), names
 
 
 class _Collations:

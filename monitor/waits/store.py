@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, or_, select, text, update
 
 from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
@@ -120,9 +121,14 @@ def finish(conn: Connection, *, wait_id: int, report: WaitReport) -> bool:
 
 def any_known(conn: Connection, *, target: str) -> bool:
     """Whether a target has waits, or any target one that is not closed: most have none, and need no further look."""
-    of_target = select(waits.c.id).where(waits.c.target == target).exists()
+    return bool(conn.execute(_knowing_any(), {"of_target": target}).scalar())
+
+
+@cache  # every run executes it
+def _knowing_any() -> Select[bool]:
+    of_target = select(waits.c.id).where(waits.c.target == bindparam("of_target")).exists()
     still_open = select(waits.c.id).where(text(WAIT_IS_RUNNING)).exists()
-    return bool(conn.execute(select(or_(of_target, still_open))).scalar())
+    return select(or_(of_target, still_open))
 
 
 def close_killed(conn: Connection, *, now: datetime) -> int:

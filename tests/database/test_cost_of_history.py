@@ -11,6 +11,7 @@ from support.years import GROWING, Years
 from monitor.database.engine import reading, writing
 from monitor.reports import formatting
 from monitor.runs import store as run_store
+from monitor.runs import throttle_store
 from monitor.web import database_probe
 
 SHORT, LONG = 300, 3_000
@@ -62,7 +63,7 @@ def operate(world, here):
         with reading(world.app.engine) as conn:
             database_probe.read(conn, targets=["gloo"], throttle_keys={}, timeout_s=10)
             run_store.last_run_key(conn, target="gloo")
-            run_store.min_throttle_factor(conn, targets=["gloo"])
+            throttle_store.look_up(conn, origin="", targets=["gloo"])
     return recorder.statements
 
 

@@ -32,6 +32,7 @@ from monitor.notifications import outbox
 from monitor.notifications.messages import MessageKind, ReportContent, report_message
 from monitor.reports import changes, trends
 from monitor.runs import store as runs
+from monitor.runs import throttle_store
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 COUNTS = (
@@ -324,7 +325,12 @@ def observations(engine, now):
         reported = [
             changes.last_snapshots_at(conn, upto={"gloo": row.last_run_id}) for row in conn.execute(select(reports))
         ]
-        return found, reported, incidents.list_incidents(conn), runs.min_throttle_factor(conn, targets=["gloo", "docs"])
+        return (
+            found,
+            reported,
+            incidents.list_incidents(conn),
+            throttle_store.look_up(conn, origin="", targets=["gloo", "docs"]),
+        )
 
 
 def write_history(engine, history, reported_at):

@@ -28,6 +28,12 @@ def state(body, **places):
     return found.state
 
 
+def test_words_that_are_equal_in_python_are_different_words():
+    one = StatusTable.with_overrides({}, {"completed": [1]})
+    true = StatusTable.with_overrides({}, {"failed": [True]})
+    assert [one.states, true.states] == [{"1": ItemState.COMPLETED}, {"true": ItemState.FAILED}]
+
+
 # --- the worst of many -----------------------------------------------------------------------------------------------
 
 WORST = {

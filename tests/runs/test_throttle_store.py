@@ -12,6 +12,7 @@ from monitor.database.engine import connect, reading, writing
 from monitor.database.tables import throttles as table
 from monitor.model import LearnedLimits
 from monitor.runs import throttle_store as throttles
+from monitor.runs.store import start
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = "0123456789abcdef0123456789abcdef"
@@ -63,6 +64,19 @@ def test_an_origin_has_limits_once_one_was_met_under_any_key(engine, name):
     with reading(engine) as conn:
         assert throttles.has_limits(conn, origin=ORIGIN)
         assert not throttles.has_limits(conn, origin="https://other.example:443")
+
+
+def test_a_run_looks_up_limits_and_the_lowest_factor_in_one_statement(engine):
+    with writing(engine) as conn:
+        assert throttles.look_up(conn, origin=ORIGIN, targets=["docs", "gloo"]) == (False, 1.0)
+        for target, factor in (("gloo", 0.25), ("gloo", 0.5), ("docs", 1.0)):
+            start(
+                conn, target=target, environment="test", run_key=None, epoch=1, started_at=NOW, throttle_factor=factor
+            )
+    written(engine, FULL)
+    with reading(engine) as conn:
+        assert throttles.look_up(conn, origin=ORIGIN, targets=["docs", "gloo"]) == (True, 0.5)
+        assert throttles.look_up(conn, origin="https://other.example:443", targets=["docs"]) == (False, 1.0)
 
 
 def test_a_row_names_its_api(engine):

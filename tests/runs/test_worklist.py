@@ -16,6 +16,7 @@ from monitor.model.http import ApiError
 from monitor.model.items import transition
 from monitor.runs import outcomes as outcome_store
 from monitor.runs import worklist
+from monitor.runs.first_items import CompletedItem, choose_first_items
 from monitor.runs.item_check import ItemCheck
 from monitor.runs.progress import NoProgress
 
@@ -327,24 +328,24 @@ def test_the_first_items_are_healthy_and_evenly_spread(engine, listed):
     def openers():
         with reading(engine) as conn:
             given = worklist.longest_unasked(conn, target=TARGET, run_id=2, limit=99)
-        return worklist.choose_first_items(given, count=5)
+        return choose_first_items(given, count=5)
 
     assert openers() == ("i00", "i04", "i08", "i12", "i16")
     leave_unknown(engine, items.c.item_id < "i15")
     assert openers() == ("i15", "i16", "i17", "i18", "i19")
     leave_unknown(engine)
     assert openers() == ("i00", "i04", "i08", "i12", "i16")
-    assert worklist.choose_first_items([], count=5) == ()
+    assert choose_first_items([], count=5) == ()
 
 
 def test_after_an_outage_an_item_that_the_last_run_asked_about_is_not_first():
     """An item that fails for ever could otherwise be the only one that a run under an open breaker asks about."""
     a, b, c = (
-        worklist.CompletedItem(item_id=item_id, seen_completed=False, asked_run_id=run_id)
+        CompletedItem(item_id=item_id, seen_completed=False, asked_run_id=run_id)
         for item_id, run_id in (("a", 5), ("b", 4), ("c", 4))
     )
-    assert worklist.choose_first_items([a, b, c], count=5) == ("b", "c")
-    assert worklist.choose_first_items([a], count=5) == ("a",)
+    assert choose_first_items([a, b, c], count=5) == ("b", "c")
+    assert choose_first_items([a], count=5) == ("a",)
 
 
 @pytest.mark.parametrize("recover", [True, False], ids=["all recovered", "all but five fail for ever"])
@@ -353,10 +354,10 @@ def test_runs_that_get_only_a_few_answers_reach_every_item(recover):
     healthy, ever = {"i15", "i16", "i17", "i18", "i19"}, set()
     for run_id in range(2, 12):
         given = [
-            worklist.CompletedItem(item_id=item_id, seen_completed=item_id in healthy, asked_run_id=asked[item_id])
+            CompletedItem(item_id=item_id, seen_completed=item_id in healthy, asked_run_id=asked[item_id])
             for item_id in sorted(asked, key=lambda each: (each in healthy, asked[each], each))
         ]
-        chosen = worklist.choose_first_items(given, count=5)
+        chosen = choose_first_items(given, count=5)
         assert len(set(chosen)) == 5
         assert sum(item_id in healthy for item_id in chosen[:3]) == 3, "those that fail do not come first"
         asked |= dict.fromkeys(chosen, run_id)
