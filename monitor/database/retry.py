@@ -19,6 +19,7 @@ from monitor.model.durations import exponential_backoff_s
 MAX_WAIT_S = 30.0
 """The TTL of a lease: after a longer wait it may be lost."""
 _MIN_PAUSE_S, _MAX_PAUSE_S = 0.1, 2.0
+_ROWS_AT_A_TIME = 250
 _OPTION = "monitor_waits"
 _T = TypeVar("_T")
 
@@ -69,5 +70,18 @@ def read_page(engine: Engine, query: Select[Any]) -> Sequence[Any]:
     def read() -> Sequence[Any]:
         with reading(engine) as conn:
             return conn.execute(query).all()
+
+    return run_with_retry(engine, read)
+
+
+def read_shaped(engine: Engine, query: Select[Any], shape: Callable[[Any], _T]) -> list[_T]:
+    """What `shape` makes of each row of a query, read as by `read_page`.
+
+    Few rows are there at a time: thousands would each be looked at by the garbage collection that they start.
+    """
+
+    def read() -> list[_T]:
+        with reading(engine) as conn:
+            return [shape(row) for part in conn.execute(query).partitions(_ROWS_AT_A_TIME) for row in part]
 
     return run_with_retry(engine, read)
