@@ -230,9 +230,10 @@ class Client:
             result = await self._send_authorized(call)
         if self.log_calls:
             log_call(call, result)
+        if isinstance(result, Reply):
+            return CallResult(reply=result, attempts=call.attempts, latency_ms=call.latency_ms, redact=call.redact)
         return CallResult(
-            reply=result if isinstance(result, Reply) else None,
-            error=result if isinstance(result, ApiError) else None,
+            error=result,
             attempts=call.attempts,
             latency_ms=call.latency_ms,
             timed_out=call.timed_out,
@@ -346,14 +347,14 @@ class Client:
             call.attempts += 1
             call.latency_ms = (self.monotonic() - started_s) * 1000
             result = self._parse(call, received, credential.secret if credential else "")
-            error = result if isinstance(result, ApiError) else None
-            if error is not None and error.is_local(DEADLINE_EXCEEDED):
-                if not error.from_token_endpoint:
-                    self.failure_summary.count_cut_off()
-                return result
+            error = None if isinstance(result, Reply) else result
             if error is not None:
+                if error.is_local(DEADLINE_EXCEEDED):
+                    if not error.from_token_endpoint:
+                        self.failure_summary.count_cut_off()
+                    return result
                 self._record_failure(error, call)
-            if self._counts_for_limits(error, request):
+            if request.operation is not _TOKEN or self._counts_for_limits(error):
                 recorded = True
                 headers = received.headers if isinstance(received, Reply) else _NO_HEADERS
                 self.throttle.release(error, headers, started_s=started_s, is_sample=call.is_sample)
@@ -375,11 +376,11 @@ class Client:
             retry_count=call.attempts - 1,
         )
 
-    def _counts_for_limits(self, error: ApiError | None, request: Request) -> bool:
-        """Whether the throttle counts it: a granted token and a failed early refresh say nothing about the API."""
-        if request.operation is not _TOKEN or self.auth is None:
-            return True
-        return error is not None and self.auth.current(self.monotonic()) is None
+    def _counts_for_limits(self, error: ApiError | None) -> bool:
+        """Whether the throttle counts a token request: one that is granted and a failed early refresh say nothing about
+        the API.
+        """
+        return self.auth is None or (error is not None and self.auth.current(self.monotonic()) is None)
 
     def _parse(self, call: Call, received: Reply | TransportFault, secret: str) -> Reply | ApiError:
         """The reply or error without the caller's secrets and this call's credential."""

@@ -194,7 +194,8 @@ class Throttle:
         verdict = self.unannounced.judge(overload, started_s=started_s, now_s=now_s)
         stopped = self._stopped() if self.on_stop is not None else None
         self._record_in_breaker(failure, verdict, is_sample=is_sample)
-        self.server_backoff.record(failure, now_s=now_s)
+        if failure is not None or self.server_backoff.half_open:
+            self.server_backoff.record(failure, now_s=now_s)
         if failure is None or overload is None:
             too_large = failure is not None and failure.network is NetworkFault.TOO_LARGE
             (self.concurrency.on_large_answer if too_large else self.concurrency.on_success)()
@@ -208,7 +209,8 @@ class Throttle:
             rate_limit = self._header_reader.read(headers, self.utcnow())
             if rate_limit is not None:
                 self.rate_limiter.observe(rate_limit, sent_s=started_s, in_flight=self.in_flight)
-        self._wake()
+        if self._queue:
+            self._wake()
 
     def _stopped(self) -> tuple[bool, float, int]:
         """Whether anything may be sent, when again, and how often we had to slow down."""

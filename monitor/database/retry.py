@@ -20,8 +20,9 @@ from monitor.model.durations import exponential_backoff_s
 MAX_WAIT_S = 30.0
 """The TTL of a lease: after a longer wait it may be lost."""
 _MIN_PAUSE_S, _MAX_PAUSE_S = 0.1, 2.0
+_ROWS_AT_A_TIME = 250
 _OPTION = "monitor_waits"
-_NO_VALUES: Mapping[str, object] = MappingProxyType({})
+NO_VALUES: Mapping[str, object] = MappingProxyType({})
 _T = TypeVar("_T")
 
 
@@ -64,11 +65,26 @@ def run_with_retry(engine: Engine, work: Callable[[], _T]) -> _T:
         failures += 1
 
 
-def read_page(engine: Engine, query: Select[Any], values: Mapping[str, object] = _NO_VALUES) -> Sequence[Any]:
+def read_page(engine: Engine, query: Select[Any], values: Mapping[str, object] = NO_VALUES) -> Sequence[Any]:
     """The rows of a query, read with retries in one transaction. Raises StoreError if the database can't be used."""
 
     def read() -> Sequence[Any]:
         with reading(engine) as conn:
             return conn.execute(query, values).all()
+
+    return run_with_retry(engine, read)
+
+
+def read_shaped(
+    engine: Engine, query: Select[Any], shape: Callable[[Any], _T], values: Mapping[str, object] = NO_VALUES
+) -> list[_T]:
+    """What `shape` makes of each row of a query, read as by `read_page`.
+
+    Few rows are there at a time: thousands would each be looked at by the garbage collection that they start.
+    """
+
+    def read() -> list[_T]:
+        with reading(engine) as conn:
+            return [shape(row) for part in conn.execute(query, values).partitions(_ROWS_AT_A_TIME) for row in part]
 
     return run_with_retry(engine, read)

@@ -150,20 +150,22 @@ class EvidenceCollector:
 
     def add(self, item: TrackedItem, outcome: Outcome) -> None:
         """Counts one outcome of an item, as known before the run."""
-        self.answered += outcome.answered
-        self.accepted += (accepted := outcome.accepted)
+        accepted = outcome.accepted
+        self.accepted += accepted
         self.replied += accepted or _is_refusal(outcome.error)
-        is_quarantined = outcome.state is _INVALID and not outcome.answered
+        if outcome.answered:  # so it is not unknown
+            self.answered += 1
+            self._asked += 1
+            if outcome.state is _NOT_FOUND:
+                self._add_absent(item, outcome)
+            elif not item.known_missing:
+                self._not_known_missing += 1
+            return
+        is_quarantined = outcome.state is _INVALID
         self.quarantined += is_quarantined
         self._asked += not is_quarantined
         if isinstance(outcome.reason, Cause):
             self._unknown.setdefault(outcome.reason, _CauseEvidence()).add(outcome.item_id, outcome.error)
-        if not outcome.answered:
-            return
-        if outcome.state is _NOT_FOUND:
-            self._add_absent(item, outcome)
-        elif not item.known_missing:
-            self._not_known_missing += 1
 
     def _add_absent(self, item: TrackedItem, outcome: Outcome) -> None:
         if item.known_missing:

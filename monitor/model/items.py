@@ -221,6 +221,9 @@ class FirstCompletion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 Changed = tuple[tuple[str, object], ...]
 """Columns of an item's row with their new values."""
 
+Event = tuple[str, str | None, str | None]
+"""Kind (`state` or `stage`), old, new."""
+
 
 class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one outcome changes in an item's row, and the event to store if its known state or stage changed."""
@@ -229,8 +232,8 @@ class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     at: datetime
     changed: Changed
     """Nothing but the time of the answer, if it says what is known."""
-    event: tuple[str, str | None, str | None] | None
-    """Kind (`state` or `stage`), old, new. An unknown outcome is no event."""
+    event: Event | None
+    """An unknown outcome is none."""
     completion: FirstCompletion | None
     """Set if this outcome is the first that says completed."""
 
@@ -246,24 +249,25 @@ def transition(item: TrackedItem, outcome: Outcome, *, at: datetime | None = Non
     first sync) of an item that the API returned for the first time, and the time of the outcome if the item was in
     another state before.
     """
-    at = at or outcome.at
-    times: Changed = (("seen_at", at),) if outcome.state in EXISTING_STATES else ()
-    if outcome.answered:
-        times += (("checked_at", at),)
-    if _is_confirmed(item, outcome):
-        return ItemChange(item_id=item.item_id, at=at, changed=times, event=None, completion=None)
-    changed = (
-        _first_change(outcome.state, outcome.stage, outcome.recognised, item.has_details, at)
-        if _is_first_plain_answer(item, outcome)
-        else _change(item, outcome, at)
-    )
+    at, state = at or outcome.at, outcome.state
+    if _is_first_plain_answer(item, outcome):
+        changed, event = _first_change(state, outcome.stage, outcome.recognised, outcome.answered, item.has_details, at)
+    elif _is_confirmed(item, outcome):
+        return ItemChange(
+            item_id=item.item_id, at=at, changed=_times(state, outcome.answered, at), event=None, completion=None
+        )
+    else:
+        changed = _change(item, outcome, at) + _times(state, outcome.answered, at)
+        event = _event(item, outcome) if state is not _UNKNOWN else None
     return ItemChange(
-        item_id=item.item_id,
-        at=at,
-        changed=changed + times,
-        event=_event(item, outcome) if outcome.state is not _UNKNOWN else None,
-        completion=_first_completion(item, outcome),
+        item_id=item.item_id, at=at, changed=changed, event=event, completion=_first_completion(item, outcome)
     )
+
+
+@lru_cache(maxsize=16)
+def _times(state: ItemState, answered: bool, at: datetime) -> Changed:  # noqa: FBT001  # a part of the key
+    seen: Changed = (("seen_at", at),) if state in EXISTING_STATES else ()
+    return (*seen, ("checked_at", at)) if answered else seen
 
 
 def first_completion(
@@ -286,9 +290,8 @@ def first_completion(
 
 
 @lru_cache(maxsize=16)
-def _first_completed(stage: str, at: datetime) -> tuple[Changed, tuple[str, str | None, str | None]]:
-    times: Changed = (("seen_at", at), ("checked_at", at))
-    return _first_change(_COMPLETED, stage, True, True, at) + times, ("state", None, _COMPLETED)  # noqa: FBT003  # a part of the key
+def _first_completed(stage: str, at: datetime) -> tuple[Changed, Event | None]:
+    return _first_change(_COMPLETED, stage, True, True, True, at)  # noqa: FBT003  # parts of the key
 
 
 def _is_first_plain_answer(item: TrackedItem, outcome: Outcome) -> bool:
@@ -306,10 +309,18 @@ def _is_first_plain_answer(item: TrackedItem, outcome: Outcome) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _first_change(state: ItemState, stage: str | None, recognised: bool, has_details: bool, at: datetime) -> Changed:  # noqa: FBT001  # a part of the key
-    """The change of a first plain answer, which the items of a first run share by the thousand."""
+def _first_change(
+    state: ItemState,
+    stage: str | None,
+    recognised: bool,  # noqa: FBT001  # a part of the key
+    answered: bool,  # noqa: FBT001  # a part of the key
+    has_details: bool,  # noqa: FBT001  # a part of the key
+    at: datetime,
+) -> tuple[Changed, Event | None]:
+    """The change and event of a first plain answer, which the items of a first run share by the thousand."""
     item = TrackedItem(item_id="", first_seen_at=at, state=_UNKNOWN, has_details=has_details)
-    return _change(item, Outcome(item_id="", state=state, stage=stage, recognised=recognised, answered=True, at=at), at)
+    outcome = Outcome(item_id="", state=state, stage=stage, recognised=recognised, answered=answered, at=at)
+    return _change(item, outcome, at) + _times(state, answered, at), _event(item, outcome)
 
 
 def _change(item: TrackedItem, outcome: Outcome, at: datetime) -> Changed:
@@ -412,7 +423,7 @@ def _regressed_at(item: TrackedItem, at: datetime) -> datetime | None:
     return at if item.known_state is _COMPLETED else item.regressed_at
 
 
-def _event(item: TrackedItem, outcome: Outcome) -> tuple[str, str | None, str | None] | None:
+def _event(item: TrackedItem, outcome: Outcome) -> Event | None:
     if outcome.state is not item.known_state:
         return ("state", item.known_state, outcome.state)
     if outcome.stage != item.stage:

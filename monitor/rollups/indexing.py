@@ -43,12 +43,21 @@ def time_to_indexed(found: FirstCompletion, watch: Watch) -> timedelta | None:
     to the time that the item was waited for before the gap.
     """
     took = found.at - found.uploaded_at
-    since = found.not_completed_at
-    if since is None:
-        new = watch.previous_started_at is not None and found.uploaded_at >= watch.previous_started_at
-        since = found.uploaded_at if found.upload_known and new else None
+    since = _last_otherwise(found, watch)
     if since is None or took < timedelta(0):
         return None
     since = max(since, found.uploaded_at)
     gap, waited = found.at - since, since - found.uploaded_at
     return took if gap <= max(watch.longest_gap, waited) else None
+
+
+def is_watched(found: FirstCompletion, watch: Watch) -> bool:
+    """Whether it is known when the upload was not completed yet, so that `time_to_indexed` may be known."""
+    return _last_otherwise(found, watch) is not None
+
+
+def _last_otherwise(found: FirstCompletion, watch: Watch) -> datetime | None:
+    if found.not_completed_at is not None:
+        return found.not_completed_at
+    new = watch.previous_started_at is not None and found.uploaded_at >= watch.previous_started_at
+    return found.uploaded_at if found.upload_known and new else None

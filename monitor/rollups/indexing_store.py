@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import groupby
+from operator import attrgetter
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Delete, bindparam, delete, func, or_, select
@@ -20,13 +22,16 @@ from monitor.model import PROBLEM_STATES
 from monitor.model.items import FirstCompletion
 from monitor.rollups.bounds import LOST, NOT_OBSERVED, bound_ms, kept_since_s, start_s
 from monitor.rollups.cover import WIDTHS_S
-from monitor.rollups.indexing import Watch
+from monitor.rollups.indexing import Watch, is_watched
 from monitor.rollups.indexing import time_to_indexed as known_time
 from monitor.rollups.slowest import IndexedUpload, name_slowest
 
 ALL_TIME_S = 0
 """In place of the width of a slot: the sum of all slots and groups, which counters need."""
 _rows = time_to_indexed.c
+_FACTS = attrgetter("uploaded_at", "group", "upload_known", "not_completed_at")
+"""What decides whether and where a completion counts; with its time, as what."""
+_AT = attrgetter("at")
 _Slot = tuple[int, int, str]
 """Width in seconds, start in seconds since 1970, group."""
 
@@ -54,21 +59,22 @@ def count_completions(conn: Connection, *, target: str, completions: Iterable[Fi
     times: list[IndexedUpload] = []
     now = None
     of_facts = defaultdict[tuple[object, ...], list[FirstCompletion]](list)
-    for each in completions:
-        of_facts[each.uploaded_at, each.group, each.upload_known, each.not_completed_at, each.at].append(each)
+    for facts, neighbours in groupby(completions, _FACTS):
+        of_facts[facts] += neighbours
     for alike in of_facts.values():
-        found = alike[0]
-        took = known_time(found, watch)
-        took_s = 0.0 if took is None else took.total_seconds()
+        found, newest = alike[0], max(map(_AT, alike))
+        now = newest if now is None else max(now, newest)
         # slots by their number: a first run counts a million uploads in a few slots
         slot = found_in[int(found.uploaded_at.timestamp() // WIDTHS_S[0]), found.group or ""]
-        slot.add(_bound(took), len(alike), took_s * len(alike))
-        now = found.at if now is None else max(now, found.at)
-        if took is not None:
-            times += [
-                IndexedUpload(item_id=each.item_id, group=each.group, took_s=took_s, indexed_at=each.at)
-                for each in alike
-            ]
+        if not is_watched(found, watch):
+            slot.add(NOT_OBSERVED, len(alike))
+            continue
+        for each in alike:
+            took = known_time(each, watch)
+            took_s = 0.0 if took is None else took.total_seconds()
+            slot.add(_bound(took), 1, took_s)
+            if took is not None:
+                times.append(IndexedUpload(item_id=each.item_id, group=each.group, took_s=took_s, indexed_at=each.at))
     if now is not None:
         _add(conn, target, {(number * WIDTHS_S[0], group): each for (number, group), each in found_in.items()}, now)
     name_slowest(conn, target=target, uploads=times)

@@ -19,6 +19,10 @@ class Admission:
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s, self._conditions = deadline_s, StopConditions(deadline_s)
         self._all_admitted, self._stopping = asyncio.Event(), asyncio.Event()
+        self.is_stopping = False
+        """The same as `must_stop` while `watch` runs, which notes the deadline: for every item."""
+        self.is_open = False
+        """Whether `admit` would return True without a wait: the rule, and this is asked for every item."""
 
     @property
     def stopped_by(self) -> Cause | None:
@@ -40,16 +44,6 @@ class Admission:
         self._wake()
         return self._stopping.is_set()
 
-    @property
-    def is_stopping(self) -> bool:
-        """The same as `must_stop` while `watch` runs, which notes the deadline: for every item."""
-        return self._stopping.is_set()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether `admit` would return True without a wait: the rule, and this is asked for every item."""
-        return self._all_admitted.is_set() and not self._stopping.is_set()
-
     async def admit(self) -> bool:
         """Waits while only the first five items may be asked about. False if the run must stop."""
         if not (self._all_admitted.is_set() or self._conditions.take_first_place()):
@@ -58,7 +52,10 @@ class Admission:
 
     def observe(self, outcome: Outcome, *, tripped: bool) -> None:
         """Adds an outcome of any item; `tripped`: the circuit breaker has stopped the target."""
-        self._conditions.observe(outcome, tripped=tripped, now_s=time.monotonic())
+        if outcome.error is None and not tripped:  # the rule
+            self._conditions.observe_answer(answered=outcome.answered)
+        else:
+            self._conditions.observe(outcome, tripped=tripped, now_s=time.monotonic())
         if self._conditions.stopped_by is not None or not self._all_admitted.is_set():
             self._wake()
 
@@ -107,3 +104,5 @@ class Admission:
             self._stopping.set()
         if self._conditions.all_admitted(now_s):
             self._all_admitted.set()
+        self.is_stopping = self._stopping.is_set()
+        self.is_open = self._all_admitted.is_set() and not self.is_stopping

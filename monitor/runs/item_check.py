@@ -31,6 +31,8 @@ from monitor.threads import run_in_database_pool
 
 BATCH_SIZE = 4000
 """Outcomes that start a write: as many as are shuffled together, so that each page of the table is written once."""
+LAST_SIZE = 500
+"""Outcomes that are worth a write of their own while the last answers are awaited."""
 FLUSH_INTERVAL_S = 1.0
 """The first outcome after this many seconds starts a write, even if the batch is not full; none is then in progress."""
 GRACE_S = 5.0
@@ -107,6 +109,13 @@ class OutcomeBuffer:
         async with self._flush_lock:
             if len(self._changes) >= BATCH_SIZE or self._is_late():
                 await self._store()
+
+    async def flush_before_last(self) -> None:
+        """The same once no more items follow, if many outcomes are there: the end need not wait for these, too."""
+        if len(self._changes) >= LAST_SIZE:
+            async with self._flush_lock:
+                if len(self._changes) >= LAST_SIZE:
+                    await self._store()
 
     async def _store(self) -> None:
         if self._pending_write is not None:
@@ -404,6 +413,7 @@ class ItemCheck:
             if outcome is not None and self._take(item, outcome):
                 await self._buffer.flush_due()
         await self._retry_deferred()
+        await self._buffer.flush_before_last()
 
     async def _run_batch_worker(self, queue: WorkQueue, known_outcome: KnownOutcome) -> None:
         """The same with several items in one request."""
@@ -427,6 +437,7 @@ class ItemCheck:
                     if outcome is not None and self._take(item, outcome):
                         await self._buffer.flush_due()
         await self._retry_deferred()
+        await self._buffer.flush_before_last()
 
     def _take(self, item: TrackedItem, outcome: Outcome) -> bool:
         """Keeps an outcome, for the second pass or to be stored; True if it is time to `flush_due`."""

@@ -8,6 +8,7 @@ from itertools import accumulate
 from monitor.model import Latencies
 
 _GROWTH = 1.05
+_LOG_GROWTH = math.log(_GROWTH)
 _FLOOR_MS = 0.01
 
 
@@ -23,7 +24,8 @@ class LatencyHistogram:
 
     def add(self, latency_ms: float) -> None:
         """Adds one latency in milliseconds (≥ 0)."""
-        bucket = round(math.log(max(latency_ms, _FLOOR_MS) / _FLOOR_MS, _GROWTH))
+        ratio = latency_ms / _FLOOR_MS
+        bucket = round(math.log(ratio) / _LOG_GROWTH) if ratio > 1 else 0
         self._counts[bucket] = self._counts.get(bucket, 0) + 1
         self._total += 1
 

@@ -26,7 +26,7 @@ class StopRule:
     def observe(self, outcome: Outcome) -> Cause | None:
         """Adds an outcome. Returns the cause if the target must stop."""
         if outcome.error is None:
-            self._finished += outcome.answered  # else quarantined or abandoned by us: no statement of the API
+            self.observe_answer(answered=outcome.answered)
             return None
         cause = cause_of(outcome.error)
         if outcome.error.from_token_endpoint:
@@ -38,6 +38,10 @@ class StopRule:
         if self._finished == self._forbidden == self._first:
             return Cause.FORBIDDEN
         return None
+
+    def observe_answer(self, *, answered: bool) -> None:
+        """The same for an outcome without an error; not `answered`: quarantined or abandoned by us."""
+        self._finished += answered
 
 
 class StopConditions:
@@ -98,6 +102,13 @@ class StopConditions:
         self.tripped = tripped and (self.tripped or self.stopped_by is None) and cause is None
         self.stopped_by = self.stopped_by or cause or (Cause.OUTAGE if tripped else None)
         self._any_answered = self._any_answered or outcome.answered
+        self._first_ended += 1
+
+    def observe_answer(self, *, answered: bool) -> None:
+        """The same for an outcome without an error while the circuit breaker is closed: it stops nothing."""
+        self._rule.observe_answer(answered=answered)
+        self.tripped = False
+        self._any_answered = self._any_answered or answered
         self._first_ended += 1
 
     def give_up(self) -> None:

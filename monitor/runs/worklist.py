@@ -38,7 +38,7 @@ from sqlalchemy import (
 
 from monitor.database.bulk import id_set, ids_of
 from monitor.database.engine import CHUNK_SIZE, in_chunks
-from monitor.database.retry import read_page
+from monitor.database.retry import NO_VALUES, read_page, read_shaped
 from monitor.database.tables import (
     ITEM_IS_COMPLETED,
     ITEM_IS_DUE,
@@ -261,20 +261,20 @@ def iter_due_items(  # noqa: PLR0913  # keyword arguments, each of which leaves 
         begin, rest = ([item for item in again if (item.item_id in before) is begins] for begins in (True, False))
         yield from filter(None, (begin, rest))
         return
-    if first and (page := read_page(engine, select(*_TRACKED).where(_completed_among(target, first)))):
-        yield [_tracked(row) for row in page]
+    if first and (page := _read_items(engine, select(*_TRACKED).where(_completed_among(target, first)))):
+        yield page
     asked: set[str] = set()
-    if members and (page := read_page(engine, _in_incidents(target, run_id, within).limit(members))):
-        asked = {row.item_id for row in page}
-        yield [_tracked(row) for row in page]
+    if members and (page := _read_items(engine, _in_incidents(target, run_id, within).limit(members))):
+        asked = {item.item_id for item in page}
+        yield page
     last = (-1, "")
-    while page := read_page(engine, *_unfinished(target, run_id, after=last, limit=batch, within=within)):
+    while page := _read_items(engine, *_unfinished(target, run_id, after=last, limit=batch, within=within)):
+        is_last, last = len(page) < batch, (page[-1].asked_run_id, page[-1].item_id)
         # the outcomes of the members may not be stored yet
-        if rest := [_tracked(row) for row in page if row.item_id not in asked]:
+        if rest := [item for item in page if item.item_id not in asked] if asked else page:
             yield rest
-        if len(page) < batch:
+        if is_last:
             break
-        last = (page[-1].asked_run_id, page[-1].item_id)
     for start in range(0, len(others), batch):
         if again := _load_again(engine, target, run_id, others[start : start + batch]):
             yield again
@@ -282,7 +282,11 @@ def iter_due_items(  # noqa: PLR0913  # keyword arguments, each of which leaves 
 
 def _load_again(engine: Engine, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
     values = {"target": target, "run": run_id, "ids": id_set(engine, item_ids)}
-    return [_tracked(row) for row in read_page(engine, _again(), values)]
+    return _read_items(engine, _again(), values)
+
+
+def _read_items(engine: Engine, query: Select[Any], values: Mapping[str, object] = NO_VALUES) -> list[TrackedItem]:
+    return read_shaped(engine, query, _tracked, values)
 
 
 def iter_unanswered(
@@ -311,9 +315,9 @@ def iter_unverified(
     query = select(*_TRACKED).where(*_unverified(target), items.c.asked_run_id.is_distinct_from(run_id))
     query = query if within is None else query.where(within.condition())
     last = ""
-    while page := read_page(engine, query.where(items.c.item_id > last).order_by(items.c.item_id).limit(batch)):
-        yield [_tracked(row) for row in page]
+    while page := _read_items(engine, query.where(items.c.item_id > last).order_by(items.c.item_id).limit(batch)):
         last = page[-1].item_id
+        yield page
 
 
 def count_unverified_run(conn: Connection, *, target: str, run_id: int, causes: Collection[Cause]) -> None:
@@ -328,7 +332,7 @@ def count_unverified_run(conn: Connection, *, target: str, run_id: int, causes: 
 def load_items(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
     """Of these items (at most `CHUNK_SIZE`) those that are tracked and have no outcome in this run."""
     query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:CHUNK_SIZE]), *active())
-    return [_tracked(row) for row in read_page(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))]
+    return _read_items(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))
 
 
 def mark_unasked_unknown(
@@ -511,10 +515,8 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
 
 def load_states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[ItemState]:
     """The states that a run found for these items (at most `CHUNK_SIZE`), in no order; others are left out."""
-    query = select(items.c.state).where(
-        items.c.target == target, items.c.item_id.in_(item_ids[:CHUNK_SIZE]), items.c.asked_run_id == run_id
-    )
-    return [ItemState(row[0]) for row in read_page(engine, query)]
+    named = items.c.target == target, items.c.item_id.in_(item_ids[:CHUNK_SIZE]), items.c.asked_run_id == run_id
+    return [ItemState(row[0]) for row in read_page(engine, select(items.c.state).where(*named))]
 
 
 class IgnoreResult(msgspec.Struct, frozen=True, kw_only=True):

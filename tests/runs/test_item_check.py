@@ -18,7 +18,7 @@ from monitor.model import Cause, ItemState, Latencies, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, NetworkFault
 from monitor.model.items import TrackedItem, transition
 from monitor.runs import item_check
-from monitor.runs.item_check import BATCH_SIZE, FLUSH_INTERVAL_S, ItemCheck, OutcomeBuffer
+from monitor.runs.item_check import BATCH_SIZE, FLUSH_INTERVAL_S, LAST_SIZE, ItemCheck, OutcomeBuffer
 from monitor.runs.progress import NoProgress
 
 FORBIDDEN = refused(403, code="forbidden")
@@ -464,6 +464,29 @@ async def test_outcomes_are_stored_after_a_second_even_if_the_batch_is_not_full(
         held.set()
         await running
     assert [len(batch) for batch in one.store.batches] == [3, 1]
+
+
+async def test_many_outcomes_are_stored_while_the_last_answer_is_awaited(monkeypatch):
+    monkeypatch.setattr(item_check, "FLUSH_INTERVAL_S", 60.0)
+    answered, count = asyncio.Event(), LAST_SIZE + 1
+
+    async def hang_at_the_last(item_id):
+        if item_id == f"i{count - 1:04}":
+            await answered.wait()
+
+    one = Pass(FakeItemClient(before=hang_at_the_last))
+    async with one.under_way(numbered(count)) as running:
+        await until(lambda: len(one.store.stored) == count - 1)
+        answered.set()
+        assert (await running).asked == count
+    assert [len(batch) for batch in one.store.batches] == [count - 1, 1]
+
+
+async def test_few_outcomes_are_stored_with_the_last_one(monkeypatch):
+    monkeypatch.setattr(item_check, "FLUSH_INTERVAL_S", 60.0)
+    one = Pass()
+    await one.over(numbered(LAST_SIZE - 1))
+    assert [len(batch) for batch in one.store.batches] == [LAST_SIZE - 1]
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])

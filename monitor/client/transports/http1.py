@@ -7,7 +7,6 @@ line, and a header that is not text is left out. What could hide where an answer
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import islice
 
 from monitor.model.http import NetworkFault
 
@@ -16,8 +15,8 @@ MAX_HEADERS = 100
 _MAX_OVERHEAD_BYTES = 1 << 14
 """Of a chunked body: the extensions of its chunks, its trailers, and a line that is not complete yet."""
 _MAX_LENGTH_DIGITS = 18
-_MAX_CACHED_LINE = 256
-"""Characters; most lines of a head come again with the next answer."""
+_MAX_CACHED_LINE, _MAX_CACHED_HEAD = 256, 1024
+"""Characters; most lines of a head come again with the next answer. Of a short head all are kept."""
 
 _START = b"HTTP/1."
 _HEAD_END = re.compile(rb"\n\r?\n")
@@ -141,18 +140,20 @@ class AnswerReader:
         self._searched = max(0, len(buffer) - 2)
 
     def _parse_head(self, head: bytes) -> None:
-        lines = head.split(b"\n")
-        status, is_current = _status(lines[0][:_MAX_CACHED_LINE])
-        if len(lines) > MAX_HEADERS + 1:
+        start, *lines = head.split(b"\n")
+        status, is_current = _status(start[:_MAX_CACHED_LINE])
+        if len(lines) > MAX_HEADERS:
             raise InvalidAnswerError(NetworkFault.TOO_LARGE)
         headers: dict[str, str] = {}
         last = _LEFT_OUT
-        for line in islice(lines, 1, None):
-            name, value = _field(line) if len(line) <= _MAX_CACHED_LINE else _field.__wrapped__(line)
-            if name > _CONTINUES:
-                headers[name] = f"{headers[name]}, {value}" if name in headers else value
-            elif name == _CONTINUES and last > _CONTINUES:
-                headers[last] = f"{headers[last]} {value}"
+        for name, value in map(_field if len(head) <= _MAX_CACHED_HEAD else _long_field, lines):
+            if name in headers:
+                headers[name] = f"{headers[name]}, {value}"
+            elif name > _CONTINUES:
+                headers[name] = value
+            elif name == _CONTINUES:
+                if last > _CONTINUES:
+                    headers[last] = f"{headers[last]} {value}"
                 continue
             last = name
         self.status, self.headers = status, headers
@@ -162,7 +163,8 @@ class AnswerReader:
         """Finds out where the body ends (RFC 9112, 6.3). `is_current`: HTTP/1.1, not 1.0."""
         headers, status = self.headers, self.status
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-        self.is_reusable = _keeps_alive(headers.get("connection"), is_current=is_current)
+        connection = headers.get("connection")
+        self.is_reusable = is_current if connection is None else _keeps_alive(connection, is_current=is_current)
         if not self._has_body or status in {101, 204, 304}:
             self._framing, self._left = _BY_LENGTH, 0
             # what a 204 announces (RFC 9110, 8.6: it must not) may follow, and would be taken for the next answer
@@ -252,10 +254,15 @@ def _field(line: bytes) -> tuple[str, str]:
     return _LEFT_OUT, ""
 
 
-def _keeps_alive(connection: str | None, *, is_current: bool) -> bool:
+def _long_field(line: bytes) -> tuple[str, str]:
+    """The same for a head with long lines, which are not kept."""
+    return _field(line) if len(line) <= _MAX_CACHED_LINE else _field.__wrapped__(line)
+
+
+def _keeps_alive(connection: str, *, is_current: bool) -> bool:
     """RFC 9112, 9.3."""
-    if connection is None:
-        return is_current
+    if connection == "keep-alive":  # what nearly every server says that says anything
+        return True
     options = {option.strip() for option in connection.lower().split(",")}
     return "close" not in options and (is_current or "keep-alive" in options)
 
