@@ -32,6 +32,7 @@ WHOLE = {
     "the same length in one line": (OK + b"content-length: 2, 2\r\n\r\nhi", b"hi", True),
     "more than its length": (OK + SIZED + END + b"hiHTTP/1.1 200 OK\r\n", b"hi", False),
     "that says close": (OK + SIZED + b"connection: x, Close\r\n\r\nhi", b"hi", False),
+    "that keeps alive": (OK + SIZED + b"connection: keep-alive\r\n\r\nhi", b"hi", True),
     "1.0": (b"HTTP/1.0 200 OK\r\n" + SIZED + END + b"hi", b"hi", False),
     "1.0 that keeps alive": (b"HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\n" + SIZED + END + b"hi", b"hi", True),
     "chunks": (OK + CHUNKED + END + b"1\r\nh\r\n001 ;x=y\r\ni\r\n" + LAST, b"hi", True),
