@@ -4,6 +4,7 @@ import atexit
 import gc
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -55,17 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line, by default that of the process, and returns its exit code (see `exit_codes`)."""
     from monitor.cli.app import command_tree
 
-    early_signals.imports_done()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # a character that the terminal can't show must not fail the command
-            stream.reconfigure(errors="backslashreplace")
     try:
+        early_signals.imports_done()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # a character that the terminal can't show must not fail the command
+                stream.reconfigure(errors="backslashreplace")
         command_tree()(args=arguments, prog_name="ingestion-monitor")
     except MonitorError as error:
         return _print_error(error)
     except SystemExit as end:  # typer has printed usage errors; Ctrl-C is 130
         return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:  # where typer does not see it: before the command, or behind it
+        return 128 + signal.SIGINT
     return 0
 
 

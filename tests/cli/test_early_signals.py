@@ -162,3 +162,17 @@ def child_of(pid):
     except OSError:
         return None
     return int(found[0]) if found else None
+
+
+def test_an_interrupt_between_the_imports_and_the_command_ends_with_its_code():
+    program = f"""
+import os, signal
+{_FOREGROUND}
+from monitor.cli import app, main
+app.command_tree = lambda: os.kill(os.getpid(), signal.SIGINT)
+raise SystemExit(main([]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=False, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
