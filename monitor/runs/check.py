@@ -211,9 +211,13 @@ class TargetCheck:
         await self.check.settle(self._completed_by_list(fetched.listing), accepted=not fetched.cached)
         remaining = self._items_to_ask(result, fetched.listing)
         await self.check.run(remaining, known_outcome=lambda item: self._outcome_from_list(fetched.listing, item))
-        if not self.check.must_stop:
-            await run_in_database_pool(lambda: comparison.remember(fetched.listing))
-        return approach, await self._due_after_list(result, fetched.listing)
+        due = await self._due_after_list(result, fetched.listing)
+        # after the last look at the deadline: what is found for the next run does not cut this one short
+        await run_in_database_pool(lambda: comparison.remember(fetched.listing, should_stop=self._is_over))
+        return approach, due
+
+    def _is_over(self) -> bool:
+        return self.interrupt.is_set() or time.monotonic() >= self.deadline_s or self.check.stopped_by is not None
 
     async def _fetch_list(self, first: Request) -> FetchedList:
         """Fetches the list; an interrupt ends the wait."""
@@ -274,6 +278,7 @@ class TargetCheck:
             target=self.target,
             epoch=self.epoch,
             tracked=self.due.tracked,
+            rows=self.due.rows,
             provider=self.provider,
             utcnow=self.utcnow,
             probed_id=self.probed_id,

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event, update
+from sqlalchemy import Engine, event, func, insert, select, update
 from support.scale import examples
 from support.syncing import sync_worklist
 
 from monitor.database import leases
-from monitor.database.engine import writing
+from monitor.database.engine import reading, writing
 from monitor.database.tables import items
 from monitor.errors import LeaseLostError
 from monitor.model import SyncLogEntry
@@ -68,10 +68,11 @@ class Target:
 
     def comparison(self, **changes):
         tracked = sum(map(len, self.all()))
-        settings = {"provider": Spelling(), "probed_id": None, "read_completions": self.all} | changes
-        return ListComparison(
-            engine=self.engine, target=self.name, epoch=self.epoch, tracked=tracked, utcnow=lambda: self.now, **settings
-        )
+        with reading(self.engine) as conn:
+            rows = conn.scalar(select(func.count()).where(items.c.target == self.name))
+        counts = {"tracked": tracked, "rows": rows, "utcnow": lambda: self.now}
+        settings = counts | {"provider": Spelling(), "probed_id": None, "read_completions": self.all} | changes
+        return ListComparison(engine=self.engine, target=self.name, epoch=self.epoch, **settings)
 
     def compare(self, listing, **changes):
         """One comparison, and how often ids of settled items were read for it, and for the next."""
@@ -162,6 +163,52 @@ def test_a_new_item_is_compared(target):
     target.sync("ABCDEFG")
     target.complete("G")
     assert target.compare(listing("abcde"))[0] > 0
+
+
+def test_an_item_that_another_process_added_is_compared(target):
+    """An older build that still runs forgets nothing."""
+    target.compare(listing("abcde", "f"))
+    with writing(target.engine) as conn:
+        values = {
+            "target": target.name,
+            "item_id": "G",
+            "first_seen_at": NOW,
+            "state": "unknown",
+            "reason": "not_asked",
+        }
+        conn.execute(insert(items), values)
+    target.complete("G")
+    assert target.compare(listing("abcde", "f"))[0] > 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, NOW), (NOW, None)], ids=["ignored", "unignored"])
+def test_an_item_that_is_ignored_while_the_list_is_read_is_not_counted(target, before, after):
+    target.set("F", ignored_at=before)
+    target.compare(listing("abcde", "f"))
+    comparison = target.comparison()
+    target.set("F", ignored_at=after)
+    with counted_reads() as reads:
+        found = comparison.reconcile(listing("abcde", "f"))
+    assert not reads
+    assert found == reconcile(target.all(), listing("abcde", "f"), canonical=str.lower, valid=Spelling().valid_id)
+
+
+def test_what_is_found_for_the_next_run_does_not_delay_this_one(target):
+    comparison = target.comparison()
+    comparison.reconcile(listing("abcde", "f"))
+    comparison.remember(listing("abcde", "f"), should_stop=lambda: True)
+    assert target.compare(listing("abcde", "f"))[0] > 0
+
+
+def test_the_comparison_of_all_for_the_next_run_ends_in_time(target, monkeypatch):
+    monkeypatch.setattr(completions.read_unsettled, "__kwdefaults__", {"limit": 3})
+    target.set("ABCDE", known_state=None, state="unknown")
+    comparison = target.comparison()
+    comparison.reconcile(listing("abcde", "f"))
+    target.complete("ABCDE")
+    answers = iter((False, True))
+    comparison.remember(listing("abcde", "f"), should_stop=lambda: next(answers))
+    assert target.compare(listing("abcde", "f"))[0] > 0
 
 
 @pytest.mark.parametrize("clock", [timedelta(days=1), -timedelta(seconds=1)], ids=["a day later", "set back"])
