@@ -211,13 +211,14 @@ class TargetCheck:
         await self.check.settle(self._completed_by_list(fetched.listing), accepted=not fetched.cached)
         remaining = self._items_to_ask(result, fetched.listing)
         await self.check.run(remaining, known_outcome=lambda item: self._outcome_from_list(fetched.listing, item))
+        is_over = self.check.must_stop
         due = await self._due_after_list(result, fetched.listing)
-        # after the last look at the deadline: what is found for the next run does not cut this one short
-        await run_in_database_pool(lambda: comparison.remember(fetched.listing, should_stop=self._is_over))
+        if not is_over:  # nor looks `check` at the deadline later: what the next run needs does not cut this one short
+            await run_in_database_pool(lambda: comparison.remember(fetched.listing, should_stop=self._is_late))
         return approach, due
 
-    def _is_over(self) -> bool:
-        return self.interrupt.is_set() or time.monotonic() >= self.deadline_s or self.check.stopped_by is not None
+    def _is_late(self) -> bool:
+        return self.interrupt.is_set() or time.monotonic() >= self.deadline_s
 
     async def _fetch_list(self, first: Request) -> FetchedList:
         """Fetches the list; an interrupt ends the wait."""
