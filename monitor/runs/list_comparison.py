@@ -98,8 +98,12 @@ class ListComparison:
         digest = compared_lists.digest(listing, unsettled, self.provider, rows=self.rows)
         if digest is None:
             return False
-        with reading(self.engine) as conn:
-            is_known = compared_lists.is_known(conn, target=self.target, digest=digest, now=self.utcnow())
+
+        def look_up() -> bool:
+            with reading(self.engine) as conn:
+                return compared_lists.is_known(conn, target=self.target, digest=digest, now=self.utcnow())
+
+        is_known = run_with_retry(self.engine, look_up)
         self._known = digest if is_known else None
         return is_known
 

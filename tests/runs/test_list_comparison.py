@@ -12,11 +12,12 @@ from support.syncing import sync_worklist
 
 from monitor.database import leases
 from monitor.database.engine import reading, writing
+from monitor.database.retry import with_retry
 from monitor.database.tables import items
-from monitor.errors import LeaseLostError
+from monitor.errors import LeaseLostError, StoreUnavailableError
 from monitor.model import SyncLogEntry
 from monitor.providers import Listing
-from monitor.runs import completions, list_comparison
+from monitor.runs import compared_lists, completions, list_comparison
 from monitor.runs.list_check import reconcile
 from monitor.runs.list_comparison import ListComparison
 
@@ -191,6 +192,20 @@ def test_an_item_that_is_ignored_while_the_list_is_read_is_not_counted(target, b
         found = comparison.reconcile(listing("abcde", "f"))
     assert not reads
     assert found == reconcile(target.all(), listing("abcde", "f"), canonical=str.lower, valid=Spelling().valid_id)
+
+
+def test_a_short_outage_of_the_database_is_waited_for(target, monkeypatch):
+    target.compare(listing("abcde", "f"))
+    look_up, faults = compared_lists.is_known, [StoreUnavailableError("away")]
+
+    def is_known(conn, **which):
+        if faults:
+            raise faults.pop()
+        return look_up(conn, **which)
+
+    monkeypatch.setattr(compared_lists, "is_known", is_known)
+    target.engine = with_retry(target.engine, should_stop=lambda: False)
+    assert target.compare(listing("abcde", "f")) == (0, 0)
 
 
 def test_what_is_found_for_the_next_run_does_not_delay_this_one(target):
