@@ -271,7 +271,7 @@ states = st.sampled_from(
     ]
 )
 steps = st.tuples(
-    st.sampled_from(["sync", "set", "later", "nothing"]), some, states, st.sampled_from([0, 0, 1, 2]), some
+    st.sampled_from(["sync", "set", "meanwhile", "later", "nothing"]), some, states, st.sampled_from([0, 0, 1, 2]), some
 )
 
 
@@ -291,6 +291,8 @@ def test_every_comparison_finds_what_one_without_memory_finds(engine, script):
         elif kind == "later":
             target.now += timedelta(hours=13)
         comparison = target.comparison()
+        if kind == "meanwhile":
+            target.set(ids, ignored_at=values.get("ignored_at"))
         found = comparison.reconcile(listing(*lists[number]))
         expected = reconcile(target.all(), listing(*lists[number]), canonical=str.lower, valid=Spelling().valid_id)
         assert (found, found.unconfirmed) == (expected, expected.unconfirmed)
