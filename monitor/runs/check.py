@@ -211,9 +211,14 @@ class TargetCheck:
         await self.check.settle(self._completed_by_list(fetched.listing), accepted=not fetched.cached)
         remaining = self._items_to_ask(result, fetched.listing)
         await self.check.run(remaining, known_outcome=lambda item: self._outcome_from_list(fetched.listing, item))
-        if not self.check.must_stop:
-            await run_in_database_pool(lambda: comparison.remember(fetched.listing))
-        return approach, await self._due_after_list(result, fetched.listing)
+        is_over = self.check.must_stop
+        due = await self._due_after_list(result, fetched.listing)
+        if not is_over:  # nor looks `check` at the deadline later: what the next run needs does not cut this one short
+            await run_in_database_pool(lambda: comparison.remember(fetched.listing, should_stop=self._is_late))
+        return approach, due
+
+    def _is_late(self) -> bool:
+        return self.interrupt.is_set() or time.monotonic() >= self.deadline_s
 
     async def _fetch_list(self, first: Request) -> FetchedList:
         """Fetches the list; an interrupt ends the wait."""
@@ -274,6 +279,7 @@ class TargetCheck:
             target=self.target,
             epoch=self.epoch,
             tracked=self.due.tracked,
+            rows=self.due.rows,
             provider=self.provider,
             utcnow=self.utcnow,
             probed_id=self.probed_id,

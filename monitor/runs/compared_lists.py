@@ -21,13 +21,13 @@ COMPARE_EVERY = timedelta(days=1)
 """All settled items are compared at least this often, whatever is known of the list."""
 
 
-def digest(listing: Listing, unsettled: Iterable[str], provider: Provider) -> bytes | None:
-    """The digest of a list beside the ids that are not settled; None if one can't be had of the list."""
+def digest(listing: Listing, unsettled: Iterable[str], provider: Provider, *, rows: int) -> bytes | None:
+    """The digest of a list beside the ids that are not settled, of so many rows; None if the list has none."""
     listed = listing.digest()
     if listed is None:
         return None
     spelling = type(provider).__module__, type(provider).__qualname__, provider.name, has_uuid_ids(provider)
-    parts = __version__, spelling, listed, sorted(unsettled)
+    parts = __version__, spelling, listed, sorted(unsettled), rows
     return hashlib.blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 

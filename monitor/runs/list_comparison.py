@@ -31,7 +31,9 @@ class ListComparison:
     target: str
     epoch: int
     tracked: int
-    """Items in the work list, without removed and ignored ones."""
+    """Items in the work list, without removed and ignored ones, as the run was planned."""
+    rows: int
+    """The same with them: others may ignore an item meanwhile, but only a sync adds one."""
     provider: Provider
     utcnow: Callable[[], datetime]
     probed_id: str | None
@@ -54,7 +56,6 @@ class ListComparison:
             return reconcile(self.read_completions(), listing, canonical=canonical, valid=valid)
         others = [each for each in unsettled.values() if each is not None and each.item_id != self.probed_id]
         apart = frozenset(unsettled) if self.probed_id is None else frozenset(unsettled) | {self.probed_id}
-        left = len(others) + (self.probed_id is not None)
         found = reconcile_settled(
             lambda: self._iter_settled(apart),
             others,
@@ -62,23 +63,24 @@ class ListComparison:
             apart=apart,
             canonical=canonical,
             valid=valid,
-            confirmed=self.tracked - left if self._is_known(listing, unsettled) else None,
+            confirmed=self.rows - len(apart) if self._is_known(listing, unsettled) else None,
         )
         self._before, self._confirms = apart, found.confirms_settled
         return found
 
-    def remember(self, listing: Listing) -> None:
+    def remember(self, listing: Listing, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Stores that the list confirms all items that are settled now, if it does. Raises StoreError, LeaseLostError.
 
-        The first time, after many items were settled, they are compared with it again; else those that are new.
+        The first time, after many items were settled, they are compared with it again; else those that are new. Ends
+        without a result once `should_stop` says so.
         """
-        if not self._is_large:
+        if not self._is_large or should_stop():
             return
         after = completions.read_unsettled(self.engine, target=self.target)
         if after is None:
             return
-        digest = compared_lists.digest(listing, after, self.provider)
-        if digest is None or digest == self._known or not self._is_confirmed(listing, after):
+        digest = compared_lists.digest(listing, after, self.provider, rows=self.rows)
+        if digest is None or digest == self._known or not self._is_confirmed(listing, after, should_stop):
             return
 
         def store() -> None:
@@ -93,15 +95,19 @@ class ListComparison:
         return self.at_once and self.tracked >= MANY_ITEMS
 
     def _is_known(self, listing: Listing, unsettled: Iterable[str]) -> bool:
-        digest = compared_lists.digest(listing, unsettled, self.provider)
+        digest = compared_lists.digest(listing, unsettled, self.provider, rows=self.rows)
         if digest is None:
             return False
-        with reading(self.engine) as conn:
-            is_known = compared_lists.is_known(conn, target=self.target, digest=digest, now=self.utcnow())
+
+        def look_up() -> bool:
+            with reading(self.engine) as conn:
+                return compared_lists.is_known(conn, target=self.target, digest=digest, now=self.utcnow())
+
+        is_known = run_with_retry(self.engine, look_up)
         self._known = digest if is_known else None
         return is_known
 
-    def _is_confirmed(self, listing: Listing, unsettled: Iterable[str]) -> bool:
+    def _is_confirmed(self, listing: Listing, unsettled: Iterable[str], should_stop: Callable[[], bool]) -> bool:
         canonical = self.provider.canonical
         apart = frozenset(unsettled)
         if self._before is not None:
@@ -110,6 +116,8 @@ class ListComparison:
         listing.drop_index()  # so that the comparison takes no more memory than the look-ups before it
         ids = IdSet()
         for page in self._iter_settled(apart):
+            if should_stop():
+                return False
             ids.update(map(canonical, page))
         return next(listing.unconfirmed(ids, list(map(canonical, apart))), None) is None
 

@@ -17,6 +17,8 @@ class DueItems:
     count: int
     tracked: int = 0
     """All items of the target, as the run was planned."""
+    rows: int = 0
+    """The same with removed and ignored items: only a sync changes it."""
     recheck_ids: tuple[str, ...] = ()
     """Completed items that are checked again; the other completed items are carried over."""
     first_ids: tuple[str, ...] = ()

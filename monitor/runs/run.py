@@ -352,6 +352,7 @@ class Run:
             due = DueItems(
                 count=known.due + len(again),
                 tracked=known.tracked,
+                rows=known.rows,
                 first_ids=choose_first_items(again, count=first),
                 recheck_ids=item_ids,
                 members_first=_members_first(context) if known.has_members else 0,

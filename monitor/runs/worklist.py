@@ -116,6 +116,8 @@ class WorkCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Items that every run asks about: not completed when last answered, never answered, or unverified."""
     tracked: int
     """All; the rest is completed."""
+    rows: int
+    """All rows of the target, those of removed and ignored items with them."""
     has_members: bool
     """Whether `iter_due_items` has members of open incidents to ask about first."""
     in_incident: bool
@@ -129,10 +131,11 @@ def count_work(conn: Connection, *, target: str) -> WorkCounts:
     row = conn.execute(_work_counts(), {"target": target}).one()
     return WorkCounts(
         due=row[0] + row[1],
-        tracked=row[2],
-        has_members=bool(row[3]),
-        in_incident=bool(row[4]),
-        has_unverified=bool(row[5]),
+        tracked=row[2] - row[3],
+        rows=row[2],
+        has_members=bool(row[4]),
+        in_incident=bool(row[5]),
+        has_unverified=bool(row[6]),
     )
 
 
@@ -143,7 +146,7 @@ def _work_counts() -> Select[tuple[Any, ...]]:
     return select(
         of_target.where(_is_due()).scalar_subquery(),
         select(func.count()).select_from(items).where(*_unverified(_TARGET), _was_completed()).scalar_subquery(),
-        _active_count(),
+        *_row_counts(),
         select(items.c.item_id).where(*_members(_TARGET)).exists(),
         select(incidents.c.id).where(incidents.c.target == _TARGET, *is_open()).exists(),
         select(items.c.item_id).where(*_unverified(_TARGET)).exists(),
@@ -151,10 +154,18 @@ def _work_counts() -> Select[tuple[Any, ...]]:
 
 
 def _active_count() -> ColumnElement[int]:
-    """In one statement, so of one moment. Both counts are in indexes, without the rows of a million items."""
+    rows, inactive = _row_counts()
+    return rows - inactive
+
+
+def _row_counts() -> tuple[ColumnElement[int], ColumnElement[int]]:
+    """All rows, and the removed and ignored ones: in one statement, so of one moment.
+
+    Both counts are in indexes, without the rows of a million items.
+    """
     of_target = select(func.count()).select_from(items).where(items.c.target == _TARGET)
     inactive: ColumnElement[bool] = text(ITEM_IS_INACTIVE)  # type: ignore[assignment] # used as a condition
-    return of_target.scalar_subquery() - of_target.where(inactive).scalar_subquery()
+    return of_target.scalar_subquery(), of_target.where(inactive).scalar_subquery()
 
 
 class KeyRange(msgspec.Struct, frozen=True, kw_only=True):

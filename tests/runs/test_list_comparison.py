@@ -6,17 +6,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event, update
+from sqlalchemy import Engine, event, func, insert, select, update
 from support.scale import examples
 from support.syncing import sync_worklist
 
 from monitor.database import leases
-from monitor.database.engine import writing
+from monitor.database.engine import reading, writing
+from monitor.database.retry import with_retry
 from monitor.database.tables import items
-from monitor.errors import LeaseLostError
+from monitor.errors import LeaseLostError, StoreUnavailableError
 from monitor.model import SyncLogEntry
 from monitor.providers import Listing
-from monitor.runs import completions, list_comparison
+from monitor.runs import compared_lists, completions, list_comparison
 from monitor.runs.list_check import reconcile
 from monitor.runs.list_comparison import ListComparison
 
@@ -68,10 +69,11 @@ class Target:
 
     def comparison(self, **changes):
         tracked = sum(map(len, self.all()))
-        settings = {"provider": Spelling(), "probed_id": None, "read_completions": self.all} | changes
-        return ListComparison(
-            engine=self.engine, target=self.name, epoch=self.epoch, tracked=tracked, utcnow=lambda: self.now, **settings
-        )
+        with reading(self.engine) as conn:
+            rows = conn.scalar(select(func.count()).where(items.c.target == self.name))
+        counts = {"tracked": tracked, "rows": rows, "utcnow": lambda: self.now}
+        settings = counts | {"provider": Spelling(), "probed_id": None, "read_completions": self.all} | changes
+        return ListComparison(engine=self.engine, target=self.name, epoch=self.epoch, **settings)
 
     def compare(self, listing, **changes):
         """One comparison, and how often ids of settled items were read for it, and for the next."""
@@ -164,6 +166,66 @@ def test_a_new_item_is_compared(target):
     assert target.compare(listing("abcde"))[0] > 0
 
 
+def test_an_item_that_another_process_added_is_compared(target):
+    """An older build that still runs forgets nothing."""
+    target.compare(listing("abcde", "f"))
+    with writing(target.engine) as conn:
+        values = {
+            "target": target.name,
+            "item_id": "G",
+            "first_seen_at": NOW,
+            "state": "unknown",
+            "reason": "not_asked",
+        }
+        conn.execute(insert(items), values)
+    target.complete("G")
+    assert target.compare(listing("abcde", "f"))[0] > 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, NOW), (NOW, None)], ids=["ignored", "unignored"])
+def test_an_item_that_is_ignored_while_the_list_is_read_is_not_counted(target, before, after):
+    target.set("F", ignored_at=before)
+    target.compare(listing("abcde", "f"))
+    comparison = target.comparison()
+    target.set("F", ignored_at=after)
+    with counted_reads() as reads:
+        found = comparison.reconcile(listing("abcde", "f"))
+    assert not reads
+    assert found == reconcile(target.all(), listing("abcde", "f"), canonical=str.lower, valid=Spelling().valid_id)
+
+
+def test_a_short_outage_of_the_database_is_waited_for(target, monkeypatch):
+    target.compare(listing("abcde", "f"))
+    look_up, faults = compared_lists.is_known, [StoreUnavailableError("away")]
+
+    def is_known(conn, **which):
+        if faults:
+            raise faults.pop()
+        return look_up(conn, **which)
+
+    monkeypatch.setattr(compared_lists, "is_known", is_known)
+    target.engine = with_retry(target.engine, should_stop=lambda: False)
+    assert target.compare(listing("abcde", "f")) == (0, 0)
+
+
+def test_what_is_found_for_the_next_run_does_not_delay_this_one(target):
+    comparison = target.comparison()
+    comparison.reconcile(listing("abcde", "f"))
+    comparison.remember(listing("abcde", "f"), should_stop=lambda: True)
+    assert target.compare(listing("abcde", "f"))[0] > 0
+
+
+def test_the_comparison_of_all_for_the_next_run_ends_in_time(target, monkeypatch):
+    monkeypatch.setattr(completions.read_unsettled, "__kwdefaults__", {"limit": 3})
+    target.set("ABCDE", known_state=None, state="unknown")
+    comparison = target.comparison()
+    comparison.reconcile(listing("abcde", "f"))
+    target.complete("ABCDE")
+    answers = iter((False, True))
+    comparison.remember(listing("abcde", "f"), should_stop=lambda: next(answers))
+    assert target.compare(listing("abcde", "f"))[0] > 0
+
+
 @pytest.mark.parametrize("clock", [timedelta(days=1), -timedelta(seconds=1)], ids=["a day later", "set back"])
 def test_a_list_is_compared_at_least_once_a_day(target, clock):
     target.compare(listing("abcde"))
@@ -209,7 +271,7 @@ states = st.sampled_from(
     ]
 )
 steps = st.tuples(
-    st.sampled_from(["sync", "set", "later", "nothing"]), some, states, st.sampled_from([0, 0, 1, 2]), some
+    st.sampled_from(["sync", "set", "meanwhile", "later", "nothing"]), some, states, st.sampled_from([0, 0, 1, 2]), some
 )
 
 
@@ -229,6 +291,8 @@ def test_every_comparison_finds_what_one_without_memory_finds(engine, script):
         elif kind == "later":
             target.now += timedelta(hours=13)
         comparison = target.comparison()
+        if kind == "meanwhile":
+            target.set(ids, ignored_at=values.get("ignored_at"))
         found = comparison.reconcile(listing(*lists[number]))
         expected = reconcile(target.all(), listing(*lists[number]), canonical=str.lower, valid=Spelling().valid_id)
         assert (found, found.unconfirmed) == (expected, expected.unconfirmed)

@@ -8,6 +8,7 @@ import pytest
 
 from monitor.model import Cause, RunStatus
 from monitor.reports.runs import run_json, run_text
+from monitor.runs.list_comparison import ListComparison
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
 from monitor.runs.strategy import ApproachReason
@@ -226,6 +227,18 @@ def test_a_total_outage_causes_only_a_few_requests(small_world):
     # two for the list, five items, and what the retry budget allows at least before the fifth has failed
     assert small_world.sandbox.requests("503") <= 2 + 5 + 3
     assert states(report) == {"unknown": 500}
+
+
+def test_the_deadline_may_pass_while_a_comparison_for_the_next_run_is_made(small_world, monkeypatch):
+    def remember(_self, _listing, *, should_stop):
+        while not should_stop():
+            time.sleep(0.05)
+
+    monkeypatch.setattr(ListComparison, "remember", remember)
+    small_world.configure(strategy="auto", check='deadline = "3s"')
+    small_world.track(60)
+    report = small_world.run()
+    assert (report.status, states(report)) == (RunStatus.COMPLETE, {"completed": 60})
 
 
 def test_a_signal_ends_the_wait_for_a_list(small_world):
