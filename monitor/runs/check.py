@@ -213,7 +213,7 @@ class TargetCheck:
         await self.check.run(remaining, known_outcome=lambda item: self._outcome_from_list(fetched.listing, item))
         is_over = self.check.must_stop
         due = await self._due_after_list(result, fetched.listing)
-        if not is_over:  # nor looks `check` at the deadline later: what the next run needs does not cut this one short
+        if not is_over:  # the deadline is not looked at after this: what the next run needs can't cut this one short
             await run_in_database_pool(lambda: comparison.remember(fetched.listing, should_stop=self._is_late))
         return approach, due
 
