@@ -389,7 +389,8 @@ class TargetCheck:
             unconfirmed = await run_in_database_pool(
                 lambda: tuple(i for chunk in self._unconfirmed_ids(result, listing) for i in chunk)
             )
-        return DueItems(count=result.tracked + (self.probed_id is not None), recheck_ids=unconfirmed)
+        count = result.tracked + (self.probed_id is not None)
+        return DueItems(count=count, rows=self.due.rows, recheck_ids=unconfirmed)
 
 
 _LIST_FAILURE_REASONS = {Cause.OUTAGE: ApproachReason.LIST_FAILED, Cause.BAD_RESPONSE: ApproachReason.LIST_UNREADABLE}

@@ -192,7 +192,7 @@ class RunCloser:
                 conn, target=context.target, run_id=context.run_id, reason=reason, recheck_ids=due.recheck_ids
             )
         worklist.count_unverified_run(conn, target=context.target, run_id=context.run_id, causes=checked.lightweight)
-        counts = self._count(conn, context, now)
+        counts = self._count(conn, context, now, known_rows=due.rows)
         snapshot = _snapshot(context, checked, counts, now)
         # before the evaluation: the rules count this run among the finished ones
         _finish(conn, context, due, checked, snapshot=snapshot, now=now)
@@ -223,9 +223,11 @@ class RunCloser:
             indexing_store.drop_old_slots(conn, target=context.target, now=now)
         return report, throttle_factor
 
-    def _count(self, conn: Connection, context: RunContext, now: datetime) -> StateCounts:
+    def _count(self, conn: Connection, context: RunContext, now: datetime, *, known_rows: int) -> StateCounts:
         stuck_after = self._evaluator.age_limits.stuck_after
-        return worklist.count_states(conn, target=context.target, now=now, stuck_after=stuck_after)
+        return worklist.count_states(
+            conn, target=context.target, now=now, stuck_after=stuck_after, known_rows=known_rows
+        )
 
     def _evaluate(
         self,

@@ -153,13 +153,8 @@ def _work_counts() -> Select[tuple[Any, ...]]:
     )
 
 
-def _active_count() -> ColumnElement[int]:
-    rows, inactive = _row_counts()
-    return rows - inactive
-
-
 def _row_counts() -> tuple[ColumnElement[int], ColumnElement[int]]:
-    """All rows, and the removed and ignored ones: in one statement, so of one moment.
+    """All rows, which only a sync adds and nothing deletes, and the removed and ignored ones.
 
     Both counts are in indexes, without the rows of a million items.
     """
@@ -365,9 +360,12 @@ def mark_unasked_unknown(
     return count
 
 
-def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> StateCounts:
-    """Counts the items of a target by state, and the stuck ones."""
-    rows = conn.execute(_state_counts(), {"target": target, "since": now - stuck_after}).all()
+def count_states(
+    conn: Connection, *, target: str, now: datetime, stuck_after: timedelta, known_rows: int = 0
+) -> StateCounts:
+    """Counts the items of a target by state, and the stuck ones. `known_rows`: how many rows it has, if over 0."""
+    values = {"target": target, "since": now - stuck_after} | ({"known_rows": known_rows} if known_rows else {})
+    rows = conn.execute(_state_counts(is_known=known_rows > 0), values).all()
     counts = dict.fromkeys(ItemState, 0)
     counts |= {ItemState(row.state): row.items for row in rows if row.state is not None}
     [tracked] = [row.items for row in rows if row.state is None]
@@ -380,14 +378,17 @@ def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: t
 
 
 @cache
-def _state_counts() -> CompoundSelect[tuple[Any, ...]]:
+def _state_counts(*, is_known: bool) -> CompoundSelect[tuple[Any, ...]]:
     # one statement: what a command ignores meanwhile must not be missing from one count alone
     of_target, overdue = items.c.target == _TARGET, stuck(bindparam("since", type_=UtcDateTime))
     sums = (func.sum(case((each, 1), else_=0)) for each in (overdue, items.c.recognised.is_(False)))
     others = select(items.c.state, func.count(), *sums).where(of_target, _is_not_completed(), *active())
+    rows, inactive = _row_counts()
+    if is_known:
+        rows = bindparam("known_rows", type_=Integer)
     all_of_them = select(
         null().label("state"),
-        _active_count().label("items"),
+        (rows - inactive).label("items"),
         literal(0).label("stuck"),
         literal(0).label("unrecognised"),
     )

@@ -99,9 +99,7 @@ def _find_changes(
     start = changes.start(conn.execute(query.with_only_columns(*changes.facts)).one())
     if start.rows is None or changes.since is None or not pager.known:
         return start, None
-    for wanted in (changes.may_have_changed(changes.since), changes.is_newer(changes.since)):
-        if wanted is None:
-            break
+    for wanted in changes.may_have_changed(changes.since):
         columns = [each.label(f"c{n}") for n, each in enumerate(query.selected_columns)]
         log = query.where(wanted).with_only_columns(*columns).subquery("log")
         item_hash = _hash(log.c.c0, _START)

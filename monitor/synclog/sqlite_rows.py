@@ -130,9 +130,7 @@ class _Moment:
         if start.rows is None or changes.since is None or not starts:
             return start, every
         most = max(_MIN_CHANGED, start.rows // _CHANGED_SHARE)
-        for wanted in (changes.may_have_changed(changes.since), changes.is_newer(changes.since)):
-            if wanted is None:
-                break
+        for wanted in changes.may_have_changed(changes.since):
             rowids = self._rowids(wanted, most)
             if len(rowids) < most:
                 changed = {max(0, bisect_right(starts, rowid) - 1) for rowid in rowids}

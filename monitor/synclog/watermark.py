@@ -103,12 +103,16 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
         doubt = self._doubt(known, place)
         return LogStart(newest=known, place=place, rows=None if doubt else rows, doubt=doubt)
 
-    def may_have_changed(self, since: Watermark) -> ColumnElement[bool]:
-        """Which rows may have changed since then."""
+    def may_have_changed(self, since: Watermark) -> list[ColumnElement[bool]]:
+        """Conditions, each of which all rows meet that may have changed since then; first the one that fewer meet."""
+        return [each for each in (self._is_newer(since), self._is_recent(since)) if each is not None]
+
+    def _is_recent(self, since: Watermark) -> ColumnElement[bool]:
+        """Which rows have a time that is not long before the last read and the newest time then."""
         before = min(since.read_at, self._instant(since.newest) or since.read_at) - OVERLAP
         return _no_one_of([form.until(form.value < form.in_sql(form.limit(before))) for form in self.forms])
 
-    def is_newer(self, since: Watermark) -> ColumnElement[bool] | None:
+    def _is_newer(self, since: Watermark) -> ColumnElement[bool] | None:
         """Which rows have another time than those until the newest then; None if that was not long before the read.
 
         A load of very many rows gives all of them one time. Once it is long past, they are settled.
