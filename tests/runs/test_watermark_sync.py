@@ -38,6 +38,7 @@ SQLITE_FORMS = {
 UNSORTED_FORMS = {
     "German": (lambda at: f"{at:%d.%m.%Y %H:%M}", {"time_format": "%d.%m.%Y %H:%M"}),
     "digits as text": (lambda at: f"{at.timestamp():.0f}", {}),
+    "bytes": (lambda at: at.isoformat().encode(), {}),
     "none": (lambda _: None, {}),
 }
 SERVER_FORMS = {
