@@ -44,6 +44,7 @@ from monitor.database.tables import (
     ITEM_IS_DUE,
     ITEM_IS_INACTIVE,
     ITEM_IS_UNVERIFIED,
+    Key,
     UtcDateTime,
     active,
     in_state,
@@ -88,7 +89,7 @@ _STATES: Mapping[str | None, ItemState | None] = {None: None} | {state.value: st
 _NO_RUN_ID = 0
 _TARGET = bindparam("target", type_=String)
 """Of statements that are put together once."""
-_RUN = bindparam("run", type_=Integer)
+_RUN = bindparam("run", type_=Key)
 _SPREAD = 4000
 """Items of one run among which rechecks are spread."""
 
@@ -471,7 +472,7 @@ def _all_unfinished(*, in_range: bool) -> Select[Any]:
     # of a range the key finds the items: an expression keeps PostgreSQL from walking the index of all due items
     asked = items.c.asked_run_id + 0 if in_range else items.c.asked_run_id
     query = select(*_TRACKED).where(items.c.target == _TARGET, asked < _RUN, _is_due(), _is_verified())
-    place = tuple_(bindparam("after_run", type_=Integer), bindparam("after_id", type_=String))
+    place = tuple_(bindparam("after_run", type_=Key), bindparam("after_id", type_=String))
     return query.where(tuple_(asked, items.c.item_id) > place).order_by(asked, items.c.item_id).limit(bindparam("most"))
 
 

@@ -156,6 +156,16 @@ def test_all_new_items_are_due_by_id_in_batches(engine, listed):
         assert worklist.count_work(conn, target=TARGET).due == 5
 
 
+def test_a_run_may_have_any_number_that_fits_its_column(engine, listed):
+    listed("a", "b", "c")
+    far = 1 << 40
+    outcomes(engine, far, {"a": ItemState.COMPLETED, "b": ItemState.FAILED})
+    assert due(engine, far + 1, recheck=5, batch=1) == [["c"], ["b"], ["a"]]
+    assert [
+        row[0] for page in worklist.iter_unanswered(engine, target=TARGET, run_id=far + 1, batch=1) for row in page
+    ] == ["c"]
+
+
 def test_a_due_item_has_its_last_known_values(engine, listed):
     listed("a")
     outcomes(engine, 1, {"a": ItemState.NOT_FOUND}, at=NOW, error=ApiError(status=404, code="gone", request_id="r1"))
