@@ -2,14 +2,14 @@
 
 It is known by a digest of what the list says, of the items that are not settled, and of how ids are spelled. An item
 that is in the work list and is not among those is settled (`completions`). Rows of the work list are never deleted, and
-a sync that adds some forgets the list; so the same digest means the same settled items.
+their number is part of the digest; so the same digest means the same settled items.
 """
 
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, select
 
 from monitor import __version__
 from monitor.database.engine import insert
@@ -43,8 +43,3 @@ def store(conn: Connection, *, target: str, digest: bytes, now: datetime) -> Non
     values = {"digest": digest, "compared_at": now}
     row = insert(conn, compared_lists).values(target=target, **values)
     conn.execute(row.on_conflict_do_update(index_elements=[compared_lists.c.target], set_=values))
-
-
-def forget(conn: Connection, *, target: str) -> None:
-    """Forgets the list: the work list has more items than were compared with it."""
-    conn.execute(delete(compared_lists).where(compared_lists.c.target == target))

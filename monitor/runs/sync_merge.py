@@ -32,7 +32,6 @@ from monitor.database.sync_tables import sync_log_pages, sync_logs
 from monitor.database.tables import UtcDateTime, canaries, items
 from monitor.model import ItemState, Reason, SyncReport
 from monitor.rollups import indexing_store
-from monitor.runs import compared_lists
 from monitor.runs.sync_stage import Stage, former_ids, staged, staged_pages
 from monitor.runs.sync_state import MAX_NAMED, SyncState, add_pages, forget, load_ids, stored_watermark
 from monitor.runs.worklist import add_events
@@ -131,10 +130,7 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
             indexing_store.count_lost(conn, removed_items, target=target, sign=1, now=now)
         removed = conn.execute(update(items).where(removed_items).values(removed_at=now)).rowcount
         returned = conn.execute(update(items).where(returned_items).values(removed_at=None)).rowcount
-        new = _insert_new(conn, target, now)
-        if new:
-            compared_lists.forget(conn, target=target)
-        return replace(report, new=new, removed=removed, returned=returned)
+        return replace(report, new=_insert_new(conn, target, now), removed=removed, returned=returned)
 
     def _store_whole(self, conn: Connection, report: SyncReport, dropped: list[str]) -> None:
         forget(conn, target=self.target)
